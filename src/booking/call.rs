@@ -1,0 +1,221 @@
+//! What can be asked of a ledger and what it answers: the contract between the desk and both ledgers.
+//!
+//! Every call of one sale is atomic: it happens whole or not at all, and its answer carries the sale's state as of
+//! the end of the call.
+
+use super::{Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleState, SaleTerms};
+use crate::clock::WallTime;
+
+/// One entry of a reserve call: a booking that someone wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The booking's id; asking again with the same id books nothing twice.
+    pub id: BookingId,
+    /// How many tickets, all or none.
+    pub quantity: Quantity,
+    /// For whom.
+    pub buyer: Option<BuyerId>,
+}
+
+/// One ledger call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Opens the sale where there is none of that name; never changes one that exists. Answered by [`Answer::Sale`].
+    Open {
+        /// Its name.
+        sale: SaleName,
+        /// Its terms, already [checked](SaleTerms::check).
+        terms: SaleTerms,
+    },
+    /// Changes a sale that exists. Answered by [`Answer::Sale`], or [`Answer::ChangeRefused`] where the new total is
+    /// below held + sold (or the new window is empty); then nothing of it is done.
+    Alter {
+        /// Its name.
+        sale: SaleName,
+        /// What changes.
+        change: SaleChange,
+    },
+    /// Reads a sale's state. Answered by [`Answer::Sale`].
+    Snapshot {
+        /// Its name.
+        sale: SaleName,
+    },
+    /// Books, in the order of the claims. Answered by [`Answer::Reserved`].
+    Reserve {
+        /// Of which sale.
+        sale: SaleName,
+        /// What is asked for; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
+        claims: Vec<Claim>,
+    },
+    /// Reads bookings. Answered by [`Answer::Found`].
+    LookUp {
+        /// Of which sale.
+        sale: SaleName,
+        /// Which bookings.
+        ids: Vec<BookingId>,
+    },
+    /// Makes held bookings confirmed. Answered by [`Answer::Confirmed`].
+    Confirm {
+        /// Of which sale.
+        sale: SaleName,
+        /// Which bookings.
+        ids: Vec<BookingId>,
+    },
+    /// Cancels bookings and returns their stock. Answered by [`Answer::Cancelled`].
+    Cancel {
+        /// Of which sale.
+        sale: SaleName,
+        /// Which bookings; `true` beside an id leaves a tombstone where there is no such booking, so that the id can
+        /// never be granted afterwards.
+        ids: Vec<(BookingId, bool)>,
+    },
+    /// Expires overdue holds, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]. Answered by
+    /// [`Answer::Sale`].
+    Expire {
+        /// Of which sale.
+        sale: SaleName,
+    },
+    /// Names all sales. Answered by [`Answer::Sales`].
+    Sales,
+    /// One page of a sale's bookings, in no particular order; a booking that exists all the while is on some page, and
+    /// may be on two. Answered by [`Answer::Page`].
+    Page {
+        /// Of which sale.
+        sale: SaleName,
+        /// Empty to start, then what the last page gave as `next`.
+        cursor: String,
+    },
+    /// The sale's log after a sequence, oldest first, at most [`crate::limits::PAGE_ENTRIES`] entries. Answered by
+    /// [`Answer::Log`].
+    Log {
+        /// Of which sale.
+        sale: SaleName,
+        /// Entries with a sequence above this one; 0 for all that is kept.
+        after: u64,
+    },
+}
+
+/// What became of a [`Claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// Booked now: held until then, or confirmed where the sale has no hold.
+    Granted {
+        /// The hold's deadline.
+        expires_at: Option<WallTime>,
+    },
+    /// The id was known, with the same quantity and buyer; nothing was booked now. Here is the booking as it stands.
+    Known(Booking),
+    /// The id was known with another quantity or buyer (or is a tombstone's of no known quantity).
+    IdReused,
+    /// Fewer tickets are left than asked for.
+    SoldOut,
+    /// The buyer would have more than the sale allows.
+    BuyerLimit,
+    /// The sale is paused, closed, or outside of its window by the ledger's clock.
+    NotOnSale,
+}
+
+/// What became of a confirmation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Confirmed, now or before. A hold that had expired was taken again from the stock that was left.
+    Confirmed(Booking),
+    /// Its hold was over and its stock is gone (or the buyer's limit is used up); the booking is expired.
+    HoldExpired(Booking),
+    /// It was cancelled.
+    Cancelled(Booking),
+    /// No such booking.
+    NotFound,
+}
+
+/// What became of a cancellation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// Cancelled, now or before.
+    Cancelled(Booking),
+    /// There was no such booking; where asked for, a tombstone is there now.
+    NotFound,
+}
+
+/// One change of a booking, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place in the sale's log: 1, 2, 3 and so on, without gaps.
+    pub sequence: u64,
+    /// When, by the ledger's clock (never earlier than the entry before).
+    pub at: WallTime,
+    /// The booking after the change. A held booking's `expires_at` is in it.
+    pub booking: Booking,
+}
+
+/// A ledger's answer to a [`Call`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The ledger has no sale of that name. Not the same as sold out.
+    NoSuchSale,
+    /// To `Open` (`created` says whether it made it), `Alter`, `Snapshot` and `Expire`.
+    Sale {
+        /// The sale as it is now.
+        state: SaleState,
+        /// Whether this call created it.
+        created: bool,
+    },
+    /// To `Alter`, where the new total is below held + sold or the new terms do not fit together.
+    ChangeRefused {
+        /// The sale as it is.
+        state: SaleState,
+    },
+    /// To `Reserve`: one reservation a claim, in order.
+    Reserved {
+        /// The sale after the call.
+        state: SaleState,
+        /// One for each claim, in its order.
+        reservations: Vec<Reservation>,
+    },
+    /// To `LookUp`: one a booking asked for, in order. A hold that is over but not swept yet is told as expired.
+    Found {
+        /// The sale as it is.
+        state: SaleState,
+        /// One for each id, in its order.
+        bookings: Vec<Option<Booking>>,
+    },
+    /// To `Confirm`.
+    Confirmed {
+        /// The sale after the call.
+        state: SaleState,
+        /// One for each id, in its order.
+        confirmations: Vec<Confirmation>,
+    },
+    /// To `Cancel`.
+    Cancelled {
+        /// The sale after the call.
+        state: SaleState,
+        /// One for each id, in its order.
+        cancellations: Vec<Cancellation>,
+    },
+    /// To `Sales`.
+    Sales(Vec<SaleName>),
+    /// To `Page`.
+    Page {
+        /// The bookings of this page.
+        bookings: Vec<Booking>,
+        /// Where the next page starts; `None` at the end.
+        next: Option<String>,
+    },
+    /// To `Log`.
+    Log(Vec<LogEntry>),
+}
+
+/// Why a call has no answer. Only `Refused` says that nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The ledger did not answer: the call may have been carried out or not.
+    #[error("the ledger did not answer: {0}")]
+    Unknown(String),
+    /// The ledger said that it did not carry the call out (Redis LOADING, OOM, READONLY, MISCONF; a full disk).
+    #[error("the ledger refused: {0}")]
+    Refused(String),
+    /// The ledger's answer makes no sense to this version: the call may have been carried out or not.
+    #[error("the ledger's answer was not understood: {0}")]
+    Garbled(String),
+}

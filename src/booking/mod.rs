@@ -1,0 +1,82 @@
+//! The domain: names, sales, bookings, and what can be asked of a ledger.
+//!
+//! Knows nothing of HTTP, of Redis or SQLite. The ledgers and the API both speak these words.
+
+mod call;
+mod identifier;
+mod sale;
+
+pub use call::{Answer, Call, CallError, Cancellation, Claim, Confirmation, LogEntry, Reservation};
+pub use identifier::{BookingId, BuyerId, IdentifierError, SaleName};
+pub use sale::{SaleChange, SaleState, SaleStatus, SaleTerms, TermsError};
+
+use crate::clock::WallTime;
+use crate::limits;
+
+/// How many tickets a booking asks for: 1 to [`limits::QUANTITY_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quantity(u32);
+
+impl Quantity {
+    /// One ticket, what a request without a quantity asks for.
+    pub const ONE: Quantity = Quantity(1);
+
+    /// `None` where `tickets` is 0 or above [`limits::QUANTITY_MAX`].
+    pub fn new(tickets: u64) -> Option<Quantity> {
+        match u32::try_from(tickets) {
+            Ok(tickets) if (1..=limits::QUANTITY_MAX).contains(&tickets) => Some(Quantity(tickets)),
+            _ => None,
+        }
+    }
+
+    /// The number of tickets.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Where a booking stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BookingStatus {
+    /// Unpaid; its tickets go back on sale at `expires_at`, by the ledger's clock.
+    Held {
+        /// The hold's deadline.
+        expires_at: WallTime,
+    },
+    /// Sold for good.
+    Confirmed,
+    /// Given back by its buyer or by an operator, or a tombstone: an id that may never be granted.
+    Cancelled,
+    /// A hold whose deadline passed.
+    Expired,
+}
+
+impl BookingStatus {
+    /// The word that users see: `held`, `confirmed`, `cancelled`, `expired`.
+    pub fn word(self) -> &'static str {
+        match self {
+            BookingStatus::Held { .. } => "held",
+            BookingStatus::Confirmed => "confirmed",
+            BookingStatus::Cancelled => "cancelled",
+            BookingStatus::Expired => "expired",
+        }
+    }
+
+    /// Whether tickets are taken by it: held or confirmed.
+    pub fn holds_stock(self) -> bool {
+        matches!(self, BookingStatus::Held { .. } | BookingStatus::Confirmed)
+    }
+}
+
+/// One buyer's claim on tickets of a sale, as the ledger has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booking {
+    /// The booking's id, unique within its sale.
+    pub id: BookingId,
+    /// Where it stands.
+    pub status: BookingStatus,
+    /// How many tickets.
+    pub quantity: Quantity,
+    /// Whose it is, where the client said so.
+    pub buyer: Option<BuyerId>,
+}

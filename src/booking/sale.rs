@@ -1,0 +1,135 @@
+//! A sale: the terms it is opened on, and its state as the ledger last told it.
+
+use crate::clock::WallTime;
+use crate::limits;
+
+/// Whether a sale sells. The window (`starts_at`, `ends_at`) comes on top, by the ledger's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SaleStatus {
+    /// It sells.
+    #[default]
+    Open,
+    /// An operator stopped it for now.
+    Paused,
+    /// An operator ended it for good.
+    Closed,
+}
+
+impl SaleStatus {
+    /// The word that users see and the ledgers store: `open`, `paused`, `closed`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SaleStatus::Open => "open",
+            SaleStatus::Paused => "paused",
+            SaleStatus::Closed => "closed",
+        }
+    }
+
+    /// The status of that [`word`](SaleStatus::word).
+    pub fn from_word(word: &str) -> Option<SaleStatus> {
+        [SaleStatus::Open, SaleStatus::Paused, SaleStatus::Closed]
+            .into_iter()
+            .find(|status| status.word() == word)
+    }
+}
+
+/// What a sale is opened on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaleTerms {
+    /// Tickets in all, 0 to [`limits::STOCK_MAX`].
+    pub total: u64,
+    /// How long a booking stays unpaid, in milliseconds, 1 to [`limits::HOLD_MS_MAX`]; `None` confirms at once.
+    pub hold_ms: Option<u64>,
+    /// Most tickets, held and confirmed, of one buyer, 1 to [`limits::QUANTITY_MAX`].
+    pub per_buyer: Option<u32>,
+    /// Not on sale before.
+    pub starts_at: Option<WallTime>,
+    /// Not on sale from then on.
+    pub ends_at: Option<WallTime>,
+}
+
+/// Which term is out of its range, and what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// See [`limits::STOCK_MAX`].
+    #[error("total: takes 0 to 1000000000000 tickets")]
+    Total,
+    /// See [`limits::HOLD_MS_MAX`].
+    #[error("hold: takes 1 millisecond to 30 days")]
+    Hold,
+    /// See [`limits::QUANTITY_MAX`].
+    #[error("per-buyer: takes 1 to 1000000 tickets")]
+    PerBuyer,
+    /// The window ends before it starts.
+    #[error("ends: must be later than starts")]
+    Window,
+}
+
+impl SaleTerms {
+    /// Checks every range; both ledgers rely on it having been called.
+    pub fn check(&self) -> Result<(), TermsError> {
+        if self.total > limits::STOCK_MAX {
+            return Err(TermsError::Total);
+        }
+        if self.hold_ms.is_some_and(|ms| ms == 0 || ms > limits::HOLD_MS_MAX) {
+            return Err(TermsError::Hold);
+        }
+        if self.per_buyer.is_some_and(|tickets| tickets == 0 || tickets > limits::QUANTITY_MAX) {
+            return Err(TermsError::PerBuyer);
+        }
+        match (self.starts_at, self.ends_at) {
+            (Some(starts), Some(ends)) if ends <= starts => Err(TermsError::Window),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A change of a sale that exists: `None` leaves a term as it is, `Some(None)` removes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaleChange {
+    /// New total; refused below held + sold.
+    pub total: Option<u64>,
+    /// New hold, for bookings made from now on.
+    pub hold_ms: Option<Option<u64>>,
+    /// New limit, for bookings made from now on.
+    pub per_buyer: Option<Option<u32>>,
+    /// New start.
+    pub starts_at: Option<Option<WallTime>>,
+    /// New end.
+    pub ends_at: Option<Option<WallTime>>,
+    /// Pause, resume or close.
+    pub status: Option<SaleStatus>,
+}
+
+/// A sale as the ledger told it at `now`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaleState {
+    /// The terms in force.
+    pub terms: SaleTerms,
+    /// Open, paused or closed.
+    pub status: SaleStatus,
+    /// Tickets in unpaid bookings.
+    pub held: u64,
+    /// Tickets in confirmed bookings.
+    pub sold: u64,
+    /// Rises by one with every change of the terms or the status.
+    pub version: u64,
+    /// Rises by one with every change of a booking; equals the number of entries ever written to the sale's log.
+    pub sequence: u64,
+    /// The ledger's clock when it answered.
+    pub now: WallTime,
+}
+
+impl SaleState {
+    /// Tickets that can still be booked.
+    pub fn available(&self) -> u64 {
+        self.terms.total.saturating_sub(self.held + self.sold)
+    }
+
+    /// Whether it sells at the ledger's time `now`.
+    pub fn on_sale(&self, now: WallTime) -> bool {
+        self.status == SaleStatus::Open
+            && self.terms.starts_at.is_none_or(|starts| now >= starts)
+            && self.terms.ends_at.is_none_or(|ends| now < ends)
+    }
+}

@@ -1,0 +1,122 @@
+//! Every bound of the program: its value, its unit, its reason. Nothing else in the crate invents one.
+//!
+//! Relations between bounds are asserted at compile time at the end of the file.
+
+/// Longest identifier (sale, booking, key, buyer), in bytes: a 36-byte UUID with room for a prefix.
+pub const IDENTIFIER_BYTES_MAX: usize = 64;
+
+/// Most tickets one booking may ask for. Far above any honest basket; keeps sums inside `u64` and Lua's
+/// 53-bit integers.
+pub const QUANTITY_MAX: u32 = 1_000_000;
+
+/// Most tickets one sale may hold: its sums stay exact in Lua's doubles (2^53) with a wide margin.
+pub const STOCK_MAX: u64 = 1_000_000_000_000;
+
+/// Longest hold, in milliseconds (30 days): beyond it a hold is a sale.
+pub const HOLD_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Bytes of a request target (RFC 9112 section 3 advises to support at least 8,000).
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of a request head, request line included.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Header fields of one request.
+pub const FIELDS_MAX: usize = 100;
+
+/// Bytes of a request body after decoding: a booking's JSON is under 300.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of chunk extensions plus trailers that a chunked body may carry: they are read and dropped.
+pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Empty lines accepted before a request line (RFC 9112 section 2.2 asks for at least one).
+pub const LEADING_EMPTY_LINES_MAX: usize = 4;
+
+/// From the first byte of a head to its last, in milliseconds.
+pub const HEAD_TIMEOUT_MS: u64 = 10_000;
+
+/// From the end of a head to the end of its body, in milliseconds.
+pub const BODY_TIMEOUT_MS: u64 = 10_000;
+
+/// How long a kept-alive connection may idle, in milliseconds: longer than Nginx keeps an upstream (60 s),
+/// so that Nginx closes first and never sends into a closing connection.
+pub const IDLE_TIMEOUT_MS: u64 = 75_000;
+
+/// How long a client may leave written bytes unread, in milliseconds.
+pub const WRITE_STALL_TIMEOUT_MS: u64 = 10_000;
+
+/// How long a closing connection is still read, so that a refused upload can read its answer, in milliseconds.
+pub const LINGER_TIMEOUT_MS: u64 = 2_000;
+
+/// Requests of one connection whose answers are not written yet; past it the connection is not read.
+pub const PIPELINE_DEPTH_MAX: usize = 128;
+
+/// Bytes read from one connection in one go; the buffer belongs to the core, not to the connection.
+pub const READ_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Unwritten answer bytes of one connection past which it is not read any more.
+pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Connections of one core.
+pub const CONNECTIONS_PER_CORE_MAX: usize = 100_000;
+
+/// Connections taken from the listener in one loop turn, so that accepting never starves those accepted.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// Events taken from the kernel in one loop turn.
+pub const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// Bookings of one core that wait for the ledger; past it a request is refused as overloaded.
+pub const WAITING_PER_CORE_MAX: usize = 32 * 1024;
+
+/// Entries of one ledger call: at about 3 us of Redis time each, a call stays under a millisecond.
+pub const ENTRIES_PER_CALL_MAX: usize = 256;
+
+/// Ledger calls of one core that are on the way; while they are, the next batch gathers.
+pub const CALLS_IN_FLIGHT_MAX: usize = 4;
+
+/// How often the levels of the sales are read from the ledger, in milliseconds.
+pub const SYNC_INTERVAL_MS: u64 = 200;
+
+/// Snapshots of one core that are on the way at once, so that a host of many sales does not flood its ledger.
+pub const SNAPSHOTS_IN_FLIGHT_MAX: usize = 256;
+
+/// Sales of one ledger that a host follows.
+pub const SALES_MAX: usize = 100_000;
+
+/// First and longest pause before the ledger is dialled again, in milliseconds; jitter comes on top.
+pub const RECONNECT_MS_FIRST: u64 = 10;
+/// See [`RECONNECT_MS_FIRST`]: sales go on within a second of the ledger's return.
+pub const RECONNECT_MS_LAST: u64 = 500;
+
+/// How long the ledger may leave a call unanswered before its connection is given up, in milliseconds.
+pub const LEDGER_SILENCE_MS: u64 = 5_000;
+
+/// Bytes of one ledger reply: 256 entries of at most 200 bytes, and far more room than that.
+pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bookings of one page when a sale is read whole (audit), in entries.
+pub const PAGE_ENTRIES: usize = 1_000;
+
+/// Overdue holds that one ledger call expires: bounds the time of a call, as [`ENTRIES_PER_CALL_MAX`] does.
+pub const EXPIRIES_PER_CALL_MAX: usize = 256;
+
+/// Blocks of access-log lines between a core and the log's thread; past it lines are dropped and counted.
+pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
+
+/// Connections of the admin listener served at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Seconds a client is asked to wait after a 503.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+const _: () = {
+    assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(HEAD_BYTES_MAX <= READ_CHUNK_BYTES);
+    assert!(ENTRIES_PER_CALL_MAX <= WAITING_PER_CORE_MAX);
+    assert!(STOCK_MAX < 1 << 53);
+    assert!(QUANTITY_MAX as u64 <= STOCK_MAX);
+    assert!(RECONNECT_MS_FIRST < RECONNECT_MS_LAST && RECONNECT_MS_LAST < 1_000);
+    assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);
+};

@@ -1,0 +1,3 @@
+//! The `boxoffice` command.
+
+fn main() {}
