@@ -1,0 +1,279 @@
+//! All sales of this host, and how each core finds one without a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
+
+use super::sync::{AtomicU64, Mutex, Ordering, lock};
+use super::{CoreIndex, SaleBoard, ShardTotals};
+use crate::booking::{SaleName, SaleState};
+use crate::limits;
+
+/// All sales of this host; one, shared by its cores.
+///
+/// A core keeps a [`Directory`] of its own and asks for another one where
+/// [`directory_version`](Board::directory_version) says that it is out of date.
+pub struct Board {
+    cores: usize,
+    permits_per_ticket: Arc<PermitsPerTicket>,
+    directory: Mutex<Arc<Directory>>,
+    version: AtomicU64,
+    sales_max: usize,
+}
+
+/// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host follows as many sales as it can ({})", limits::SALES_MAX)]
+pub struct BoardFull;
+
+/// The sales of a board at one moment.
+#[derive(Clone, Default)]
+pub struct Directory {
+    version: u64,
+    // Keyed by operators' names; what clients ask for is looked up and never put in, so that a hash without a secret
+    // is safe here.
+    sales: HashMap<SaleName, Arc<SaleBoard>, FxBuildHasher>,
+}
+
+impl Directory {
+    /// What [`Board::directory_version`] was when it was made.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The sale of that name, missing ones included (their gate says so).
+    pub fn get(&self, name: &str) -> Option<&Arc<SaleBoard>> {
+        self.sales.get(name)
+    }
+
+    /// All sales, in no particular order.
+    pub fn sales(&self) -> impl Iterator<Item = &Arc<SaleBoard>> {
+        self.sales.values()
+    }
+
+    /// How many sales.
+    pub fn len(&self) -> usize {
+        self.sales.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sales.is_empty()
+    }
+}
+
+impl Board {
+    /// A board for `cores` loops (1 or more), with this host's `share` of the crowd (0 to 1) and its `buffer` of spare
+    /// permits (0 or more, as a part of the stock).
+    ///
+    /// # Panics
+    /// Without a core.
+    pub fn new(cores: usize, share: f64, buffer: f64) -> Board {
+        assert!(cores > 0, "a board needs a core");
+        Board {
+            cores,
+            permits_per_ticket: Arc::new(PermitsPerTicket::new(share, buffer)),
+            directory: Mutex::new(Arc::new(Directory::default())),
+            version: AtomicU64::new(0),
+            sales_max: limits::SALES_MAX,
+        }
+    }
+
+    /// How many cores share it.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// Changes this host's share of the crowd, 0 to 1; every sale follows with its next reading.
+    pub fn set_share(&self, share: f64) {
+        self.permits_per_ticket.set_share(share);
+    }
+
+    /// Differs from [`Directory::version`] where that directory is out of date.
+    ///
+    /// `Relaxed`: the directory itself is handed over under the lock, and carries its own version; a core that sees
+    /// the new number a turn late has only asked a turn early.
+    pub fn directory_version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// The sales as of now. Locks: once a change of the directory and core, never once a request.
+    pub fn directory(&self) -> Arc<Directory> {
+        lock(&self.directory).clone()
+    }
+
+    /// Takes in a reading of a sale, which is added where it is new. Waits for its turn at the sale: for the periodic
+    /// sync, for sales that are opened and for those asked for by a client; replies go to [`SaleBoard::learn`].
+    ///
+    /// # Errors
+    /// [`BoardFull`] where the sale is new and no missing one can make room for it.
+    pub fn learn(&self, name: &SaleName, reading: &SaleState) -> Result<Arc<SaleBoard>, BoardFull> {
+        let sale = self.find_or_add(name)?;
+        sale.learn_waiting(reading);
+        Ok(sale)
+    }
+
+    /// The ledger says that it has no such sale. See [`SaleBoard::mark_missing`].
+    pub fn mark_missing(&self, name: &str) {
+        if let Some(sale) = self.directory().get(name) {
+            sale.mark_missing();
+        }
+    }
+
+    /// What each core's shards count over all sales, in the order of the cores. Costs a walk over all sales: for the
+    /// metrics.
+    pub fn totals(&self) -> Vec<ShardTotals> {
+        let mut totals = vec![ShardTotals::default(); self.cores];
+        for sale in self.directory().sales() {
+            for (sum, shard) in totals.iter_mut().zip(sale.totals()) {
+                sum.free += shard.free;
+                sum.taken += shard.taken;
+                sum.steals += shard.steals;
+            }
+        }
+        totals
+    }
+
+    /// The cores, in order.
+    pub fn core_indexes(&self) -> impl Iterator<Item = CoreIndex> + use<> {
+        (0..self.cores).map(CoreIndex)
+    }
+
+    fn find_or_add(&self, name: &SaleName) -> Result<Arc<SaleBoard>, BoardFull> {
+        let mut guard = lock(&self.directory);
+        if let Some(sale) = guard.get(name.as_str()) {
+            return Ok(sale.clone());
+        }
+        let full = guard.len() >= self.sales_max;
+        if full && !guard.sales().any(|sale| sale.is_missing()) {
+            return Err(BoardFull);
+        }
+        let sale = Arc::new(SaleBoard::new(*name, self.cores, self.permits_per_ticket.clone()));
+        // Copies the directory only where a core looks at it: a host that learns of thousands of sales at once copies
+        // it once a turn of a core, not once a sale.
+        let directory = Arc::make_mut(&mut guard);
+        if full {
+            // Bookings in flight keep their sale alive; what they settle is counted nowhere any more, and matters
+            // nowhere.
+            directory.sales.retain(|_, sale| !sale.is_missing());
+        }
+        directory.sales.insert(*name, sale.clone());
+        directory.version += 1;
+        self.version.store(directory.version, Ordering::Relaxed);
+        Ok(sale)
+    }
+}
+
+/// How many permits a host has for each ticket that the ledger has left: share * (1 + buffer), in millionths, so that
+/// targets are exact on every machine.
+pub(super) struct PermitsPerTicket {
+    buffer: f64,
+    millionths: AtomicU64,
+}
+
+impl PermitsPerTicket {
+    pub(super) fn new(share: f64, buffer: f64) -> PermitsPerTicket {
+        PermitsPerTicket { buffer, millionths: AtomicU64::new(millionths(share, buffer)) }
+    }
+
+    /// `Relaxed`, as its reader: a number for itself, and the next reading of a sale sees it.
+    pub(super) fn set_share(&self, share: f64) {
+        self.millionths.store(millionths(share, self.buffer), Ordering::Relaxed);
+    }
+
+    /// Permits for `available` tickets, rounded up: while a ticket is left, every host that sells has a permit.
+    pub(super) fn target(&self, available: u64) -> u64 {
+        let millionths = u128::from(self.millionths.load(Ordering::Relaxed));
+        let permits = (u128::from(available) * millionths).div_ceil(1_000_000);
+        u64::try_from(permits).unwrap_or(u64::MAX)
+    }
+}
+
+/// Whole millionths, rounded to the nearest but never a share down to nothing. What is no number or below 0 is 0.
+fn millionths(share: f64, buffer: f64) -> u64 {
+    let exact = share * (1.0 + buffer) * 1e6;
+    let rounded = exact.round() as u64;
+    if exact > 0.0 { rounded.max(1) } else { 0 }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::booking::Quantity;
+    use crate::clock::WallTime;
+    use crate::stock::{Gate, Settlement};
+
+    fn name(text: &str) -> SaleName {
+        SaleName::parse(text).unwrap()
+    }
+
+    fn state(total: u64) -> SaleState {
+        let mut state = SaleState { version: 1, ..SaleState::default() };
+        state.terms.total = total;
+        state
+    }
+
+    #[test]
+    fn targets_are_rounded_up_and_exact() {
+        for (share, buffer, available, target) in [
+            (1.0, 0.2, 0, 0),
+            (1.0, 0.2, 1, 2),
+            (1.0, 0.2, 10, 12),
+            (1.0, 0.2, 10_000, 12_000),
+            (1.0, 0.0, 7, 7),
+            (1.0, 0.1, 100, 110),
+            (0.1, 0.2, 1, 1),
+            (1e-9, 0.0, 1, 1),
+            (0.0, 0.2, 5, 0),
+            (1.0, 0.2, limits::STOCK_MAX, limits::STOCK_MAX / 5 * 6),
+        ] {
+            let permits = PermitsPerTicket::new(share, buffer).target(available);
+            assert_eq!(permits, target, "{available} tickets, share {share}, buffer {buffer}");
+        }
+    }
+
+    #[test]
+    fn a_view_is_out_of_date_exactly_when_a_sale_was_added() {
+        let board = Board::new(2, 1.0, 0.0);
+        let view = board.directory();
+        assert_eq!(view.version(), board.directory_version());
+        board.learn(&name("a"), &state(3)).unwrap();
+        assert_ne!(view.version(), board.directory_version());
+        assert!(view.get("a").is_none());
+        let view = board.directory();
+        board.learn(&name("a"), &state(2)).unwrap();
+        assert_eq!(view.version(), board.directory_version());
+        assert_eq!(view.get("a").unwrap().available(), 2);
+        assert!(view.get("b").is_none());
+    }
+
+    #[test]
+    fn a_full_board_makes_room_only_of_missing_sales() {
+        let mut board = Board::new(1, 1.0, 0.0);
+        board.sales_max = 2;
+        board.learn(&name("a"), &state(1)).unwrap();
+        board.learn(&name("b"), &state(1)).unwrap();
+        assert_eq!(board.learn(&name("c"), &state(1)).err(), Some(BoardFull));
+        board.mark_missing("a");
+        board.mark_missing("never heard of");
+        let view = board.directory();
+        assert_eq!(view.get("a").unwrap().gate(WallTime(0)), Gate::Missing);
+        board.learn(&name("c"), &state(1)).unwrap();
+        let view = board.directory();
+        assert_eq!((view.len(), view.get("a").is_none(), view.get("c").is_some()), (2, true, true));
+    }
+
+    #[test]
+    fn totals_add_up_over_the_sales() {
+        let board = Board::new(2, 1.0, 0.0);
+        let one = board.learn(&name("a"), &state(4)).unwrap();
+        board.learn(&name("b"), &state(2)).unwrap();
+        let permits = one.take(CoreIndex(1), Quantity::ONE).unwrap();
+        let expected =
+            [ShardTotals { free: 3, taken: 0, steals: 0 }, ShardTotals { free: 2, taken: 1, steals: 0 }];
+        assert_eq!(board.totals(), expected);
+        one.settle(permits, Settlement::Spent);
+        assert_eq!(board.core_indexes().count(), 2);
+    }
+}

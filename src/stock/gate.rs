@@ -1,0 +1,159 @@
+//! Whether a sale sells, readable without a lock.
+
+use super::sync::{AtomicU64, Ordering};
+use crate::booking::{SaleState, SaleStatus};
+use crate::clock::WallTime;
+
+/// Whether requests may pass to the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It sells, as far as this host knows.
+    Open,
+    /// It does not sell now.
+    NotOnSale(OffSale),
+    /// The ledger has no such sale. Not the same as sold out.
+    Missing,
+}
+
+/// Why a sale does not sell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffSale {
+    /// Its window has not begun.
+    NotYet {
+        /// When it will.
+        starts_at: WallTime,
+    },
+    /// Its window is over.
+    Over {
+        /// Since when.
+        ends_at: WallTime,
+    },
+    /// An operator stopped it for now.
+    Paused,
+    /// An operator ended it for good.
+    Closed,
+}
+
+const OPEN: u64 = 0;
+const PAUSED: u64 = 1;
+const CLOSED: u64 = 2;
+const MISSING: u64 = 3;
+
+/// What every request of a sale reads, on a cache line that is written only when a reading differs from the last.
+///
+/// The words are read one by one: while an operator moves a window, a request may see the old start with the new end.
+/// It is then let through to the ledger, which judges it, or refused as the moment before or after would have. So
+/// `Relaxed` is enough; none of the words publishes other memory.
+pub(super) struct Front {
+    status: AtomicU64,
+    /// 0: always begun.
+    starts_at: AtomicU64,
+    /// `u64::MAX`: never over.
+    ends_at: AtomicU64,
+    /// What the ledger had left when it last told.
+    available: AtomicU64,
+}
+
+impl Front {
+    /// As of a sale of which nothing is known yet.
+    pub(super) fn new() -> Front {
+        Front {
+            status: AtomicU64::new(MISSING),
+            starts_at: AtomicU64::new(0),
+            ends_at: AtomicU64::new(u64::MAX),
+            available: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn show(&self, state: &SaleState) {
+        set(&self.starts_at, state.terms.starts_at.map_or(0, |time| time.0));
+        set(&self.ends_at, state.terms.ends_at.map_or(u64::MAX, |time| time.0));
+        set(&self.available, state.available());
+        set(
+            &self.status,
+            match state.status {
+                SaleStatus::Open => OPEN,
+                SaleStatus::Paused => PAUSED,
+                SaleStatus::Closed => CLOSED,
+            },
+        );
+    }
+
+    pub(super) fn show_missing(&self) {
+        set(&self.status, MISSING);
+        set(&self.available, 0);
+    }
+
+    pub(super) fn available(&self) -> u64 {
+        self.available.load(Ordering::Relaxed)
+    }
+
+    /// At the ledger's time `now`.
+    pub(super) fn gate(&self, now: WallTime) -> Gate {
+        match self.status.load(Ordering::Relaxed) {
+            OPEN => {}
+            PAUSED => return Gate::NotOnSale(OffSale::Paused),
+            CLOSED => return Gate::NotOnSale(OffSale::Closed),
+            _ => return Gate::Missing,
+        }
+        let starts_at = WallTime(self.starts_at.load(Ordering::Relaxed));
+        let ends_at = WallTime(self.ends_at.load(Ordering::Relaxed));
+        if now < starts_at {
+            Gate::NotOnSale(OffSale::NotYet { starts_at })
+        } else if now >= ends_at {
+            Gate::NotOnSale(OffSale::Over { ends_at })
+        } else {
+            Gate::Open
+        }
+    }
+}
+
+/// Writes only what differs: a store of the same value would still take the line away from every other core. One
+/// writer at a time: the caller holds the sale's lock.
+fn set(word: &AtomicU64, value: u64) {
+    if word.load(Ordering::Relaxed) != value {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_state_it_shows() {
+        let front = Front::new();
+        assert_eq!(front.gate(WallTime(5)), Gate::Missing);
+        let mut state = SaleState::default();
+        for starts_at in [None, Some(WallTime(10)), Some(WallTime(20))] {
+            for ends_at in [None, Some(WallTime(20)), Some(WallTime(30))] {
+                for status in [SaleStatus::Open, SaleStatus::Paused, SaleStatus::Closed] {
+                    state.terms.starts_at = starts_at;
+                    state.terms.ends_at = ends_at;
+                    state.status = status;
+                    front.show(&state);
+                    for now in [0, 9, 10, 19, 20, 29, 30, 31].map(WallTime) {
+                        assert_eq!(front.gate(now) == Gate::Open, state.on_sale(now), "{state:?} at {now}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn says_why() {
+        let front = Front::new();
+        let mut state = SaleState::default();
+        state.terms.starts_at = Some(WallTime(10));
+        state.terms.ends_at = Some(WallTime(20));
+        front.show(&state);
+        let not_yet = OffSale::NotYet { starts_at: WallTime(10) };
+        assert_eq!(front.gate(WallTime(9)), Gate::NotOnSale(not_yet));
+        assert_eq!(front.gate(WallTime(20)), Gate::NotOnSale(OffSale::Over { ends_at: WallTime(20) }));
+        state.status = SaleStatus::Paused;
+        front.show(&state);
+        assert_eq!(front.gate(WallTime(15)), Gate::NotOnSale(OffSale::Paused));
+        front.show_missing();
+        assert_eq!(front.gate(WallTime(15)), Gate::Missing);
+    }
+}

@@ -1,0 +1,488 @@
+//! One sale on this host: its gate, its shards, and what the ledger last told of it.
+
+use std::sync::Arc;
+
+use crossbeam::utils::CachePadded;
+
+use super::board::PermitsPerTicket;
+use super::gate::Front;
+use super::shard::Shard;
+use super::sync::{Mutex, lock};
+use super::{CoreIndex, Gate, Permits, Settlement, ShardTotals};
+use crate::booking::{Quantity, SaleName, SaleState};
+use crate::clock::WallTime;
+
+/// One sale on this host, shared by all cores. [`take`](SaleBoard::take), [`gate`](SaleBoard::gate) and
+/// [`settle`](SaleBoard::settle) neither lock nor allocate; a refusal only reads.
+pub struct SaleBoard {
+    name: SaleName,
+    front: CachePadded<Front>,
+    shards: Box<[CachePadded<Shard>]>,
+    permits_per_ticket: Arc<PermitsPerTicket>,
+    level: Mutex<Level>,
+}
+
+/// What the ledger last told, and who may deal: permits are issued and withdrawn under this lock alone, so that two
+/// readings never both fill the same gap.
+struct Level {
+    /// `None` where the ledger has no such sale.
+    state: Option<SaleState>,
+    dealt: Dealt,
+    /// Where the next deal starts, so that odd permits go round.
+    next_shard: usize,
+}
+
+/// Permits ever issued to and withdrawn from the shards of a sale. `issued - withdrawn` less those spent and refused
+/// are outstanding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dealt {
+    /// Permits ever issued.
+    pub issued: u64,
+    /// Permits ever taken back while free.
+    pub withdrawn: u64,
+}
+
+impl SaleBoard {
+    pub(super) fn new(name: SaleName, cores: usize, permits_per_ticket: Arc<PermitsPerTicket>) -> SaleBoard {
+        SaleBoard {
+            name,
+            front: CachePadded::new(Front::new()),
+            shards: (0..cores).map(|_| CachePadded::new(Shard::new())).collect(),
+            permits_per_ticket,
+            level: Mutex::new(Level { state: None, dealt: Dealt::default(), next_shard: 0 }),
+        }
+    }
+
+    /// The sale's name.
+    pub fn name(&self) -> &SaleName {
+        &self.name
+    }
+
+    /// Whether it sells at the ledger's time `now`, as far as this host knows. The ledger has the last word.
+    pub fn gate(&self, now: WallTime) -> Gate {
+        self.front.gate(now)
+    }
+
+    /// What the ledger had left when it last told, in tickets.
+    pub fn available(&self) -> u64 {
+        self.front.available()
+    }
+
+    /// The sale as the ledger last told it (`now` in it says when, by the ledger's clock); `None` where the ledger has
+    /// no such sale. Locks: for the few who ask how a sale stands, never on the way of a booking.
+    pub fn level(&self) -> Option<SaleState> {
+        lock(&self.level).state.clone()
+    }
+
+    /// Takes permits for a booking of `quantity` tickets: from the core's own shard, then from its siblings', beginning
+    /// with the next. As many as there are tickets in it, or all that are free but at least one (this host's share may
+    /// be smaller than what the ledger has left, and the ledger decides). `None`, which is a "sold out", where no permit
+    /// is free or where the ledger last told of fewer tickets than that.
+    ///
+    /// # Panics
+    /// Where the board has no such core.
+    pub fn take(&self, core: CoreIndex, quantity: Quantity) -> Option<Permits> {
+        let wanted = u64::from(quantity.get());
+        if wanted > self.front.available() {
+            return None;
+        }
+        let own = &self.shards[core.0];
+        let mut count = own.remove_free(wanted);
+        if count < wanted {
+            for sibling in self.shards[core.0 + 1..].iter().chain(&self.shards[..core.0]) {
+                let stolen = sibling.remove_free(wanted - count);
+                if stolen > 0 {
+                    own.count_steal();
+                    count += stolen;
+                    if count == wanted {
+                        break;
+                    }
+                }
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        // Counted only now: a reading in between sees fewer permits outstanding than there are and issues some too
+        // many, which the next one withdraws. The other order could issue too few.
+        own.add_taken(count);
+        Some(Permits::new(core, count))
+    }
+
+    /// Ends permits by the rule of [`Settlement`], on any core. Settle all that a reply decides before
+    /// [`learn`](SaleBoard::learn)ing from it: the tickets of the granted are gone from `available` already.
+    ///
+    /// # Panics
+    /// Where they were taken from another sale.
+    pub fn settle(&self, permits: Permits, settlement: Settlement) {
+        let shard = &self.shards[permits.core().0];
+        let count = permits.resolve();
+        // Free only after it is not taken any more, for the same reason as in `take`.
+        shard.remove_taken(count);
+        match settlement {
+            Settlement::Spent | Settlement::Refused => {}
+            Settlement::Returned => shard.add_free(count),
+        }
+    }
+
+    /// Takes in a reading that came with a reply, and brings the permits outstanding (free and taken) to
+    /// `ceil(available * share * (1 + buffer))`. Readings may come late, in any order, from any core: one that is
+    /// older than what is known changes nothing of it, but still evens out the permits.
+    ///
+    /// Does nothing where another core is at it this very moment, since a loop must not wait for it; a periodic
+    /// [`learn_waiting`](SaleBoard::learn_waiting) makes sure that no last reading is missed for good.
+    pub fn learn(&self, reading: &SaleState) {
+        if let Ok(mut level) = self.level.try_lock() {
+            self.take_in(&mut level, reading);
+        }
+    }
+
+    /// As [`learn`](SaleBoard::learn), but waits for its turn. For the periodic sync.
+    pub fn learn_waiting(&self, reading: &SaleState) {
+        self.take_in(&mut lock(&self.level), reading);
+    }
+
+    /// The ledger says that it has no such sale: free permits are withdrawn and the gate says so, until a reading
+    /// comes again; that one is believed whatever its sequence, since it may be another sale of the same name.
+    pub fn mark_missing(&self) {
+        let mut level = lock(&self.level);
+        level.state = None;
+        self.front.show_missing();
+        self.deal(&mut level);
+    }
+
+    /// Whether the ledger said last that it has no such sale.
+    pub fn is_missing(&self) -> bool {
+        lock(&self.level).state.is_none()
+    }
+
+    /// What each core's shard counts, in the order of the cores. Read one by one: a sum may be off by what moves.
+    pub fn totals(&self) -> impl Iterator<Item = ShardTotals> + '_ {
+        self.shards.iter().map(|shard| shard.totals())
+    }
+
+    /// Permits ever issued and withdrawn.
+    pub fn dealt(&self) -> Dealt {
+        lock(&self.level).dealt
+    }
+
+    fn take_in(&self, level: &mut Level, reading: &SaleState) {
+        if level.state.as_ref().is_none_or(|known| !is_older(reading, known)) {
+            self.front.show(reading);
+            level.state = Some(reading.clone());
+        }
+        // Even after an older reading: the permits of its reply were settled just before, and the newer reading that
+        // overtook it counted them as outstanding.
+        self.deal(level);
+    }
+
+    /// Brings the permits outstanding to their target. An entry that is on its way may be in the reading or not; it
+    /// counts as not, so that at most the entries in flight are issued too few, until their replies come.
+    fn deal(&self, level: &mut Level) {
+        let available = level.state.as_ref().map_or(0, SaleState::available);
+        let target = self.permits_per_ticket.target(available);
+        let taken: u64 = self.shards.iter().map(|shard| shard.taken()).sum();
+        let free: u64 = self.shards.iter().map(|shard| shard.free()).sum();
+        let free_target = target.saturating_sub(taken);
+        if free_target > free {
+            self.top_up(level, free_target - free, free_target);
+        } else if free_target < free {
+            self.shrink(level, free - free_target, free_target);
+        }
+        level.next_shard = (level.next_shard + 1) % self.shards.len();
+    }
+
+    /// Issues `missing` permits so that every shard ends near its part of `free_target`.
+    fn top_up(&self, level: &mut Level, missing: u64, free_target: u64) {
+        let part = free_target.div_ceil(self.shards.len() as u64);
+        let mut left = missing;
+        for shard in self.shards_from(level.next_shard) {
+            let count = part.saturating_sub(shard.free()).min(left);
+            if count > 0 {
+                shard.add_free(count);
+                level.dealt.issued += count;
+                left -= count;
+            }
+        }
+    }
+
+    /// Withdraws up to `excess` free permits so that every shard ends near its part of `free_target`. What bookings
+    /// take meanwhile cannot be withdrawn any more.
+    fn shrink(&self, level: &mut Level, excess: u64, free_target: u64) {
+        let part = free_target / self.shards.len() as u64;
+        let mut left = excess;
+        for shard in self.shards_from(level.next_shard) {
+            let count = shard.remove_free(shard.free().saturating_sub(part).min(left));
+            level.dealt.withdrawn += count;
+            left -= count;
+        }
+    }
+
+    fn shards_from(&self, first: usize) -> impl Iterator<Item = &CachePadded<Shard>> {
+        self.shards[first..].iter().chain(&self.shards[..first])
+    }
+}
+
+/// Whether `reading` was made before `known`: an older version or sequence, and no later clock. A ledger that tells
+/// of less at a later time has lost its memory (restored, emptied, or failed over to a replica that lagged); what it
+/// tells now is the truth, and a host that waited for the old sequence would be blind until the new one caught up.
+fn is_older(reading: &SaleState, known: &SaleState) -> bool {
+    (reading.version, reading.sequence) < (known.version, known.sequence) && reading.now <= known.now
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::booking::SaleStatus;
+
+    const BUFFER: f64 = 0.5;
+
+    fn board(cores: usize) -> SaleBoard {
+        let permits_per_ticket = Arc::new(PermitsPerTicket::new(1.0, BUFFER));
+        SaleBoard::new(SaleName::parse("ticket").unwrap(), cores, permits_per_ticket)
+    }
+
+    fn state(available: u64, sequence: u64) -> SaleState {
+        let mut state = SaleState { version: 1, sequence, now: WallTime(sequence), ..SaleState::default() };
+        state.terms.total = available;
+        state
+    }
+
+    fn quantity(tickets: u64) -> Quantity {
+        Quantity::new(tickets).unwrap()
+    }
+
+    fn free(board: &SaleBoard) -> Vec<u64> {
+        board.totals().map(|totals| totals.free).collect()
+    }
+
+    #[test]
+    fn knows_nothing_before_the_first_reading() {
+        let board = board(2);
+        assert_eq!(board.gate(WallTime(0)), Gate::Missing);
+        assert_eq!(board.level(), None);
+        assert!(board.take(CoreIndex(0), Quantity::ONE).is_none());
+    }
+
+    #[test]
+    fn deals_evenly_and_gives_the_odd_permit_to_one() {
+        let board = board(3);
+        board.learn(&state(9, 1));
+        assert_eq!(free(&board).iter().sum::<u64>(), 14);
+        assert!(free(&board).iter().all(|count| (4..=5).contains(count)), "{:?}", free(&board));
+        board.learn(&state(2, 2));
+        assert_eq!(free(&board), [1, 1, 1]);
+        board.learn(&state(0, 3));
+        assert_eq!(free(&board), [0, 0, 0]);
+        board.learn(&state(1, 4));
+        assert_eq!(free(&board).iter().sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn takes_its_own_then_its_siblings_then_none() {
+        let board = board(3);
+        board.learn(&state(2, 1));
+        assert_eq!(free(&board), [1, 1, 1]);
+        let mut permits = VecDeque::new();
+        for left in [[1, 0, 1], [1, 0, 0], [0, 0, 0]] {
+            permits.push_back(board.take(CoreIndex(1), Quantity::ONE).unwrap());
+            assert_eq!(free(&board), left);
+        }
+        assert!(board.take(CoreIndex(1), Quantity::ONE).is_none());
+        let core = board.totals().nth(1).unwrap();
+        assert_eq!((core.taken, core.steals), (3, 2));
+        board.settle(permits.pop_front().unwrap(), Settlement::Returned);
+        assert_eq!(free(&board), [0, 1, 0]);
+        board.settle(permits.pop_front().unwrap(), Settlement::Spent);
+        board.settle(permits.pop_front().unwrap(), Settlement::Refused);
+        assert_eq!(free(&board), [0, 1, 0]);
+        assert_eq!(board.totals().map(|totals| totals.taken).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn a_group_takes_what_is_free_but_not_more_than_the_ledger_has() {
+        let board = board(2);
+        board.learn(&state(4, 1));
+        let first = board.take(CoreIndex(0), quantity(4)).unwrap();
+        assert_eq!(first.count(), 4);
+        let second = board.take(CoreIndex(0), quantity(4)).unwrap();
+        assert_eq!(second.count(), 2);
+        assert!(board.take(CoreIndex(0), Quantity::ONE).is_none());
+        board.settle(first, Settlement::Returned);
+        assert!(board.take(CoreIndex(0), quantity(5)).is_none());
+        board.settle(second, Settlement::Returned);
+    }
+
+    #[test]
+    fn a_late_reading_changes_nothing_known_but_repairs_the_permits() {
+        let board = board(1);
+        board.learn(&state(4, 10));
+        let permits = board.take(CoreIndex(0), quantity(4)).unwrap();
+        // The booking is in this reading already, yet its permits are still out: too few are free.
+        board.learn(&state(4, 20));
+        assert_eq!(free(&board), [2]);
+        board.settle(permits, Settlement::Spent);
+        board.learn(&state(9, 15));
+        assert_eq!(board.level().unwrap(), state(4, 20));
+        assert_eq!((board.available(), free(&board)), (4, vec![6]));
+    }
+
+    #[test]
+    fn a_ledger_that_lost_its_memory_is_believed() {
+        let board = board(1);
+        board.learn(&state(0, 1000));
+        let mut restored = state(7, 3);
+        restored.now = WallTime(1001);
+        board.learn(&restored);
+        assert_eq!(board.available(), 7);
+    }
+
+    #[test]
+    fn missing_is_not_sold_out_and_ends_with_any_reading() {
+        let board = board(2);
+        board.learn(&state(5, 100));
+        board.mark_missing();
+        assert_eq!(board.gate(WallTime(0)), Gate::Missing);
+        assert_eq!((board.is_missing(), board.level(), free(&board)), (true, None, vec![0, 0]));
+        assert!(board.take(CoreIndex(0), Quantity::ONE).is_none());
+        board.learn(&state(1, 1));
+        assert_eq!(board.gate(WallTime(0)), Gate::Open);
+        assert_eq!(free(&board).iter().sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn a_missed_try_is_made_up_by_the_next_reading() {
+        let board = board(1);
+        board.learn(&state(5, 1));
+        {
+            let _held = board.level.lock().unwrap();
+            board.learn(&state(0, 2));
+        }
+        assert_eq!(board.available(), 5);
+        board.learn_waiting(&state(0, 2));
+        assert_eq!((board.available(), free(&board)), (0, vec![0]));
+    }
+
+    #[test]
+    fn a_changed_share_takes_effect_with_the_next_reading() {
+        let permits_per_ticket = Arc::new(PermitsPerTicket::new(1.0, 0.0));
+        let board = SaleBoard::new(SaleName::parse("ticket").unwrap(), 2, permits_per_ticket.clone());
+        board.learn(&state(100, 1));
+        permits_per_ticket.set_share(0.25);
+        board.learn(&state(100, 1));
+        assert_eq!(free(&board).iter().sum::<u64>(), 25);
+    }
+
+    #[test]
+    #[should_panic(expected = "permits settled where")]
+    fn permits_of_another_sale_are_refused_loudly() {
+        let (one, other) = (board(1), board(1));
+        one.learn(&state(1, 1));
+        let permits = one.take(CoreIndex(0), Quantity::ONE).unwrap();
+        other.settle(permits, Settlement::Returned);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Take { core: usize, quantity: u64 },
+        Settle { which: usize, settlement: Settlement },
+        Learn { available: u64, late: u64, status: SaleStatus },
+        Missing,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let settlement =
+            prop_oneof![Just(Settlement::Spent), Just(Settlement::Refused), Just(Settlement::Returned)];
+        let status = prop_oneof![3 => Just(SaleStatus::Open), 1 => Just(SaleStatus::Paused)];
+        prop_oneof![
+            6 => (0..4usize, 1..6u64).prop_map(|(core, quantity)| Step::Take { core, quantity }),
+            5 => (any::<usize>(), settlement).prop_map(|(which, settlement)| Step::Settle { which, settlement }),
+            3 => (0..20u64, 0..3u64, status)
+                .prop_map(|(available, late, status)| Step::Learn { available, late, status }),
+            1 => Just(Step::Missing),
+        ]
+    }
+
+    /// The permits of a sale, told without cores or atomics.
+    #[derive(Default)]
+    struct Model {
+        free: u64,
+        taken: u64,
+        ended: u64,
+        sequence: u64,
+        available: u64,
+        missing: bool,
+    }
+
+    impl Model {
+        fn deal(&mut self) {
+            let target = (self.available as f64 * (1.0 + BUFFER)).ceil() as u64;
+            self.free = target.saturating_sub(self.taken);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_the_model(cores in 1..5usize, steps in proptest::collection::vec(step(), 1..80)) {
+            let board = board(cores);
+            let mut model = Model { missing: true, ..Model::default() };
+            let mut out: Vec<Permits> = Vec::new();
+            let mut clock = 1000;
+            for step in steps {
+                match step {
+                    Step::Take { core, quantity: tickets } => {
+                        let permits = board.take(CoreIndex(core % cores), quantity(tickets));
+                        let count = if tickets > model.available { 0 } else { tickets.min(model.free) };
+                        model.free -= count;
+                        model.taken += count;
+                        prop_assert_eq!(permits.as_ref().map_or(0, Permits::count), count);
+                        out.extend(permits);
+                    }
+                    Step::Settle { which, settlement } if !out.is_empty() => {
+                        let permits = out.swap_remove(which % out.len());
+                        let count = permits.count();
+                        board.settle(permits, settlement);
+                        model.taken -= count;
+                        match settlement {
+                            Settlement::Returned => model.free += count,
+                            _ => model.ended += count,
+                        }
+                    }
+                    Step::Settle { .. } => {}
+                    Step::Learn { available, late, status } => {
+                        clock += 1;
+                        let mut reading = state(available, clock - late);
+                        reading.status = status;
+                        board.learn(&reading);
+                        if model.missing || reading.sequence >= model.sequence {
+                            model.sequence = reading.sequence;
+                            model.available = available;
+                            model.missing = false;
+                        }
+                        model.deal();
+                    }
+                    Step::Missing => {
+                        board.mark_missing();
+                        model.missing = true;
+                        model.available = 0;
+                        model.deal();
+                    }
+                }
+                let shards: Vec<ShardTotals> = board.totals().collect();
+                prop_assert_eq!(shards.iter().map(|shard| shard.free).sum::<u64>(), model.free);
+                prop_assert_eq!(shards.iter().map(|shard| shard.taken).sum::<u64>(), model.taken);
+                let Dealt { issued, withdrawn } = board.dealt();
+                prop_assert_eq!(issued, withdrawn + model.free + model.taken + model.ended);
+                prop_assert_eq!(board.available(), model.available);
+                prop_assert_eq!(board.is_missing(), model.missing);
+            }
+            for permits in out {
+                board.settle(permits, Settlement::Returned);
+            }
+        }
+    }
+}
