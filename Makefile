@@ -1,0 +1,42 @@
+# Everything a working day needs. `make` alone lists it.
+
+# One optimised profile for lint, tests and the servers they start: a dependency is compiled once, not twice.
+PROFILE := quick
+CARGO   := cargo
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help setup setup-bench fmt lint unit integration loom test bench
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install the servers and clients that the tests start (Debian's packages, only those missing)
+	@tests/setup.sh
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+lint: ## Formatting and clippy, warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets -- -D warnings
+
+unit: ## Unit tests only: seconds, no servers
+	$(CARGO) test --locked --profile $(PROFILE) --lib
+
+integration: ## Integration tests only: real servers, real load
+	$(CARGO) test --locked --profile $(PROFILE) --test integration
+
+# loom sees another crate (`--cfg loom`), so it keeps a cache of its own instead of spoiling the common one.
+loom: ## Every interleaving of the shard and the board
+	RUSTFLAGS="$(RUSTFLAGS) --cfg loom" CARGO_TARGET_DIR=target/loom \
+		$(CARGO) test --locked --profile $(PROFILE) --lib loom_tests
+
+test: setup lint loom ## Set up, lint, then every test there is
+	$(CARGO) test --locked --profile $(PROFILE)
+
+setup-bench:
+	@tests/setup.sh bench
+
+bench: setup-bench ## Measure both ledgers beside their peers; writes bench/runs/
+	$(CARGO) build --locked --release
+	bench/run.py

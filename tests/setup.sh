@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Installs what the tests start and talk to, where it is missing: `tests/setup.sh`, and for the peers of the
+# bench `tests/setup.sh bench`. Debian's packages; asks nothing; starts no service.
+set -euo pipefail
+
+# Debian keeps servers in sbin, which is not on everybody's PATH.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# command=package
+needed=(
+    redis-server=redis-server
+    nginx=nginx
+    ab=apache2-utils
+    wrk=wrk
+    curl=curl
+    sqlite3=sqlite3
+    cc=gcc
+)
+# Files stand for the packages that bring no command: nginx's Lua module and its Redis client.
+needed_files=()
+case "${1-}" in
+    "") ;;
+    bench)
+        needed+=(python3=python3)
+        needed_files=(
+            /usr/share/nginx/modules-available/mod-http-ndk.conf=libnginx-mod-http-ndk
+            /usr/share/nginx/modules-available/mod-http-lua.conf=libnginx-mod-http-lua
+            /usr/share/lua/5.1/resty/core.lua=lua-resty-core
+            /usr/share/lua/5.1/resty/lrucache.lua=lua-resty-lrucache
+            /usr/share/lua/5.1/nginx/redis.lua=lua-nginx-redis
+        )
+        ;;
+    *)
+        echo "tests/setup.sh: takes nothing or the word bench, not '$1'" >&2
+        exit 2
+        ;;
+esac
+
+missing=()
+for entry in "${needed[@]}"; do
+    command -v "${entry%%=*}" >/dev/null || missing+=("${entry#*=}")
+done
+for entry in "${needed_files[@]}"; do
+    [[ -e "${entry%%=*}" ]] || missing+=("${entry#*=}")
+done
+if ((${#missing[@]} == 0)); then
+    exit 0
+fi
+
+echo "setup: installing ${missing[*]}"
+if ! command -v apt-get >/dev/null; then
+    echo "setup: no apt-get here; install by hand what provides: ${missing[*]} (Debian's package names)" >&2
+    exit 1
+fi
+as_root=()
+if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null; then
+        echo "setup: not root and no sudo; run as root: apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+    # A CI has nobody to type a password: fail with a message instead of waiting for one.
+    if [[ "${CI-}" == true || ! -t 0 ]]; then as_root+=(-n); fi
+fi
+
+# Debian starts a server when it installs one. The tests bring their own, so a policy says no for as long as
+# this takes, unless the machine has a policy already.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e "$policy" ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
+apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0)
+"${apt_get[@]}" update </dev/null
+"${apt_get[@]}" install --no-install-recommends "${missing[@]}" </dev/null
+
+for entry in "${needed[@]}"; do
+    if ! command -v "${entry%%=*}" >/dev/null; then
+        echo "setup: ${entry#*=} is installed but ${entry%%=*} is still not to be found" >&2
+        exit 1
+    fi
+done
