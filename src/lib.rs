@@ -2,5 +2,7 @@
 
 pub mod booking;
 pub mod clock;
+pub mod connection;
+pub mod http;
 pub mod ledger;
 pub mod limits;
