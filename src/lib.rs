@@ -2,6 +2,8 @@
 
 pub mod booking;
 pub mod clock;
+pub mod connection;
+pub mod http;
 pub mod ledger;
 pub mod limits;
 pub mod stock;

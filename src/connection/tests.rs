@@ -1,0 +1,121 @@
+//! The connection against raw bytes: a table of cases in every fragmentation, pipelines, time, back pressure.
+
+use super::*;
+use crate::clock::WallTime;
+use crate::http::{Response, Status};
+
+/// Answers every request with what it saw; puts those under `/later` off.
+#[derive(Default)]
+struct Mirror {
+    /// `METHOD path?query body` of every request, `!label` of every refusal.
+    seen: Vec<String>,
+    waiting: Vec<(Exchange, String)>,
+}
+
+fn ok(body: &[u8]) -> Response<'_> {
+    Response { status: Status::Ok, content_type: "text/plain", fields: &[], body }
+}
+
+impl Service for Mirror {
+    fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
+        let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let body = request.body.escape_ascii();
+        let seen = format!("{} {}{query} {body}", request.method_name, request.path);
+        self.seen.push(seen.clone());
+        if request.path.starts_with("/later") {
+            let (exchange, handled) = reply.later();
+            self.waiting.push((exchange, seen));
+            return handled;
+        }
+        reply.send(&ok(seen.as_bytes())).into()
+    }
+
+    fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
+        self.seen.push(format!("!{}", error.reason.label()));
+        reply.send(&Response { status: error.status(), ..ok(error.to_string().as_bytes()) })
+    }
+}
+
+/// A connection with its service and all that the engine would lend it.
+struct Bench {
+    connection: Connection,
+    mirror: Mirror,
+    pool: BufferPool,
+    date: DateCache,
+    now: Monotonic,
+    /// Everything that was written.
+    written: Vec<u8>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench {
+            connection: Connection::new(Monotonic(0)),
+            mirror: Mirror::default(),
+            pool: BufferPool::new(),
+            date: DateCache::new(WallTime(784_111_777_000)),
+            now: Monotonic(0),
+            written: Vec::new(),
+        }
+    }
+
+    fn with<R>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Mirror) -> R) -> R {
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        act(&mut self.connection, &mut turn, &mut self.mirror)
+    }
+
+    /// Sends as the engine would: only while the connection wants to read, and writing in between.
+    fn send(&mut self, bytes: &[u8]) {
+        if self.connection.wants_read() {
+            self.with(|connection, turn, mirror| connection.handle_bytes(bytes, turn, mirror));
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        loop {
+            let bytes = self.connection.output().len();
+            self.written.extend_from_slice(self.connection.output());
+            if bytes > 0 {
+                self.with(|connection, turn, _| connection.handle_written(bytes, turn));
+            }
+            if !self.connection.wants_resume() {
+                break;
+            }
+            self.with(|connection, turn, mirror| connection.resume(turn, mirror));
+        }
+    }
+
+    fn end(&mut self) {
+        self.with(|connection, turn, _| connection.handle_end(turn));
+        self.flush();
+    }
+
+    fn expire(&mut self) -> Option<Cut> {
+        self.now = self.connection.deadline().expect("a clock runs");
+        let cut = self.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
+        self.flush();
+        cut
+    }
+
+    /// Answers the put-off request at `index`.
+    fn answer(&mut self, index: usize) {
+        let (exchange, body) = self.mirror.waiting.remove(index);
+        let _ = self.with(|connection, turn, _| {
+            connection.reply(exchange, turn).map(|reply| reply.send(&ok(body.as_bytes())))
+        });
+        self.flush();
+    }
+}
+
+#[test]
+fn a_request_is_answered_and_the_connection_stays_idle() {
+    let mut bench = Bench::new();
+    bench.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+    let written = String::from_utf8_lossy(&bench.written);
+    assert_eq!(
+        written,
+        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nGET /a "
+    );
+    assert!(bench.connection.is_idle());
+}

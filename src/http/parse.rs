@@ -1,0 +1,282 @@
+//! The head of a request: where it ends, and what it says.
+//!
+//! [`HeadScanner`] sees each byte once however a head is dribbled in; [`parse_head`] then runs on the whole head.
+//! httparse does the grammar; what it lets pass and RFC 9112 does not is checked around it.
+
+use std::mem::MaybeUninit;
+
+use super::framing::{self, BodyLength, ConnectionOptions, Occurrence};
+use super::target;
+use super::{HttpError, Method, Place, Reason, Request, Version, is_token_byte, is_value_byte};
+use crate::limits;
+
+/// Longest method that is told from an endless one.
+const METHOD_BYTES_MAX: usize = 64;
+
+/// Longest request line: method, target, version and the spaces between them.
+const REQUEST_LINE_BYTES_MAX: usize =
+    METHOD_BYTES_MAX + 1 + limits::TARGET_BYTES_MAX + 1 + "HTTP/1.1\r".len();
+
+const _: () = assert!(REQUEST_LINE_BYTES_MAX < limits::HEAD_BYTES_MAX);
+
+/// Finds the end of one head in bytes that arrive piece by piece.
+///
+/// It refuses what makes the end itself doubtful (a bare line feed, too many empty lines) or too far away (414,
+/// 431), and a first byte that can begin no request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadScanner {
+    /// Bytes of the head that were seen.
+    scanned: u16,
+    /// Where the line begins whose end is looked for.
+    line_start: u16,
+    /// Empty lines dropped before this head.
+    empty_lines: u8,
+}
+
+const _: () = assert!(limits::HEAD_BYTES_MAX <= u16::MAX as usize);
+
+/// What the scanner knows after the bytes it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// The head goes on.
+    Partial,
+    /// Two bytes of an empty line come before the head: drop them, and scan what follows.
+    EmptyLine,
+    /// The head is this many bytes long, the empty line at its end included.
+    Complete(usize),
+}
+
+impl HeadScanner {
+    /// Looks for the end of the head that begins with `bytes`, which are those of the last call and any that
+    /// arrived since.
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<Scan, HttpError> {
+        let window = &bytes[..bytes.len().min(limits::HEAD_BYTES_MAX)];
+        let seen = usize::from(self.scanned);
+        if seen == 0 {
+            match window.first() {
+                None => return Ok(Scan::Partial),
+                Some(byte) if is_token_byte(*byte) || matches!(byte, b'\r' | b'\n') => {}
+                // The record type of a TLS handshake (RFC 8446 section 5.1).
+                Some(0x16) => return Err(Reason::TlsHello.into()),
+                Some(_) => return Err(at_head_byte(Reason::RequestLine, 0)),
+            }
+        }
+        count_scanned(window.len() - seen);
+        for line_feed in memchr::memchr_iter(b'\n', &window[seen..]) {
+            let line_feed = seen + line_feed;
+            let line_start = usize::from(self.line_start);
+            if line_start == 0 && line_feed >= REQUEST_LINE_BYTES_MAX {
+                return Err(too_long(window));
+            }
+            if line_feed == line_start || window[line_feed - 1] != b'\r' {
+                return Err(at_head_byte(Reason::BareLineFeed, line_feed));
+            }
+            if line_feed == line_start + 1 {
+                if line_start > 0 {
+                    return Ok(Scan::Complete(line_feed + 1));
+                }
+                let empty_lines = self.empty_lines + 1;
+                if usize::from(empty_lines) > limits::LEADING_EMPTY_LINES_MAX {
+                    return Err(Reason::LeadingEmptyLines.into());
+                }
+                *self = HeadScanner { empty_lines, ..HeadScanner::default() };
+                return Ok(Scan::EmptyLine);
+            }
+            self.line_start = (line_feed + 1) as u16;
+        }
+        if self.line_start == 0 && window.len() > REQUEST_LINE_BYTES_MAX {
+            return Err(too_long(window));
+        }
+        if window.len() == limits::HEAD_BYTES_MAX {
+            return Err(Reason::HeadTooLarge.into());
+        }
+        self.scanned = window.len() as u16;
+        Ok(Scan::Partial)
+    }
+}
+
+/// A request line without end is a long target, unless not even the method ended.
+#[cold]
+fn too_long(window: &[u8]) -> HttpError {
+    if memchr::memchr(b' ', &window[..=METHOD_BYTES_MAX]).is_none() {
+        Reason::MethodNotImplemented.into()
+    } else {
+        Reason::TargetTooLong.into()
+    }
+}
+
+/// Room for the fields of one head, on the caller's stack; costs nothing until it is filled.
+pub type FieldRoom<'a> = [MaybeUninit<httparse::Header<'a>>; limits::FIELDS_MAX];
+
+/// An empty [`FieldRoom`].
+pub fn field_room<'a>() -> FieldRoom<'a> {
+    [const { MaybeUninit::uninit() }; limits::FIELDS_MAX]
+}
+
+/// A whole head, understood.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The request, its body still empty.
+    pub request: Request<'a>,
+    /// What follows the head.
+    pub body: BodyLength,
+    /// Whether the client lets the connection persist.
+    pub persists: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+}
+
+/// Reads a whole head: exactly the bytes that [`HeadScanner`] delimited.
+pub fn parse_head<'a>(bytes: &'a [u8], room: &'a mut FieldRoom<'a>) -> Result<Head<'a>, HttpError> {
+    count_scanned(bytes.len());
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, room) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(diagnose(bytes, None)),
+        Err(error) => return Err(diagnose(bytes, Some(error))),
+    }
+    let (Some(method_name), Some(target), Some(minor_version)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Reason::RequestLine.into());
+    };
+    let fields: &'a [httparse::Header<'a>] = parsed.headers;
+    let version = if minor_version == 0 { Version::Http10 } else { Version::Http11 };
+
+    if target.len() > limits::TARGET_BYTES_MAX {
+        return Err(Reason::TargetTooLong.into());
+    }
+    let method = Method::from_name(method_name);
+    if method == Method::Other && method_name == "CONNECT" {
+        // Its target has a form of its own, and what follows it would be no HTTP (RFC 9110 section 9.3.6).
+        return Err(Reason::MethodNotImplemented.into());
+    }
+    let target = target::parse_target(target, method)?;
+
+    let mut host = Occurrence::Absent;
+    let mut content_length = Occurrence::Absent;
+    let mut transfer_encoding = Occurrence::Absent;
+    let mut expect = Occurrence::Absent;
+    let mut options = ConnectionOptions::default();
+    for field in fields {
+        // The length tells these five names apart from nearly all others.
+        match field.name.len() {
+            4 if field.name.eq_ignore_ascii_case("host") => host.add(field.value),
+            6 if field.name.eq_ignore_ascii_case("expect") => expect.add(field.value),
+            10 if field.name.eq_ignore_ascii_case("connection") => options.add(field.value),
+            14 if field.name.eq_ignore_ascii_case("content-length") => content_length.add(field.value),
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => transfer_encoding.add(field.value),
+            _ => {}
+        }
+    }
+    match host {
+        Occurrence::Once(value) if target::is_host(value) => {}
+        Occurrence::Absent if version == Version::Http10 => {}
+        Occurrence::Absent => return Err(Reason::HostMissing.into()),
+        Occurrence::Once(_) => return Err(Reason::HostInvalid.into()),
+        Occurrence::Repeated => return Err(Reason::HostRepeated.into()),
+    }
+    let body = framing::body_length(version, content_length, transfer_encoding)?;
+    let expects_continue = framing::expects_continue(version, expect)?;
+    let request =
+        Request { method, method_name, path: target.path, query: target.query, version, body: &[], fields };
+    Ok(Head { request, body, persists: options.persists(version), expects_continue })
+}
+
+/// Says what httparse disliked, and where: it names neither the line nor the rule.
+#[cold]
+fn diagnose(head: &[u8], error: Option<httparse::Error>) -> HttpError {
+    if error == Some(httparse::Error::TooManyHeaders) {
+        return Reason::TooManyFields.into();
+    }
+    let mut offset = 0;
+    // Each line feed of the head follows a carriage return, or the scanner would not have let it pass.
+    for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let line_bytes = line.len();
+        let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let reason = if index == 0 { request_line_fault(line) } else { field_line_fault(line) };
+        if let Some(reason) = reason {
+            return match reason {
+                Reason::BareCarriageReturn | Reason::ControlByte => {
+                    let at = line.iter().position(|byte| !is_value_byte(*byte)).unwrap_or(0);
+                    at_head_byte(reason, offset + at)
+                }
+                _ => HttpError { reason, place: Place::Line(index as u32 + 1) },
+            };
+        }
+        offset += line_bytes;
+    }
+    Reason::RequestLine.into()
+}
+
+fn control_fault(line: &[u8]) -> Option<Reason> {
+    match line.iter().find(|byte| !is_value_byte(**byte))? {
+        b'\r' => Some(Reason::BareCarriageReturn),
+        _ => Some(Reason::ControlByte),
+    }
+}
+
+fn request_line_fault(line: &[u8]) -> Option<Reason> {
+    if line == b"PRI * HTTP/2.0" {
+        return Some(Reason::Http2Preface);
+    }
+    if let Some(reason) = control_fault(line) {
+        return Some(reason);
+    }
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Some(Reason::RequestLine);
+    };
+    if method.is_empty() || target.is_empty() || !method.iter().all(|byte| is_token_byte(*byte)) {
+        return Some(Reason::RequestLine);
+    }
+    match version {
+        b"HTTP/1.0" | b"HTTP/1.1" if target.is_ascii() => None,
+        b"HTTP/1.0" | b"HTTP/1.1" => Some(Reason::TargetByte),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Some(Reason::VersionUnsupported)
+        }
+        _ => Some(Reason::RequestLine),
+    }
+}
+
+fn field_line_fault(line: &[u8]) -> Option<Reason> {
+    if line.is_empty() {
+        return None;
+    }
+    if matches!(line[0], b' ' | b'\t') {
+        return Some(Reason::ObsoleteFolding);
+    }
+    if let Some(reason) = control_fault(line) {
+        return Some(reason);
+    }
+    let Some(colon) = memchr::memchr(b':', line) else { return Some(Reason::FieldName) };
+    let name = &line[..colon];
+    match name.trim_ascii_end() {
+        b"" => Some(Reason::FieldName),
+        trimmed if !trimmed.iter().all(|byte| is_token_byte(*byte)) => Some(Reason::FieldName),
+        trimmed if trimmed.len() < name.len() => Some(Reason::SpaceBeforeColon),
+        _ => None,
+    }
+}
+
+fn at_head_byte(reason: Reason, at: usize) -> HttpError {
+    HttpError { reason, place: Place::HeadByte(at as u32) }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Bytes that scanner and parser looked at on this thread: tests assert on work, not on time.
+    pub(crate) static BYTES_SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts work in tests; nothing otherwise.
+#[inline]
+fn count_scanned(bytes: usize) {
+    #[cfg(test)]
+    BYTES_SCANNED.with(|count| count.set(count.get() + bytes));
+    let _ = bytes;
+}

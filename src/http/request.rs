@@ -1,0 +1,75 @@
+//! A request as the API sees it: borrowed from the bytes that arrived, whole body included.
+
+/// Methods that some route may know; what each target allows is the API's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD: answered with the fields of GET and no body.
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// Any other token; [`Request::method_name`] has it.
+    Other,
+}
+
+impl Method {
+    pub(super) fn from_name(name: &str) -> Method {
+        // Methods are case-sensitive (RFC 9110 section 9.1).
+        match name.as_bytes() {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+}
+
+/// The two versions spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0: closes unless asked to keep alive.
+    Http10,
+    /// HTTP/1.1: keeps alive unless asked to close.
+    Http11,
+}
+
+/// One request. Everything is borrowed: keep what outlives the call by copying it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What is asked.
+    pub method: Method,
+    /// The method as it was sent.
+    pub method_name: &'a str,
+    /// The path, still percent-encoded, with its leading slash; `*` for `OPTIONS *`. Valid by RFC 3986.
+    pub path: &'a str,
+    /// What follows the first `?`, still percent-encoded.
+    pub query: Option<&'a str>,
+    /// Of the request.
+    pub version: Version,
+    /// The decoded body, at most `BODY_BYTES_MAX` bytes.
+    pub body: &'a [u8],
+    pub(crate) fields: &'a [httparse::Header<'a>],
+}
+
+impl<'a> Request<'a> {
+    /// The value of the first field of that name (in any case), without the white space around it. Where a
+    /// second one matters, look at [`Request::field_values`].
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.field_values(name).next()
+    }
+
+    /// The values of every field of that name, in their order.
+    pub fn field_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+}
