@@ -1,5 +1,9 @@
 //! The connection against raw bytes: a table of cases in every fragmentation, pipelines, time, back pressure.
 
+mod behaviour;
+mod random;
+mod table;
+
 use super::*;
 use crate::clock::WallTime;
 use crate::http::{Response, Status};

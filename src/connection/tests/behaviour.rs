@@ -1,0 +1,390 @@
+//! Order of answers, back pressure, clocks, and how connections end.
+
+use super::table::statuses;
+use super::*;
+use crate::http::parse::BYTES_SCANNED;
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const LATER: &[u8] = b"GET /later HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// `count` put-off requests, each with its number in the path.
+fn numbered(count: usize) -> Vec<u8> {
+    (0..count).map(|n| format!("GET /later/{n} HTTP/1.1\r\nHost: h\r\n\r\n")).collect::<String>().into_bytes()
+}
+
+/// The numbers in the bodies of the answers, in their order.
+fn numbers(written: &[u8]) -> Vec<usize> {
+    let text = std::str::from_utf8(written).unwrap();
+    text.split("GET /later/").skip(1).map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_connection_is_small_and_owns_no_heap_when_idle() {
+    assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
+    assert!(size_of::<Exchange>() <= 8);
+    let mut bench = Bench::new();
+    let chunked = "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for piece in
+        [GET, b"\r\n", &GET[..9], &GET[9..], LATER, GET, chunked.as_bytes(), &chunked.as_bytes()[..66]]
+    {
+        bench.send(piece);
+    }
+    bench.send(&chunked.as_bytes()[66..]);
+    bench.answer(0);
+    assert!(bench.connection.is_idle());
+    let connection = &bench.connection;
+    assert_eq!(
+        (connection.input.capacity(), connection.output.capacity(), connection.held.capacity()),
+        (0, 0, 0)
+    );
+    assert_eq!(statuses(&bench.written).len(), 6);
+}
+
+#[test]
+fn a_dribbling_client_costs_a_small_buffer_and_no_more_work_than_a_quick_one() {
+    let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A: b\r\n".repeat(90));
+    BYTES_SCANNED.set(0);
+    let mut bench = Bench::new();
+    for byte in head.as_bytes().chunks(1) {
+        bench.send(byte);
+        assert!(bench.connection.input.capacity() <= 1024);
+    }
+    assert_eq!(statuses(&bench.written), [200]);
+    assert_eq!(BYTES_SCANNED.get(), 2 * head.len(), "once to find the end, once to parse");
+
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "b".repeat(16_000));
+    BYTES_SCANNED.set(0);
+    long.as_bytes().chunks(1).for_each(|byte| bench.send(byte));
+    assert_eq!(statuses(&bench.written), [200, 200]);
+    assert_eq!(BYTES_SCANNED.get(), 2 * long.len());
+
+    let body = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n{}", "x".repeat(9_000));
+    let head_bytes = body.len() - 9_000;
+    BYTES_SCANNED.set(0);
+    body.as_bytes().chunks(1).for_each(|byte| bench.send(byte));
+    assert_eq!(statuses(&bench.written), [200, 200, 200]);
+    assert_eq!(BYTES_SCANNED.get(), 3 * head_bytes, "a gathered request's head is parsed twice");
+}
+
+#[test]
+fn a_pipeline_of_hundreds_is_answered_in_order_whatever_the_order_of_answers() {
+    for pick in [|_| 0, |left| left - 1, |left| left / 2, |left: usize| (left * 7 + 3) % left] {
+        let mut bench = Bench::new();
+        bench.send(&numbered(200));
+        assert_eq!(bench.mirror.waiting.len(), limits::PIPELINE_DEPTH_MAX);
+        assert!(!bench.connection.wants_read());
+        while !bench.mirror.waiting.is_empty() {
+            bench.answer(pick(bench.mirror.waiting.len()));
+        }
+        assert_eq!(numbers(&bench.written), (0..200).collect::<Vec<_>>());
+        assert!(bench.connection.is_idle() && bench.connection.wants_read());
+    }
+}
+
+#[test]
+fn many_answers_leave_in_one_write() {
+    let mut bench = Bench::new();
+    bench.with(|connection, turn, mirror| connection.handle_bytes(&GET.repeat(300), turn, mirror));
+    assert_eq!(statuses(bench.connection.output()).len(), 300);
+}
+
+#[test]
+fn an_early_answer_waits_for_its_turn() {
+    let mut bench = Bench::new();
+    bench.send(&[LATER, GET].concat());
+    assert!(bench.written.is_empty() && bench.connection.deadline().is_none());
+    bench.answer(0);
+    assert_eq!(statuses(&bench.written), [200, 200]);
+    let first = memchr::memmem::find(&bench.written, b"GET /later").unwrap();
+    assert!(first < memchr::memmem::find(&bench.written, b"GET /a").unwrap());
+}
+
+#[test]
+fn an_error_waits_for_the_answers_before_it() {
+    let mut bench = Bench::new();
+    bench.send(&[LATER, b"nonsense\n", GET].concat());
+    assert!(bench.written.is_empty());
+    bench.send(GET);
+    bench.answer(0);
+    assert_eq!(statuses(&bench.written), [200, 400]);
+    assert_eq!(bench.mirror.seen.len(), 2);
+    assert!(bench.written.windows(17).filter(|it| it == b"Connection: close").count() == 1);
+    assert_eq!(bench.connection.fate(), Fate::Linger);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read() {
+    let mut bench = Bench::new();
+    let many = GET.repeat(3_000);
+    bench.with(|connection, turn, mirror| connection.handle_bytes(&many, turn, mirror));
+    let unsent = bench.connection.output().len();
+    assert!((limits::UNSENT_BYTES_MAX..limits::UNSENT_BYTES_MAX + 512).contains(&unsent));
+    assert!(!bench.connection.wants_read() && !bench.connection.wants_resume());
+    bench.with(|connection, turn, _| connection.handle_written(300, turn));
+    assert!(bench.connection.wants_resume());
+    let before = bench.mirror.seen.len();
+    bench.with(|connection, turn, mirror| connection.resume(turn, mirror));
+    assert!(bench.mirror.seen.len() > before && bench.mirror.seen.len() < 3_000);
+    bench.flush();
+    assert_eq!(bench.mirror.seen.len(), 3_000);
+    assert!(bench.connection.is_idle() && bench.connection.wants_read());
+}
+
+#[test]
+fn head_is_answered_without_a_body_and_the_next_answer_follows() {
+    let mut bench = Bench::new();
+    bench.send(&[b"HEAD /later HTTP/1.1\r\nHost: h\r\n\r\n", GET].concat());
+    bench.answer(0);
+    let text = String::from_utf8(bench.written).unwrap();
+    assert!(text.contains("Content-Length: 12\r\n\r\nHTTP/1.1 200 OK\r\n"), "{text}");
+}
+
+#[test]
+fn the_connection_field_is_said_where_it_must_be() {
+    let connection_field = |bytes: &[u8]| {
+        let mut bench = Bench::new();
+        bench.send(bytes);
+        let text = String::from_utf8(bench.written).unwrap();
+        text.lines().find(|line| line.starts_with("Connection")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(connection_field(GET), "");
+    assert_eq!(
+        connection_field(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"),
+        "Connection: close"
+    );
+    assert_eq!(connection_field(b"GET / HTTP/1.0\r\n\r\n"), "Connection: close");
+    assert_eq!(
+        connection_field(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+        "Connection: keep-alive"
+    );
+    assert_eq!(connection_field(b"x\n"), "Connection: close");
+}
+
+#[test]
+fn continue_is_sent_once_and_in_its_turn() {
+    let head = b"POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let chunked =
+        b"POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (head, body) in [(&head[..], &b"hi"[..]), (chunked, b"2\r\nhi\r\n0\r\n\r\n")] {
+        let mut bench = Bench::new();
+        bench.send(head);
+        assert_eq!(bench.written, encode::CONTINUE);
+        bench.send(&body[..1]);
+        bench.send(&body[1..]);
+        assert_eq!(bench.written.windows(12).filter(|it| it == b"HTTP/1.1 100").count(), 1);
+        assert_eq!(statuses(&bench.written), [200]);
+
+        // The body is there already: nobody waits.
+        let mut bench = Bench::new();
+        bench.send(&[head, body].concat());
+        assert!(bench.written.starts_with(b"HTTP/1.1 200"));
+
+        // An answer before it is still due.
+        let mut bench = Bench::new();
+        bench.send(&[LATER, head].concat());
+        assert!(bench.written.is_empty());
+        bench.answer(0);
+        assert!(bench.written.ends_with(encode::CONTINUE));
+
+        // The body came before its turn: no more use for it.
+        let mut bench = Bench::new();
+        bench.send(&[LATER, head].concat());
+        bench.send(body);
+        bench.answer(0);
+        assert_eq!(bench.written.windows(12).filter(|it| it == b"HTTP/1.1 100").count(), 0);
+        assert_eq!(statuses(&bench.written), [200, 200]);
+
+        // Refused at the head: the final answer comes instead.
+        let mut bench = Bench::new();
+        bench
+            .send(b"POST /p HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n");
+        assert!(bench.written.starts_with(b"HTTP/1.1 413"));
+    }
+}
+
+#[test]
+fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
+    let head = b"HEAD / HTTP/1.1\r\nHost";
+    let mut bench = Bench::new();
+    bench.now = Monotonic(5_000_000_000);
+    for byte in head.chunks(1) {
+        bench.send(byte);
+        bench.now = bench.now.plus_ms(400);
+        assert_eq!(bench.connection.deadline(), Some(Monotonic(15_000_000_000)), "in total, not per read");
+    }
+    assert_eq!(bench.expire(), None);
+    assert_eq!(bench.mirror.seen, ["!head-timeout"]);
+    assert_eq!(statuses(&bench.written), [408]);
+    assert_eq!(bench.connection.fate(), Fate::Linger);
+    assert_eq!(bench.expire(), Some(Cut::Lingered));
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+
+    for framing in ["Content-Length: 9", "Transfer-Encoding: chunked"] {
+        let mut bench = Bench::new();
+        bench.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n").as_bytes());
+        let deadline = bench.connection.deadline();
+        assert_eq!(deadline, Some(Monotonic::default().plus_ms(limits::BODY_TIMEOUT_MS)));
+        bench.now = Monotonic::default().plus_ms(9_000);
+        bench.send(b"1");
+        assert_eq!(bench.connection.deadline(), deadline);
+        assert_eq!(bench.expire(), None);
+        assert_eq!(bench.mirror.seen, ["!body-timeout"]);
+    }
+}
+
+#[test]
+fn an_idle_connection_closes_in_silence() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.connection.deadline(), Some(Monotonic(75_000_000_000)));
+    bench.now = Monotonic(30_000_000_000);
+    bench.send(b"\r\n");
+    assert_eq!(bench.connection.deadline(), Some(Monotonic(75_000_000_000)), "an empty line buys no time");
+    bench.send(GET);
+    bench.written.clear();
+    assert_eq!(bench.connection.deadline(), Some(Monotonic(105_000_000_000)));
+    assert_eq!(bench.expire(), Some(Cut::Idle));
+    assert!(bench.written.is_empty());
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+}
+
+#[test]
+fn a_client_that_never_reads_is_dropped_and_one_that_reads_slowly_is_not() {
+    let mut bench = Bench::new();
+    bench.with(|connection, turn, mirror| connection.handle_bytes(GET, turn, mirror));
+    assert_eq!(bench.connection.deadline(), Some(Monotonic(10_000_000_000)));
+    bench.now = Monotonic(9_000_000_000);
+    bench.with(|connection, turn, _| connection.handle_written(1, turn));
+    assert_eq!(bench.connection.deadline(), Some(Monotonic(19_000_000_000)));
+    bench.now = bench.connection.deadline().unwrap();
+    let cut = bench.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
+    assert_eq!((cut, bench.connection.fate()), (Some(Cut::Stalled), Fate::Closed));
+    assert!(bench.connection.output().is_empty());
+}
+
+#[test]
+fn no_clock_runs_while_the_server_keeps_the_client_waiting() {
+    let mut bench = Bench::new();
+    bench.send(LATER);
+    assert_eq!(bench.connection.deadline(), None);
+    bench.now = Monotonic(1_000_000_000_000);
+    bench.answer(0);
+    assert_eq!(bench.connection.deadline(), Some(bench.now.plus_ms(limits::IDLE_TIMEOUT_MS)));
+    let cut = bench.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
+    assert_eq!(cut, None);
+    assert!(bench.connection.is_idle());
+
+    // A parked head, too, is not the client's fault.
+    let mut bench = Bench::new();
+    bench.send(&[&numbered(limits::PIPELINE_DEPTH_MAX)[..], b"GET"].concat());
+    assert_eq!(bench.connection.deadline(), None);
+    bench.now = Monotonic(50_000_000_000);
+    bench.answer(0);
+    assert_eq!(bench.connection.deadline(), Some(bench.now.plus_ms(limits::HEAD_TIMEOUT_MS)));
+}
+
+#[test]
+fn a_half_closed_client_is_still_answered() {
+    let mut bench = Bench::new();
+    bench.send(&[LATER, GET, b"GET /half"].concat());
+    bench.end();
+    assert_eq!(bench.connection.fate(), Fate::Open);
+    bench.answer(0);
+    assert_eq!(statuses(&bench.written), [200, 200]);
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+
+    // Requests behind back pressure were asked, too.
+    let mut bench = Bench::new();
+    bench.send(&numbered(200));
+    bench.end();
+    while !bench.mirror.waiting.is_empty() {
+        bench.answer(0);
+    }
+    assert_eq!(numbers(&bench.written).len(), 200);
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+
+    let mut bench = Bench::new();
+    bench.end();
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+}
+
+#[test]
+fn a_refused_upload_can_read_its_answer() {
+    let mut bench = Bench::new();
+    bench.send(b"PUT /p HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\n\r\n");
+    assert_eq!(statuses(&bench.written), [413]);
+    for _ in 0..100 {
+        assert_eq!(bench.connection.fate(), Fate::Linger);
+        assert!(bench.connection.wants_read());
+        bench.send(&[b'x'; 1000]);
+        bench.send(GET);
+    }
+    assert_eq!(bench.mirror.seen, ["!body-too-large"]);
+    assert_eq!(bench.connection.deadline(), Some(Monotonic::default().plus_ms(limits::LINGER_TIMEOUT_MS)));
+    bench.end();
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+}
+
+#[test]
+fn a_client_that_asked_to_close_is_closed_without_lingering() {
+    let close = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let mut bench = Bench::new();
+    bench.send(close);
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+    let mut bench = Bench::new();
+    bench.send(&[&close[..], b"more"].concat());
+    assert_eq!(bench.connection.fate(), Fate::Linger);
+}
+
+#[test]
+fn draining_answers_what_was_asked_and_says_close() {
+    let drain = |bench: &mut Bench| {
+        bench.with(|connection, turn, _| connection.drain(turn));
+        bench.flush();
+    };
+    // Idle: nothing was asked.
+    let mut bench = Bench::new();
+    drain(&mut bench);
+    assert_eq!(bench.connection.fate(), Fate::Linger);
+
+    // Waiting for two answers: the second says so.
+    let mut bench = Bench::new();
+    bench.send(&[LATER, LATER].concat());
+    drain(&mut bench);
+    bench.send(GET);
+    bench.answer(1);
+    bench.answer(0);
+    let text = String::from_utf8(bench.written.clone()).unwrap();
+    assert_eq!(statuses(&bench.written), [200, 200]);
+    assert!(text.rfind("Connection: close").unwrap() > text.rfind("HTTP/1.1 200").unwrap());
+    assert_eq!(text.matches("Connection: close").count(), 1);
+    assert_eq!(bench.connection.fate(), Fate::Linger);
+
+    // Half a request: it may end.
+    let mut bench = Bench::new();
+    bench.send(&GET[..7]);
+    drain(&mut bench);
+    assert_eq!(bench.connection.fate(), Fate::Open);
+    bench.send(&GET[7..]);
+    assert!(String::from_utf8(bench.written.clone()).unwrap().contains("Connection: close"));
+    assert_eq!(bench.connection.fate(), Fate::Linger);
+}
+
+#[test]
+fn a_late_answer_to_a_closed_connection_is_dropped() {
+    let mut bench = Bench::new();
+    bench.send(LATER);
+    bench.with(|connection, turn, _| connection.close(turn.pool));
+    bench.answer(0);
+    assert!(bench.written.is_empty() && bench.connection.output().is_empty());
+    assert_eq!(bench.connection.deadline(), None);
+}
+
+#[test]
+fn an_exchange_of_another_connection_is_not_answered_here() {
+    let mut one = Bench::new();
+    one.send(&[LATER, LATER].concat());
+    let mut other = Bench::new();
+    other.send(LATER);
+    let (stray, _) = one.mirror.waiting.remove(1);
+    assert!(other.with(|connection, turn, _| connection.reply(stray, turn).is_none()));
+}
