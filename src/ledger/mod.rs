@@ -1,6 +1,10 @@
 //! The ledger: the truth about every ticket. One trait, two implementations, one conformance suite
 //! (`tests/conformance`).
 
+pub mod redis;
+pub mod sqlite;
+pub mod url;
+
 use crate::booking::{Answer, Call, CallError};
 
 /// A ledger that answers before it returns. The command line, the admin listener and the SQLite thread use it

@@ -1,0 +1,37 @@
+-- Cancels bookings and returns their tickets.
+--
+-- KEYS  as in sale.lua
+-- ARGV  1 most overdue holds to expire first; then for each booking three: as it is stored, its id as text where that
+--       differs (else ''), and `1` to leave a tombstone where there is no such booking (else `0`)
+-- Reply a line a booking, in order: the booking, cancelled, or `-`
+-- Invariant: tickets are returned once; a cancelled or tombstoned id is never granted or confirmed again.
+
+if not field[1] then return 'missing' end
+sweep(ARGV[1])
+local reply = {}
+for i = 2, #ARGV, 3 do
+  local booking, id = ARGV[i], ARGV[i + 1]
+  if id == '' then id = booking end
+  local record = call('HGET', KEYS[2], booking)
+  local letter, quantity, deadline, terms, buyer = parts(record or 't')
+  if deadline and deadline <= now then
+    expire({ booking })
+    letter = 'e'
+  end
+  if not record then
+    if ARGV[i + 2] == '1' then call('HSET', KEYS[2], booking, 't') end
+  elseif letter ~= 't' and letter ~= 'x' then
+    record = 'x' .. terms
+    log(id, 'cancelled', quantity, buyer, '')
+    if letter == 'h' or letter == 'H' then
+      held = held - quantity
+    elseif letter == 'c' or letter == 'C' then
+      sold = sold - quantity
+    end
+    if letter == 'H' or letter == 'C' then uncount(buyer, quantity) end
+    call('HSET', KEYS[2], booking, record)
+  end
+  reply[#reply + 1] = line(record)
+end
+save()
+return state() .. '\n' .. table.concat(reply, '\n')

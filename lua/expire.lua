@@ -1,0 +1,11 @@
+-- Expires overdue holds. Any number of hosts may call it at once.
+--
+-- KEYS  as in sale.lua
+-- ARGV  1 most holds to expire
+-- Reply the state alone
+-- Invariant: a hold is expired once, and only after its deadline by this clock.
+
+if not field[1] then return 'missing' end
+sweep(ARGV[1])
+save()
+return state()

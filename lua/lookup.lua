@@ -1,0 +1,11 @@
+-- Reads bookings.
+--
+-- KEYS  as in sale.lua
+-- ARGV  the bookings, as they are stored
+-- Reply a line a booking, in order: the booking, or `-`
+-- Invariant: writes nothing; a hold that is over is told as expired, swept or not.
+
+if not field[1] then return 'missing' end
+local reply = {}
+for i, record in ipairs(call('HMGET', KEYS[2], unpack(ARGV))) do reply[i] = line(record) end
+return state() .. '\n' .. table.concat(reply, '\n')

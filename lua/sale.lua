@@ -1,0 +1,144 @@
+-- What every script of a sale starts with: the sale's state, its clock, its log and its overdue holds.
+--
+-- KEYS  1 stock     hash: total held sold version sequence status hold per_buyer starts ends clock
+--       2 bookings  hash: booking -> record
+--       3 holds     sorted set: group of bookings -> their deadline in ms
+--       4 buyers    hash: buyer -> tickets held and confirmed, counted while the sale has a limit
+--       5 log       stream: one entry a change of a booking, its id <ms>-<sequence>
+--
+-- A record is a letter and the quantity, where it is held `@` and the deadline, and where there is a buyer a colon and
+-- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
+--   h held    c confirmed    e expired    x cancelled    t tombstone, alone: never granted
+--   H C       the same as h and c, and counted in `buyers`
+-- A booking whose id is a UUID goes by a zero byte and its 16 bytes instead of 36 characters: at a million bookings
+-- that is what keeps the sale small. Every other id is itself. The log has all ids as text.
+-- A group is what one call held, ids each with a space after it. It stays until its deadline whatever becomes of its
+-- bookings: the record decides. A member a hold would cost more than the rest of the booking.
+--
+-- Reply: one string; its first line is the sale's state, and each script adds a line an entry. `missing` where there
+-- is no such sale, which is not the same as sold out.
+--
+-- Invariants: held + sold <= total wherever stock is taken; the log has one entry for each step of `sequence`; every
+-- held booking is in a group of its deadline.
+-- A script that fails changes nothing: it reads each key that it will write before its first write, and the first
+-- write is the log's.
+-- Numbers stay below 10^14, so that Lua writes them without an exponent (src/limits.rs).
+
+local call = redis.call
+local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
+
+local field = call('HMGET', KEYS[1], 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer',
+  'starts', 'ends', 'clock')
+local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
+local version, sequence = tonumber(field[4]), tonumber(field[5])
+local status, hold, per_buyer = field[6], tonumber(field[7]), tonumber(field[8])
+local starts, ends = tonumber(field[9]), tonumber(field[10])
+if field[1] and not (total and held and sold and version and sequence) then
+  return redis.error_reply('GARBLED the stock of this sale is not readable: ' .. KEYS[1])
+end
+
+-- The sale's clock is Redis' own, except that it never goes back: not when the machine's does, nor after a failover
+-- to one that is behind.
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+now = math.max(now, tonumber(field[11]) or 0)
+local log_prefix = now .. '-'
+
+-- The first line of the reply.
+local function state()
+  return table.concat({ total, held, sold, version, sequence, status, field[7], field[8], field[9], field[10], now }, ',')
+end
+
+-- Writes what changed in the counts, once, at the end of a script.
+local sequence_before = sequence
+local function save()
+  if sequence ~= sequence_before then
+    call('HSET', KEYS[1], 'held', held, 'sold', sold, 'sequence', sequence, 'clock', now)
+  end
+end
+
+-- The id as text.
+local function text(booking)
+  if byte(booking) ~= 0 then return booking end
+  return format('%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', byte(booking, 2, 17))
+end
+
+-- Takes the next sequence and logs one change. Always the same names in the same order: the stream then stores
+-- them once a node.
+local function log(id, word, quantity, buyer, expires_at)
+  sequence = sequence + 1
+  call('XADD', KEYS[5], log_prefix .. sequence, 'booking', id, 'status', word, 'quantity', quantity, 'buyer', buyer,
+    'expires_at', expires_at)
+end
+
+-- Letter, quantity, deadline (numbers) and terms (`2:u-81`) of a record, and the buyer ('' for none).
+local function parts(record)
+  local letter, quantity, deadline, rest = match(record, '^(%a)(%d*)@?(%d*)(.*)$')
+  return letter, tonumber(quantity), tonumber(deadline), quantity .. rest, sub(rest, 2)
+end
+
+-- Gives a counted booking's tickets back to its buyer's allowance.
+local function uncount(buyer, quantity)
+  if call('HINCRBY', KEYS[4], buyer, -quantity) <= 0 then call('HDEL', KEYS[4], buyer) end
+end
+
+-- Expires those of these bookings that are held and overdue.
+local function expire(bookings)
+  local records = call('HMGET', KEYS[2], unpack(bookings))
+  local changed, n = {}, 0
+  for i, booking in ipairs(bookings) do
+    local letter, quantity, deadline, terms, buyer = parts(records[i] or 't')
+    if (letter == 'h' or letter == 'H') and deadline <= now then
+      log(text(booking), 'expired', quantity, buyer, '')
+      held = held - quantity
+      if letter == 'H' then uncount(buyer, quantity) end
+      changed[n + 1], changed[n + 2] = booking, 'e' .. terms
+      n = n + 2
+    end
+  end
+  if n > 0 then call('HSET', KEYS[2], unpack(changed)) end
+end
+
+-- The bookings of a group, added to `bookings`.
+local function ungroup(group, bookings)
+  local at = 1
+  while at <= #group do
+    local last = byte(group, at) == 0 and at + 16 or find(group, ' ', at, true) - 1
+    bookings[#bookings + 1] = sub(group, at, last)
+    at = last + 2
+  end
+end
+
+-- Every script that changes something starts by expiring what is overdue, oldest first, at most `limit`: what a hold
+-- gives back can be sold in the same call, and nobody has to sweep for that.
+local function sweep(limit)
+  limit = tonumber(limit)
+  while limit > 0 do
+    local groups = call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 4)
+    if #groups == 0 then return end
+    local done, bookings = {}, {}
+    for _, group in ipairs(groups) do
+      local before = #bookings
+      ungroup(group, bookings)
+      if #bookings > limit then
+        for i = #bookings, before + 1, -1 do bookings[i] = nil end
+        limit = 0
+        break
+      end
+      done[#done + 1] = group
+    end
+    if #done == 0 then return end
+    expire(bookings)
+    call('ZREM', KEYS[3], unpack(done))
+    limit = limit - #bookings
+  end
+end
+
+-- A booking's line in a reply: its record, without the mark of being counted. `-` where there is none. A hold that is
+-- overdue is told as expired.
+local function line(record)
+  if not record or record == 't' then return '-' end
+  local letter, _, deadline, terms = parts(record)
+  if deadline and deadline <= now then return 'e' .. terms end
+  return string.lower(letter) .. sub(record, 2)
+end

@@ -1,0 +1,224 @@
+//! A Redis ledger that blocks: for the command line, the admin listener, audits and tests.
+//!
+//! It reads and writes its own socket, so that every test of it is a test of the [`codec`](super::codec) that the
+//! event loops use.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::codec;
+use crate::booking::{Answer, Call, CallError};
+use crate::ledger::Ledger;
+use crate::ledger::url::{RedisAddress, RedisUrl};
+use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
+
+/// Why there is no connection to Redis.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers there.
+    #[error(
+        "cannot reach Redis at {address}: {cause}; is it running? start one: redis-server --appendonly yes --appendfsync always"
+    )]
+    Unreachable {
+        /// Where it should be.
+        address: RedisAddress,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Redis answers, but does not let us in, or is not a Redis.
+    #[error("Redis at {address} refused the connection: {cause}")]
+    Refused {
+        /// Where it is.
+        address: RedisAddress,
+        /// What it said.
+        cause: String,
+    },
+}
+
+/// A Redis ledger over one blocking connection, made anew when it breaks.
+#[derive(Debug)]
+pub struct RedisLedger {
+    url: RedisUrl,
+    timeout: Duration,
+    connection: Option<Connection>,
+}
+
+impl RedisLedger {
+    /// Connects and loads the scripts. No answer is waited for longer than 5 seconds.
+    pub fn connect(url: &RedisUrl) -> Result<RedisLedger, ConnectError> {
+        RedisLedger::connect_with_timeout(url, Duration::from_millis(LEDGER_SILENCE_MS))
+    }
+
+    /// As [`connect`](RedisLedger::connect), waiting no longer than `timeout` (above zero) for anything.
+    pub fn connect_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<RedisLedger, ConnectError> {
+        let connection = Connection::open(url, timeout)?;
+        Ok(RedisLedger { url: url.clone(), timeout, connection: Some(connection) })
+    }
+
+    /// One try, on the connection there is or on a new one.
+    fn attempt(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, CallError>>, CallError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => match Connection::open(&self.url, self.timeout) {
+                Ok(connection) => none.insert(connection),
+                Err(error) => return Err(CallError::Unknown(error.to_string())),
+            },
+        };
+        let result = connection.execute(calls);
+        if result.is_err() {
+            self.connection = None;
+        }
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => CallError::Garbled(error.to_string()),
+            _ => CallError::Unknown(error.to_string()),
+        })
+    }
+}
+
+impl Ledger for RedisLedger {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        if calls.is_empty() {
+            return Vec::new();
+        }
+        let had_connection = self.connection.is_some();
+        let mut result = self.attempt(calls);
+        // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
+        // unheard answers with what it did then.
+        if had_connection && matches!(result, Err(CallError::Unknown(_))) {
+            result = self.attempt(calls);
+        }
+        result.unwrap_or_else(|error| vec![Err(error); calls.len()])
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: Stream,
+    received: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Connection {
+    fn open(url: &RedisUrl, timeout: Duration) -> Result<Connection, ConnectError> {
+        let unreachable = |cause| ConnectError::Unreachable { address: url.address.clone(), cause };
+        let stream = Stream::open(&url.address, timeout).map_err(unreachable)?;
+        let mut connection = Connection { stream, received: Vec::new(), outgoing: Vec::new() };
+        let out = &mut connection.outgoing;
+        let count = codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, out);
+        let count = count + codec::load_scripts(out);
+        let replies = connection.exchange(count).map_err(unreachable)?;
+        match codec::first_error(&replies) {
+            None => Ok(connection),
+            Some(cause) => Err(ConnectError::Refused { address: url.address.clone(), cause }),
+        }
+    }
+
+    fn execute(&mut self, calls: &[Call]) -> io::Result<Vec<Result<Answer, CallError>>> {
+        let mut answers = self.execute_once(calls)?;
+        let unknown: Vec<usize> = (0..calls.len()).filter(|&index| answers[index].is_none()).collect();
+        if !unknown.is_empty() {
+            // A Redis that was restarted or flushed has forgotten the scripts.
+            self.outgoing.clear();
+            let count = codec::load_scripts(&mut self.outgoing);
+            self.exchange(count)?;
+            let again: Vec<Call> = unknown.iter().map(|&index| calls[index].clone()).collect();
+            for (index, answer) in unknown.into_iter().zip(self.execute_once(&again)?) {
+                answers[index] = answer;
+            }
+        }
+        let lost = || Err(CallError::Refused("Redis forgets the scripts as fast as they are loaded".into()));
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
+    }
+
+    /// Sends all calls in one write and reads their answers; `None` where Redis did not know the script.
+    fn execute_once(&mut self, calls: &[Call]) -> io::Result<Vec<Option<Result<Answer, CallError>>>> {
+        self.outgoing.clear();
+        for call in calls {
+            codec::pack(call, &mut self.outgoing);
+        }
+        self.send()?;
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in calls {
+            let replies = self.receive(codec::replies_expected(call))?;
+            answers.push((!codec::is_noscript(&replies)).then(|| codec::read(call, &replies)));
+        }
+        Ok(answers)
+    }
+
+    fn exchange(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.send()?;
+        self.receive(count)
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(&self.outgoing),
+            Stream::Unix(stream) => stream.write_all(&self.outgoing),
+        }
+        .map_err(timed_out)
+    }
+
+    fn receive(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        loop {
+            let length = codec::frames_length(count, &self.received);
+            if let Some(length) = length.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+                let rest = self.received.split_off(length);
+                return Ok(std::mem::replace(&mut self.received, rest));
+            }
+            let start = self.received.len();
+            self.received.resize(start + READ_CHUNK_BYTES, 0);
+            let read = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut self.received[start..]),
+                Stream::Unix(stream) => stream.read(&mut self.received[start..]),
+            };
+            self.received.truncate(start + *read.as_ref().unwrap_or(&0));
+            if read.map_err(timed_out)? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection"));
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn open(address: &RedisAddress, timeout: Duration) -> io::Result<Stream> {
+        match address {
+            RedisAddress::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))?;
+                Ok(Stream::Unix(stream))
+            }
+            RedisAddress::Tcp { host, port } => {
+                let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+                for address in (host.as_str(), *port).to_socket_addrs()? {
+                    match TcpStream::connect_timeout(&address, timeout) {
+                        Ok(stream) => {
+                            stream.set_nodelay(true)?;
+                            stream.set_read_timeout(Some(timeout))?;
+                            stream.set_write_timeout(Some(timeout))?;
+                            return Ok(Stream::Tcp(stream));
+                        }
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+}
+
+/// The system calls an expired timeout "temporarily unavailable", which tells nobody anything.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "Redis did not answer in time"),
+        _ => error,
+    }
+}

@@ -1,0 +1,12 @@
+//! The Redis ledger: what is sent, what comes back, and a blocking client.
+//!
+//! [`codec`] does no I/O and is shared by the event loops, which own their non-blocking sockets, and by
+//! [`RedisLedger`], which the command line and the admin listener use. The rules themselves are in `lua/`.
+
+mod client;
+pub mod codec;
+mod frame;
+mod reply;
+mod scripts;
+
+pub use client::{ConnectError, RedisLedger};

@@ -1,0 +1,159 @@
+//! The text of a script's reply: a state, then a line an entry. See the headers in `lua/`.
+
+use crate::booking::{
+    Booking, BookingId, BookingStatus, BuyerId, LogEntry, Quantity, SaleState, SaleStatus, SaleTerms,
+};
+use crate::clock::WallTime;
+
+/// A booking without its id, which the caller knows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) status: BookingStatus,
+    pub(super) quantity: Quantity,
+    pub(super) buyer: Option<BuyerId>,
+}
+
+impl Record {
+    pub(super) fn booking(self, id: BookingId) -> Booking {
+        Booking { id, status: self.status, quantity: self.quantity, buyer: self.buyer }
+    }
+
+    /// Reads `c2:u-81` or `h1@1763827200123:u-81`.
+    pub(super) fn read(text: &str) -> Option<Record> {
+        let letter = *text.as_bytes().first()?;
+        let rest = text.get(1..)?;
+        let (terms, buyer) = match rest.split_once(':') {
+            Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?)),
+            None => (rest, None),
+        };
+        let (quantity, deadline) = match terms.split_once('@') {
+            Some((quantity, deadline)) => (quantity, Some(number(deadline)?)),
+            None => (terms, None),
+        };
+        let status = match (letter, deadline) {
+            (b'h', Some(deadline)) => BookingStatus::Held { expires_at: WallTime(deadline) },
+            (b'c', None) => BookingStatus::Confirmed,
+            (b'x', None) => BookingStatus::Cancelled,
+            (b'e', None) => BookingStatus::Expired,
+            _ => return None,
+        };
+        Some(Record { status, quantity: Quantity::new(number(quantity)?)?, buyer })
+    }
+}
+
+/// Digits and nothing else: `u64::from_str` would take a sign.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Reads the first line; every comma-separated field must be there.
+pub(super) fn read_state(line: &str) -> Option<SaleState> {
+    fn term(text: &str) -> Option<Option<u64>> {
+        if text.is_empty() { Some(None) } else { number(text).map(Some) }
+    }
+    let mut fields = line.split(',');
+    let mut next = || fields.next();
+    let (total, held, sold) = (number(next()?)?, number(next()?)?, number(next()?)?);
+    let (version, sequence) = (number(next()?)?, number(next()?)?);
+    let status = SaleStatus::from_word(next()?)?;
+    let hold_ms = term(next()?)?;
+    let per_buyer = match term(next()?)? {
+        Some(tickets) => Some(u32::try_from(tickets).ok()?),
+        None => None,
+    };
+    let (starts_at, ends_at) = (term(next()?)?.map(WallTime), term(next()?)?.map(WallTime));
+    let now = WallTime(number(next()?)?);
+    held.checked_add(sold)?;
+    let terms = SaleTerms { total, hold_ms, per_buyer, starts_at, ends_at };
+    fields.next().is_none().then_some(SaleState { terms, status, held, sold, version, sequence, now })
+}
+
+/// Reads `sequence,ms,status,quantity,buyer,deadline,id`.
+pub(super) fn read_log_entry(line: &str) -> Option<LogEntry> {
+    let mut fields = line.split(',');
+    let mut next = || fields.next();
+    let sequence = number(next()?)?;
+    let at = WallTime(number(next()?)?);
+    let word = next()?;
+    let quantity = Quantity::new(number(next()?)?)?;
+    let buyer = match next()? {
+        "" => None,
+        buyer => Some(BuyerId::parse(buyer).ok()?),
+    };
+    let deadline = next()?;
+    let status = match (word, deadline) {
+        ("held", deadline) => BookingStatus::Held { expires_at: WallTime(number(deadline)?) },
+        ("confirmed", "") => BookingStatus::Confirmed,
+        ("cancelled", "") => BookingStatus::Cancelled,
+        ("expired", "") => BookingStatus::Expired,
+        _ => return None,
+    };
+    let id = BookingId::parse(next()?).ok()?;
+    fields.next().is_none().then_some(LogEntry {
+        sequence,
+        at,
+        booking: Booking { id, status, quantity, buyer },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_records() {
+        let held = Record::read("h2@1763827200123:u-81").unwrap();
+        assert_eq!(held.status, BookingStatus::Held { expires_at: WallTime(1_763_827_200_123) });
+        assert_eq!((held.quantity.get(), held.buyer.unwrap().as_str()), (2, "u-81"));
+        assert_eq!(Record::read("c1").unwrap().buyer, None);
+        for bad in [
+            "",
+            "c",
+            "c0",
+            "c-1",
+            "c+1",
+            "c1:",
+            "c1: ",
+            "h1",
+            "c1@5",
+            "h1@",
+            "t",
+            "z1",
+            "c1000001",
+            "c99999999999999999999",
+            "\u{e9}1",
+            "h1@1:a:b",
+        ] {
+            assert_eq!(Record::read(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_states() {
+        let state = read_state("10,1,2,3,4,paused,500,,7,,9").unwrap();
+        assert_eq!((state.terms.total, state.held, state.sold, state.available()), (10, 1, 2, 7));
+        assert_eq!((state.terms.hold_ms, state.terms.per_buyer), (Some(500), None));
+        assert_eq!((state.terms.starts_at, state.terms.ends_at), (Some(WallTime(7)), None));
+        let huge = format!("10,{0},{0},3,4,open,,,,,9", u64::MAX);
+        for bad in [
+            "",
+            "10,1,2,3,4,open,,,,",
+            "10,1,2,3,4,open,,,,,9,",
+            "10,1,2,3,4,shut,,,,,9",
+            "10,-1,2,3,4,open,,,,,9",
+            "1e12,1,2,3,4,open,,,,,9",
+            "10,1,2,3,4,open,,5000000000,,,9",
+            &huge,
+        ] {
+            assert_eq!(read_state(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[hcext0-9@:,a-z\u{e9}-]{0,32}") {
+            let _ = (Record::read(&text), read_state(&text), read_log_entry(&text));
+        }
+    }
+}

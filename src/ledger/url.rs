@@ -1,0 +1,300 @@
+//! `--ledger URL`: which ledger, where, and as whom. Passwords are kept out of everything that prints.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A parsed `--ledger`. Prints as it was written, without the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerUrl {
+    /// `sqlite:PATH`.
+    Sqlite(PathBuf),
+    /// `redis://…` or `redis+unix://…`.
+    Redis(RedisUrl),
+}
+
+/// Where a Redis is, and what a connection says first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// Where.
+    pub address: RedisAddress,
+    /// Its ACL user; `None` is Redis' `default`.
+    pub user: Option<String>,
+    /// Never printed.
+    pub password: Option<String>,
+    /// Number of the database, 0 unless told.
+    pub database: u32,
+}
+
+/// Where a Redis listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisAddress {
+    /// A host name or address (IPv6 without brackets) and a port.
+    Tcp {
+        /// To be resolved.
+        host: String,
+        /// 6379 unless told.
+        port: u16,
+    },
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+/// What is wrong with a `--ledger`, and what it takes. Never repeats the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Neither `sqlite:` nor a Redis URL.
+    #[error("ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db or redis+unix:///path")]
+    Scheme,
+    /// A later version will speak it.
+    #[error(
+        "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://… and redis+unix:///path"
+    )]
+    NotYet(&'static str),
+    /// `sqlite:` or `redis+unix://` and nothing behind it.
+    #[error("ledger: {0} takes a path, as in {0}{1}")]
+    NoPath(&'static str, &'static str),
+    /// A part of a Redis URL.
+    #[error("ledger: {part} of the Redis URL: {takes}")]
+    Part {
+        /// Which part.
+        part: &'static str,
+        /// What it takes.
+        takes: &'static str,
+    },
+}
+
+fn bad(part: &'static str, takes: &'static str) -> UrlError {
+    UrlError::Part { part, takes }
+}
+
+impl FromStr for LedgerUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<LedgerUrl, UrlError> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            if path.is_empty() {
+                return Err(UrlError::NoPath("sqlite:", "boxoffice.db"));
+            }
+            return Ok(LedgerUrl::Sqlite(PathBuf::from(path)));
+        }
+        for scheme in ["rediss", "redis+sentinel", "redis+cluster"] {
+            if text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")) {
+                return Err(UrlError::NotYet(scheme));
+            }
+        }
+        if let Some(rest) = text.strip_prefix("redis+unix://") {
+            return unix(rest).map(LedgerUrl::Redis);
+        }
+        if let Some(rest) = text.strip_prefix("redis://") {
+            return tcp(rest).map(LedgerUrl::Redis);
+        }
+        Err(UrlError::Scheme)
+    }
+}
+
+fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
+    let (rest, database) = with_query(rest)?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let database = match (path, database) {
+        ("", database) => database.unwrap_or(0),
+        (path, None) => number(path)?,
+        _ => return Err(bad("database", "is told twice, in the path and in db=")),
+    };
+    let (user, password, place) = with_credentials(authority)?;
+    let (host, port) = match place.strip_prefix('[') {
+        Some(bracketed) => match bracketed.split_once(']') {
+            Some((host, "")) => (host, None),
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None => return Err(bad("host", "[ without ]")),
+        },
+        None => match place.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(bad("host", "takes a host, as in redis://127.0.0.1:6379/0"));
+    }
+    let port = match port {
+        Some(port) => port.parse().ok().filter(|&port| port != 0),
+        None => Some(6379),
+    };
+    let port = port.ok_or(bad("port", "takes 1 to 65535"))?;
+    Ok(RedisUrl { address: RedisAddress::Tcp { host: host.to_owned(), port }, user, password, database })
+}
+
+fn unix(rest: &str) -> Result<RedisUrl, UrlError> {
+    let (rest, database) = with_query(rest)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if path.len() < 2 {
+        return Err(UrlError::NoPath("redis+unix://", "/run/redis/redis.sock"));
+    }
+    let (user, password, place) = with_credentials(authority)?;
+    if !place.is_empty() {
+        return Err(bad("path", "takes three slashes, as in redis+unix:///run/redis/redis.sock"));
+    }
+    let path = PathBuf::from(decode(path).ok_or(bad("path", "a % without two hex digits"))?);
+    Ok(RedisUrl { address: RedisAddress::Unix(path), user, password, database: database.unwrap_or(0) })
+}
+
+fn with_query(rest: &str) -> Result<(&str, Option<u32>), UrlError> {
+    match rest.split_once('?') {
+        None => Ok((rest, None)),
+        Some((rest, query)) => match query.strip_prefix("db=") {
+            Some(database) => Ok((rest, Some(number(database)?))),
+            None => Err(bad("query", "takes db=NUMBER and nothing else")),
+        },
+    }
+}
+
+fn number(text: &str) -> Result<u32, UrlError> {
+    text.parse().map_err(|_| bad("database", "takes a number, as in /0"))
+}
+
+type Credentials<'a> = (Option<String>, Option<String>, &'a str);
+
+fn with_credentials(authority: &str) -> Result<Credentials<'_>, UrlError> {
+    let Some((credentials, place)) = authority.rsplit_once('@') else { return Ok((None, None, authority)) };
+    let (user, password) =
+        credentials.split_once(':').ok_or(bad("password", "takes user:password@ or :password@"))?;
+    let decoded = |text| decode(text).ok_or(bad("password", "takes %XX for what is not a letter or digit"));
+    let (user, password) = (decoded(user)?, decoded(password)?);
+    Ok(((!user.is_empty()).then_some(user), Some(password), place))
+}
+
+/// Resolves `%XX`; `None` where that is malformed or not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl fmt::Display for LedgerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            LedgerUrl::Redis(url) => url.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.as_deref().unwrap_or_default();
+        let (user, at) = if self.password.is_some() { (user, ":***@") } else { ("", "") };
+        match &self.address {
+            RedisAddress::Tcp { .. } => write!(f, "redis://{user}{at}{}/{}", self.address, self.database),
+            RedisAddress::Unix(_) if self.database == 0 => {
+                write!(f, "redis+unix://{user}{at}{}", self.address)
+            }
+            RedisAddress::Unix(_) => {
+                write!(f, "redis+unix://{user}{at}{}?db={}", self.address, self.database)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            RedisAddress::Tcp { host, port } => write!(f, "{host}:{port}"),
+            RedisAddress::Unix(path) => Path::display(path).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<LedgerUrl, UrlError> {
+        text.parse()
+    }
+
+    fn redis(text: &str) -> RedisUrl {
+        match parse(text) {
+            Ok(LedgerUrl::Redis(url)) => url,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_each_form() {
+        assert_eq!(parse("sqlite:a b.db"), Ok(LedgerUrl::Sqlite("a b.db".into())));
+        let url = redis("redis://bob:p%40ss%3a%2F@db.example:7000/3");
+        assert_eq!(url.address, RedisAddress::Tcp { host: "db.example".into(), port: 7000 });
+        assert_eq!(
+            (url.user.as_deref(), url.password.as_deref(), url.database),
+            (Some("bob"), Some("p@ss:/"), 3)
+        );
+        let url = redis("redis://[::1]");
+        assert_eq!(url.address, RedisAddress::Tcp { host: "::1".into(), port: 6379 });
+        let url = redis("redis+unix://:secret@/run/re%20dis.sock?db=2");
+        assert_eq!(url.address, RedisAddress::Unix("/run/re dis.sock".into()));
+        assert_eq!((url.user, url.password.as_deref(), url.database), (None, Some("secret"), 2));
+    }
+
+    #[test]
+    fn prints_all_but_the_password() {
+        for (text, printed) in [
+            ("sqlite:boxoffice.db", "sqlite:boxoffice.db"),
+            ("redis://localhost", "redis://localhost:6379/0"),
+            ("redis://[::1]:7000/3", "redis://[::1]:7000/3"),
+            ("redis://bob:hunter2@localhost/1", "redis://bob:***@localhost:6379/1"),
+            ("redis+unix:///run/a.sock", "redis+unix:///run/a.sock"),
+            ("redis+unix://:hunter2@/run/a.sock?db=2", "redis+unix://:***@/run/a.sock?db=2"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.to_string(), printed);
+            assert!(!format!("{url:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn refuses_the_rest_without_repeating_a_password() {
+        for text in [
+            "",
+            "boxoffice.db",
+            "sqlite:",
+            "postgres://x",
+            "redis:",
+            "redis://",
+            "redis://:hunter2@",
+            "redis+unix://",
+            "redis+unix:///",
+            "redis+unix://run/a.sock",
+            "redis://h:0",
+            "redis://h:65536",
+            "redis://h/x",
+            "redis://h/1?db=2",
+            "redis://h?x=1",
+            "redis://u:hunter2%4@h",
+            "redis://hunter2@h",
+            "redis://[::1",
+            "redis://u:hunter2@h:x",
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with("ledger: ") && !error.contains("hunter2"), "{text}: {error}");
+        }
+        for scheme in ["rediss", "redis+sentinel", "redis+cluster"] {
+            assert_eq!(parse(&format!("{scheme}://h:1")), Err(UrlError::NotYet(scheme)));
+        }
+    }
+}
