@@ -2,6 +2,7 @@
 
 pub mod booking;
 pub mod clock;
+pub mod config;
 pub mod ledger;
 pub mod limits;
 pub mod stock;
