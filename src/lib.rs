@@ -4,6 +4,7 @@ pub mod booking;
 pub mod clock;
 pub mod connection;
 pub mod http;
+pub mod config;
 pub mod ledger;
 pub mod limits;
 pub mod stock;

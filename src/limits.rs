@@ -85,6 +85,18 @@ pub const SNAPSHOTS_IN_FLIGHT_MAX: usize = 256;
 /// Sales of one ledger that a host follows.
 pub const SALES_MAX: usize = 100_000;
 
+/// Largest weight of a host; weights only matter beside each other, and Nginx takes whole numbers.
+pub const WEIGHT_MAX: u32 = 10_000;
+
+/// Most spare permits a host may have, as a part of its stock: past ten times the stock the buffer bounds nothing.
+pub const BUFFER_MAX: f64 = 10.0;
+
+/// Shortest and longest wait of a client for the ledger that can be asked for, in milliseconds: below the first a
+/// healthy ledger would often miss it, past the second clients and Nginx have long given up.
+pub const LEDGER_TIMEOUT_MS_MIN: u64 = 10;
+/// See [`LEDGER_TIMEOUT_MS_MIN`].
+pub const LEDGER_TIMEOUT_MS_MAX: u64 = 60_000;
+
 /// First and longest pause before the ledger is dialled again, in milliseconds; jitter comes on top.
 pub const RECONNECT_MS_FIRST: u64 = 10;
 /// See [`RECONNECT_MS_FIRST`]: sales go on within a second of the ledger's return.

@@ -1,0 +1,202 @@
+//! The configuration of `serve`: flags, then `BOXOFFICE_*` variables, then a TOML file, then defaults.
+//!
+//! Pure: takes texts, reads no file, no environment and no machine. Whatever comes out is valid, and whatever does not
+//! is refused with the word that is wrong, where it stands, and what that place takes. Every source has the same names
+//! and takes the same texts; in TOML a number or a boolean may stand bare, and `sale` is a text or a list of texts.
+
+mod cores;
+mod error;
+mod terms;
+mod words;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use cores::{CoreChoice, CoresError};
+pub use error::{ConfigError, Source};
+pub use terms::{parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
+pub use words::{SETTINGS, Words};
+
+use crate::booking::{SaleName, SaleTerms};
+use crate::limits;
+use terms::parse_span_ms;
+use words::Word;
+
+/// The ledger where none is named: a file in the working directory.
+pub const DEFAULT_LEDGER: &str = "sqlite:boxoffice.db";
+
+/// What `serve` runs on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where operators connect; loopback, or guarded by a token.
+    pub admin: SocketAddr,
+    /// The file with the token that every changing admin call must carry.
+    pub admin_token_file: Option<PathBuf>,
+    /// Which CPUs get an event loop.
+    pub cores: CoreChoice,
+    /// Whether each loop stays on its CPU.
+    pub pin: bool,
+    /// The ledger's URL; its scheme is known, the rest is the ledger's to read.
+    pub ledger: String,
+    /// Sales to open where the ledger has none of that name, each name once.
+    pub sales: Vec<(SaleName, SaleTerms)>,
+    /// This host's weight among the hosts, 1 to [`limits::WEIGHT_MAX`].
+    pub weight: u32,
+    /// Spare permits, as a part of the stock, 0 to [`limits::BUFFER_MAX`].
+    pub buffer: f64,
+    /// When a booking counts as made.
+    pub durability: Durability,
+    /// How long a client waits for the ledger before it is told 503, [`limits::LEDGER_TIMEOUT_MS_MIN`] to
+    /// [`limits::LEDGER_TIMEOUT_MS_MAX`].
+    pub ledger_timeout: Duration,
+    /// Where one line for each booking request goes.
+    pub access_log: Option<PathBuf>,
+}
+
+/// When a booking counts as made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When the ledger has answered.
+    Ack,
+}
+
+impl Config {
+    /// Reads a configuration. `flags` and `file` hold the texts of their sources; `variable` gives the value of an
+    /// environment variable; `machine` lists the CPUs that this process may run on.
+    ///
+    /// # Errors
+    /// The first word that is wrong.
+    pub fn read(
+        flags: &Words,
+        variable: &dyn Fn(&str) -> Option<String>,
+        file: Option<&Words>,
+        machine: &[usize],
+    ) -> Result<Config, ConfigError> {
+        let pick = |name: &'static str| words::pick(name, flags, variable, file);
+        let listen = address(&pick("listen"), "127.0.0.1:3005")?;
+        let admin_token_file = path(&pick("admin-token-file"))?;
+        let admin_words = pick("admin");
+        let admin = address(&admin_words, "127.0.0.1:9305")?;
+        if let Some(word) = admin_words.last()
+            && !admin.ip().is_loopback()
+            && admin_token_file.is_none()
+        {
+            return Err(
+                word.wrong("is reached from other machines and needs --admin-token-file FILE beside it")
+            );
+        }
+        if let Some(word) = admin_words.last()
+            && listen == admin
+            && listen.port() != 0
+        {
+            return Err(word.wrong("is where --listen is already; operators need an address of their own"));
+        }
+        Ok(Config {
+            listen,
+            admin,
+            admin_token_file,
+            cores: match pick("cores").last() {
+                Some(word) => {
+                    CoreChoice::parse(&word.text, machine).map_err(|error| word.wrong(error.to_string()))?
+                }
+                None => CoreChoice::All,
+            },
+            pin: match pick("no-pin").last() {
+                Some(word) => !word.boolean()?,
+                None => true,
+            },
+            ledger: ledger(&pick("ledger"))?,
+            sales: sales(&pick("sale"))?,
+            weight: match pick("weight").last() {
+                Some(word) => word.number(1, limits::WEIGHT_MAX)?,
+                None => 1,
+            },
+            buffer: match pick("buffer").last() {
+                Some(word) => word.number(0.0, limits::BUFFER_MAX)?,
+                None => 0.2,
+            },
+            durability: durability(&pick("durability"))?,
+            ledger_timeout: ledger_timeout(&pick("ledger-timeout"))?,
+            access_log: path(&pick("access-log"))?,
+        })
+    }
+}
+
+/// Which file to read as the configuration: the flag, or `BOXOFFICE_CONFIG`.
+pub fn config_file(flag: Option<PathBuf>, variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    flag.or_else(|| variable("BOXOFFICE_CONFIG").filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+fn address(words: &[Word], default: &str) -> Result<SocketAddr, ConfigError> {
+    let Some(word) = words.last() else {
+        return Ok(default.parse().expect("a default is an address"));
+    };
+    word.text
+        .parse()
+        .map_err(|_| word.wrong("takes ADDR:PORT, an IP address and a port: 127.0.0.1:3005, [::1]:3005"))
+}
+
+fn path(words: &[Word]) -> Result<Option<PathBuf>, ConfigError> {
+    match words.last() {
+        Some(word) if word.text.is_empty() => Err(word.wrong("takes the name of a file")),
+        Some(word) => Ok(Some(PathBuf::from(&word.text))),
+        None => Ok(None),
+    }
+}
+
+fn ledger(words: &[Word]) -> Result<String, ConfigError> {
+    let Some(word) = words.last() else { return Ok(DEFAULT_LEDGER.to_owned()) };
+    check_ledger(&word.text).map_err(|takes| word.wrong(takes))?;
+    Ok(word.text.clone())
+}
+
+/// Whether `url` has the scheme of a ledger and something behind it; else what it takes.
+pub fn check_ledger(url: &str) -> Result<(), &'static str> {
+    const SCHEMES: [&str; 6] =
+        ["sqlite:", "redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://"];
+    match SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme)) {
+        Some(rest) if !rest.is_empty() => Ok(()),
+        _ => Err("takes sqlite:PATH, redis://HOST:PORT/DB, redis+unix:///PATH, rediss://HOST:PORT/DB, \
+             redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT"),
+    }
+}
+
+fn sales(words: &[Word]) -> Result<Vec<(SaleName, SaleTerms)>, ConfigError> {
+    let mut sales: Vec<(SaleName, SaleTerms)> = Vec::new();
+    for word in words {
+        let sale = parse_sale(&word.text).map_err(|takes| word.wrong(takes))?;
+        if sales.iter().any(|(name, _)| *name == sale.0) {
+            return Err(word.wrong("names a sale that is named before; each takes one --sale"));
+        }
+        sales.push(sale);
+    }
+    Ok(sales)
+}
+
+fn durability(words: &[Word]) -> Result<Durability, ConfigError> {
+    let Some(word) = words.last() else { return Ok(Durability::Ack) };
+    match word.text.as_str() {
+        "ack" => Ok(Durability::Ack),
+        "aof" => Err(word.wrong("is not available in this version; it takes ack")),
+        text if text.starts_with("replicas=") => {
+            Err(word.wrong("is not available in this version; it takes ack"))
+        }
+        _ => Err(word.wrong("takes ack")),
+    }
+}
+
+fn ledger_timeout(words: &[Word]) -> Result<Duration, ConfigError> {
+    let Some(word) = words.last() else { return Ok(Duration::from_secs(2)) };
+    match parse_span_ms(&word.text) {
+        Some(ms) if (limits::LEDGER_TIMEOUT_MS_MIN..=limits::LEDGER_TIMEOUT_MS_MAX).contains(&ms) => {
+            Ok(Duration::from_millis(ms))
+        }
+        _ => Err(word.wrong("takes a duration of 10ms to 1m, such as 500ms or 2s")),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
