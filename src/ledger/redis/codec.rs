@@ -197,12 +197,13 @@ impl<'a> Stored<'a> {
     fn of(id: &'a BookingId) -> Stored<'a> {
         let text = id.as_str();
         // Only the one form that comes back the same: with hyphens, in lower case.
-        if text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            if let Ok(uuid) = Uuid::try_parse(text) {
-                let mut bytes = [0; 17];
-                bytes[1..].copy_from_slice(uuid.as_bytes());
-                return Stored::Uuid(bytes);
-            }
+        if text.len() == 36
+            && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+            && let Ok(uuid) = Uuid::try_parse(text)
+        {
+            let mut bytes = [0; 17];
+            bytes[1..].copy_from_slice(uuid.as_bytes());
+            return Stored::Uuid(bytes);
         }
         Stored::Text(text)
     }

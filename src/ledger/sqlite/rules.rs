@@ -1,0 +1,560 @@
+//! What each call does, inside a transaction: the rules of `lua/`, in SQL.
+
+use rusqlite::types::Type;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+
+use crate::booking::{
+    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, Cancellation, Claim, Confirmation, LogEntry,
+    Quantity, Reservation, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
+};
+use crate::clock::WallTime;
+use crate::limits::{EXPIRIES_PER_CALL_MAX, PAGE_ENTRIES};
+
+type Result<T> = rusqlite::Result<T>;
+
+/// Carries out one call at `clock`.
+pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> Result<Answer> {
+    if let Call::Sales = call {
+        return sales(connection);
+    }
+    let name = sale_of(call);
+    let sale = Sale::read(connection, name, clock)?;
+    if let Call::Open { terms, .. } = call {
+        return match sale {
+            Some(sale) => Ok(Answer::Sale { state: sale.state, created: false }),
+            None => open(connection, name, terms, clock),
+        };
+    }
+    let Some(mut sale) = sale else { return Ok(Answer::NoSuchSale) };
+    if matches!(
+        call,
+        Call::Alter { .. }
+            | Call::Reserve { .. }
+            | Call::Confirm { .. }
+            | Call::Cancel { .. }
+            | Call::Expire { .. }
+    ) {
+        sale.sweep()?;
+    }
+    let answer = match call {
+        Call::Open { .. } | Call::Sales => unreachable!("answered above"),
+        Call::Alter { change, .. } => sale.alter(change)?,
+        Call::Snapshot { .. } | Call::Expire { .. } => {
+            Answer::Sale { state: sale.state.clone(), created: false }
+        }
+        Call::Reserve { claims, .. } => {
+            let reservations = claims.iter().map(|claim| sale.reserve(claim)).collect::<Result<_>>()?;
+            Answer::Reserved { state: sale.state.clone(), reservations }
+        }
+        Call::LookUp { ids, .. } => {
+            let bookings = ids.iter().map(|id| sale.look_up(id)).collect::<Result<_>>()?;
+            Answer::Found { state: sale.state.clone(), bookings }
+        }
+        Call::Confirm { ids, .. } => {
+            let confirmations = ids.iter().map(|id| sale.confirm(id)).collect::<Result<_>>()?;
+            Answer::Confirmed { state: sale.state.clone(), confirmations }
+        }
+        Call::Cancel { ids, .. } => {
+            let cancel = |(id, tombstone): &(BookingId, bool)| sale.cancel(id, *tombstone);
+            let cancellations = ids.iter().map(cancel).collect::<Result<_>>()?;
+            Answer::Cancelled { state: sale.state.clone(), cancellations }
+        }
+        Call::Page { cursor, .. } => return sale.page(cursor),
+        Call::Log { after, .. } => return sale.read_log(*after),
+    };
+    sale.save()?;
+    Ok(answer)
+}
+
+fn sale_of(call: &Call) -> &SaleName {
+    match call {
+        Call::Open { sale, .. }
+        | Call::Alter { sale, .. }
+        | Call::Snapshot { sale }
+        | Call::Reserve { sale, .. }
+        | Call::LookUp { sale, .. }
+        | Call::Confirm { sale, .. }
+        | Call::Cancel { sale, .. }
+        | Call::Expire { sale }
+        | Call::Page { sale, .. }
+        | Call::Log { sale, .. } => sale,
+        Call::Sales => unreachable!("asks for no one sale"),
+    }
+}
+
+fn sales(connection: &Connection) -> Result<Answer> {
+    let mut statement = connection.prepare_cached("SELECT name FROM sales")?;
+    let names = statement.query_map([], |row| parsed(row, 0, |text| SaleName::parse(text).ok()))?;
+    names.collect::<Result<_>>().map(Answer::Sales)
+}
+
+fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: WallTime) -> Result<Answer> {
+    let state = SaleState { terms: terms.clone(), version: 1, now: clock, ..SaleState::default() };
+    connection
+        .prepare_cached(
+            "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
+             ends_at_ms, clock_ms) VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            name.as_str(),
+            integer(terms.total),
+            state.status.word(),
+            terms.hold_ms.map(integer),
+            terms.per_buyer,
+            terms.starts_at.map(|at| integer(at.0)),
+            terms.ends_at.map(|at| integer(at.0)),
+            integer(clock.0),
+        ])?;
+    Ok(Answer::Sale { state, created: true })
+}
+
+/// A booking as it is stored.
+struct Record {
+    /// `None` is a tombstone.
+    status: Option<BookingStatus>,
+    quantity: u32,
+    buyer: Option<BuyerId>,
+    counted: bool,
+}
+
+impl Record {
+    fn read(row: &Row<'_>) -> Result<Record> {
+        let expires_at = optional(row, 4)?.map(WallTime);
+        let status = parsed(row, 0, |word| match word {
+            "tombstone" => Some(None),
+            word => booking_status(word, expires_at).map(Some),
+        })?;
+        Ok(Record { status, quantity: row.get(1)?, buyer: buyer(row, 2)?, counted: row.get(3)? })
+    }
+
+    /// The booking; `None` for a tombstone.
+    fn booking(&self, id: &BookingId) -> Option<Booking> {
+        let quantity = Quantity::new(u64::from(self.quantity))?;
+        self.status.map(|status| Booking { id: *id, status, quantity, buyer: self.buyer })
+    }
+}
+
+/// A sale while a call works on it.
+struct Sale<'a> {
+    connection: &'a Connection,
+    name: &'a SaleName,
+    state: SaleState,
+    sequence_before: u64,
+}
+
+impl<'a> Sale<'a> {
+    fn read(connection: &'a Connection, name: &'a SaleName, clock: WallTime) -> Result<Option<Sale<'a>>> {
+        let mut statement = connection.prepare_cached(
+            "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms
+             FROM sales WHERE name = ?1",
+        )?;
+        let state = statement.query_row([name.as_str()], |row| {
+            Ok(SaleState {
+                terms: SaleTerms {
+                    total: unsigned(row, 0)?,
+                    hold_ms: optional(row, 6)?,
+                    per_buyer: row.get(7)?,
+                    starts_at: optional(row, 8)?.map(WallTime),
+                    ends_at: optional(row, 9)?.map(WallTime),
+                },
+                held: unsigned(row, 1)?,
+                sold: unsigned(row, 2)?,
+                version: unsigned(row, 3)?,
+                sequence: unsigned(row, 4)?,
+                status: parsed(row, 5, SaleStatus::from_word)?,
+                // The sale's clock never goes back, whatever the machine's does.
+                now: clock.max(WallTime(unsigned(row, 10)?)),
+            })
+        });
+        let state = state.optional()?;
+        Ok(state.map(|state| Sale { connection, name, sequence_before: state.sequence, state }))
+    }
+
+    /// Writes what changed in the counts.
+    fn save(&self) -> Result<()> {
+        let state = &self.state;
+        if state.sequence != self.sequence_before {
+            self.statement(
+                "UPDATE sales SET held = ?2, sold = ?3, sequence = ?4, clock_ms = ?5 WHERE name = ?1",
+            )?
+            .execute(params![
+                self.name.as_str(),
+                integer(state.held),
+                integer(state.sold),
+                integer(state.sequence),
+                integer(state.now.0)
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
+        self.connection.prepare_cached(sql)
+    }
+
+    fn record(&self, id: &BookingId) -> Result<Option<Record>> {
+        self.statement(
+            "SELECT status, quantity, buyer, counted, expires_at_ms FROM bookings WHERE sale = ?1 AND id = ?2",
+        )?
+        .query_row([self.name.as_str(), id.as_str()], Record::read)
+        .optional()
+    }
+
+    /// Logs a change of a booking and stores the booking as it is now.
+    fn write(&mut self, booking: &Booking, counted: bool) -> Result<()> {
+        self.state.sequence += 1;
+        let expires_at = match booking.status {
+            BookingStatus::Held { expires_at } => Some(integer(expires_at.0)),
+            _ => None,
+        };
+        let buyer = booking.buyer.as_ref().map(BuyerId::as_str);
+        self.statement(
+            "INSERT INTO log (sale, sequence, at_ms, booking, status, quantity, buyer, expires_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            self.name.as_str(),
+            integer(self.state.sequence),
+            integer(self.state.now.0),
+            booking.id.as_str(),
+            booking.status.word(),
+            booking.quantity.get(),
+            buyer,
+            expires_at,
+        ])?;
+        self.statement(
+            "INSERT INTO bookings (sale, id, status, quantity, buyer, counted, expires_at_ms, sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (sale, id) DO UPDATE SET status = ?3, counted = ?6, expires_at_ms = ?7, sequence = ?8",
+        )?
+        .execute(params![
+            self.name.as_str(),
+            booking.id.as_str(),
+            booking.status.word(),
+            booking.quantity.get(),
+            buyer,
+            counted,
+            expires_at,
+            integer(self.state.sequence),
+        ])?;
+        Ok(())
+    }
+
+    fn tickets_of(&self, buyer: &BuyerId) -> Result<u64> {
+        let tickets = self
+            .statement("SELECT tickets FROM buyers WHERE sale = ?1 AND buyer = ?2")?
+            .query_row([self.name.as_str(), buyer.as_str()], |row| unsigned(row, 0))
+            .optional()?;
+        Ok(tickets.unwrap_or(0))
+    }
+
+    /// Adds to what a buyer has; a row is kept only while there is something to count.
+    fn count(&self, buyer: &BuyerId, tickets: i64) -> Result<()> {
+        self.statement(
+            "INSERT INTO buyers (sale, buyer, tickets) VALUES (?1, ?2, ?3)
+             ON CONFLICT (sale, buyer) DO UPDATE SET tickets = tickets + ?3",
+        )?
+        .execute(params![self.name.as_str(), buyer.as_str(), tickets])?;
+        if tickets < 0 {
+            self.statement("DELETE FROM buyers WHERE sale = ?1 AND buyer = ?2 AND tickets <= 0")?
+                .execute([self.name.as_str(), buyer.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// Whether the buyer may have that many more.
+    fn allows(&self, buyer: Option<&BuyerId>, quantity: Quantity) -> Result<bool> {
+        match (self.state.terms.per_buyer, buyer) {
+            (Some(limit), Some(buyer)) => {
+                Ok(self.tickets_of(buyer)? + u64::from(quantity.get()) <= u64::from(limit))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Expires overdue holds, oldest first, so that what they give back can be sold in the same call.
+    fn sweep(&mut self) -> Result<()> {
+        if self.state.held == 0 {
+            return Ok(());
+        }
+        let overdue: Vec<BookingId> = self
+            .statement(
+                "SELECT id FROM bookings WHERE sale = ?1 AND status = 'held' AND expires_at_ms <= ?2
+                 ORDER BY expires_at_ms, sequence LIMIT ?3",
+            )?
+            .query_map(
+                params![self.name.as_str(), integer(self.state.now.0), EXPIRIES_PER_CALL_MAX as i64],
+                |row| parsed(row, 0, |text| BookingId::parse(text).ok()),
+            )?
+            .collect::<Result<_>>()?;
+        for id in overdue {
+            if let Some(record) = self.record(&id)? {
+                self.settle(&id, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The record as it is by now: expires it where it is an overdue hold.
+    fn settle(&mut self, id: &BookingId, mut record: Record) -> Result<Record> {
+        if let Some(BookingStatus::Held { expires_at }) = record.status
+            && expires_at <= self.state.now
+        {
+            self.give_back(&record)?;
+            record.status = Some(BookingStatus::Expired);
+            record.counted = false;
+            if let Some(booking) = record.booking(id) {
+                self.write(&booking, false)?;
+            }
+        }
+        Ok(record)
+    }
+
+    /// Returns a booking's tickets to the stock and to its buyer's allowance.
+    fn give_back(&mut self, record: &Record) -> Result<()> {
+        match record.status {
+            Some(BookingStatus::Held { .. }) => take(&mut self.state.held, record.quantity)?,
+            Some(BookingStatus::Confirmed) => take(&mut self.state.sold, record.quantity)?,
+            _ => return Ok(()),
+        }
+        match (record.counted, &record.buyer) {
+            (true, Some(buyer)) => self.count(buyer, -i64::from(record.quantity)),
+            _ => Ok(()),
+        }
+    }
+
+    fn settled(&mut self, id: &BookingId) -> Result<Option<Record>> {
+        match self.record(id)? {
+            Some(record) => self.settle(id, record).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn reserve(&mut self, claim: &Claim) -> Result<Reservation> {
+        if let Some(record) = self.settled(&claim.id)? {
+            return Ok(match record.booking(&claim.id) {
+                Some(booking) if booking.quantity == claim.quantity && booking.buyer == claim.buyer => {
+                    Reservation::Known(booking)
+                }
+                Some(_) => Reservation::IdReused,
+                None => Reservation::Known(Booking {
+                    id: claim.id,
+                    status: BookingStatus::Cancelled,
+                    quantity: claim.quantity,
+                    buyer: claim.buyer,
+                }),
+            });
+        }
+        if !self.state.on_sale(self.state.now) {
+            return Ok(Reservation::NotOnSale);
+        }
+        if !self.allows(claim.buyer.as_ref(), claim.quantity)? {
+            return Ok(Reservation::BuyerLimit);
+        }
+        let quantity = u64::from(claim.quantity.get());
+        if self.state.held + self.state.sold + quantity > self.state.terms.total {
+            return Ok(Reservation::SoldOut);
+        }
+        let expires_at = self.state.terms.hold_ms.map(|hold_ms| WallTime(self.state.now.0 + hold_ms));
+        let status = match expires_at {
+            Some(expires_at) => {
+                self.state.held += quantity;
+                BookingStatus::Held { expires_at }
+            }
+            None => {
+                self.state.sold += quantity;
+                BookingStatus::Confirmed
+            }
+        };
+        self.grant(&Booking { id: claim.id, status, quantity: claim.quantity, buyer: claim.buyer })?;
+        Ok(Reservation::Granted { expires_at })
+    }
+
+    /// Stores a booking that takes stock anew, and counts it where the sale has a limit.
+    fn grant(&mut self, booking: &Booking) -> Result<()> {
+        let buyer = booking.buyer.as_ref().filter(|_| self.state.terms.per_buyer.is_some());
+        self.write(booking, buyer.is_some())?;
+        match buyer {
+            Some(buyer) => self.count(buyer, i64::from(booking.quantity.get())),
+            None => Ok(()),
+        }
+    }
+
+    fn look_up(&self, id: &BookingId) -> Result<Option<Booking>> {
+        Ok(self.record(id)?.and_then(|record| record.booking(id)).map(|booking| self.as_of_now(booking)))
+    }
+
+    /// Tells a hold that is over as expired, without writing that down.
+    fn as_of_now(&self, mut booking: Booking) -> Booking {
+        if matches!(booking.status, BookingStatus::Held { expires_at } if expires_at <= self.state.now) {
+            booking.status = BookingStatus::Expired;
+        }
+        booking
+    }
+
+    fn confirm(&mut self, id: &BookingId) -> Result<Confirmation> {
+        let Some(record) = self.settled(id)? else { return Ok(Confirmation::NotFound) };
+        let Some(mut booking) = record.booking(id) else { return Ok(Confirmation::NotFound) };
+        let quantity = u64::from(booking.quantity.get());
+        match booking.status {
+            BookingStatus::Confirmed => Ok(Confirmation::Confirmed(booking)),
+            BookingStatus::Cancelled => Ok(Confirmation::Cancelled(booking)),
+            BookingStatus::Held { .. } => {
+                take(&mut self.state.held, booking.quantity.get())?;
+                self.state.sold += quantity;
+                booking.status = BookingStatus::Confirmed;
+                self.write(&booking, record.counted)?;
+                Ok(Confirmation::Confirmed(booking))
+            }
+            BookingStatus::Expired => {
+                let left = self.state.held + self.state.sold + quantity <= self.state.terms.total;
+                if !left || !self.allows(booking.buyer.as_ref(), booking.quantity)? {
+                    return Ok(Confirmation::HoldExpired(booking));
+                }
+                self.state.sold += quantity;
+                booking.status = BookingStatus::Confirmed;
+                self.grant(&booking)?;
+                Ok(Confirmation::Confirmed(booking))
+            }
+        }
+    }
+
+    fn cancel(&mut self, id: &BookingId, tombstone: bool) -> Result<Cancellation> {
+        let Some(record) = self.settled(id)? else {
+            if tombstone {
+                self.statement(
+                    "INSERT INTO bookings (sale, id, status, quantity, counted, sequence)
+                     VALUES (?1, ?2, 'tombstone', 0, 0, 0)",
+                )?
+                .execute([self.name.as_str(), id.as_str()])?;
+            }
+            return Ok(Cancellation::NotFound);
+        };
+        let Some(mut booking) = record.booking(id) else { return Ok(Cancellation::NotFound) };
+        if booking.status != BookingStatus::Cancelled {
+            self.give_back(&record)?;
+            booking.status = BookingStatus::Cancelled;
+            self.write(&booking, false)?;
+        }
+        Ok(Cancellation::Cancelled(booking))
+    }
+
+    fn alter(&mut self, change: &SaleChange) -> Result<Answer> {
+        let mut terms = self.state.terms.clone();
+        terms.total = change.total.unwrap_or(terms.total);
+        terms.hold_ms = change.hold_ms.unwrap_or(terms.hold_ms);
+        terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
+        terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
+        terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
+        let status = change.status.unwrap_or(self.state.status);
+        if terms.total < self.state.held + self.state.sold || terms.check().is_err() {
+            return Ok(Answer::ChangeRefused { state: self.state.clone() });
+        }
+        if terms != self.state.terms || status != self.state.status {
+            self.state.version += 1;
+            (self.state.terms, self.state.status) = (terms, status);
+            let (state, terms) = (&self.state, &self.state.terms);
+            // With the counts: they and the total are checked against each other.
+            self.statement(
+                "UPDATE sales SET total = ?2, status = ?3, hold_ms = ?4, per_buyer = ?5, starts_at_ms = ?6, ends_at_ms = ?7,
+                 version = ?8, held = ?9, sold = ?10 WHERE name = ?1",
+            )?
+            .execute(params![
+                self.name.as_str(),
+                integer(terms.total),
+                state.status.word(),
+                terms.hold_ms.map(integer),
+                terms.per_buyer,
+                terms.starts_at.map(|at| integer(at.0)),
+                terms.ends_at.map(|at| integer(at.0)),
+                integer(state.version),
+                integer(state.held),
+                integer(state.sold),
+            ])?;
+        }
+        Ok(Answer::Sale { state: self.state.clone(), created: false })
+    }
+
+    /// The cursor is the last id of the page before.
+    fn page(&self, cursor: &str) -> Result<Answer> {
+        let mut statement = self.statement(
+            "SELECT status, quantity, buyer, counted, expires_at_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
+             ORDER BY id LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![self.name.as_str(), cursor, PAGE_ENTRIES as i64], |row| {
+            let id = parsed(row, 5, |text| BookingId::parse(text).ok())?;
+            Ok((id, Record::read(row)?))
+        })?;
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let next = rows.last().filter(|_| rows.len() == PAGE_ENTRIES).map(|(id, _)| id.as_str().to_owned());
+        let bookings =
+            rows.iter().filter_map(|(id, record)| record.booking(id)).map(|booking| self.as_of_now(booking));
+        Ok(Answer::Page { bookings: bookings.collect(), next })
+    }
+
+    fn read_log(&self, after: u64) -> Result<Answer> {
+        let mut statement = self.statement(
+            "SELECT sequence, at_ms, booking, status, quantity, buyer, expires_at_ms FROM log
+             WHERE sale = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+        )?;
+        let entries =
+            statement.query_map(params![self.name.as_str(), integer(after), PAGE_ENTRIES as i64], |row| {
+                let expires_at = optional(row, 6)?.map(WallTime);
+                let booking = Booking {
+                    id: parsed(row, 2, |text| BookingId::parse(text).ok())?,
+                    status: parsed(row, 3, |word| booking_status(word, expires_at))?,
+                    quantity: Quantity::new(unsigned(row, 4)?).ok_or_else(|| malformed(4, Type::Integer))?,
+                    buyer: buyer(row, 5)?,
+                };
+                Ok(LogEntry { sequence: unsigned(row, 0)?, at: WallTime(unsigned(row, 1)?), booking })
+            })?;
+        entries.collect::<Result<_>>().map(Answer::Log)
+    }
+}
+
+/// As SQLite stores it. Only a window's ends can be above `i64::MAX`, and are then as good as never.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| malformed(column, Type::Integer))
+}
+
+fn optional(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
+    match row.get::<_, Option<i64>>(column)? {
+        Some(number) => u64::try_from(number).map(Some).map_err(|_| malformed(column, Type::Integer)),
+        None => Ok(None),
+    }
+}
+
+fn booking_status(word: &str, expires_at: Option<WallTime>) -> Option<BookingStatus> {
+    match (word, expires_at) {
+        ("held", Some(expires_at)) => Some(BookingStatus::Held { expires_at }),
+        ("confirmed", None) => Some(BookingStatus::Confirmed),
+        ("cancelled", None) => Some(BookingStatus::Cancelled),
+        ("expired", None) => Some(BookingStatus::Expired),
+        _ => None,
+    }
+}
+
+fn buyer(row: &Row<'_>, column: usize) -> Result<Option<BuyerId>> {
+    match row.get_ref(column)?.as_str_or_null()? {
+        Some(text) => BuyerId::parse(text).map(Some).map_err(|_| malformed(column, Type::Text)),
+        None => Ok(None),
+    }
+}
+
+fn parsed<T>(row: &Row<'_>, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+    parse(row.get_ref(column)?.as_str()?).ok_or_else(|| malformed(column, Type::Text))
+}
+
+/// Takes a booking's tickets out of a count. Only a file that was changed by hand has fewer there.
+fn take(count: &mut u64, quantity: u32) -> Result<()> {
+    *count = count.checked_sub(u64::from(quantity)).ok_or_else(|| malformed(0, Type::Integer))?;
+    Ok(())
+}
+
+fn malformed(column: usize, kind: Type) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, kind, "a value that boxoffice never writes".into())
+}

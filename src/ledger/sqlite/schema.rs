@@ -1,0 +1,112 @@
+//! The file's tables, and how to know that a file is ours.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::{OpenError, unusable};
+
+/// `user_version` of a file: rises with each change of the tables.
+const SCHEMA: u32 = 1;
+
+/// `application_id` of a file: "bxof".
+const APPLICATION: i32 = 0x6278_6f66;
+
+/// Times are milliseconds since 1970. A table is stored in the order of its key where rows are asked for by it.
+const TABLES: &str = "
+CREATE TABLE sales (
+    name         TEXT NOT NULL PRIMARY KEY,
+    total        INTEGER NOT NULL,
+    held         INTEGER NOT NULL,
+    sold         INTEGER NOT NULL,
+    version      INTEGER NOT NULL,
+    sequence     INTEGER NOT NULL,
+    status       TEXT NOT NULL,
+    hold_ms      INTEGER,
+    per_buyer    INTEGER,
+    starts_at_ms INTEGER,
+    ends_at_ms   INTEGER,
+    clock_ms     INTEGER NOT NULL,
+    CHECK (held >= 0 AND sold >= 0 AND held + sold <= total)
+) WITHOUT ROWID;
+
+-- status: held, confirmed, cancelled, expired, or tombstone (an id that may never be granted).
+-- counted: whether its tickets are in `buyers`. sequence: of its latest change in the log, 0 for a tombstone.
+CREATE TABLE bookings (
+    sale          TEXT NOT NULL,
+    id            TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    quantity      INTEGER NOT NULL,
+    buyer         TEXT,
+    counted       INTEGER NOT NULL,
+    expires_at_ms INTEGER,
+    sequence      INTEGER NOT NULL,
+    PRIMARY KEY (sale, id)
+) WITHOUT ROWID;
+
+CREATE INDEX holds ON bookings (sale, expires_at_ms, sequence) WHERE status = 'held';
+
+CREATE TABLE buyers (
+    sale    TEXT NOT NULL,
+    buyer   TEXT NOT NULL,
+    tickets INTEGER NOT NULL,
+    PRIMARY KEY (sale, buyer)
+) WITHOUT ROWID;
+
+CREATE TABLE log (
+    sale          TEXT NOT NULL,
+    sequence      INTEGER NOT NULL,
+    at_ms         INTEGER NOT NULL,
+    booking       TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    quantity      INTEGER NOT NULL,
+    buyer         TEXT,
+    expires_at_ms INTEGER,
+    PRIMARY KEY (sale, sequence)
+) WITHOUT ROWID;
+";
+
+/// What a file is.
+#[derive(PartialEq, Eq)]
+pub(super) enum Found {
+    /// A ledger of a schema that this version knows.
+    Ours,
+    /// An empty database.
+    Nothing,
+}
+
+/// Tells what the file is; changes nothing in it.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
+    let foreign = |what| OpenError::Foreign { path: path.to_owned(), what };
+    let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => foreign("it is no SQLite database"),
+        _ => unusable(path, error),
+    };
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
+    let (found, application) = (pragma("user_version")?, pragma("application_id")?);
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    if found == 0 && application == 0 && objects == 0 {
+        return Ok(Found::Nothing);
+    }
+    if application != i64::from(APPLICATION) {
+        return Err(foreign("it is the SQLite database of another program"));
+    }
+    match u32::try_from(found) {
+        Ok(SCHEMA) => Ok(Found::Ours),
+        Ok(found) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA }),
+        _ => Err(foreign("its schema is none that ever was")),
+    }
+}
+
+/// Makes the tables, all or none.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT"
+    ))
+}
+
+/// A commit that was answered is on the disk: the log is written ahead and synced at each commit.
+pub(super) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+}
