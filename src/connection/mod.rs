@@ -380,8 +380,9 @@ impl Connection {
             turn.pool.put(&mut kept);
             return;
         }
+        // What is left is often a few bytes, and a client may take its time: it must not hold a large buffer.
+        self.input_start = turn.pool.shrink(&mut kept, start + taken) as u32;
         self.input = kept;
-        self.input_start = (start + taken) as u32;
         if taken > 0 {
             self.begin_head_clock(turn.now);
         }

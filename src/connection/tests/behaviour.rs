@@ -82,6 +82,26 @@ fn a_pipeline_of_hundreds_is_answered_in_order_whatever_the_order_of_answers() {
 }
 
 #[test]
+fn a_small_remainder_does_not_keep_a_large_buffer() {
+    let mut bench = Bench::new();
+    bench.send(&GET[..9]);
+    bench.send(&[&GET[9..], &GET.repeat(1_000), &GET[..9]].concat());
+    assert_eq!(statuses(&bench.written).len(), 1_001);
+    assert!(bench.connection.input.capacity() <= 1024, "{}", bench.connection.input.capacity());
+    bench.send(&GET[9..]);
+    assert_eq!(statuses(&bench.written).len(), 1_002);
+}
+
+#[test]
+fn sequence_numbers_wrap() {
+    let mut bench = Bench::new();
+    (bench.connection.next_request, bench.connection.next_answer) = (u32::MAX - 1, u32::MAX - 1);
+    bench.send(&numbered(5));
+    [4, 1, 1, 1, 0].into_iter().for_each(|index| bench.answer(index));
+    assert_eq!(numbers(&bench.written), [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn many_answers_leave_in_one_write() {
     let mut bench = Bench::new();
     bench.with(|connection, turn, mirror| connection.handle_bytes(&GET.repeat(300), turn, mirror));
