@@ -233,7 +233,7 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
         assert_eq!(bench.connection.deadline(), Some(Monotonic(15_000_000_000)), "in total, not per read");
     }
     assert_eq!(bench.expire(), None);
-    assert_eq!(bench.mirror.seen, ["!head-timeout"]);
+    assert_eq!(bench.mirror.seen, ["?head-timeout"]);
     assert_eq!(statuses(&bench.written), [408]);
     assert_eq!(bench.connection.fate(), Fate::Linger);
     assert_eq!(bench.expire(), Some(Cut::Lingered));
@@ -248,7 +248,7 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
         bench.send(b"1");
         assert_eq!(bench.connection.deadline(), deadline);
         assert_eq!(bench.expire(), None);
-        assert_eq!(bench.mirror.seen, ["!body-timeout"]);
+        assert_eq!(bench.mirror.seen, ["?body-timeout"]);
     }
 }
 
@@ -338,7 +338,7 @@ fn a_refused_upload_can_read_its_answer() {
         bench.send(&[b'x'; 1000]);
         bench.send(GET);
     }
-    assert_eq!(bench.mirror.seen, ["!body-too-large"]);
+    assert_eq!(bench.mirror.seen, ["?body-too-large"]);
     assert_eq!(bench.connection.deadline(), Some(Monotonic::default().plus_ms(limits::LINGER_TIMEOUT_MS)));
     bench.end();
     assert_eq!(bench.connection.fate(), Fate::Closed);
