@@ -332,6 +332,30 @@ impl Connection {
         self.held_bytes = 0;
     }
 
+    /// Panics where the connection contradicts itself. For tests and the simulator, after every step.
+    pub fn check_invariants(&self) {
+        let owns = |buffer: &Vec<u8>| buffer.capacity() > 0;
+        assert_eq!(owns(&self.input), !self.input.is_empty(), "a buffer without bytes belongs to the pool");
+        assert_eq!(owns(&self.output), !self.output.is_empty(), "a buffer without bytes belongs to the pool");
+        assert!(self.input_start == 0 || (self.input_start as usize) < self.input.len());
+        assert!(self.output_start == 0 || (self.output_start as usize) < self.output.len());
+        let held_bytes: usize = self.held.iter().flatten().map(Vec::len).sum();
+        assert_eq!(held_bytes, self.held_bytes as usize);
+        assert!(self.held.len() <= self.unanswered() as usize, "an answer nobody asked for");
+        assert!(!matches!(self.held.front(), Some(Some(_))), "the answer whose turn it is does not wait");
+        assert!(self.unanswered() as usize <= limits::PIPELINE_DEPTH_MAX + 1, "the depth, and a refusal");
+        let is_finished = matches!(self.reading, Reading::Finished);
+        assert!(!(is_finished && (self.parked || !self.input.is_empty())), "what is not read is not kept");
+        assert!(!self.parked || (matches!(self.reading, Reading::Head(_)) && !self.input.is_empty()));
+        assert!(
+            !self.continue_due || matches!(self.reading, Reading::Sized { .. } | Reading::Chunked { .. })
+        );
+        assert!(self.fate == Fate::Open || (is_finished && self.output.is_empty()));
+        // Nothing lasts for ever: a clock runs, or the service owes an answer, or the engine owes a resume.
+        let is_awaited = self.unanswered() > 0 || self.wants_resume();
+        assert!(self.fate == Fate::Closed || self.deadline().is_some() || is_awaited);
+    }
+
     /// Requests that were given to the service and whose answer's turn has not come.
     fn unanswered(&self) -> u32 {
         self.next_request.wrapping_sub(self.next_answer)
@@ -380,8 +404,9 @@ impl Connection {
             turn.pool.put(&mut kept);
             return;
         }
+        // What is left is often a few bytes, and a client may take its time: it must not hold a large buffer.
+        self.input_start = turn.pool.shrink(&mut kept, start + taken) as u32;
         self.input = kept;
-        self.input_start = (start + taken) as u32;
         if taken > 0 {
             self.begin_head_clock(turn.now);
         }

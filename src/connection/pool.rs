@@ -61,6 +61,22 @@ impl BufferPool {
         *buffer = larger;
     }
 
+    /// Replaces a buffer by one that is just large enough for `buffer[start..]`, where the pool's sizes make a
+    /// difference; returns where those bytes begin now. Moves happen at a quarter of a capacity at the latest, so
+    /// that a buffer that is used up piece by piece is copied in linear time altogether.
+    pub(super) fn shrink(&mut self, buffer: &mut Vec<u8>, start: usize) -> usize {
+        let rest = &buffer[start..];
+        let enough = CLASS_BYTES.into_iter().find(|class| rest.len() <= *class).unwrap_or(rest.len());
+        if buffer.capacity() < enough * 4 {
+            return start;
+        }
+        let mut smaller = self.take(enough);
+        smaller.extend_from_slice(rest);
+        self.put(buffer);
+        *buffer = smaller;
+        0
+    }
+
     pub(super) fn take_queue(&mut self) -> super::HeldAnswers {
         self.queues.pop().unwrap_or_default()
     }

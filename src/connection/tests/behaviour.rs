@@ -82,6 +82,26 @@ fn a_pipeline_of_hundreds_is_answered_in_order_whatever_the_order_of_answers() {
 }
 
 #[test]
+fn a_small_remainder_does_not_keep_a_large_buffer() {
+    let mut bench = Bench::new();
+    bench.send(&GET[..9]);
+    bench.send(&[&GET[9..], &GET.repeat(1_000), &GET[..9]].concat());
+    assert_eq!(statuses(&bench.written).len(), 1_001);
+    assert!(bench.connection.input.capacity() <= 1024, "{}", bench.connection.input.capacity());
+    bench.send(&GET[9..]);
+    assert_eq!(statuses(&bench.written).len(), 1_002);
+}
+
+#[test]
+fn sequence_numbers_wrap() {
+    let mut bench = Bench::new();
+    (bench.connection.next_request, bench.connection.next_answer) = (u32::MAX - 1, u32::MAX - 1);
+    bench.send(&numbered(5));
+    [4, 1, 1, 1, 0].into_iter().for_each(|index| bench.answer(index));
+    assert_eq!(numbers(&bench.written), [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn many_answers_leave_in_one_write() {
     let mut bench = Bench::new();
     bench.with(|connection, turn, mirror| connection.handle_bytes(&GET.repeat(300), turn, mirror));
@@ -213,7 +233,7 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
         assert_eq!(bench.connection.deadline(), Some(Monotonic(15_000_000_000)), "in total, not per read");
     }
     assert_eq!(bench.expire(), None);
-    assert_eq!(bench.mirror.seen, ["!head-timeout"]);
+    assert_eq!(bench.mirror.seen, ["?head-timeout"]);
     assert_eq!(statuses(&bench.written), [408]);
     assert_eq!(bench.connection.fate(), Fate::Linger);
     assert_eq!(bench.expire(), Some(Cut::Lingered));
@@ -228,7 +248,7 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
         bench.send(b"1");
         assert_eq!(bench.connection.deadline(), deadline);
         assert_eq!(bench.expire(), None);
-        assert_eq!(bench.mirror.seen, ["!body-timeout"]);
+        assert_eq!(bench.mirror.seen, ["?body-timeout"]);
     }
 }
 
@@ -318,7 +338,7 @@ fn a_refused_upload_can_read_its_answer() {
         bench.send(&[b'x'; 1000]);
         bench.send(GET);
     }
-    assert_eq!(bench.mirror.seen, ["!body-too-large"]);
+    assert_eq!(bench.mirror.seen, ["?body-too-large"]);
     assert_eq!(bench.connection.deadline(), Some(Monotonic::default().plus_ms(limits::LINGER_TIMEOUT_MS)));
     bench.end();
     assert_eq!(bench.connection.fate(), Fate::Closed);

@@ -11,7 +11,7 @@ use crate::http::{Response, Status};
 /// Answers every request with what it saw; puts those under `/later` off.
 #[derive(Default)]
 struct Mirror {
-    /// `METHOD path?query body` of every request, `!label` of every refusal.
+    /// `METHOD path?query body` of every request, `?label` of every refusal.
     seen: Vec<String>,
     waiting: Vec<(Exchange, String)>,
 }
@@ -35,7 +35,7 @@ impl Service for Mirror {
     }
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
-        self.seen.push(format!("!{}", error.reason.label()));
+        self.seen.push(format!("?{}", error.reason.label()));
         reply.send(&Response { status: error.status(), ..ok(error.to_string().as_bytes()) })
     }
 }
@@ -65,7 +65,9 @@ impl Bench {
 
     fn with<R>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Mirror) -> R) -> R {
         let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
-        act(&mut self.connection, &mut turn, &mut self.mirror)
+        let result = act(&mut self.connection, &mut turn, &mut self.mirror);
+        self.connection.check_invariants();
+        result
     }
 
     /// Sends as the engine would: only while the connection wants to read, and writing in between.

@@ -531,7 +531,7 @@ pub(super) fn outcome(bench: &Bench) -> String {
     for (seen, status) in bench.mirror.seen.iter().zip(statuses) {
         let seen = match seen.split_once(' ') {
             Some((method, rest)) if rest.len() > 5_000 => format!("{method} long"),
-            _ => seen.trim_start_matches('!').trim_end().to_owned(),
+            _ => seen.trim_start_matches('?').trim_end().to_owned(),
         };
         entries.push(format!("{status} {seen}"));
     }
