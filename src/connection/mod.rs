@@ -1,16 +1,16 @@
 //! One client's connection: what was read, what is to be written, and which answer's turn it is.
 //!
 //! It owns the order of answers, back pressure, time limits and the way a connection ends. It never touches a
-//! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks for
-//! [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
+//! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
+//! for [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
 //! Reading and writing are two machines. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`:
 //! after a framing error, or a last request, no byte is ever read as a request again. Writing is a window of
 //! sequence numbers, from `next_answer` to `next_request`: the answer whose turn it is goes straight into the
 //! output, and one that is early waits in the window.
 //!
-//! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder is
-//! kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
+//! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder
+//! is kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
 
 mod pool;
 mod reply;
@@ -32,11 +32,12 @@ use reply::Manner;
 
 /// What answers requests.
 pub trait Service {
-    /// Answers through `reply`, or keeps [`Reply::later`]'s exchange and answers it with [`Connection::reply`].
+    /// Answers through `reply`, or keeps [`Reply::later`]'s exchange and answers it with
+    /// [`Connection::reply`].
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled;
 
-    /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the connection
-    /// closes after it.
+    /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the
+    /// connection closes after it.
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered;
 }
 
@@ -148,7 +149,8 @@ impl Connection {
         }
     }
 
-    /// Takes bytes that arrived. To be called where [`Connection::wants_read`]; each call takes all of `bytes`.
+    /// Takes bytes that arrived. To be called where [`Connection::wants_read`]; each call takes all of
+    /// `bytes`.
     pub fn handle_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
         if matches!(self.reading, Reading::Finished) {
             // The client sends although nothing more is answered: a close now could reset its unread answer.
@@ -183,8 +185,8 @@ impl Connection {
         self.settle(turn);
     }
 
-    /// Goes on with requests that waited for back pressure to end. To be called after answers and writes; costs
-    /// nothing where none waits.
+    /// Goes on with requests that waited for back pressure to end. To be called after answers and writes;
+    /// costs nothing where none waits.
     pub fn resume(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
         if !self.wants_resume() {
             return;
@@ -265,8 +267,8 @@ impl Connection {
         }
     }
 
-    /// Does what is due by now: answers 408 to a request that does not end, closes an idle connection silently,
-    /// drops a client that does not read. Returns why the connection was cut, where it was.
+    /// Does what is due by now: answers 408 to a request that does not end, closes an idle connection
+    /// silently, drops a client that does not read. Returns why the connection was cut, where it was.
     pub fn handle_deadline(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) -> Option<Cut> {
         if self.deadline().is_none_or(|deadline| turn.now < deadline) {
             return None;
@@ -368,8 +370,8 @@ impl Connection {
                 >= limits::UNSENT_BYTES_MAX
     }
 
-    /// Whether the client has until `read_deadline` to send something: it is in a request that we are willing to
-    /// read, or it is idle. While we keep it waiting, no clock runs against it.
+    /// Whether the client has until `read_deadline` to send something: it is in a request that we are willing
+    /// to read, or it is idle. While we keep it waiting, no clock runs against it.
     fn read_clock_runs(&self) -> bool {
         if matches!(self.reading, Reading::Finished) || self.parked || self.is_full() {
             return false;
@@ -419,8 +421,8 @@ impl Connection {
         }
     }
 
-    /// Reads as many requests from `bytes` as are whole and allowed, and returns how many bytes are done with.
-    /// `bytes` is never a part of `input`, which is empty unless a chunked body gathers there.
+    /// Reads as many requests from `bytes` as are whole and allowed, and returns how many bytes are done
+    /// with. `bytes` is never a part of `input`, which is empty unless a chunked body gathers there.
     fn read(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -479,8 +481,8 @@ impl Connection {
         at
     }
 
-    /// Reads a head whose end is known, and its request where that is whole. Returns how many bytes are done with;
-    /// 0 where all of `bytes` is to be kept until more arrives.
+    /// Reads a head whose end is known, and its request where that is whole. Returns how many bytes are done
+    /// with; 0 where all of `bytes` is to be kept until more arrives.
     fn read_head(
         &mut self,
         bytes: &[u8],
@@ -521,8 +523,8 @@ impl Connection {
         taken
     }
 
-    /// Serves a request whose body took more than one read: its head is parsed a second time, which is cheaper
-    /// than keeping what the first time found.
+    /// Serves a request whose body took more than one read: its head is parsed a second time, which is
+    /// cheaper than keeping what the first time found.
     fn serve_gathered(&mut self, head: &[u8], body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
         let mut room = parse::field_room();
         match parse::parse_head(head, &mut room) {
@@ -631,7 +633,8 @@ impl Connection {
         self.held[ahead] = Some(answer);
     }
 
-    /// Writes `100 Continue` where the request that is being read waits for it and every earlier one is answered.
+    /// Writes `100 Continue` where the request that is being read waits for it and every earlier one is
+    /// answered.
     fn write_due_continue(&mut self, now: Monotonic, pool: &mut BufferPool) {
         if self.continue_due && self.unanswered() == 0 {
             self.continue_due = false;

@@ -1,6 +1,7 @@
 //! Buffers that connections borrow while they have something to keep, so that an idle connection owns none.
 
-/// Capacities of the pooled buffers, in bytes. The smallest holds a dribbled head or a small answer and keeps a slow client cheap; the largest holds `UNSENT_BYTES_MAX`.
+/// Capacities of the pooled buffers, in bytes. The smallest holds a dribbled head or a small answer and keeps
+/// a slow client cheap; the largest holds `UNSENT_BYTES_MAX`.
 const CLASS_BYTES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
 
 /// Bytes that each class keeps at most while nobody uses them.
@@ -43,7 +44,8 @@ impl BufferPool {
         }
     }
 
-    /// Makes room for `additional` more bytes: by a larger buffer from the pool, not by growing the one at hand.
+    /// Makes room for `additional` more bytes: by a larger buffer from the pool, not by growing the one at
+    /// hand.
     pub fn reserve(&mut self, buffer: &mut Vec<u8>, additional: usize) {
         if buffer.capacity() - buffer.len() < additional {
             self.replace(buffer, additional);
@@ -61,9 +63,9 @@ impl BufferPool {
         *buffer = larger;
     }
 
-    /// Replaces a buffer by one that is just large enough for `buffer[start..]`, where the pool's sizes make a
-    /// difference; returns where those bytes begin now. Moves happen at a quarter of a capacity at the latest, so
-    /// that a buffer that is used up piece by piece is copied in linear time altogether.
+    /// Replaces a buffer by one that is just large enough for `buffer[start..]`, where the pool's sizes make
+    /// a difference; returns where those bytes begin now. Moves happen at a quarter of a capacity at the
+    /// latest, so that a buffer that is used up piece by piece is copied in linear time altogether.
     pub(super) fn shrink(&mut self, buffer: &mut Vec<u8>, start: usize) -> usize {
         let rest = &buffer[start..];
         let enough = CLASS_BYTES.into_iter().find(|class| rest.len() <= *class).unwrap_or(rest.len());

@@ -1,5 +1,5 @@
-//! Decodes the chunked transfer coding (RFC 9112 section 7.1), byte by byte where it frames and in bulk where it
-//! carries data.
+//! Decodes the chunked transfer coding (RFC 9112 section 7.1), byte by byte where it frames and in bulk where
+//! it carries data.
 //!
 //! The connection calls it with what has arrived. httparse's chunk-size reader is not used: it accepts empty
 //! sizes, bare line feeds and extensions without end.
@@ -58,12 +58,13 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Takes bytes, appends what they carry to `body` and returns how many it took: all of them, or those up to
-    /// the end of the body. Extensions and trailers are checked and dropped.
+    /// Takes bytes, appends what they carry to `body` and returns how many it took: all of them, or those up
+    /// to the end of the body. Extensions and trailers are checked and dropped.
     ///
     /// # Errors
-    /// What the grammar forbids; more than `BODY_BYTES_MAX` decoded bytes; more than `CHUNK_OVERHEAD_BYTES_MAX`
-    /// bytes of extensions and trailers. After an error the decoder is not to be used.
+    /// What the grammar forbids; more than `BODY_BYTES_MAX` decoded bytes; more than
+    /// `CHUNK_OVERHEAD_BYTES_MAX` bytes of extensions and trailers. After an error the decoder is not to be
+    /// used.
     pub fn decode(&mut self, bytes: &[u8], body: &mut Vec<u8>) -> Result<usize, HttpError> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::End {
@@ -200,8 +201,8 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The byte after a size, a name, a token or a quoted string: the line ends, or another extension follows.
-    /// White space is allowed before the semicolon only (`BWS`).
+    /// The byte after a size, a name, a token or a quoted string: the line ends, or another extension
+    /// follows. White space is allowed before the semicolon only (`BWS`).
     fn after_extension_part(&mut self, byte: u8) -> Result<State, Reason> {
         match byte {
             b'\r' => Ok(State::SizeLineFeed),

@@ -149,8 +149,8 @@ Connection: close\r\n\
 \r\n\
 {\"type\":\"/problems/overloaded\",\"title\":\"Overloaded\",\"status\":503,\"detail\":\"too many connections; try again in a second\"}\n";
 
-/// Appends the response to `out`. With `head_only` (HEAD) the fields of the whole response go out and the body
-/// does not.
+/// Appends the response to `out`. With `head_only` (HEAD) the fields of the whole response go out and the
+/// body does not.
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response<'_>,

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::Status;
 
-/// A request that cannot be served: the client erred, or asked for what this server does not do. It is answered
-/// once, and the connection closes: where the next request would begin is not known any more.
+/// A request that cannot be served: the client erred, or asked for what this server does not do. It is
+/// answered once, and the connection closes: where the next request would begin is not known any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpError {
     /// What was wrong.
@@ -39,7 +39,8 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason, in the order of their discriminants: a counter for each is an array of this length.
+            /// Every reason, in the order of their discriminants: a counter for each is an array of this
+            /// length.
             pub const ALL: &[Reason] = &[$(Reason::$name,)*];
 
             /// The status that answers it.
@@ -75,7 +76,8 @@ reasons! {
     ControlByte, BadRequest, "control-byte", "a control byte in the request head";
     /// Not `method SP target SP version` (RFC 9112 section 3).
     RequestLine, BadRequest, "request-line", "the request line is not `method target HTTP/1.1`";
-    /// A method that this server does for no target: CONNECT, or one that is too long (RFC 9110 section 15.6.2).
+    /// A method that this server does for no target: CONNECT, or one that is too long (RFC 9110 section
+    /// 15.6.2).
     MethodNotImplemented, NotImplemented, "method-not-implemented", "this method is not implemented";
     /// A byte that a target may not hold unescaped (RFC 9112 section 3.2, RFC 3986 section 3).
     TargetByte, BadRequest, "target-byte", "the request target holds a byte that must be percent-encoded";

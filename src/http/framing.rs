@@ -78,8 +78,8 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// What the Connection fields of a request ask for (RFC 9110 section 7.6.1). Options other than these two concern
-/// proxies.
+/// What the Connection fields of a request ask for (RFC 9110 section 7.6.1). Options other than these two
+/// concern proxies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionOptions {
     close: bool,
@@ -102,8 +102,8 @@ impl ConnectionOptions {
     }
 }
 
-/// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1). In HTTP/1.0 the
-/// field is to be ignored.
+/// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1). In
+/// HTTP/1.0 the field is to be ignored.
 pub fn expects_continue(version: Version, expect: Occurrence<'_>) -> Result<bool, Reason> {
     match expect {
         Occurrence::Absent => Ok(false),

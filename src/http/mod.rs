@@ -17,7 +17,7 @@ mod request;
 mod target;
 
 pub use date::DateCache;
-pub use encode::{Field, Response, Status};
+pub use encode::{Field, OVERLOADED, Response, Status};
 pub use error::{HttpError, Place, Reason};
 pub use request::{Method, Request, Version};
 

@@ -1,7 +1,7 @@
 //! The head of a request: where it ends, and what it says.
 //!
-//! [`HeadScanner`] sees each byte once however a head is dribbled in; [`parse_head`] then runs on the whole head.
-//! httparse does the grammar; what it lets pass and RFC 9112 does not is checked around it.
+//! [`HeadScanner`] sees each byte once however a head is dribbled in; [`parse_head`] then runs on the whole
+//! head. httparse does the grammar; what it lets pass and RFC 9112 does not is checked around it.
 
 use std::mem::MaybeUninit;
 
@@ -21,8 +21,8 @@ const _: () = assert!(REQUEST_LINE_BYTES_MAX < limits::HEAD_BYTES_MAX);
 
 /// Finds the end of one head in bytes that arrive piece by piece.
 ///
-/// It refuses what makes the end itself doubtful (a bare line feed, too many empty lines) or too far away (414,
-/// 431), and a first byte that can begin no request.
+/// It refuses what makes the end itself doubtful (a bare line feed, too many empty lines) or too far away
+/// (414, 431), and a first byte that can begin no request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadScanner {
     /// Bytes of the head that were seen.

@@ -8,9 +8,9 @@ const PLAIN: u8 = 1;
 const QUESTION: u8 = 2;
 const PERCENT: u8 = 3;
 
-/// Path and query share their plain bytes: `pchar` and the slash (RFC 3986 sections 3.3 and 3.4). What is left
-/// out is what other programs disagree on: quotes, angle and square brackets, braces, `\ ^ | #`, the backtick,
-/// and everything above 126.
+/// Path and query share their plain bytes: `pchar` and the slash (RFC 3986 sections 3.3 and 3.4). What is
+/// left out is what other programs disagree on: quotes, angle and square brackets, braces, `\ ^ | #`, the
+/// backtick, and everything above 126.
 const TARGET_BYTES: [u8; 256] = {
     let mut table = [REFUSED; 256];
     let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/";
@@ -31,8 +31,8 @@ pub(super) struct Target<'a> {
     pub(super) query: Option<&'a str>,
 }
 
-/// Takes the target apart: origin-form, absolute-form (whose authority is checked and dropped: this server has
-/// one name space), and `*` for OPTIONS.
+/// Takes the target apart: origin-form, absolute-form (whose authority is checked and dropped: this server
+/// has one name space), and `*` for OPTIONS.
 pub(super) fn parse_target(target: &str, method: Method) -> Result<Target<'_>, HttpError> {
     if target.starts_with('/') {
         return path_and_query(target, 0);
