@@ -1,5 +1,6 @@
 //! boxoffice sells a limited stock of tickets to a crowd that is far larger than the stock.
 
+pub mod access_log;
 pub mod booking;
 pub mod clock;
 pub mod config;
