@@ -1,6 +1,8 @@
 //! boxoffice sells a limited stock of tickets to a crowd that is far larger than the stock.
 
+pub mod access_log;
 pub mod booking;
+pub mod cli;
 pub mod clock;
 pub mod connection;
 pub mod http;

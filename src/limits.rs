@@ -117,6 +117,16 @@ pub const EXPIRIES_PER_CALL_MAX: usize = 256;
 /// Blocks of access-log lines between a core and the log's thread; past it lines are dropped and counted.
 pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
 
+/// Bytes of a block of access-log lines after which it is handed over within a turn: with the bound above, a stalled
+/// disk holds 64 MiB at most.
+pub const ACCESS_LOG_BLOCK_BYTES: usize = 64 * 1024;
+
+/// Differences that an audit lists one by one; past it they are counted.
+pub const AUDIT_DIFFERENCES_MAX: usize = 10_000;
+
+/// Bytes of one access-log line that an audit reads: three identifiers and far more room than that.
+pub const ACCESS_LOG_LINE_BYTES_MAX: usize = 4 * 1024;
+
 /// Connections of the admin listener served at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

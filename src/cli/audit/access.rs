@@ -1,0 +1,159 @@
+//! The access logs' side of an audit. The format is documented at [`crate::access_log`].
+
+use std::io::{self, BufRead, Read};
+
+use serde::Deserialize;
+
+use super::recount::Recount;
+use super::verdict::Verdict;
+use crate::access_log::Outcome;
+use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
+use crate::limits::ACCESS_LOG_LINE_BYTES_MAX;
+
+/// What the access logs hold, summed up.
+#[derive(Default)]
+pub(super) struct AccessCount {
+    /// Lines of this sale.
+    lines: u64,
+    granted: u64,
+    granted_tickets: u64,
+    replayed: u64,
+    sold_out: u64,
+    unknown: u64,
+    /// Lines that the hosts say they did not write.
+    dropped: u64,
+    /// Lines that are none, but for the last of a file.
+    unreadable: u64,
+    /// Last lines that a killed host left unfinished.
+    torn: u64,
+}
+
+/// A line, as far as an audit reads it. Identifiers need no escapes, so all texts are borrowed.
+#[derive(Deserialize)]
+struct RawLine<'a> {
+    sale: Option<&'a str>,
+    booking: Option<&'a str>,
+    quantity: Option<u64>,
+    buyer: Option<&'a str>,
+    outcome: Option<&'a str>,
+    dropped: Option<u64>,
+}
+
+impl AccessCount {
+    /// Reads one file.
+    ///
+    /// # Errors
+    /// Where it cannot be read. What is no line is counted, not an error.
+    pub(super) fn read(
+        &mut self,
+        reader: &mut dyn BufRead,
+        sale: &SaleName,
+        recount: &mut Recount,
+    ) -> io::Result<()> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let most = ACCESS_LOG_LINE_BYTES_MAX as u64;
+            let read = Read::take(&mut *reader, most).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                return Ok(());
+            }
+            let ended = line.last() == Some(&b'\n');
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let taken = self.take_in(&line, sale, recount);
+            if taken.is_some() {
+                continue;
+            }
+            if !ended && (read as u64) < most {
+                self.torn += 1;
+                return Ok(());
+            }
+            self.unreadable += 1;
+            if !ended {
+                skip_line(reader)?;
+            }
+        }
+    }
+
+    /// `None` where it is no line of an access log.
+    fn take_in(&mut self, line: &[u8], sale: &SaleName, recount: &mut Recount) -> Option<()> {
+        let raw: RawLine<'_> = serde_json::from_slice(line).ok()?;
+        if let Some(dropped) = raw.dropped {
+            self.dropped = self.dropped.saturating_add(dropped);
+            return Some(());
+        }
+        let outcome = raw.outcome?;
+        if raw.sale != Some(sale.as_str()) {
+            return Some(());
+        }
+        let id = match raw.booking {
+            Some(id) => Some(BookingId::parse(id).ok()?),
+            None => None,
+        };
+        match Outcome::from_word(outcome) {
+            Some(Outcome::Granted) => {
+                let quantity = Quantity::new(raw.quantity?)?.get();
+                let buyer = match raw.buyer {
+                    Some(buyer) => Some(BuyerId::parse(buyer).ok()?),
+                    None => None,
+                };
+                recount.granted(id?, quantity, buyer.as_ref());
+                self.granted += 1;
+                self.granted_tickets += u64::from(quantity);
+            }
+            Some(Outcome::Replayed) => {
+                recount.replayed(id?);
+                self.replayed += 1;
+            }
+            Some(Outcome::OutcomeUnknown) => {
+                recount.left_unknown(id?);
+                self.unknown += 1;
+            }
+            Some(Outcome::SoldOut) => self.sold_out += 1,
+            _ => {}
+        }
+        self.lines += 1;
+        Some(())
+    }
+
+    /// Says where the logs are not whole.
+    pub(super) fn judge(&self, verdict: &mut Verdict) {
+        if self.dropped > 0 {
+            verdict.note(format!(
+                "the access log is incomplete: {} lines were dropped (of all sales), as it says itself",
+                self.dropped
+            ));
+        }
+        if self.unreadable > 0 {
+            verdict.note(format!(
+                "the access log is incomplete: {} lines are torn or are no lines of an access log",
+                self.unreadable
+            ));
+        }
+        if self.torn > 0 {
+            verdict.note(format!("{} files end within a line, as a killed host leaves them", self.torn));
+        }
+    }
+
+    pub(super) fn line(&self, files: usize) -> String {
+        format!(
+            "{files} files, {} lines of this sale: {} granted ({} tickets), {} replayed, {} sold out, {} unknown",
+            self.lines, self.granted, self.granted_tickets, self.replayed, self.sold_out, self.unknown
+        )
+    }
+}
+
+/// Reads past the next line feed.
+fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
+    loop {
+        let bytes = reader.fill_buf()?;
+        let end = memchr::memchr(b'\n', bytes);
+        let count = end.map_or(bytes.len(), |end| end + 1);
+        reader.consume(count);
+        if end.is_some() || count == 0 {
+            return Ok(());
+        }
+    }
+}

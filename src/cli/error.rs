@@ -1,0 +1,63 @@
+//! Why a command did not do what it was asked for.
+
+use std::io;
+
+use crate::booking::{CallError, SaleName, TermsError};
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The ledger has no sale of that name.
+    #[error("the ledger has no sale {0:?}; `boxoffice sale list` names those it has")]
+    NoSuchSale(SaleName),
+    /// There is one of that name already, on other terms or not: opening never changes a sale.
+    #[error("there is a sale {0:?} already; `boxoffice sale set` changes it")]
+    SaleExists(SaleName),
+    /// The ledger refused a change; nothing of it was done.
+    #[error(
+        "the change of {sale:?} was refused: {held} held + {sold} sold tickets are the least its total can be, and a \
+         sale must end later than it starts"
+    )]
+    ChangeRefused {
+        /// Which sale.
+        sale: SaleName,
+        /// Tickets in unpaid bookings.
+        held: u64,
+        /// Tickets in confirmed bookings.
+        sold: u64,
+    },
+    /// The terms asked for do not fit together.
+    #[error("{0}")]
+    Terms(#[from] TermsError),
+    /// A flag that this version does not have yet.
+    #[error("{0} is not available in this version")]
+    NotAvailable(&'static str),
+    /// The ledger did not answer, or refused.
+    #[error("{0}")]
+    Ledger(#[from] CallError),
+    /// The ledger answered another question than the one asked: a broken ledger, or one of another version.
+    #[error("the ledger's answer does not fit the question: {0}")]
+    Unexpected(String),
+    /// A file could not be read.
+    #[error("{path}: {error}")]
+    File {
+        /// Its name.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The output could not be written.
+    #[error("the output could not be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// 1 where it failed, 2 where the command line is wrong; 0 where the reader of a pipe has seen enough and left.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            CommandError::Terms(_) | CommandError::NotAvailable(_) => 2,
+            CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            _ => 1,
+        }
+    }
+}

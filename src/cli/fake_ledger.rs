@@ -1,0 +1,164 @@
+//! A ledger in memory for the tests of the commands; small pages, and open to be broken on purpose.
+
+use std::collections::BTreeMap;
+
+use crate::booking::{
+    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, Quantity, SaleName,
+    SaleState, SaleTerms,
+};
+use crate::clock::WallTime;
+use crate::ledger::Ledger;
+
+const PAGE: usize = 3;
+
+#[derive(Default)]
+pub(super) struct FakeSale {
+    pub(super) state: SaleState,
+    pub(super) bookings: Vec<Booking>,
+    pub(super) log: Vec<LogEntry>,
+}
+
+#[derive(Default)]
+pub(super) struct FakeLedger {
+    pub(super) sales: BTreeMap<SaleName, FakeSale>,
+    /// Calls after which the next booking is made, as if someone bought meanwhile.
+    pub(super) bookings_between: u32,
+    pub(super) down: bool,
+    clock: u64,
+}
+
+pub(super) fn name(text: &str) -> SaleName {
+    SaleName::parse(text).unwrap()
+}
+
+pub(super) fn id(text: &str) -> BookingId {
+    BookingId::parse(text).unwrap()
+}
+
+impl FakeLedger {
+    /// One sale of that name.
+    pub(super) fn with(sale: &str, terms: SaleTerms) -> FakeLedger {
+        let mut ledger = FakeLedger::default();
+        ledger.answer(Call::Open { sale: name(sale), terms });
+        ledger
+    }
+
+    pub(super) fn sale(&mut self, sale: &str) -> &mut FakeSale {
+        self.sales.get_mut(sale).unwrap()
+    }
+}
+
+impl FakeSale {
+    pub(super) fn book(&mut self, booking: &str, quantity: u64, buyer: Option<&str>) {
+        let status = match self.state.terms.hold_ms {
+            Some(ms) => BookingStatus::Held { expires_at: WallTime(self.state.now.0 + ms) },
+            None => BookingStatus::Confirmed,
+        };
+        let buyer = buyer.map(|buyer| BuyerId::parse(buyer).unwrap());
+        self.bookings.push(Booking {
+            id: id(booking),
+            status,
+            quantity: Quantity::new(quantity).unwrap(),
+            buyer,
+        });
+        self.record(self.bookings.len() - 1);
+    }
+
+    pub(super) fn set(&mut self, booking: &str, status: BookingStatus) {
+        let index = self.bookings.iter().position(|known| known.id.as_str() == booking).unwrap();
+        self.bookings[index].status = status;
+        self.record(index);
+    }
+
+    fn record(&mut self, index: usize) {
+        let state = &mut self.state;
+        state.sequence += 1;
+        self.log.push(LogEntry {
+            sequence: state.sequence,
+            at: state.now,
+            booking: self.bookings[index].clone(),
+        });
+        let sum = |held: bool| {
+            let counted = self.bookings.iter().filter(|booking| match booking.status {
+                BookingStatus::Held { .. } => held,
+                BookingStatus::Confirmed => !held,
+                _ => false,
+            });
+            counted.map(|booking| u64::from(booking.quantity.get())).sum()
+        };
+        (state.held, state.sold) = (sum(true), sum(false));
+    }
+}
+
+impl FakeLedger {
+    fn answer(&mut self, call: Call) -> Answer {
+        self.clock += 1;
+        match call {
+            Call::Sales => return Answer::Sales(self.sales.keys().rev().copied().collect()),
+            Call::Open { sale, terms } => {
+                let created = !self.sales.contains_key(&sale);
+                let fresh =
+                    SaleState { terms, version: 1, now: WallTime(self.clock), ..SaleState::default() };
+                let sale = self.sales.entry(sale).or_insert(FakeSale { state: fresh, ..FakeSale::default() });
+                return Answer::Sale { state: sale.state.clone(), created };
+            }
+            _ => {}
+        }
+        let (Call::Alter { sale, .. }
+        | Call::Snapshot { sale }
+        | Call::Page { sale, .. }
+        | Call::Log { sale, .. }) = &call
+        else {
+            panic!("no command asks that: {call:?}")
+        };
+        let Some(sale) = self.sales.get_mut(sale) else { return Answer::NoSuchSale };
+        sale.state.now = WallTime(self.clock);
+        match call {
+            Call::Alter { change, .. } => {
+                let mut terms = sale.state.terms.clone();
+                terms.total = change.total.unwrap_or(terms.total);
+                terms.hold_ms = change.hold_ms.unwrap_or(terms.hold_ms);
+                terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
+                terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
+                terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
+                if terms.check().is_err() || terms.total < sale.state.held + sale.state.sold {
+                    return Answer::ChangeRefused { state: sale.state.clone() };
+                }
+                sale.state.terms = terms;
+                sale.state.status = change.status.unwrap_or(sale.state.status);
+                sale.state.version += 1;
+                Answer::Sale { state: sale.state.clone(), created: false }
+            }
+            Call::Snapshot { .. } => {
+                let state = sale.state.clone();
+                if self.bookings_between > 0 {
+                    self.bookings_between -= 1;
+                    sale.book(&format!("meanwhile-{}", self.clock), 1, None);
+                }
+                Answer::Sale { state, created: false }
+            }
+            Call::Page { cursor, .. } => {
+                let from: usize = if cursor.is_empty() { 0 } else { cursor.parse().unwrap() };
+                let to = (from + PAGE).min(sale.bookings.len());
+                let next = (to < sale.bookings.len()).then(|| to.to_string());
+                Answer::Page { bookings: sale.bookings[from..to].to_vec(), next }
+            }
+            Call::Log { after, .. } => {
+                let entries = sale.log.iter().filter(|entry| entry.sequence > after);
+                Answer::Log(entries.take(PAGE).cloned().collect())
+            }
+            _ => unreachable!(),
+        }
+    }
+}
+
+impl Ledger for FakeLedger {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        let down = self.down;
+        let carry_out = |call: &Call| match down {
+            true => Err(CallError::Unknown("connection refused".to_owned())),
+            false => Ok(self.answer(call.clone())),
+        };
+        calls.iter().map(carry_out).collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! The command line: every subcommand, its flags and its help.
+//!
+//! Commands take a ledger and a writer and touch nothing else; `main` opens both and turns what comes back into an
+//! exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
+
+mod audit;
+mod error;
+mod nginx;
+mod sale;
+mod serve;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use audit::{AuditFlags, AuditReport};
+pub use error::CommandError;
+pub use nginx::{HostWeight, NginxFlags};
+pub use sale::{Ending, SaleCommand, TermFlags};
+pub use serve::ServeFlags;
+
+use crate::config::{DEFAULT_LEDGER, check_ledger};
+
+/// Sells a limited stock of tickets to a crowd that is far larger than the stock.
+#[derive(Debug, Parser)]
+#[command(name = "boxoffice", version, about, long_about = None, max_term_width = 100)]
+#[command(after_help = "Exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(ServeFlags),
+    /// List, show, open and change sales
+    Sale(SaleFlags),
+    /// Recount a sale from its bookings; exit 1 on any difference
+    Audit(AuditFlags),
+    /// Print an Nginx upstream block for hosts and their weights
+    Nginx(NginxFlags),
+    /// Print a completion script
+    #[command(after_help = "Example: boxoffice completions bash > /etc/bash_completion.d/boxoffice")]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `boxoffice sale`.
+#[derive(Debug, Args)]
+pub struct SaleFlags {
+    /// Which ledger.
+    #[command(flatten)]
+    pub ledger: LedgerFlag,
+    /// What to do with sales.
+    #[command(subcommand)]
+    pub command: SaleCommand,
+}
+
+/// The ledger of the commands that are not `serve`.
+#[derive(Debug, Args)]
+pub struct LedgerFlag {
+    /// The ledger, as `serve` takes it
+    #[arg(long, value_name = "URL", env = "BOXOFFICE_LEDGER", hide_env_values = true, global = true)]
+    #[arg(default_value = DEFAULT_LEDGER, value_parser = ledger)]
+    pub ledger: String,
+}
+
+fn ledger(url: &str) -> Result<String, String> {
+    check_ledger(url).map(|()| url.to_owned()).map_err(str::to_owned)
+}
+
+/// Writes the completion script for `shell`.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) -> Result<(), CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "boxoffice", &mut script);
+    Ok(out.write_all(&script)?)
+}
+
+#[cfg(all(test, not(loom)))]
+mod fake_ledger;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_words_exit_with_2_and_are_named() {
+        for (line, named) in [
+            ("boxoffice", "Usage"),
+            ("boxoffice sell", "sell"),
+            ("boxoffice serve --lisen 127.0.0.1:1", "--lisen"),
+            ("boxoffice sale open a", "--stock"),
+            ("boxoffice sale open a --stock many", "many"),
+            ("boxoffice sale open a/b --stock 1", "a/b"),
+            ("boxoffice sale list --ledger mysql://x", "mysql://x"),
+            ("boxoffice sale set a --hold soon", "soon"),
+            ("boxoffice sale set a", "--stock"),
+            ("boxoffice nginx --host 10.0.0.1=2", "10.0.0.1=2"),
+            ("boxoffice nginx", "--host"),
+            ("boxoffice completions cmd", "cmd"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(named), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_ledger_may_stand_anywhere_behind_sale() {
+        for line in [
+            "boxoffice sale list --ledger redis://a:1/0",
+            "boxoffice sale --ledger redis://a:1/0 list",
+            "boxoffice sale show x --json --ledger redis://a:1/0",
+        ] {
+            let Command::Sale(flags) = parse(line).unwrap().command else { panic!("{line}") };
+            assert_eq!(flags.ledger.ledger, "redis://a:1/0");
+        }
+    }
+
+    #[test]
+    fn completions_name_the_subcommands() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+            let mut out = Vec::new();
+            completions(shell, &mut out).unwrap();
+            assert!(String::from_utf8(out).unwrap().contains("audit"));
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! `boxoffice sale`: list, show, open and change sales, and read their logs.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::CommandError;
+use crate::booking::{
+    Answer, BookingStatus, Call, LogEntry, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
+};
+use crate::clock::WallTime;
+use crate::config::{parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
+use crate::ledger::Ledger;
+
+/// What to do with sales.
+#[derive(Debug, Subcommand)]
+pub enum SaleCommand {
+    /// List all sales
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one sale
+    Show {
+        /// Which sale
+        name: SaleName,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open a sale that is not there yet
+    Open {
+        /// Its name: 1 to 64 of A-Z a-z 0-9 . _ -
+        name: SaleName,
+        /// How many tickets
+        #[arg(long, value_name = "N", value_parser = parse_stock)]
+        stock: u64,
+        /// Its other terms.
+        #[command(flatten)]
+        terms: TermFlags,
+    },
+    /// Change a sale; what is not named stays
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+        .args(["stock", "hold", "per_buyer", "starts", "ends"]))]
+    Set {
+        /// Which sale
+        name: SaleName,
+        /// How many tickets in all; never below those held and sold
+        #[arg(long, value_name = "N", value_parser = parse_stock)]
+        stock: Option<u64>,
+        /// Its other terms; `none` removes one.
+        #[command(flatten)]
+        terms: TermFlags,
+    },
+    /// Stop selling for now
+    Pause {
+        /// Which sale
+        name: SaleName,
+    },
+    /// Sell on after a pause
+    Resume {
+        /// Which sale
+        name: SaleName,
+    },
+    /// Stop selling for good
+    Close {
+        /// Which sale
+        name: SaleName,
+    },
+    /// Print every change of a booking, one JSON object a line
+    Log {
+        /// Which sale
+        name: SaleName,
+        /// Go on with what comes, until interrupted
+        #[arg(long)]
+        follow: bool,
+    },
+}
+
+/// The terms beside the stock. `none` means: without.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TermFlags {
+    /// How long a booking may stay unpaid, such as 5m; none: bookings are confirmed at once
+    #[arg(long, value_name = "DURATION|none", value_parser = or_none(parse_hold_ms))]
+    hold: Option<Ending<u64>>,
+    /// Most tickets of one buyer, or none
+    #[arg(long, value_name = "N|none", value_parser = or_none(parse_per_buyer))]
+    per_buyer: Option<Ending<u32>>,
+    /// Not on sale before, such as 2026-02-01T10:00:00Z, or none
+    #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
+    starts: Option<Ending<WallTime>>,
+    /// Not on sale from then on, or none
+    #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
+    ends: Option<Ending<WallTime>>,
+}
+
+/// A term's value, or its end.
+// Not an Option of an Option: clap reads those as flags with optional values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending<T> {
+    /// This value.
+    Value(T),
+    /// The sale goes without the term.
+    None,
+}
+
+impl<T> From<Ending<T>> for Option<T> {
+    fn from(ending: Ending<T>) -> Option<T> {
+        match ending {
+            Ending::Value(value) => Some(value),
+            Ending::None => None,
+        }
+    }
+}
+
+fn or_none<T>(
+    parse: fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Ending<T>, String> + Clone + Send + Sync + 'static
+where
+    T: 'static,
+{
+    move |text| match text {
+        "none" => Ok(Ending::None),
+        text => parse(text).map(Ending::Value),
+    }
+}
+
+impl SaleCommand {
+    /// Carries the command out. `wait` is called between two readings of a log that is followed; it pauses, and says
+    /// whether to go on.
+    ///
+    /// # Errors
+    /// See [`CommandError`]; its exit status is the command's.
+    pub fn run(
+        &self,
+        ledger: &mut dyn Ledger,
+        out: &mut dyn Write,
+        wait: &mut dyn FnMut() -> bool,
+    ) -> Result<(), CommandError> {
+        match self {
+            SaleCommand::List { json } => list(ledger, out, *json),
+            SaleCommand::Show { name, json } => {
+                let state = state_of(ledger, *name, Call::Snapshot { sale: *name })?;
+                if *json { write_json(out, name, &state) } else { write_table(out, name, &state) }
+            }
+            SaleCommand::Open { name, stock, terms } => {
+                let terms = SaleTerms {
+                    total: *stock,
+                    hold_ms: terms.hold.and_then(Option::from),
+                    per_buyer: terms.per_buyer.and_then(Option::from),
+                    starts_at: terms.starts.and_then(Option::from),
+                    ends_at: terms.ends.and_then(Option::from),
+                };
+                open(ledger, out, *name, terms)
+            }
+            SaleCommand::Set { name, stock, terms } => {
+                let change = SaleChange {
+                    total: *stock,
+                    hold_ms: terms.hold.map(Option::from),
+                    per_buyer: terms.per_buyer.map(Option::from),
+                    starts_at: terms.starts.map(Option::from),
+                    ends_at: terms.ends.map(Option::from),
+                    status: None,
+                };
+                alter(ledger, out, *name, change)
+            }
+            SaleCommand::Pause { name } => set_status(ledger, out, *name, SaleStatus::Paused),
+            SaleCommand::Resume { name } => set_status(ledger, out, *name, SaleStatus::Open),
+            SaleCommand::Close { name } => set_status(ledger, out, *name, SaleStatus::Closed),
+            SaleCommand::Log { name, follow } => log(ledger, out, *name, follow.then_some(wait)),
+        }
+    }
+}
+
+/// One answer to one call.
+pub(super) fn ask(ledger: &mut dyn Ledger, call: Call) -> Result<Answer, CommandError> {
+    match ledger.execute(std::slice::from_ref(&call)).pop() {
+        Some(answer) => Ok(answer?),
+        None => Err(CommandError::Unexpected("no answer to one call".to_owned())),
+    }
+}
+
+/// The error for an answer of another kind than asked for.
+pub(super) fn unexpected(answer: &Answer) -> CommandError {
+    let mut text = format!("{answer:?}");
+    if let Some((end, _)) = text.char_indices().nth(200) {
+        text.truncate(end);
+    }
+    CommandError::Unexpected(text)
+}
+
+/// The state that a call about one sale is answered with.
+pub(super) fn state_of(
+    ledger: &mut dyn Ledger,
+    sale: SaleName,
+    call: Call,
+) -> Result<SaleState, CommandError> {
+    match ask(ledger, call)? {
+        Answer::Sale { state, .. } => Ok(state),
+        Answer::NoSuchSale => Err(CommandError::NoSuchSale(sale)),
+        Answer::ChangeRefused { state } => {
+            Err(CommandError::ChangeRefused { sale, held: state.held, sold: state.sold })
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), CommandError> {
+    let mut names = match ask(ledger, Call::Sales)? {
+        Answer::Sales(names) => names,
+        other => return Err(unexpected(&other)),
+    };
+    names.sort_unstable();
+    let calls: Vec<Call> = names.iter().map(|name| Call::Snapshot { sale: *name }).collect();
+    let mut sales = Vec::new();
+    // A ledger may bound what one round trip holds.
+    for (names, calls) in names.chunks(256).zip(calls.chunks(256)) {
+        for (name, answer) in names.iter().zip(ledger.execute(calls)) {
+            match answer? {
+                Answer::Sale { state, .. } => sales.push((*name, state)),
+                Answer::NoSuchSale => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+    if json {
+        return sales.iter().try_for_each(|(name, state)| write_json(out, name, state));
+    }
+    let width = sales.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0).max(4);
+    writeln!(
+        out,
+        "{:width$}  {:6}  {:>13}  {:>13}  {:>13}  {:>13}",
+        "SALE", "STATUS", "TOTAL", "AVAILABLE", "HELD", "SOLD"
+    )?;
+    for (name, state) in &sales {
+        writeln!(
+            out,
+            "{:width$}  {:6}  {:>13}  {:>13}  {:>13}  {:>13}",
+            name.as_str(),
+            state.status.word(),
+            state.terms.total,
+            state.available(),
+            state.held,
+            state.sold
+        )?;
+    }
+    Ok(())
+}
+
+fn open(
+    ledger: &mut dyn Ledger,
+    out: &mut dyn Write,
+    sale: SaleName,
+    terms: SaleTerms,
+) -> Result<(), CommandError> {
+    terms.check()?;
+    match ask(ledger, Call::Open { sale, terms })? {
+        Answer::Sale { state, created: true } => write_table(out, &sale, &state),
+        Answer::Sale { created: false, .. } => Err(CommandError::SaleExists(sale)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn alter(
+    ledger: &mut dyn Ledger,
+    out: &mut dyn Write,
+    sale: SaleName,
+    change: SaleChange,
+) -> Result<(), CommandError> {
+    let state = state_of(ledger, sale, Call::Alter { sale, change })?;
+    write_table(out, &sale, &state)
+}
+
+fn set_status(
+    ledger: &mut dyn Ledger,
+    out: &mut dyn Write,
+    sale: SaleName,
+    status: SaleStatus,
+) -> Result<(), CommandError> {
+    alter(ledger, out, sale, SaleChange { status: Some(status), ..SaleChange::default() })
+}
+
+fn log(
+    ledger: &mut dyn Ledger,
+    out: &mut dyn Write,
+    sale: SaleName,
+    mut wait: Option<&mut dyn FnMut() -> bool>,
+) -> Result<(), CommandError> {
+    let mut after = 0;
+    loop {
+        let entries = match ask(ledger, Call::Log { sale, after })? {
+            Answer::Log(entries) => entries,
+            Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
+            other => return Err(unexpected(&other)),
+        };
+        for entry in &entries {
+            writeln!(out, "{}", log_line(entry))?;
+        }
+        // Past the largest sequence seen, so that no answer can make this turn for ever.
+        let last = entries.iter().map(|entry| entry.sequence).max();
+        match last.filter(|last| *last > after) {
+            Some(last) => after = last,
+            None => {
+                out.flush()?;
+                let go_on = wait.as_mut().is_some_and(|wait| wait());
+                if !go_on {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn log_line(entry: &LogEntry) -> Value {
+    let booking = &entry.booking;
+    let mut line = json!({
+        "sequence": entry.sequence,
+        "at": entry.at.to_string(),
+        "booking": booking.id.as_str(),
+        "status": booking.status.word(),
+        "quantity": booking.quantity.get(),
+    });
+    if let Some(buyer) = &booking.buyer {
+        line["buyer"] = json!(buyer.as_str());
+    }
+    if let BookingStatus::Held { expires_at } = booking.status {
+        line["expires_at"] = json!(expires_at.to_string());
+    }
+    line
+}
+
+fn write_json(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result<(), CommandError> {
+    let terms = &state.terms;
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    put("sale", json!(name.as_str()));
+    put("status", json!(state.status.word()));
+    put("total", json!(terms.total));
+    put("available", json!(state.available()));
+    put("held", json!(state.held));
+    put("sold", json!(state.sold));
+    if let Some(ms) = terms.hold_ms {
+        let seconds = if ms % 1000 == 0 { json!(ms / 1000) } else { json!(ms as f64 / 1000.0) };
+        put("hold_seconds", seconds);
+    }
+    if let Some(tickets) = terms.per_buyer {
+        put("per_buyer", json!(tickets));
+    }
+    if let Some(time) = terms.starts_at {
+        put("starts_at", json!(time.to_string()));
+    }
+    if let Some(time) = terms.ends_at {
+        put("ends_at", json!(time.to_string()));
+    }
+    put("version", json!(state.version));
+    put("sequence", json!(state.sequence));
+    put("as_of", json!(state.now.to_string()));
+    writeln!(out, "{}", Value::Object(object))?;
+    Ok(())
+}
+
+fn write_table(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result<(), CommandError> {
+    let terms = &state.terms;
+    let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let status = match state.status {
+        SaleStatus::Open if !state.on_sale(state.now) => "open, outside of its window".to_owned(),
+        status => status.word().to_owned(),
+    };
+    for (key, value) in [
+        ("sale", name.to_string()),
+        ("status", status),
+        ("total", terms.total.to_string()),
+        ("available", state.available().to_string()),
+        ("held", state.held.to_string()),
+        ("sold", state.sold.to_string()),
+        ("hold", or_none(terms.hold_ms.map(span))),
+        ("per buyer", or_none(terms.per_buyer.map(|tickets| tickets.to_string()))),
+        ("starts", or_none(terms.starts_at.map(|time| time.to_string()))),
+        ("ends", or_none(terms.ends_at.map(|time| time.to_string()))),
+        ("as of", state.now.to_string()),
+    ] {
+        writeln!(out, "{key:10} {value}")?;
+    }
+    Ok(())
+}
+
+/// A duration as the flags take it.
+fn span(ms: u64) -> String {
+    let parts = [(ms / 3_600_000, "h"), (ms / 60_000 % 60, "m"), (ms / 1000 % 60, "s"), (ms % 1000, "ms")];
+    parts.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}")).collect()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

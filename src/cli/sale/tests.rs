@@ -1,0 +1,132 @@
+use clap::Parser;
+
+use super::*;
+use crate::cli::fake_ledger::FakeLedger;
+use crate::cli::{Cli, Command};
+
+/// What the command line writes, or its exit status and error.
+fn run(ledger: &mut FakeLedger, line: &str) -> Result<String, (u8, String)> {
+    let cli = Cli::try_parse_from(format!("boxoffice sale {line}").split_whitespace()).expect(line);
+    let Command::Sale(flags) = cli.command else { panic!("{line}") };
+    let mut out = Vec::new();
+    match flags.command.run(ledger, &mut out, &mut || false) {
+        Ok(()) => Ok(String::from_utf8(out).unwrap()),
+        Err(error) => Err((error.exit_status(), error.to_string())),
+    }
+}
+
+#[test]
+fn opens_shows_and_lists() {
+    let mut ledger = FakeLedger::default();
+    let shown = run(
+        &mut ledger,
+        "open ticket --stock 100 --hold 1h30m --per-buyer 4 --starts 2026-02-01T10:00:00Z --ends none",
+    )
+    .unwrap();
+    assert_eq!(
+        shown,
+        "sale       ticket\nstatus     open, outside of its window\ntotal      100\navailable  100\nheld       0\n\
+         sold       0\nhold       1h30m\nper buyer  4\nstarts     2026-02-01T10:00:00.000Z\nends       none\n\
+         as of      1970-01-01T00:00:00.001Z\n"
+    );
+    run(&mut ledger, "open another --stock 5").unwrap();
+    let list = run(&mut ledger, "list").unwrap();
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["SALE", "STATUS", "TOTAL", "AVAILABLE", "HELD", "SOLD"]);
+    assert_eq!(lines[1], ["another", "open", "5", "5", "0", "0"]);
+    assert_eq!(lines[2], ["ticket", "open", "100", "100", "0", "0"]);
+    let json: Value = serde_json::from_str(&run(&mut ledger, "show ticket --json").unwrap()).unwrap();
+    assert_eq!((&json["hold_seconds"], &json["per_buyer"]), (&json!(5400), &json!(4)));
+    assert_eq!((&json["starts_at"], &json["ends_at"]), (&json!("2026-02-01T10:00:00.000Z"), &Value::Null));
+    assert_eq!(run(&mut ledger, "list --json").unwrap().lines().count(), 2);
+}
+
+#[test]
+fn changes_only_what_is_named() {
+    let mut ledger = FakeLedger::default();
+    run(&mut ledger, "open ticket --stock 100 --hold 5m --per-buyer 4").unwrap();
+    run(&mut ledger, "set ticket --stock 120 --hold none").unwrap();
+    let terms = &ledger.sale("ticket").state.terms;
+    assert_eq!((terms.total, terms.hold_ms, terms.per_buyer), (120, None, Some(4)));
+    for (command, status) in
+        [("pause", SaleStatus::Paused), ("resume", SaleStatus::Open), ("close", SaleStatus::Closed)]
+    {
+        run(&mut ledger, &format!("{command} ticket")).unwrap();
+        assert_eq!(ledger.sale("ticket").state.status, status);
+    }
+}
+
+#[test]
+fn says_why_not() {
+    let mut ledger = FakeLedger::default();
+    run(&mut ledger, "open ticket --stock 100").unwrap();
+    ledger.sale("ticket").book("b", 7, None);
+    let mut fails = |line: &str, status: u8, says: &str| {
+        let error = run(&mut ledger, line).expect_err(line);
+        assert!(error.0 == status && error.1.contains(says), "{line}: {error:?}");
+    };
+    fails("show tickets", 1, "no sale \"tickets\"");
+    fails("log tickets", 1, "no sale \"tickets\"");
+    fails("pause tickets", 1, "no sale \"tickets\"");
+    fails("open ticket --stock 5", 1, "there is a sale \"ticket\" already");
+    fails("set ticket --stock 6", 1, "0 held + 7 sold");
+    fails(
+        "open other --stock 5 --starts 2026-02-01T00:00:00Z --ends 2026-01-01T00:00:00Z",
+        2,
+        "ends: must be later than starts",
+    );
+    ledger.down = true;
+    assert_eq!(run(&mut ledger, "list").unwrap_err().0, 1);
+}
+
+#[test]
+fn prints_the_log_and_follows_it() {
+    let mut ledger = FakeLedger::default();
+    run(&mut ledger, "open ticket --stock 100 --hold 1s").unwrap();
+    for number in 0..7 {
+        ledger.sale("ticket").book(&format!("b-{number}"), 2, Some("u-81"));
+    }
+    ledger.sale("ticket").set("b-0", BookingStatus::Confirmed);
+    let log = run(&mut ledger, "log ticket").unwrap();
+    assert_eq!(log.lines().count(), 8);
+    let first: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let expected = json!({
+        "sequence": 1, "at": "1970-01-01T00:00:00.001Z", "booking": "b-0", "status": "held", "quantity": 2,
+        "buyer": "u-81", "expires_at": "1970-01-01T00:00:01.001Z"
+    });
+    assert_eq!(first, expected);
+    let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["sequence"], &last["status"]), (&json!(8), &json!("confirmed")));
+    let mut turns = 3;
+    let mut wait = || {
+        turns -= 1;
+        turns > 0
+    };
+    let mut out = Vec::new();
+    let follow = SaleCommand::Log { name: SaleName::parse("ticket").unwrap(), follow: true };
+    follow.run(&mut ledger, &mut out, &mut wait).unwrap();
+    assert_eq!((turns, String::from_utf8(out).unwrap()), (0, log));
+}
+
+#[test]
+fn a_reader_that_left_is_no_failure() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let list = SaleCommand::List { json: false };
+    let error = list.run(&mut FakeLedger::default(), &mut Gone, &mut || false).unwrap_err();
+    assert_eq!(error.exit_status(), 0);
+}
+
+#[test]
+fn spans_print_as_they_are_read() {
+    for ms in [1, 500, 1_000, 61_001, 5_400_000, 90_000_000] {
+        assert_eq!(parse_hold_ms(&span(ms)), Ok(ms));
+    }
+}

@@ -1,0 +1,172 @@
+//! The flags of `boxoffice serve`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::config::{Config, ConfigError, Source, Words, config_file};
+
+/// `boxoffice serve`. The texts are read by [`Config::read`], together with the variables and the file, so that each
+/// place takes the same words and gives the same errors.
+#[derive(Debug, Default, Args)]
+#[command(
+    after_help = "Each setting can come from its flag, its BOXOFFICE_* variable or the TOML file of --config \
+    (same names, without dashes before them); the first of these wins.\n\nExample: boxoffice serve --sale ticket=10000"
+)]
+pub struct ServeFlags {
+    /// Where clients connect [default: 127.0.0.1:3005] [env: BOXOFFICE_LISTEN]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Where operators connect; an address other than loopback needs --admin-token-file [default: 127.0.0.1:9305]
+    /// [env: BOXOFFICE_ADMIN]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<String>,
+    /// File with the bearer token that every changing admin call must carry [env: BOXOFFICE_ADMIN_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<String>,
+    /// Which CPUs get an event loop, such as 0-3,6; each loop is pinned to its CPU [default: all] [env:
+    /// BOXOFFICE_CORES]
+    #[arg(long, value_name = "LIST|all")]
+    cores: Option<String>,
+    /// Leave the loops unpinned [env: BOXOFFICE_NO_PIN]
+    #[arg(long)]
+    no_pin: bool,
+    /// The ledger: sqlite:PATH, redis://[user:pass@]host:port/db, redis+unix:///path, rediss://…,
+    /// redis+sentinel://h1:p1,h2:p2/NAME or redis+cluster://h1:p1,h2:p2 [default: sqlite:boxoffice.db] [env:
+    /// BOXOFFICE_LEDGER]
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
+    /// Open a sale if the ledger has none of that name; never changes one that exists. May be given again [env:
+    /// BOXOFFICE_SALE, several apart by spaces]
+    #[arg(long, value_name = "NAME=STOCK[,hold=5m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
+    sale: Vec<String>,
+    /// This host's share of the crowd, beside the weights of the other hosts, 1 to 10000 [default: 1] [env:
+    /// BOXOFFICE_WEIGHT]
+    #[arg(long, value_name = "N")]
+    weight: Option<String>,
+    /// Spare permits to ask the ledger, as a part of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]
+    #[arg(long, value_name = "F")]
+    buffer: Option<String>,
+    /// When a booking counts as made: ack, when the ledger has answered [default: ack] [env: BOXOFFICE_DURABILITY]
+    #[arg(long, value_name = "ack")]
+    durability: Option<String>,
+    /// How long a client waits for the ledger before it is told 503, 10ms to 1m [default: 2s] [env:
+    /// BOXOFFICE_LEDGER_TIMEOUT]
+    #[arg(long, value_name = "DURATION")]
+    ledger_timeout: Option<String>,
+    /// Append one JSON line for each booking request [env: BOXOFFICE_ACCESS_LOG]
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<String>,
+    /// TOML file with the same names [env: BOXOFFICE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ServeFlags {
+    /// Reads the whole configuration. `variable` gives the environment, `read_file` a file's text, and `machine` lists
+    /// the CPUs that this process may run on.
+    ///
+    /// # Errors
+    /// The first word that is wrong; exit status 2.
+    pub fn config(
+        &self,
+        variable: &dyn Fn(&str) -> Option<String>,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+        machine: &[usize],
+    ) -> Result<Config, ConfigError> {
+        let file = match config_file(self.config.clone(), variable) {
+            Some(path) => {
+                let text = read_file(&path).map_err(|error| ConfigError {
+                    source_of_word: Source::Flag("--config".to_owned()),
+                    word: path.display().to_string(),
+                    takes: format!("cannot be read: {error}"),
+                })?;
+                Some(Words::from_toml(&path, &text)?)
+            }
+            None => None,
+        };
+        Config::read(&self.words(), variable, file.as_ref(), machine)
+    }
+
+    fn words(&self) -> Words {
+        let mut words = Words::default();
+        for (name, text) in [
+            ("listen", &self.listen),
+            ("admin", &self.admin),
+            ("admin-token-file", &self.admin_token_file),
+            ("cores", &self.cores),
+            ("ledger", &self.ledger),
+            ("weight", &self.weight),
+            ("buffer", &self.buffer),
+            ("durability", &self.durability),
+            ("ledger-timeout", &self.ledger_timeout),
+            ("access-log", &self.access_log),
+        ] {
+            if let Some(text) = text {
+                words.flag(name, text);
+            }
+        }
+        if self.no_pin {
+            words.flag("no-pin", "true");
+        }
+        for sale in &self.sale {
+            words.flag("sale", sale);
+        }
+        words
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::config::{CoreChoice, SETTINGS};
+
+    fn config(line: &str, file: &str) -> Result<Config, ConfigError> {
+        let Command::Serve(flags) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!("{line}")
+        };
+        flags.config(&|_| None, &|_| Ok(file.to_owned()), &[0, 1])
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_and_says_its_variable() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for name in SETTINGS.into_iter().chain(["config"]) {
+            let flag = serve.get_arguments().find(|flag| flag.get_long() == Some(name)).expect(name);
+            let variable = format!("BOXOFFICE_{}", name.to_uppercase().replace('-', "_"));
+            assert!(flag.get_help().unwrap().to_string().contains(&variable), "{name}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let config = config(
+            "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
+             --ledger sqlite:x --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
+             --access-log l --config c.toml",
+            "weight = 9",
+        )
+        .unwrap();
+        assert_eq!((config.listen.port(), config.admin.port(), config.pin), (1, 2, false));
+        assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
+        assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "sqlite:x", 0.0));
+        assert_eq!((config.access_log, config.admin_token_file), (Some("l".into()), Some("t".into())));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let Command::Serve(flags) =
+            Cli::try_parse_from(["boxoffice", "serve", "--config", "c.toml"]).unwrap().command
+        else {
+            panic!("not serve")
+        };
+        let missing = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+        let error = flags.config(&|_| None, &missing, &[0]).unwrap_err();
+        assert_eq!(error.to_string(), "--config: \"c.toml\" cannot be read: entity not found");
+    }
+}
