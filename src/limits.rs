@@ -73,11 +73,22 @@ pub const WAITING_PER_CORE_MAX: usize = 32 * 1024;
 /// Entries of one ledger call: at about 3 us of Redis time each, a call stays under a millisecond.
 pub const ENTRIES_PER_CALL_MAX: usize = 256;
 
-/// Ledger calls of one core that are on the way; while they are, the next batch gathers.
-pub const CALLS_IN_FLIGHT_MAX: usize = 4;
+/// Ledger calls of one sale and one core that are on the way; while they are, the sale's next batch gathers.
+pub const CALLS_IN_FLIGHT_MAX: usize = 2;
+
+/// How long the oldest call may be on the way before the ledger counts as silent, in milliseconds: "no permit" then
+/// means "can't tell", not "sold out".
+pub const LEDGER_SLOW_MS: u64 = 500;
+
+/// Ledger calls that share one SQLite transaction: bounds how long the first of them waits for the last.
+pub const CALLS_PER_TRANSACTION_MAX: usize = 256;
 
 /// How often the levels of the sales are read from the ledger, in milliseconds.
 pub const SYNC_INTERVAL_MS: u64 = 200;
+
+/// How many syncs pass between two looks at which sales there are (one second): 10,000 names cost a millisecond of
+/// Redis time.
+pub const SYNCS_PER_DISCOVERY: u64 = 5;
 
 /// Snapshots of one core that are on the way at once, so that a host of many sales does not flood its ledger.
 pub const SNAPSHOTS_IN_FLIGHT_MAX: usize = 256;
@@ -121,6 +132,17 @@ pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
 /// disk holds 64 MiB at most.
 pub const ACCESS_LOG_BLOCK_BYTES: usize = 64 * 1024;
 
+/// How long a draining host waits for its clients to read their answers and go, in milliseconds, on top of the
+/// ledger's time-out.
+pub const DRAIN_TIMEOUT_MS: u64 = 5_000;
+
+/// How long accepting pauses after the system refused a connection (no file descriptor left), in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// A loop whose last turn is longer ago than this does not count as alive, in milliseconds. Loops turn at least once a
+/// sync.
+pub const LOOP_STALL_MS: u64 = 5_000;
+
 /// Differences that an audit lists one by one; past it they are counted.
 pub const AUDIT_DIFFERENCES_MAX: usize = 10_000;
 
@@ -140,5 +162,7 @@ const _: () = {
     assert!(STOCK_MAX < 1 << 53);
     assert!(QUANTITY_MAX as u64 <= STOCK_MAX);
     assert!(RECONNECT_MS_FIRST < RECONNECT_MS_LAST && RECONNECT_MS_LAST < 1_000);
+    assert!(SYNC_INTERVAL_MS < LOOP_STALL_MS);
+    assert!(LINGER_TIMEOUT_MS < DRAIN_TIMEOUT_MS);
     assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);
 };

@@ -1,3 +1,117 @@
-//! The `boxoffice` command.
+//! The `boxoffice` command: reads the command line, opens what it names, runs it, and turns the end into an exit status.
 
-fn main() {}
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use boxoffice::cli::{self, Cli, Command, CommandError, ServeFlags};
+use boxoffice::ledger::{self, Ledger};
+use boxoffice::runtime::Server;
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+/// It failed.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+const USAGE: u8 = 2;
+
+/// How often `sale log --follow` looks for more.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("BOXOFFICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    match Cli::parse().command {
+        Command::Serve(flags) => serve(&flags),
+        Command::Sale(flags) => with_ledger(&flags.ledger.ledger, !flags.command.changes(), |ledger, out| {
+            flags.command.run(ledger, out, &mut || {
+                std::thread::sleep(FOLLOW_INTERVAL);
+                true
+            })?;
+            Ok(0)
+        }),
+        Command::Audit(flags) => with_ledger(&flags.ledger.ledger, true, |ledger, out| {
+            let report = flags.run(ledger, out, &open_text)?;
+            Ok(if report.differences > 0 { FAILED } else { 0 })
+        }),
+        Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
+        Command::Completions { shell } => {
+            ended(cli::completions(shell, &mut io::stdout().lock()).map(|()| 0))
+        }
+    }
+}
+
+fn fail(status: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("boxoffice: {error}");
+    ExitCode::from(status)
+}
+
+fn ended(outcome: Result<u8, CommandError>) -> ExitCode {
+    match outcome {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => match error.exit_status() {
+            0 => ExitCode::SUCCESS,
+            status => fail(status, &error),
+        },
+    }
+}
+
+fn with_ledger(
+    url: &str,
+    reads_only: bool,
+    run: impl FnOnce(&mut dyn Ledger, &mut dyn Write) -> Result<u8, CommandError>,
+) -> ExitCode {
+    match ledger::open(url, reads_only) {
+        Ok(mut ledger) => ended(run(ledger.as_mut(), &mut io::stdout().lock())),
+        Err(error @ ledger::OpenError::Url(_)) => fail(USAGE, &error),
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+fn open_text(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    Ok(Box::new(BufReader::new(File::open(path)?)))
+}
+
+fn serve(flags: &ServeFlags) -> ExitCode {
+    let machine = match core_affinity::get_core_ids() {
+        Some(cores) => cores.into_iter().map(|core| core.id).collect::<Vec<_>>(),
+        None => return fail(FAILED, &"the system does not say which CPUs it has"),
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let config = match flags.config(&variable, &|path| std::fs::read_to_string(path), &machine) {
+        Ok(config) => config,
+        Err(error) => return fail(USAGE, &error),
+    };
+    // Before anything is started, so that no signal finds the default and ends the process with work in hand.
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &format!("cannot watch for signals: {error}")),
+    };
+    let server = match Server::start(&config, &machine) {
+        Ok(server) => server,
+        Err(error) => return fail(error.exit_status(), &error),
+    };
+    println!("{}", server.banner());
+    let drain = server.drain();
+    let ending = std::sync::Arc::new(AtomicBool::new(false));
+    let watched = std::sync::Arc::clone(&ending);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if watched.swap(true, Ordering::Relaxed) {
+                eprintln!("boxoffice: a second signal: exiting at once");
+                std::process::exit(FAILED.into());
+            }
+            eprintln!("boxoffice: draining: no new connections; answering what was asked");
+            drain.begin();
+        }
+    });
+    match server.join() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &error),
+    }
+}

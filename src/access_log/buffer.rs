@@ -50,7 +50,7 @@ impl LineBuffer {
             text_or_null(block, Some(buyer.as_str()));
         }
         block.extend_from_slice(b",\"outcome\":\"");
-        block.extend_from_slice(line.outcome.word().as_bytes());
+        block.extend_from_slice(line.outcome.label().as_bytes());
         block.extend_from_slice(b"\",\"status\":");
         block.extend_from_slice(itoa::Buffer::new().format(line.status).as_bytes());
         block.extend_from_slice(b"}\n");

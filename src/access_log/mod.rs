@@ -7,7 +7,7 @@
 //! | `booking` | the booking's id; `null` where there was none yet (sold out before an id was made) or it was not well-formed |
 //! | `quantity` | tickets asked for; for `replayed`, `confirmed` and `cancelled` those of the booking |
 //! | `buyer` | the buyer; absent where none was named |
-//! | `outcome` | see [`Outcome`] |
+//! | `outcome` | see [`Ending`] |
 //! | `status` | the HTTP status of the answer |
 //!
 //! ```json
@@ -33,6 +33,7 @@ pub use writer::{AccessLog, AccessLogCounters, Sink};
 
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
 use crate::clock::WallTime;
+use crate::ending::Ending;
 
 /// What one line says.
 #[derive(Clone, Copy, Debug)]
@@ -48,73 +49,9 @@ pub struct Line<'a> {
     /// For whom.
     pub buyer: Option<&'a BuyerId>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: Ending,
     /// The HTTP status of the answer.
     pub status: u16,
-}
-
-macro_rules! outcomes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// What became of a booking request. The words of refusals are those of their problem types.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Outcome {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Outcome {
-            /// All of them.
-            pub const ALL: &[Outcome] = &[$(Outcome::$name,)*];
-
-            /// The word in the log.
-            pub fn word(self) -> &'static str {
-                match self {
-                    $(Outcome::$name => $word,)*
-                }
-            }
-        }
-    };
-}
-
-outcomes! {
-    /// Booked by this request: the ledger took the tickets for it.
-    Granted = "granted",
-    /// The id was booked before; nothing was booked now.
-    Replayed = "replayed",
-    /// No ticket (or too few) left.
-    SoldOut = "sold-out",
-    /// The buyer has as many as the sale allows.
-    BuyerLimit = "buyer-limit",
-    /// Not yet, no more, or paused.
-    NotOnSale = "not-on-sale",
-    /// The id was used for another quantity or buyer.
-    IdReused = "id-reused",
-    /// The id is in flight on this host.
-    InProgress = "in-progress",
-    /// Not well-formed.
-    BadRequest = "bad-request",
-    /// No such sale.
-    NoSuchSale = "no-such-sale",
-    /// The ledger did nothing, for sure.
-    LedgerUnavailable = "ledger-unavailable",
-    /// The ledger may have booked or not: nobody knows yet.
-    OutcomeUnknown = "outcome-unknown",
-    /// Too much in flight on this host; the ledger was not asked.
-    Overloaded = "overloaded",
-    /// A booking was confirmed.
-    Confirmed = "confirmed",
-    /// A booking was not confirmed: its hold is over and its tickets gone.
-    HoldExpired = "hold-expired",
-    /// A booking was cancelled.
-    Cancelled = "cancelled",
-    /// No such booking.
-    NotFound = "not-found",
-}
-
-impl Outcome {
-    /// The outcome of that [`word`](Outcome::word).
-    pub fn from_word(word: &str) -> Option<Outcome> {
-        Outcome::ALL.iter().copied().find(|outcome| outcome.word() == word)
-    }
 }
 
 #[cfg(all(test, not(loom)))]

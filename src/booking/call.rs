@@ -95,6 +95,18 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// Bookings that the call is about; 0 for calls about sales.
+    pub fn entries(&self) -> usize {
+        match self {
+            Call::Reserve { claims, .. } => claims.len(),
+            Call::LookUp { ids, .. } | Call::Confirm { ids, .. } => ids.len(),
+            Call::Cancel { ids, .. } => ids.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What became of a [`Claim`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {

@@ -84,50 +84,59 @@ pub enum SaleCommand {
 pub struct TermFlags {
     /// How long a booking may stay unpaid, such as 5m; none: bookings are confirmed at once
     #[arg(long, value_name = "DURATION|none", value_parser = or_none(parse_hold_ms))]
-    hold: Option<Ending<u64>>,
+    hold: Option<TermValue<u64>>,
     /// Most tickets of one buyer, or none
     #[arg(long, value_name = "N|none", value_parser = or_none(parse_per_buyer))]
-    per_buyer: Option<Ending<u32>>,
+    per_buyer: Option<TermValue<u32>>,
     /// Not on sale before, such as 2026-02-01T10:00:00Z, or none
     #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
-    starts: Option<Ending<WallTime>>,
+    starts: Option<TermValue<WallTime>>,
     /// Not on sale from then on, or none
     #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
-    ends: Option<Ending<WallTime>>,
+    ends: Option<TermValue<WallTime>>,
 }
 
 /// A term's value, or its end.
 // Not an Option of an Option: clap reads those as flags with optional values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending<T> {
+pub enum TermValue<T> {
     /// This value.
     Value(T),
     /// The sale goes without the term.
     None,
 }
 
-impl<T> From<Ending<T>> for Option<T> {
-    fn from(ending: Ending<T>) -> Option<T> {
+impl<T> From<TermValue<T>> for Option<T> {
+    fn from(ending: TermValue<T>) -> Option<T> {
         match ending {
-            Ending::Value(value) => Some(value),
-            Ending::None => None,
+            TermValue::Value(value) => Some(value),
+            TermValue::None => None,
         }
     }
 }
 
 fn or_none<T>(
     parse: fn(&str) -> Result<T, String>,
-) -> impl Fn(&str) -> Result<Ending<T>, String> + Clone + Send + Sync + 'static
+) -> impl Fn(&str) -> Result<TermValue<T>, String> + Clone + Send + Sync + 'static
 where
     T: 'static,
 {
     move |text| match text {
-        "none" => Ok(Ending::None),
-        text => parse(text).map(Ending::Value),
+        "none" => Ok(TermValue::None),
+        text => parse(text).map(TermValue::Value),
     }
 }
 
 impl SaleCommand {
+    /// Whether it changes a sale; the others may read a ledger that a server writes.
+    pub fn changes(&self) -> bool {
+        use SaleCommand::{Close, List, Log, Open, Pause, Resume, Set, Show};
+        match self {
+            List { .. } | Show { .. } | Log { .. } => false,
+            Open { .. } | Set { .. } | Pause { .. } | Resume { .. } | Close { .. } => true,
+        }
+    }
+
     /// Carries the command out. `wait` is called between two readings of a log that is followed; it pauses, and says
     /// whether to go on.
     ///

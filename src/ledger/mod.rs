@@ -14,3 +14,29 @@ pub trait Ledger: Send {
     /// set up to be) before its answer is returned; calls of one batch may share one transaction or one round trip.
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>>;
 }
+
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is wrong.
+    #[error(transparent)]
+    Url(#[from] url::UrlError),
+    /// The file is of no use.
+    #[error(transparent)]
+    Sqlite(#[from] sqlite::OpenError),
+    /// Redis is not to be had.
+    #[error(transparent)]
+    Redis(#[from] redis::ConnectError),
+}
+
+/// Opens the ledger of that URL, for the command line. With `reads_only` an SQLite file may be in use by a server.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open(url: &str, reads_only: bool) -> Result<Box<dyn Ledger>, OpenError> {
+    Ok(match url.parse()? {
+        url::LedgerUrl::Sqlite(path) if reads_only => Box::new(sqlite::SqliteLedger::open_read_only(&path)?),
+        url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open(&path)?),
+        url::LedgerUrl::Redis(url) => Box::new(redis::RedisLedger::connect(&url)?),
+    })
+}

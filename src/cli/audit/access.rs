@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::recount::Recount;
 use super::verdict::Verdict;
-use crate::access_log::Outcome;
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
+use crate::ending::Ending;
 use crate::limits::ACCESS_LOG_LINE_BYTES_MAX;
 
 /// What the access logs hold, summed up.
@@ -92,8 +92,8 @@ impl AccessCount {
             Some(id) => Some(BookingId::parse(id).ok()?),
             None => None,
         };
-        match Outcome::from_word(outcome) {
-            Some(Outcome::Granted) => {
+        match Ending::from_label(outcome) {
+            Some(Ending::Granted) => {
                 let quantity = Quantity::new(raw.quantity?)?.get();
                 let buyer = match raw.buyer {
                     Some(buyer) => Some(BuyerId::parse(buyer).ok()?),
@@ -103,15 +103,15 @@ impl AccessCount {
                 self.granted += 1;
                 self.granted_tickets += u64::from(quantity);
             }
-            Some(Outcome::Replayed) => {
+            Some(Ending::Replayed) => {
                 recount.replayed(id?);
                 self.replayed += 1;
             }
-            Some(Outcome::OutcomeUnknown) => {
+            Some(Ending::OutcomeUnknown) => {
                 recount.left_unknown(id?);
                 self.unknown += 1;
             }
-            Some(Outcome::SoldOut) => self.sold_out += 1,
+            Some(Ending::SoldOut) => self.sold_out += 1,
             _ => {}
         }
         self.lines += 1;

@@ -8,5 +8,6 @@ pub mod codec;
 mod frame;
 mod reply;
 mod scripts;
+pub mod session;
 
 pub use client::{ConnectError, RedisLedger};

@@ -1,0 +1,225 @@
+//! The counters as a Prometheus page (OpenMetrics text). Labels are bounded: no buyer, no booking.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Shared;
+use crate::http::Reason;
+use crate::metrics::{CUTS, CoreMetrics, Histogram, LATENCY_BOUNDS_US};
+use crate::stock::ShardTotals;
+
+/// Media type of the page.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The page of this moment.
+pub(super) fn render(shared: &Shared) -> String {
+    let directory = shared.board.directory();
+    let sales = directory
+        .sales()
+        .filter_map(|sale| {
+            let state = sale.level()?;
+            let levels = [state.available(), state.held, state.sold];
+            Some((sale.name().as_str().to_owned(), levels))
+        })
+        .collect();
+    let page = Page { cores: shared.metrics.clone(), shards: shared.board.totals(), sales };
+    let mut registry = Registry::with_prefix("boxoffice");
+    registry.register_collector(Box::new(page));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("a String takes every byte");
+    out
+}
+
+struct Page {
+    cores: Vec<std::sync::Arc<CoreMetrics>>,
+    shards: Vec<ShardTotals>,
+    /// Available, held, sold.
+    sales: Vec<(String, [u64; 3])>,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").finish_non_exhaustive()
+    }
+}
+
+/// A label and its value.
+type Label = [(&'static str, String); 1];
+
+fn counter(encoder: &mut MetricEncoder<'_>, labels: &Label, value: u64) -> fmt::Result {
+    encoder.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn gauge(encoder: &mut MetricEncoder<'_>, labels: &Label, value: u64) -> fmt::Result {
+    // Far below 2^63: tickets, connections and permits.
+    encoder.encode_family(labels)?.encode_gauge(&value.cast_signed())
+}
+
+impl Page {
+    fn each_core(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help, kind): (&str, &str, MetricType),
+        read: impl Fn(&CoreMetrics) -> u64,
+    ) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+        for (core, metrics) in self.cores.iter().enumerate() {
+            let labels = [("core", core.to_string())];
+            match kind {
+                MetricType::Gauge => gauge(&mut metric, &labels, read(metrics))?,
+                _ => counter(&mut metric, &labels, read(metrics))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn each_shard(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help, kind): (&str, &str, MetricType),
+        read: impl Fn(&ShardTotals) -> u64,
+    ) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+        for (core, totals) in self.shards.iter().enumerate() {
+            let labels = [("core", core.to_string())];
+            match kind {
+                MetricType::Gauge => gauge(&mut metric, &labels, read(totals))?,
+                _ => counter(&mut metric, &labels, read(totals))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn histogram(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        read: impl Fn(&CoreMetrics) -> &Histogram,
+    ) -> fmt::Result {
+        let mut counts = [0; LATENCY_BOUNDS_US.len() + 1];
+        let mut sum = 0.0;
+        for core in &self.cores {
+            let (buckets, seconds) = read(core).read();
+            sum += seconds;
+            for (total, count) in counts.iter_mut().zip(buckets) {
+                *total += count;
+            }
+        }
+        let bounds = LATENCY_BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let mut metric =
+            encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    }
+
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests of clients by how they ended";
+        let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+        for &ending in crate::ending::Ending::ALL {
+            let total = self.cores.iter().map(|core| core.ended(ending)).sum();
+            counter(&mut metric, &[("outcome", ending.label().to_owned())], total)?;
+        }
+        let help = "Malformed input by reason; each was answered once and its connection closed";
+        let mut metric = encoder.encode_descriptor("malformed_requests", help, None, MetricType::Counter)?;
+        for &reason in Reason::ALL {
+            let total = self.cores.iter().map(|core| core.malformed[reason as usize].get()).sum();
+            counter(&mut metric, &[("reason", reason.label().to_owned())], total)?;
+        }
+        let help = "Connections that were cut by reason";
+        let mut metric = encoder.encode_descriptor("connections_cut", help, None, MetricType::Counter)?;
+        for (index, reason) in CUTS.iter().enumerate() {
+            let total = self.cores.iter().map(|core| core.cuts()[index]).sum();
+            counter(&mut metric, &[("reason", (*reason).to_owned())], total)?;
+        }
+        Ok(())
+    }
+
+    fn stock(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let states = ["available", "held", "sold"];
+        let mut metric = encoder.encode_descriptor(
+            "tickets",
+            "Tickets by sale and state, as of the last sync",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (sale, levels) in &self.sales {
+            for (state, level) in states.iter().zip(levels) {
+                let labels = [("sale", sale.clone()), ("state", (*state).to_owned())];
+                metric.encode_family(&labels)?.encode_gauge(&level.cast_signed())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        use MetricType::{Counter, Gauge};
+        let encoder = &mut encoder;
+        self.requests(encoder)?;
+        self.stock(encoder)?;
+        self.each_core(encoder, ("connections_open", "Connections of clients open now", Gauge), |core| {
+            core.connections_open.get()
+        })?;
+        self.each_core(
+            encoder,
+            ("connections_accepted", "Connections of clients ever accepted", Counter),
+            |core| core.connections_accepted.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("connections_refused", "Connections answered with a canned 503", Counter),
+            |core| core.connections_refused.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("waiting_requests", "Requests that wait for the ledger now", Gauge),
+            |core| core.waiting.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("ledger_up", "1 where the loop's way to the ledger works", Gauge),
+            |core| u64::from(core.ledger_up()),
+        )?;
+        self.each_core(
+            encoder,
+            ("ledger_losses", "Times that the way to the ledger broke", Counter),
+            |core| core.ledger_losses.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("ledger_calls", "Calls sent to the ledger, syncs included", Counter),
+            |core| core.ledger_calls.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("ledger_entries", "Bookings and look-ups that travelled in those calls", Counter),
+            |core| core.ledger_entries.get(),
+        )?;
+        self.each_shard(
+            encoder,
+            ("permits_free", "Permits that wait in the core's shards", Gauge),
+            |shard| shard.free,
+        )?;
+        self.each_shard(encoder, ("permits_taken", "Permits that are with the ledger", Gauge), |shard| {
+            shard.taken
+        })?;
+        self.each_shard(
+            encoder,
+            ("permits_stolen", "Permits that the core took from siblings", Counter),
+            |shard| shard.steals,
+        )?;
+        self.histogram(encoder, ("ledger_round_trip", "From a call's leaving to its answer"), |core| {
+            &core.ledger_round_trip
+        })?;
+        self.histogram(
+            encoder,
+            ("booking_wait", "From a request's arrival to its answer, where the ledger was asked"),
+            |core| &core.booking_wait,
+        )
+    }
+}

@@ -1,0 +1,207 @@
+//! The operators' listener: health, metrics, administration of sales. Its own address, its own threads; it shares with
+//! the loops only counters, the board and the drain flag, and speaks to the ledger by itself.
+
+mod metrics;
+mod sales;
+mod service;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::connection::{BufferPool, Connection, Fate, Turn};
+use crate::http::DateCache;
+use crate::http::encode::OVERLOADED;
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::metrics::CoreMetrics;
+use crate::runtime::{Drain, SystemClock};
+use crate::stock::Board;
+use service::Operator;
+
+/// How long a read may block before the connection's own deadlines are looked at.
+const READ_TICK: Duration = Duration::from_millis(500);
+
+/// What the admin listener serves from.
+pub struct Parts {
+    /// The sales.
+    pub board: Arc<Board>,
+    /// The counters of each core.
+    pub metrics: Vec<Arc<CoreMetrics>>,
+    /// A way to the ledger for administration.
+    pub ledger: Box<dyn Ledger>,
+    /// Ends the host.
+    pub drain: Drain,
+    /// Where the bearer token is.
+    pub token_file: Option<PathBuf>,
+    /// The loops' clock.
+    pub clock: SystemClock,
+}
+
+/// Why the admin listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The token can't be read.
+    #[error("cannot read the admin token from {0}: {1}")]
+    TokenFile(PathBuf, io::Error),
+    /// The token is empty or has bytes that a header can't carry.
+    #[error("the admin token in {0} must be one line of printable ASCII without spaces")]
+    Token(PathBuf),
+    /// No thread.
+    #[error("cannot start the admin listener: {0}")]
+    System(#[from] io::Error),
+}
+
+/// What all connections of operators share.
+pub(crate) struct Shared {
+    pub(crate) board: Arc<Board>,
+    pub(crate) metrics: Vec<Arc<CoreMetrics>>,
+    pub(crate) ledger: Mutex<Box<dyn Ledger>>,
+    pub(crate) drain: Drain,
+    pub(crate) token: Option<String>,
+    pub(crate) clock: SystemClock,
+    stopping: AtomicBool,
+    connections: AtomicUsize,
+}
+
+/// The admin listener, running.
+pub struct Admin {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Serves operators on `listener` from now on.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub fn start(listener: TcpListener, parts: Parts) -> Result<Admin, AdminError> {
+        let Parts { board, metrics, ledger, drain, token_file, clock } = parts;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            board,
+            metrics,
+            ledger: Mutex::new(ledger),
+            drain,
+            token: token_file.map(read_token).transpose()?,
+            clock,
+            stopping: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || accept(&listener, &serving))?;
+        Ok(Admin { address, shared, thread })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections; those there are end by themselves.
+    pub fn stop(self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Accepting blocks; a connection from here ends it. Where none can be made the process is ending anyhow.
+        if TcpStream::connect_timeout(&self.address, READ_TICK).is_ok() {
+            let _ = self.thread.join();
+        }
+    }
+}
+
+fn read_token(path: PathBuf) -> Result<String, AdminError> {
+    let text = std::fs::read_to_string(&path).map_err(|error| AdminError::TokenFile(path.clone(), error))?;
+    let token = text.trim();
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token.to_owned()),
+        false => Err(AdminError::Token(path)),
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept a connection");
+                std::thread::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS));
+                continue;
+            }
+        };
+        if shared.connections.fetch_add(1, Ordering::Relaxed) >= limits::ADMIN_CONNECTIONS_MAX {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            let _ = stream.write_all(OVERLOADED);
+            continue;
+        }
+        let serving = Arc::clone(shared);
+        let spawned = std::thread::Builder::new().name("admin-client".to_owned()).spawn(move || {
+            if let Err(error) = serve(stream, &serving) {
+                tracing::debug!(%error, "a connection of an operator broke");
+            }
+            serving.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+        if let Err(error) = spawned {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(%error, "no thread for an operator's connection");
+        }
+    }
+}
+
+/// Serves one connection with blocking reads and writes.
+fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_read_timeout(Some(READ_TICK))?;
+    stream.set_write_timeout(Some(Duration::from_millis(limits::WRITE_STALL_TIMEOUT_MS)))?;
+    stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?;
+    let mut now = shared.clock.now();
+    let mut date = DateCache::new(now.wall);
+    let mut pool = BufferPool::new();
+    let mut connection = Connection::new(now.monotonic);
+    let mut operator = Operator::new(shared, peer);
+    let mut buffer = vec![0; limits::HEAD_BYTES_MAX];
+    let mut shut = false;
+    loop {
+        let read = stream.read(&mut buffer);
+        now = shared.clock.now();
+        date.update(now.wall);
+        let mut turn = Turn { now: now.monotonic, date: &date, pool: &mut pool };
+        match read {
+            Ok(0) => connection.handle_end(&mut turn),
+            Ok(bytes) => connection.handle_bytes(&buffer[..bytes], &mut turn, &mut operator),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    connection.handle_deadline(&mut turn, &mut operator);
+                    if shared.stopping.load(Ordering::SeqCst) {
+                        connection.drain(&mut turn);
+                    }
+                }
+                io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+        while !connection.output().is_empty() {
+            stream.write_all(connection.output())?;
+            let written = connection.output().len();
+            connection.handle_written(written, &mut turn);
+            connection.resume(&mut turn, &mut operator);
+        }
+        match connection.fate() {
+            Fate::Open => {}
+            Fate::Linger if !shut => {
+                shut = true;
+                stream.shutdown(Shutdown::Write)?;
+            }
+            Fate::Linger => {}
+            Fate::Closed => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Sales as operators write and read them in JSON.
+
+use std::io::Write;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::api::decode;
+use crate::api::encode;
+use crate::booking::{SaleChange, SaleName, SaleState, SaleTerms};
+use crate::clock::WallTime;
+
+/// The body of `PUT /v1/sales/{sale}`: a field that is left out stays as it is, `null` removes the term.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaleBody {
+    total: Option<u64>,
+    #[serde(default, deserialize_with = "given")]
+    hold_seconds: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "given")]
+    per_buyer: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "given")]
+    starts_at: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "given")]
+    ends_at: Option<Option<Time>>,
+}
+
+/// RFC 3339.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Time(WallTime);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+    fn try_from(text: String) -> Result<Time, String> {
+        let time: jiff::Timestamp = text
+            .parse()
+            .map_err(|_| format!("{text:?} is no time; it takes RFC 3339, 2026-02-01T09:00:00Z"))?;
+        let ms = u64::try_from(time.as_millisecond()).map_err(|_| format!("{text:?} is before 1970"))?;
+        Ok(Time(WallTime(ms)))
+    }
+}
+
+/// Tells `null` from a field that is not there.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl SaleBody {
+    /// Reads and checks a body.
+    pub(super) fn read(body: &[u8]) -> Result<SaleBody, String> {
+        let read: SaleBody = decode::from_json(body)?;
+        if let Some(Some(seconds)) = read.hold_seconds
+            && !(0.001..=2_592_000.0).contains(&seconds)
+        {
+            return Err(format!(
+                "hold_seconds: {seconds} is out of range; it takes 0.001 to 2592000 (30 days)"
+            ));
+        }
+        let sketch = SaleTerms { total: read.total.unwrap_or(0), ..read.terms_with(0) };
+        sketch.check().map_err(|error| error.to_string())?;
+        Ok(read)
+    }
+
+    /// The terms of a new sale.
+    pub(super) fn terms(&self) -> Result<SaleTerms, String> {
+        let total = self.total.ok_or("total: is missing; a new sale needs its number of tickets")?;
+        Ok(self.terms_with(total))
+    }
+
+    fn terms_with(&self, total: u64) -> SaleTerms {
+        SaleTerms {
+            total,
+            hold_ms: self.hold_ms().flatten(),
+            per_buyer: self.per_buyer.flatten(),
+            starts_at: self.starts_at.flatten().map(|time| time.0),
+            ends_at: self.ends_at.flatten().map(|time| time.0),
+        }
+    }
+
+    fn hold_ms(&self) -> Option<Option<u64>> {
+        // Checked to be positive and small; whole milliseconds.
+        self.hold_seconds.map(|hold| hold.map(|seconds| (seconds * 1000.0).round() as u64))
+    }
+
+    /// The change of a sale that exists.
+    pub(super) fn change(&self) -> SaleChange {
+        SaleChange {
+            total: self.total,
+            hold_ms: self.hold_ms(),
+            per_buyer: self.per_buyer,
+            starts_at: self.starts_at.map(|time| time.map(|time| time.0)),
+            ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
+            status: None,
+        }
+    }
+}
+
+/// Appends a sale with its terms as JSON.
+pub(super) fn push_terms(scratch: &mut Vec<u8>, sale: &SaleName, state: &SaleState) {
+    encode::push_sale(scratch, sale.as_str(), state);
+    // Into the same object.
+    scratch.pop();
+    let terms = &state.terms;
+    let mut push =
+        |arguments: std::fmt::Arguments<'_>| scratch.write_fmt(arguments).expect("a Vec takes every byte");
+    if let Some(ms) = terms.hold_ms {
+        push(format_args!(r#","hold_seconds":{}"#, ms as f64 / 1000.0));
+    }
+    if let Some(tickets) = terms.per_buyer {
+        push(format_args!(r#","per_buyer":{tickets}"#));
+    }
+    if let Some(time) = terms.starts_at {
+        push(format_args!(r#","starts_at":"{time}""#));
+    }
+    if let Some(time) = terms.ends_at {
+        push(format_args!(r#","ends_at":"{time}""#));
+    }
+    push(format_args!(r#","version":{},"sequence":{}}}"#, state.version, state.sequence));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_null_from_left_out() {
+        let body = SaleBody::read(br#"{"total":5,"hold_seconds":2.5,"per_buyer":null}"#).unwrap();
+        let change = body.change();
+        assert_eq!(
+            (change.total, change.hold_ms, change.per_buyer),
+            (Some(5), Some(Some(2_500)), Some(None))
+        );
+        assert_eq!((change.starts_at, change.ends_at, change.status), (None, None, None));
+        assert_eq!(body.terms().unwrap().hold_ms, Some(2_500));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        for (body, said) in [
+            (r#"{"total":-1}"#, "total: "),
+            (r#"{"total":1000000000001}"#, "total: "),
+            (r#"{"hold_seconds":0}"#, "hold_seconds: "),
+            (r#"{"hold_seconds":1e9}"#, "hold_seconds: "),
+            (r#"{"per_buyer":0}"#, "per-buyer: "),
+            (r#"{"starts_at":"soon"}"#, "starts_at: "),
+            (r#"{"starts_at":"2026-02-01T09:00:00Z","ends_at":"2026-02-01T09:00:00Z"}"#, "ends: "),
+            (r#"{"stock":1}"#, "stock: unknown field"),
+            ("", "body: "),
+        ] {
+            let error = SaleBody::read(body.as_bytes()).expect_err(body);
+            assert!(error.starts_with(said), "{body}: {error}");
+        }
+        assert!(SaleBody::read(b"{}").unwrap().terms().unwrap_err().starts_with("total: is missing"));
+    }
+}

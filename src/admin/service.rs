@@ -1,0 +1,299 @@
+//! The operators' routes.
+
+use std::net::SocketAddr;
+
+use super::{Shared, metrics, sales};
+use crate::api::Problem;
+use crate::api::encode::{self, Instance, JSON};
+use crate::booking::{Answer, Call, CallError, SaleName, SaleStatus};
+use crate::connection::{Answered, Handled, Reply, Service};
+use crate::http::{HttpError, Method, Request, Response, Status};
+use crate::limits;
+
+/// Serves one operator's connection.
+pub(super) struct Operator<'a> {
+    shared: &'a Shared,
+    peer: SocketAddr,
+    scratch: Vec<u8>,
+}
+
+/// A request that can't be done, as it is told.
+pub(super) struct Trouble {
+    problem: Problem,
+    detail: Option<String>,
+}
+
+impl Trouble {
+    pub(super) fn new(problem: Problem, detail: impl Into<String>) -> Trouble {
+        Trouble { problem, detail: Some(detail.into()) }
+    }
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Trouble {
+        Trouble { problem, detail: None }
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Trouble {
+        let problem = match error {
+            CallError::Refused(_) => Problem::LEDGER_UNAVAILABLE,
+            CallError::Unknown(_) | CallError::Garbled(_) => Problem::OUTCOME_UNKNOWN,
+        };
+        Trouble::new(problem, error.to_string())
+    }
+}
+
+/// What is answered.
+enum Page {
+    Json(Status),
+    Text(Status, &'static str),
+}
+
+impl Service for Operator<'_> {
+    fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
+        self.scratch.clear();
+        match self.answer(request) {
+            Ok(page) => {
+                let (status, content_type) = match page {
+                    Page::Json(status) => (status, JSON),
+                    Page::Text(status, content_type) => (status, content_type),
+                };
+                let fields = [("Cache-Control", "no-store")];
+                reply.send(&Response { status, content_type, fields: &fields, body: &self.scratch }).into()
+            }
+            Err(Trouble { problem, detail }) => {
+                let instance = Instance::Path(request.path);
+                let allow = [("Allow", allow(request.path))];
+                let unauthorized = [("WWW-Authenticate", "Bearer")];
+                let more: &[_] = match problem {
+                    Problem::METHOD_NOT_ALLOWED => &allow,
+                    Problem::UNAUTHORIZED => &unauthorized,
+                    _ => &[],
+                };
+                let (status, detail) = (problem.status(), detail.as_deref());
+                encode::problem(reply, &mut self.scratch, status, problem, detail, instance, more).into()
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
+        let detail = error.to_string();
+        let (status, problem) = (error.status(), Problem::HTTP);
+        encode::problem(reply, &mut self.scratch, status, problem, Some(&detail), Instance::None, &[])
+    }
+}
+
+/// The methods that a path takes; empty where there is no such path.
+fn allow(path: &str) -> &'static str {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments.as_slice() {
+        ["livez" | "readyz" | "metrics"] | ["v1", "sales"] | ["problems", _] => "GET, HEAD",
+        ["v1", "sales", _] => "GET, HEAD, PUT",
+        ["v1", "sales", _, "pause" | "resume" | "close"] | ["v1", "drain"] => "POST",
+        _ => "",
+    }
+}
+
+impl<'a> Operator<'a> {
+    pub(super) fn new(shared: &'a Shared, peer: SocketAddr) -> Operator<'a> {
+        Operator { shared, peer, scratch: Vec::new() }
+    }
+
+    fn answer(&mut self, request: &Request<'_>) -> Result<Page, Trouble> {
+        let allow = allow(request.path);
+        if allow.is_empty() {
+            return Err(Problem::NO_SUCH_PATH.into());
+        }
+        if !allow.split(", ").any(|method| method == request.method_name) {
+            return Err(Problem::METHOD_NOT_ALLOWED.into());
+        }
+        if !matches!(request.method, Method::Get | Method::Head) {
+            self.authorize(request)?;
+        }
+        let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+        match segments.as_slice() {
+            ["livez"] => Ok(self.livez()),
+            ["readyz"] => Ok(self.readyz()),
+            ["metrics"] => {
+                let text = metrics::render(self.shared);
+                self.scratch.extend_from_slice(text.as_bytes());
+                Ok(Page::Text(Status::Ok, metrics::CONTENT_TYPE))
+            }
+            ["problems", name] => self.explain(name),
+            ["v1", "sales"] => Ok(self.list_sales()),
+            ["v1", "sales", sale] if request.method == Method::Put => self.put_sale(request, sale),
+            ["v1", "sales", sale] => self.show_sale(sale),
+            ["v1", "sales", sale, "pause"] => self.set_status(sale, SaleStatus::Paused),
+            ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open),
+            ["v1", "sales", sale, "close"] => self.set_status(sale, SaleStatus::Closed),
+            ["v1", "drain"] => Ok(self.drain()),
+            _ => Err(Problem::NO_SUCH_PATH.into()),
+        }
+    }
+
+    /// Changing calls need the token where one is set, and never come from a page of another origin: a browser on the
+    /// operator's machine must not be a way around the loopback address.
+    fn authorize(&self, request: &Request<'_>) -> Result<(), Trouble> {
+        if let Some(origin) = request.field("Origin") {
+            let host = request.field("Host").unwrap_or_default();
+            let own = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://")) == Some(host);
+            if !own {
+                let detail = "the request comes from a page of another origin";
+                return Err(Trouble::new(Problem::UNAUTHORIZED, detail));
+            }
+        }
+        let Some(token) = &self.shared.token else { return Ok(()) };
+        let given = request.field("Authorization").and_then(|value| value.strip_prefix(b"Bearer "));
+        // Every byte is compared, so that the time taken tells nothing of where the first difference is.
+        let equal = given.is_some_and(|given| {
+            let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+            differences == 0 && given.len() == token.len()
+        });
+        if equal { Ok(()) } else { Err(Problem::UNAUTHORIZED.into()) }
+    }
+
+    fn text(&mut self, status: Status, line: &str) -> Page {
+        self.scratch.extend_from_slice(line.as_bytes());
+        self.scratch.push(b'\n');
+        Page::Text(status, "text/plain; charset=utf-8")
+    }
+
+    fn livez(&mut self) -> Page {
+        let now_ms = self.shared.clock.now().monotonic.0 / 1_000_000;
+        let turns = self.shared.metrics.iter().map(|core| core.last_turn_ms.get());
+        let stalled = turns.enumerate().find(|(_, turn_ms)| turn_ms + limits::LOOP_STALL_MS < now_ms);
+        match stalled {
+            None => self.text(Status::Ok, "the loops turn"),
+            Some((core, turn_ms)) => {
+                let line = format!("loop {core} has not turned for {} ms", now_ms - turn_ms);
+                self.text(Status::ServiceUnavailable, &line)
+            }
+        }
+    }
+
+    fn readyz(&mut self) -> Page {
+        if self.shared.drain.has_begun() {
+            return self.text(Status::ServiceUnavailable, "draining");
+        }
+        match self.shared.metrics.iter().position(|core| !core.ledger_up()) {
+            None => self.text(Status::Ok, "ready"),
+            Some(core) => {
+                let line = format!("loop {core} has no connection to the ledger");
+                self.text(Status::ServiceUnavailable, &line)
+            }
+        }
+    }
+
+    fn explain(&mut self, name: &str) -> Result<Page, Trouble> {
+        let problem = Problem::find(name).ok_or(Problem::NO_SUCH_PATH)?;
+        encode::push_problem_page(&mut self.scratch, problem);
+        Ok(Page::Json(Status::Ok))
+    }
+
+    fn list_sales(&mut self) -> Page {
+        let mut sales: Vec<_> = self.shared.board.directory().sales().cloned().collect();
+        sales.sort_unstable_by_key(|sale| *sale.name());
+        self.scratch.extend_from_slice(br#"{"sales":["#);
+        let mut first = true;
+        for sale in sales {
+            let Some(state) = sale.level() else { continue };
+            if !std::mem::take(&mut first) {
+                self.scratch.push(b',');
+            }
+            sales::push_terms(&mut self.scratch, sale.name(), &state);
+        }
+        self.scratch.extend_from_slice(b"]}");
+        Page::Json(Status::Ok)
+    }
+
+    fn show_sale(&mut self, sale: &str) -> Result<Page, Trouble> {
+        let sale = self.sale_name(sale)?;
+        match self.call(Call::Snapshot { sale })? {
+            Answer::Sale { state, .. } => {
+                sales::push_terms(&mut self.scratch, &sale, &state);
+                Ok(Page::Json(Status::Ok))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn put_sale(&mut self, request: &Request<'_>, sale: &str) -> Result<Page, Trouble> {
+        let sale = self.sale_name(sale)?;
+        let body = sales::SaleBody::read(request.body)
+            .map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+        let exists = !matches!(self.raw_call(Call::Snapshot { sale })?, Answer::NoSuchSale);
+        let (call, what) = match exists {
+            true => (Call::Alter { sale, change: body.change() }, "altered"),
+            false => {
+                let terms = body.terms().map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+                (Call::Open { sale, terms }, "opened")
+            }
+        };
+        match self.call(call)? {
+            Answer::Sale { state, created } => {
+                self.told(what, &sale, &String::from_utf8_lossy(request.body));
+                self.learn(&sale, &state);
+                sales::push_terms(&mut self.scratch, &sale, &state);
+                Ok(Page::Json(if created { Status::Created } else { Status::Ok }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn set_status(&mut self, sale: &str, status: SaleStatus) -> Result<Page, Trouble> {
+        let sale = self.sale_name(sale)?;
+        let change = crate::booking::SaleChange { status: Some(status), ..Default::default() };
+        match self.call(Call::Alter { sale, change })? {
+            Answer::Sale { state, .. } => {
+                self.told("set", &sale, status.word());
+                self.learn(&sale, &state);
+                sales::push_terms(&mut self.scratch, &sale, &state);
+                Ok(Page::Json(Status::Ok))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn drain(&mut self) -> Page {
+        tracing::info!(peer = %self.peer, "an operator drains this host");
+        self.shared.drain.begin();
+        self.scratch.extend_from_slice(br#"{"draining":true}"#);
+        Page::Json(Status::Accepted)
+    }
+
+    fn sale_name(&self, sale: &str) -> Result<SaleName, Trouble> {
+        SaleName::parse(sale)
+            .map_err(|error| Trouble::new(Problem::BAD_REQUEST, format!("sale in the path: {error}")))
+    }
+
+    fn learn(&self, sale: &SaleName, state: &crate::booking::SaleState) {
+        if let Err(full) = self.shared.board.learn(sale, state) {
+            tracing::warn!(%sale, %full, "a sale is left out");
+        }
+    }
+
+    fn told(&self, what: &str, sale: &SaleName, how: &str) {
+        tracing::info!(peer = %self.peer, %sale, how, "an operator {what} a sale");
+    }
+
+    /// Asks the ledger; a sale that it does not have is the caller's mistake.
+    fn call(&self, call: Call) -> Result<Answer, Trouble> {
+        match self.raw_call(call)? {
+            Answer::NoSuchSale => Err(Problem::NO_SUCH_SALE.into()),
+            Answer::ChangeRefused { .. } => Err(Problem::TOTAL_TOO_LOW.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    fn raw_call(&self, call: Call) -> Result<Answer, Trouble> {
+        let mut ledger = self.shared.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let answer = ledger.execute(&[call]).pop();
+        Ok(answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned())))?)
+    }
+}
+
+fn unexpected(answer: &Answer) -> Trouble {
+    CallError::Garbled(format!("an answer of another kind: {answer:?}")).into()
+}

@@ -1,0 +1,127 @@
+//! Bodies and fields to the domain's words; every error says which field, and what it takes.
+
+use serde::Deserialize;
+
+use crate::booking::{BookingId, BuyerId, Quantity};
+use crate::limits;
+
+/// What the body of a booking request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BookingBody {
+    /// How many tickets; 1 where the body does not say.
+    pub quantity: Quantity,
+    /// For whom.
+    pub buyer: Option<BuyerId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBooking<'b> {
+    quantity: Option<u64>,
+    #[serde(borrow)]
+    buyer: Option<std::borrow::Cow<'b, str>>,
+}
+
+/// Reads the body of a booking request; an empty one asks for one ticket for nobody in particular.
+///
+/// # Errors
+/// A sentence for people that names the field and what it takes.
+pub fn booking_body(body: &[u8]) -> Result<BookingBody, String> {
+    if body.is_empty() {
+        return Ok(BookingBody { quantity: Quantity::ONE, buyer: None });
+    }
+    let raw: RawBooking<'_> = from_json(body)?;
+    let quantity = match raw.quantity {
+        None => Quantity::ONE,
+        Some(tickets) => Quantity::new(tickets).ok_or_else(|| {
+            format!("quantity: {tickets} is out of range; it takes 1 to {}", limits::QUANTITY_MAX)
+        })?,
+    };
+    let buyer = match raw.buyer {
+        None => None,
+        Some(buyer) => Some(BuyerId::parse(buyer.as_bytes()).map_err(|error| format!("buyer: {error}"))?),
+    };
+    Ok(BookingBody { quantity, buyer })
+}
+
+/// Reads JSON into `T`.
+///
+/// # Errors
+/// A sentence that names the field by its path, the line and the column.
+pub fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        match path.as_str() {
+            "." => format!("body: {}", error.inner()),
+            _ => format!("{path}: {}", error.inner()),
+        }
+    })?;
+    reader.end().map_err(|error| format!("body: {error}"))?;
+    Ok(value)
+}
+
+/// Reads the value of `Idempotency-Key`, bare or as the quoted string of the IETF draft.
+///
+/// # Errors
+/// A sentence that says what it takes.
+pub fn idempotency_key(value: &[u8]) -> Result<BookingId, String> {
+    let bare = match value {
+        [b'"', inner @ .., b'"'] => inner,
+        bare => bare,
+    };
+    BookingId::parse(bare).map_err(|error| format!("Idempotency-Key: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(body: impl AsRef<[u8]>) -> String {
+        booking_body(body.as_ref()).expect_err("a malformed body")
+    }
+
+    #[test]
+    fn reads_what_is_asked_for() {
+        let anyone = BookingBody { quantity: Quantity::ONE, buyer: None };
+        assert_eq!(booking_body(b""), Ok(anyone));
+        assert_eq!(booking_body(b" {} "), Ok(anyone));
+        assert_eq!(booking_body(br#"{"quantity":null,"buyer":null}"#), Ok(anyone));
+        let two =
+            BookingBody { quantity: Quantity::new(2).unwrap(), buyer: Some(BuyerId::parse("u-81").unwrap()) };
+        assert_eq!(booking_body(br#"{"quantity":2,"buyer":"u-81"}"#), Ok(two));
+        assert_eq!(booking_body(br#"{"buyer":"u\u002d81","quantity":2}"#), Ok(two));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        for quantity in
+            ["0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "1e3", "\"1\"", "true", "[]"]
+        {
+            let said = error(format!(r#"{{"quantity":{quantity}}}"#));
+            assert!(said.starts_with("quantity: "), "{quantity}: {said}");
+        }
+        assert!(error(br#"{"quantity":1,"quantity":2}"#).contains("duplicate field `quantity`"));
+        assert!(error(br#"{"qty":1}"#).contains("unknown field `qty`"));
+        assert!(error(br#"{"buyer":"a b"}"#).starts_with("buyer: has a byte at offset 1"));
+        assert!(error(br#"{"buyer":""}"#).starts_with("buyer: is empty"));
+        assert!(error(br#"{"buyer":7}"#).starts_with("buyer: "));
+        for broken in ["{", "nonsense", "{}x", "[1]", "1", "\u{feff}{}", "{\"buyer\":\"\\ud800\"}"] {
+            let said = error(broken);
+            assert!(said.contains("line 1"), "{broken}: {said}");
+        }
+        assert!(error(b"{\"buyer\":\"\xff\"}").starts_with("buyer: "));
+        let deep = format!("{}{}", r#"{"buyer":"#.repeat(1) + &"[".repeat(10_000), "]".repeat(10_000));
+        assert!(error(deep).starts_with("buyer: "));
+    }
+
+    #[test]
+    fn reads_keys_bare_and_quoted() {
+        let key = BookingId::parse("k-1").unwrap();
+        assert_eq!(idempotency_key(b"k-1"), Ok(key));
+        assert_eq!(idempotency_key(b"\"k-1\""), Ok(key));
+        for bad in [&b""[..], b"\"\"", b"\"k", b"k 1", b"k\"1"] {
+            assert!(idempotency_key(bad).unwrap_err().starts_with("Idempotency-Key: "), "{bad:?}");
+        }
+    }
+}

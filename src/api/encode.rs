@@ -1,0 +1,283 @@
+//! The domain's words to bodies and status codes. Bodies are written into a scratch buffer that the core reuses, so
+//! that no answer allocates.
+
+use std::io::Write;
+
+use super::Problem;
+use crate::booking::{Booking, BookingStatus, Outcome, Refusal, SaleState};
+use crate::clock::WallTime;
+use crate::connection::{Answered, Reply};
+use crate::http::Status;
+use crate::http::encode::{Field, Response};
+use crate::limits;
+
+/// Media type of everything but problems.
+pub const JSON: &str = "application/json";
+/// Media type of problems (RFC 9457 section 3).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The body of a refused `/buy`, as its users compare it.
+pub const BUY_SOLD_OUT: &[u8] = br#"{"code":-1,"msg":"Sold out"}"#;
+
+/// How a request wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By `/buy`: the bodies of ab and curl.
+    Buy,
+    /// For a new booking.
+    Book,
+    /// To look up, confirm or cancel.
+    Existing,
+}
+
+fn push(scratch: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    scratch.write_fmt(arguments).expect("a Vec takes every byte");
+}
+
+/// Appends `text` as a JSON string.
+pub fn push_string(scratch: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(scratch, text).expect("a Vec takes every byte");
+}
+
+/// Appends a booking as JSON.
+pub fn push_booking(scratch: &mut Vec<u8>, sale: &str, booking: &Booking) {
+    push(
+        scratch,
+        format_args!(
+            r#"{{"booking":"{}","sale":"{sale}","status":"{}","quantity":{}"#,
+            booking.id,
+            booking.status.word(),
+            booking.quantity.get()
+        ),
+    );
+    if let Some(buyer) = booking.buyer {
+        push(scratch, format_args!(r#","buyer":"{buyer}""#));
+    }
+    if let BookingStatus::Held { expires_at } = booking.status {
+        push(scratch, format_args!(r#","expires_at":"{expires_at}""#));
+    }
+    scratch.push(b'}');
+}
+
+/// Appends a sale's level as JSON, as the ledger told it at its own time `state.now`.
+pub fn push_sale(scratch: &mut Vec<u8>, sale: &str, state: &SaleState) {
+    push(
+        scratch,
+        format_args!(
+            r#"{{"sale":"{sale}","status":"{}","total":{},"available":{},"held":{},"sold":{},"as_of":"{}"}}"#,
+            sale_status(state, state.now),
+            state.terms.total,
+            state.available(),
+            state.held,
+            state.sold,
+            state.now
+        ),
+    );
+}
+
+/// The status of a sale at the ledger's time `now`: `open`, `paused` or `closed`, and by its window `scheduled` or
+/// `ended`.
+pub fn sale_status(state: &SaleState, now: WallTime) -> &'static str {
+    match (state.terms.starts_at, state.terms.ends_at) {
+        _ if state.status != crate::booking::SaleStatus::Open => state.status.word(),
+        (Some(starts_at), _) if now < starts_at => "scheduled",
+        (_, Some(ends_at)) if now >= ends_at => "ended",
+        _ => state.status.word(),
+    }
+}
+
+/// The status that an outcome is answered with.
+pub fn status_of(asked: Asked, outcome: &Outcome) -> Status {
+    match outcome {
+        Outcome::Refused(Refusal::SoldOut) if asked == Asked::Buy => Status::Ok,
+        Outcome::Refused(refusal) => Problem::of(*refusal).status(),
+        Outcome::Granted(_) if asked == Asked::Book => Status::Created,
+        _ => Status::Ok,
+    }
+}
+
+/// Which occurrence of a problem this is: the path asked for, or of the booking in question.
+#[derive(Clone, Copy, Debug)]
+pub enum Instance<'a> {
+    /// A path as it was asked for.
+    Path(&'a str),
+    /// A booking of a sale.
+    Booking(&'a str, &'a str),
+    /// Nothing that has a path.
+    None,
+}
+
+/// Answers with a problem (RFC 9457). `detail` says what is wrong this time; without it the problem's explanation does.
+pub fn problem(
+    reply: Reply<'_>,
+    scratch: &mut Vec<u8>,
+    status: Status,
+    problem: Problem,
+    detail: Option<&str>,
+    instance: Instance<'_>,
+    more: &[Field<'_>],
+) -> Answered {
+    begin_problem(scratch, status, problem, detail, instance);
+    scratch.push(b'}');
+    send_problem(reply, scratch, status, problem, more)
+}
+
+fn begin_problem(
+    scratch: &mut Vec<u8>,
+    status: Status,
+    problem: Problem,
+    detail: Option<&str>,
+    instance: Instance<'_>,
+) {
+    scratch.clear();
+    push(
+        scratch,
+        format_args!(
+            r#"{{"type":"/problems/{}","title":"{}","status":{},"detail":"#,
+            problem.name,
+            problem.title,
+            status.code()
+        ),
+    );
+    match detail {
+        Some(detail) => push_string(scratch, detail),
+        None => push(scratch, format_args!(r#""{}""#, problem.explanation)),
+    }
+    match instance {
+        Instance::Path(path) => {
+            scratch.extend_from_slice(br#","instance":"#);
+            push_string(scratch, path);
+        }
+        Instance::Booking(sale, id) => {
+            push(scratch, format_args!(r#","instance":"/v1/sales/{sale}/bookings/{id}""#))
+        }
+        Instance::None => {}
+    }
+}
+
+fn send_problem(
+    reply: Reply<'_>,
+    scratch: &[u8],
+    status: Status,
+    problem: Problem,
+    more: &[Field<'_>],
+) -> Answered {
+    const { assert!(limits::RETRY_AFTER_SECONDS == 1) };
+    let retry: &[Field<'_>] = if problem.retry_after() { &[("Retry-After", "1")] } else { &[] };
+    // The two never come together: what carries further fields is no 503.
+    let fields = if more.is_empty() { retry } else { more };
+    reply.send(&Response { status, content_type: PROBLEM_JSON, fields, body: scratch })
+}
+
+/// Answers with a refusal of the domain, about the booking `id` of `sale`, or the path asked for.
+pub fn refusal(
+    reply: Reply<'_>,
+    scratch: &mut Vec<u8>,
+    asked: Asked,
+    refusal: Refusal,
+    instance: Instance<'_>,
+) -> Answered {
+    if asked == Asked::Buy && refusal == Refusal::SoldOut {
+        return reply.send(&Response {
+            status: Status::Ok,
+            content_type: JSON,
+            fields: &[],
+            body: BUY_SOLD_OUT,
+        });
+    }
+    let problem = Problem::of(refusal);
+    let status = problem.status();
+    begin_problem(scratch, status, problem, None, instance);
+    if let Refusal::NotOnSale { starts_at: Some(starts_at) } = refusal {
+        push(scratch, format_args!(r#","starts_at":"{starts_at}""#));
+    }
+    if let (Refusal::OutcomeUnknown | Refusal::LedgerUnavailable, Instance::Booking(_, id)) =
+        (refusal, instance)
+    {
+        push(scratch, format_args!(r#","booking":"{id}""#));
+    }
+    scratch.push(b'}');
+    send_problem(reply, scratch, status, problem, &[])
+}
+
+/// Answers a request that asked the ledger.
+pub fn outcome(
+    reply: Reply<'_>,
+    scratch: &mut Vec<u8>,
+    asked: Asked,
+    sale: &str,
+    id: &str,
+    outcome: &Outcome,
+) -> Answered {
+    let booking = match outcome {
+        Outcome::Refused(reason) => {
+            return refusal(reply, scratch, asked, *reason, Instance::Booking(sale, id));
+        }
+        Outcome::Granted(booking)
+        | Outcome::Replayed(booking)
+        | Outcome::Found(booking)
+        | Outcome::Confirmed(booking)
+        | Outcome::Cancelled(booking) => booking,
+    };
+    scratch.clear();
+    if asked == Asked::Buy {
+        push(
+            scratch,
+            format_args!(
+                r#"{{"code":1,"msg":"Ticket purchase successful","data":{{"booking":"{}"}}}}"#,
+                booking.id
+            ),
+        );
+        return reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch });
+    }
+    if !matches!(outcome, Outcome::Granted(_)) {
+        push_booking(scratch, sale, booking);
+        let replayed: &[Field<'_>] = match outcome {
+            Outcome::Replayed(_) => &[("Idempotency-Replayed", "true")],
+            _ => &[],
+        };
+        return reply.send(&Response {
+            status: Status::Ok,
+            content_type: JSON,
+            fields: replayed,
+            body: scratch,
+        });
+    }
+    push(scratch, format_args!("/v1/sales/{sale}/bookings/{id}"));
+    let body_start = scratch.len();
+    push_booking(scratch, sale, booking);
+    let (location, body) = scratch.split_at(body_start);
+    let location = std::str::from_utf8(location).expect("identifiers are ASCII");
+    reply.send(&Response {
+        status: Status::Created,
+        content_type: JSON,
+        fields: &[("Location", location)],
+        body,
+    })
+}
+
+/// Answers with a sale's level.
+pub fn sale(reply: Reply<'_>, scratch: &mut Vec<u8>, name: &str, state: &SaleState) -> Answered {
+    scratch.clear();
+    push_sale(scratch, name, state);
+    reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch })
+}
+
+/// Appends the page of a problem type as JSON.
+pub fn push_problem_page(scratch: &mut Vec<u8>, problem: Problem) {
+    let Problem { name, title, explanation, .. } = problem;
+    let status = problem.status().code();
+    push(
+        scratch,
+        format_args!(
+            r#"{{"type":"/problems/{name}","title":"{title}","status":{status},"explanation":"{explanation}"}}"#
+        ),
+    );
+}
+
+/// Answers with the page of a problem type.
+pub fn problem_page(reply: Reply<'_>, scratch: &mut Vec<u8>, problem: Problem) -> Answered {
+    scratch.clear();
+    push_problem_page(scratch, problem);
+    reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch })
+}

@@ -1,0 +1,9 @@
+//! The HTTP API of the clients: routes, bodies in, bodies out. Knows messages and the domain, nothing of sockets.
+
+pub mod decode;
+pub mod encode;
+mod problem;
+mod route;
+
+pub use problem::Problem;
+pub use route::Route;

@@ -1,0 +1,119 @@
+//! The problem types (RFC 9457) that this server answers with, each with the page that explains it.
+
+use crate::booking::Refusal;
+use crate::http::Status;
+
+/// A kind of refusal or error, named by the last part of its `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `sold-out` in `/problems/sold-out`.
+    pub name: &'static str,
+    code: u16,
+    /// A few words, the same for every occurrence.
+    pub title: &'static str,
+    /// What it means and what the client can do; served at its `type`, and the default `detail`.
+    pub explanation: &'static str,
+}
+
+macro_rules! problems {
+    ($($constant:ident: $name:literal, $status:literal, $title:literal, $explanation:literal;)*) => {
+        impl Problem {
+            $(#[doc = concat!("`", $name, "`, ", stringify!($status), ".")]
+            pub const $constant: Problem =
+                Problem { name: $name, code: $status, title: $title, explanation: $explanation };)*
+
+            /// All of them.
+            pub const ALL: &'static [Problem] = &[$(Problem::$constant),*];
+        }
+    };
+}
+
+problems! {
+    SOLD_OUT: "sold-out", 409, "Sold out",
+        "Fewer tickets are left than were asked for. Tickets may come back when holds expire or bookings are cancelled; the same id may be used again.";
+    BUYER_LIMIT: "buyer-limit", 409, "Buyer limit reached",
+        "The buyer would hold more tickets than the sale allows to one buyer.";
+    NOT_ON_SALE: "not-on-sale", 403, "Not on sale",
+        "The sale has not started, has ended, or is paused. Where it has a start, it is in starts_at.";
+    ID_REUSED: "id-reused", 422, "Booking id reused",
+        "A booking with this id exists, with another quantity or buyer. Use a new id for a new booking.";
+    IN_PROGRESS: "in-progress", 409, "Request in progress",
+        "A request with this id is still being carried out. Ask again in a moment with the same id.";
+    HOLD_EXPIRED: "hold-expired", 409, "Hold expired",
+        "The hold of this booking is over and its tickets have been sold to others.";
+    BOOKING_CANCELLED: "booking-cancelled", 409, "Booking cancelled",
+        "The booking was cancelled; it cannot be confirmed. Book again with a new id.";
+    BAD_REQUEST: "bad-request", 400, "Bad request",
+        "The request is not well-formed; the detail says what and where.";
+    NO_SUCH_SALE: "no-such-sale", 404, "No such sale",
+        "There is no sale of this name.";
+    NO_SUCH_BOOKING: "no-such-booking", 404, "No such booking",
+        "The sale has no booking of this id.";
+    NO_SUCH_PATH: "no-such-path", 404, "No such path",
+        "Nothing is served at this path.";
+    METHOD_NOT_ALLOWED: "method-not-allowed", 405, "Method not allowed",
+        "The path exists but does not take this method; Allow names those it takes.";
+    LEDGER_UNAVAILABLE: "ledger-unavailable", 503, "Ledger unavailable",
+        "The ledger that has the last word on every ticket cannot be asked now. Nothing was booked. Ask again after Retry-After.";
+    OUTCOME_UNKNOWN: "outcome-unknown", 503, "Outcome unknown",
+        "The ledger did not answer in time, so the booking may have been made or not. Ask again with the same id: it is never booked twice.";
+    OVERLOADED: "overloaded", 503, "Overloaded",
+        "This host has as many connections or requests in flight as it allows itself. Nothing was done. Ask again after Retry-After.";
+    TOTAL_TOO_LOW: "total-too-low", 409, "Total too low",
+        "The new total is below the tickets that are held and sold, or the new window is empty. Nothing was changed.";
+    UNAUTHORIZED: "unauthorized", 401, "Unauthorized",
+        "This call changes something and needs the bearer token that the operator set with --admin-token-file.";
+    HTTP: "http", 400, "Malformed HTTP",
+        "The bytes received are not a request that this server takes (RFC 9112); the detail says what and where. The connection is closed.";
+}
+
+impl Problem {
+    /// The problem of that name.
+    pub fn find(name: &str) -> Option<Problem> {
+        Problem::ALL.iter().copied().find(|problem| problem.name == name)
+    }
+
+    /// The problem that a refusal is told as.
+    pub fn of(refusal: Refusal) -> Problem {
+        match refusal {
+            Refusal::SoldOut => Problem::SOLD_OUT,
+            Refusal::BuyerLimit => Problem::BUYER_LIMIT,
+            Refusal::NotOnSale { .. } => Problem::NOT_ON_SALE,
+            Refusal::IdReused => Problem::ID_REUSED,
+            Refusal::InProgress => Problem::IN_PROGRESS,
+            Refusal::NoSuchBooking => Problem::NO_SUCH_BOOKING,
+            Refusal::HoldExpired => Problem::HOLD_EXPIRED,
+            Refusal::BookingCancelled => Problem::BOOKING_CANCELLED,
+            Refusal::LedgerUnavailable => Problem::LEDGER_UNAVAILABLE,
+            Refusal::OutcomeUnknown => Problem::OUTCOME_UNKNOWN,
+            Refusal::Overloaded => Problem::OVERLOADED,
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    pub fn status(self) -> Status {
+        Status::from_code(self.code).expect("problems have statuses that this server speaks")
+    }
+
+    /// Whether a client is told when to try again.
+    pub fn retry_after(self) -> bool {
+        self.code == 503 || self == Problem::IN_PROGRESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_text_fits_into_json_as_it_is() {
+        for (index, problem) in Problem::ALL.iter().enumerate() {
+            assert_eq!(Problem::find(problem.name), Some(*problem), "{index}");
+            assert!(problem.status().code() >= 400);
+            for text in [problem.name, problem.title, problem.explanation] {
+                assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{text:?}");
+                assert!(!text.contains(['"', '\\']), "{text:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Paths to routes: which resource a target names, and which methods it takes. Knows no bodies and no ledger.
+
+/// A resource of the client listener; names and ids are as they came, not checked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'p> {
+    /// `/buy/{sale}`.
+    Buy {
+        /// The sale.
+        sale: &'p str,
+    },
+    /// `/v1/sales/{sale}`.
+    Sale {
+        /// The sale.
+        sale: &'p str,
+    },
+    /// `/v1/sales/{sale}/bookings`.
+    Bookings {
+        /// The sale.
+        sale: &'p str,
+    },
+    /// `/v1/sales/{sale}/bookings/{id}`.
+    Booking {
+        /// The sale.
+        sale: &'p str,
+        /// The booking.
+        id: &'p str,
+    },
+    /// `/v1/sales/{sale}/bookings/{id}/confirm`.
+    Confirm {
+        /// The sale.
+        sale: &'p str,
+        /// The booking.
+        id: &'p str,
+    },
+    /// `/problems/{name}`.
+    Problem {
+        /// The problem's name.
+        name: &'p str,
+    },
+}
+
+impl<'p> Route<'p> {
+    /// The resource at `path` (the target without its query), or `None` where there is none.
+    pub fn find(path: &'p str) -> Option<Route<'p>> {
+        if let Some(sale) = path.strip_prefix("/buy/") {
+            return (!sale.contains('/')).then_some(Route::Buy { sale });
+        }
+        if let Some(name) = path.strip_prefix("/problems/") {
+            return (!name.contains('/')).then_some(Route::Problem { name });
+        }
+        let mut segments = path.strip_prefix("/v1/sales/")?.split('/');
+        let sale = segments.next()?;
+        match (segments.next(), segments.next(), segments.next(), segments.next()) {
+            (None, ..) => Some(Route::Sale { sale }),
+            (Some("bookings"), None, ..) => Some(Route::Bookings { sale }),
+            (Some("bookings"), Some(id), None, _) => Some(Route::Booking { sale, id }),
+            (Some("bookings"), Some(id), Some("confirm"), None) => Some(Route::Confirm { sale, id }),
+            _ => None,
+        }
+    }
+
+    /// The value of `Allow`: the methods that the resource takes.
+    pub fn allow(self) -> &'static str {
+        match self {
+            // No HEAD: it must not buy, and its fields could not be those of a GET that does.
+            Route::Buy { .. } => "GET, POST, OPTIONS",
+            Route::Sale { .. } | Route::Problem { .. } => "GET, HEAD, OPTIONS",
+            Route::Bookings { .. } | Route::Confirm { .. } => "POST, OPTIONS",
+            Route::Booking { .. } => "GET, HEAD, PUT, DELETE, OPTIONS",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_each_route() {
+        let cases = [
+            ("/buy/ticket", Some(Route::Buy { sale: "ticket" })),
+            ("/buy/", Some(Route::Buy { sale: "" })),
+            ("/v1/sales/a", Some(Route::Sale { sale: "a" })),
+            ("/v1/sales/a/bookings", Some(Route::Bookings { sale: "a" })),
+            ("/v1/sales/a/bookings/b", Some(Route::Booking { sale: "a", id: "b" })),
+            ("/v1/sales/a/bookings/b/confirm", Some(Route::Confirm { sale: "a", id: "b" })),
+            ("/problems/sold-out", Some(Route::Problem { name: "sold-out" })),
+        ];
+        for (path, route) in cases {
+            assert_eq!(Route::find(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn finds_nothing_elsewhere() {
+        for path in [
+            "/",
+            "",
+            "/buy",
+            "/buy/a/b",
+            "/v1/sales",
+            "/v1/sales/a/",
+            "/v1/sales/a/b",
+            "/v1/sales/a/bookings/b/c",
+            "/v1/sales/a/bookings/b/confirm/",
+            "/v1/sales/a/bookings/b/confirm/c",
+            "/problems/a/b",
+            "/V1/sales/a",
+        ] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a client is told: an outcome of its request, or the refusal of it. A refusal is an answer, not an error.
+
+use super::Booking;
+use crate::clock::WallTime;
+
+/// How a request that reached the desk ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Booked now.
+    Granted(Booking),
+    /// Booked before, by an earlier try with the same id.
+    Replayed(Booking),
+    /// Looked up.
+    Found(Booking),
+    /// Confirmed, now or before.
+    Confirmed(Booking),
+    /// Cancelled, now or before.
+    Cancelled(Booking),
+    /// Not done, and why.
+    Refused(Refusal),
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Fewer tickets are left than asked for.
+    SoldOut,
+    /// The buyer would have more than the sale allows.
+    BuyerLimit,
+    /// Paused, closed, or outside of the sale's window.
+    NotOnSale {
+        /// When it starts, where it has not yet.
+        starts_at: Option<WallTime>,
+    },
+    /// The id is taken by a booking of another quantity or buyer.
+    IdReused,
+    /// A request with the same id waits on this host.
+    InProgress,
+    /// No booking of that id.
+    NoSuchBooking,
+    /// The hold was over and its tickets gone.
+    HoldExpired,
+    /// The booking was cancelled before.
+    BookingCancelled,
+    /// Nothing happened, since the ledger can't be asked.
+    LedgerUnavailable,
+    /// The ledger did not answer in time: the request may have been carried out or not.
+    OutcomeUnknown,
+    /// This host has as much in flight as it allows itself.
+    Overloaded,
+}

@@ -1,0 +1,383 @@
+//! One core's whole brain, without I/O: bytes and time in, bytes and ledger calls out.
+//!
+//! It wires the stages of a request together: connection, API, desk, and back. The runtime hands it what sockets and
+//! the ledger brought (`handle_*`), ends the turn, then takes what is to be written and sent (`poll_*`). The same engine
+//! runs on mio and in a simulator.
+
+mod ids;
+mod service;
+mod timers;
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use slab::Slab;
+
+use crate::access_log::{Line, LineBuffer};
+use crate::api::encode::{self, Asked};
+use crate::booking::{Answer, Call, CallError, CallId, Desk, LineIndex, Outcome, Resolved, Wish};
+
+use crate::clock::{Monotonic, Now};
+use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
+use crate::ending::Ending;
+use crate::http::DateCache;
+use crate::metrics::CoreMetrics;
+use crate::stock::{Board, CoreIndex};
+use service::Clerk;
+use timers::Timers;
+
+/// A connection of this core. A key is never used for two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionKey {
+    index: u32,
+    generation: u32,
+}
+
+impl ConnectionKey {
+    /// The connection's place, small and reused by later connections: for a table of sockets beside the engine.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// The address of a waiting request: which one, of which connection, and how it wants to be answered.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    connection: ConnectionKey,
+    exchange: Exchange,
+    asked: Asked,
+}
+
+#[derive(Debug)]
+struct Slot {
+    connection: Connection,
+    generation: u32,
+    touched: bool,
+    /// The deadline that the wheel knows of; entries with another one are stale.
+    timer_at: Option<Monotonic>,
+}
+
+/// What an engine is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which of the host's loops it is.
+    pub core: CoreIndex,
+    /// How long a client waits for the ledger, in milliseconds.
+    pub ledger_timeout_ms: u64,
+    /// Secret randomness for the ids it makes.
+    pub seed: [u8; 32],
+    /// Connections it takes at most.
+    pub connections_max: usize,
+}
+
+/// What the request handlers of one core share: everything of the engine but its connections.
+struct Core {
+    desk: Desk<Waiter>,
+    metrics: Arc<CoreMetrics>,
+    random: StdRng,
+    /// Bodies are put together here.
+    scratch: Vec<u8>,
+    log: Option<LineBuffer>,
+    now: Now,
+}
+
+impl Core {
+    /// Writes the access-log line of a booking request.
+    fn log_booking(&mut self, line: LineIndex, wish: &Wish, asked: Asked, outcome: &Outcome) {
+        let Some(log) = &mut self.log else { return };
+        log.push(&Line {
+            at: self.now.wall,
+            sale: Some(self.desk.sale(line).name()),
+            booking: wish.id.as_ref(),
+            quantity: wish.quantity,
+            buyer: wish.buyer.as_ref(),
+            outcome: Ending::of(outcome),
+            status: encode::status_of(asked, outcome).code(),
+        });
+    }
+}
+
+/// See the [module](self).
+pub struct Engine {
+    core: Core,
+    connections: Slab<Slot>,
+    connections_max: usize,
+    next_generation: u32,
+    timers: Timers<ConnectionKey>,
+    due: Vec<(ConnectionKey, Monotonic)>,
+    touched: Vec<ConnectionKey>,
+    pool: BufferPool,
+    date: DateCache,
+    draining: bool,
+}
+
+impl Engine {
+    /// An engine without connections, whose ledger counts as down. Without a `log` no access-log lines are written.
+    pub fn new(
+        settings: Settings,
+        board: Arc<Board>,
+        metrics: Arc<CoreMetrics>,
+        log: Option<LineBuffer>,
+        now: Now,
+    ) -> Engine {
+        let mut desk = Desk::new(settings.core, board, settings.ledger_timeout_ms, now);
+        desk.refresh_lines();
+        Engine {
+            core: Core {
+                desk,
+                metrics,
+                random: StdRng::from_seed(settings.seed),
+                scratch: Vec::with_capacity(1024),
+                log,
+                now,
+            },
+            connections: Slab::new(),
+            connections_max: settings.connections_max,
+            next_generation: 0,
+            timers: Timers::new(now.monotonic),
+            due: Vec::new(),
+            touched: Vec::new(),
+            pool: BufferPool::default(),
+            date: DateCache::new(now.wall),
+            draining: false,
+        }
+    }
+
+    /// Begins a turn of the loop: everything until [`Engine::end_turn`] happens at `now`.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.core.now = now;
+        self.date.update(now.wall);
+        self.core.metrics.last_turn_ms.set(now.monotonic.0 / 1_000_000);
+    }
+
+    /// A client connected; `None` where this core has no room for it (answer it with
+    /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
+    pub fn handle_accepted(&mut self) -> Option<ConnectionKey> {
+        if self.connections.len() >= self.connections_max || self.draining {
+            self.core.metrics.connections_refused.add(1);
+            return None;
+        }
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let connection = Connection::new(self.core.now.monotonic);
+        let slot = Slot { connection, generation, touched: false, timer_at: None };
+        let index =
+            u32::try_from(self.connections.insert(slot)).expect("CONNECTIONS_PER_CORE_MAX fits in u32");
+        let key = ConnectionKey { index, generation };
+        self.core.metrics.connections_accepted.add(1);
+        self.core.metrics.connections_open.set(self.connections.len() as u64);
+        self.arm(key);
+        Some(key)
+    }
+
+    /// Bytes from a client, in any fragmentation.
+    pub fn handle_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        self.on_connection(key, |connection, turn, clerk| connection.handle_bytes(bytes, turn, clerk));
+    }
+
+    /// A client will send no more.
+    pub fn handle_end(&mut self, key: ConnectionKey) {
+        self.on_connection(key, |connection, turn, _| connection.handle_end(turn));
+    }
+
+    /// A client's socket broke, or the runtime closed it: whatever it waits for has nobody to go to.
+    pub fn handle_gone(&mut self, key: ConnectionKey) {
+        if let Some(slot) = self.connections.get_mut(key.index())
+            && slot.generation == key.generation
+        {
+            slot.connection.close(&mut self.pool);
+            self.connections.remove(key.index());
+            self.core.metrics.connections_open.set(self.connections.len() as u64);
+        }
+    }
+
+    /// Runs `act` on a connection, lets it go on where it was held back, and notes what must be written.
+    fn on_connection<R>(
+        &mut self,
+        key: ConnectionKey,
+        act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Clerk<'_>) -> R,
+    ) -> Option<R> {
+        let slot = self.connections.get_mut(key.index())?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let mut turn = Turn { now: self.core.now.monotonic, date: &self.date, pool: &mut self.pool };
+        let mut clerk = Clerk { core: &mut self.core, connection: key };
+        let result = act(&mut slot.connection, &mut turn, &mut clerk);
+        while slot.connection.wants_resume() {
+            slot.connection.resume(&mut turn, &mut clerk);
+        }
+        if self.draining {
+            slot.connection.drain(&mut turn);
+        }
+        if !slot.touched {
+            slot.touched = true;
+            self.touched.push(key);
+        }
+        self.arm(key);
+        Some(result)
+    }
+
+    /// Sees to it that the wheel wakes the engine no later than the connection's deadline.
+    fn arm(&mut self, key: ConnectionKey) {
+        let Some(slot) = self.connections.get_mut(key.index()) else { return };
+        let Some(deadline) = slot.connection.deadline() else { return };
+        if slot.timer_at.is_none_or(|at| deadline < at) {
+            slot.timer_at = Some(deadline);
+            self.timers.insert(key, deadline);
+        }
+    }
+
+    /// Whether the runtime should read this client's socket.
+    pub fn wants_read(&self, key: ConnectionKey) -> bool {
+        self.connection(key).is_some_and(Connection::wants_read)
+    }
+
+    /// What is to be written to this client now.
+    pub fn output(&self, key: ConnectionKey) -> &[u8] {
+        self.connection(key).map_or(&[], Connection::output)
+    }
+
+    /// What is to become of this client's socket.
+    pub fn fate(&self, key: ConnectionKey) -> Fate {
+        self.connection(key).map_or(Fate::Closed, Connection::fate)
+    }
+
+    fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        let slot = self.connections.get(key.index())?;
+        (slot.generation == key.generation).then_some(&slot.connection)
+    }
+
+    /// That much of [`Engine::output`] was written.
+    pub fn handle_written(&mut self, key: ConnectionKey, bytes: usize) {
+        let Some(slot) = self.connections.get_mut(key.index()) else { return };
+        if slot.generation != key.generation {
+            return;
+        }
+        let mut turn = Turn { now: self.core.now.monotonic, date: &self.date, pool: &mut self.pool };
+        slot.connection.handle_written(bytes, &mut turn);
+        if slot.connection.wants_resume() {
+            self.on_connection(key, |_, _, _| ());
+        } else {
+            self.arm(key);
+        }
+    }
+
+    /// The next connection that has something to be written, or another fate.
+    pub fn poll_touched(&mut self) -> Option<ConnectionKey> {
+        let key = self.touched.pop()?;
+        if let Some(slot) = self.connections.get_mut(key.index())
+            && slot.generation == key.generation
+        {
+            slot.touched = false;
+        }
+        Some(key)
+    }
+
+    /// The way to the ledger works.
+    pub fn handle_ledger_up(&mut self) {
+        self.core.desk.handle_ledger_up();
+        self.core.metrics.set_ledger_up(true);
+    }
+
+    /// The way to the ledger broke.
+    pub fn handle_ledger_down(&mut self) {
+        self.core.desk.handle_ledger_down(self.core.now);
+        if self.core.metrics.ledger_up() {
+            self.core.metrics.ledger_losses.add(1);
+        }
+        self.core.metrics.set_ledger_up(false);
+    }
+
+    /// The ledger answered a call.
+    pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>) {
+        let since = self.core.desk.handle_answer(id, answer, self.core.now);
+        self.core.metrics.ledger_round_trip.record(since, self.core.now.monotonic);
+    }
+
+    /// When [`Engine::end_turn`] is wanted at the latest.
+    pub fn next_deadline(&self) -> Monotonic {
+        self.core.desk.next_deadline()
+    }
+
+    /// Ends the turn: does what is due, answers those whose outcome came, and sends what gathered.
+    pub fn end_turn(&mut self) {
+        self.core.desk.handle_deadline(self.core.now);
+        self.handle_due_connections();
+        while let Some(resolved) = self.core.desk.poll_resolved() {
+            self.answer(resolved);
+        }
+        self.core.desk.end_turn(self.core.now);
+        self.core.metrics.waiting.set(self.core.desk.waiting() as u64);
+        if let Some(log) = &mut self.core.log {
+            log.hand_over();
+        }
+    }
+
+    fn handle_due_connections(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.take_due(self.core.now.monotonic, &mut due);
+        for (key, at) in due.drain(..) {
+            let Some(slot) = self.connections.get_mut(key.index()) else { continue };
+            if slot.generation != key.generation || slot.timer_at != Some(at) {
+                continue;
+            }
+            slot.timer_at = None;
+            if slot.connection.deadline().is_some_and(|deadline| deadline <= self.core.now.monotonic) {
+                let cut = self
+                    .on_connection(key, |connection, turn, clerk| connection.handle_deadline(turn, clerk));
+                if let Some(Some(cut)) = cut {
+                    self.core.metrics.count_cut(cut);
+                }
+            }
+            self.arm(key);
+        }
+        self.due = due;
+    }
+
+    fn answer(&mut self, resolved: Resolved<Waiter>) {
+        let Resolved { client, line, id, wish, asked_at, outcome } = resolved;
+        let Waiter { connection, exchange, asked } = client;
+        self.core.metrics.count(Ending::of(&outcome));
+        self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
+        let sale = *self.core.desk.sale(line).name();
+        self.on_connection(connection, |connection, turn, clerk| {
+            // A client that has gone meanwhile is told nothing.
+            let reply = connection.reply(exchange, turn)?;
+            let scratch = &mut clerk.core.scratch;
+            Some(encode::outcome(reply, scratch, asked, sale.as_str(), id.as_str(), &outcome))
+        });
+        if let Some((quantity, buyer)) = wish {
+            self.core.log_booking(line, &Wish { id: Some(id), quantity, buyer }, asked, &outcome);
+        }
+    }
+
+    /// The next call for the ledger.
+    pub fn poll_call(&mut self) -> Option<(CallId, Call)> {
+        let (id, call) = self.core.desk.poll_call()?;
+        self.core.metrics.ledger_calls.add(1);
+        self.core.metrics.ledger_entries.add(call.entries() as u64);
+        Some((id, call))
+    }
+
+    /// No new connections; those there are end when they have their answers.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let keys: Vec<_> = self.keys().collect();
+        for key in keys {
+            self.on_connection(key, |_, _, _| ());
+        }
+    }
+
+    /// Whether nothing is left to be answered or written.
+    pub fn is_drained(&self) -> bool {
+        self.connections.is_empty() && self.core.desk.waiting() == 0
+    }
+
+    fn keys(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
+        self.connections
+            .iter()
+            .map(|(index, slot)| ConnectionKey { index: index as u32, generation: slot.generation })
+    }
+}

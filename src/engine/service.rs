@@ -1,0 +1,273 @@
+//! What a core does with one request: route it, read it, ask the desk, answer or put off the answer.
+
+use super::{ConnectionKey, Core, Waiter};
+use crate::api::encode::{self, Asked, Instance};
+use crate::api::{Problem, Route, decode};
+use crate::booking::{BookingId, LineIndex, Outcome, Quantity, Refusal, SaleName, Wish};
+use crate::connection::{Answered, Handled, Reply, Service};
+use crate::ending::Ending;
+use crate::http::{HttpError, Method, Request, Response, Status};
+
+/// Serves the requests of one connection.
+pub(super) struct Clerk<'a> {
+    pub(super) core: &'a mut Core,
+    pub(super) connection: ConnectionKey,
+}
+
+impl Service for Clerk<'_> {
+    fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
+        let Some(route) = Route::find(request.path) else {
+            if request.method == Method::Options && request.path == "*" {
+                return self.options(reply, "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+            }
+            return self.problem(request, reply, Ending::NoSuchPath, Problem::NO_SUCH_PATH, None);
+        };
+        match (route, request.method) {
+            (Route::Buy { sale }, Method::Get | Method::Post) => self.buy(request, reply, sale),
+            (Route::Bookings { sale }, Method::Post) => self.post_booking(request, reply, sale),
+            (Route::Booking { sale, id }, Method::Put) => self.put_booking(request, reply, sale, id),
+            (Route::Booking { sale, id }, Method::Get | Method::Head) => {
+                self.existing(request, reply, sale, id, Errand::LookUp)
+            }
+            (Route::Booking { sale, id }, Method::Delete) => {
+                self.existing(request, reply, sale, id, Errand::Cancel)
+            }
+            (Route::Confirm { sale, id }, Method::Post) => {
+                self.existing(request, reply, sale, id, Errand::Confirm)
+            }
+            (Route::Sale { sale }, Method::Get | Method::Head) => self.show_sale(request, reply, sale),
+            (Route::Problem { name }, Method::Get | Method::Head) => self.explain(request, reply, name),
+            (route, Method::Options) => self.options(reply, route.allow()),
+            (route, _) => self.wrong_method(request, reply, route),
+        }
+    }
+
+    fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
+        self.core.metrics.malformed[error.reason as usize].add(1);
+        let detail = error.to_string();
+        encode::problem(
+            reply,
+            &mut self.core.scratch,
+            error.status(),
+            Problem::HTTP,
+            Some(&detail),
+            Instance::None,
+            &[],
+        )
+    }
+}
+
+/// What is asked about a booking that exists.
+#[derive(Clone, Copy)]
+enum Errand {
+    LookUp,
+    Confirm,
+    Cancel,
+}
+
+impl Clerk<'_> {
+    fn buy(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
+        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        let wish = Wish { id: None, quantity: Quantity::ONE, buyer: None };
+        self.reserve(request, reply, line, wish, Asked::Buy)
+    }
+
+    fn post_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
+        let mut keys = request.field_values("Idempotency-Key");
+        let id = match (keys.next(), keys.next()) {
+            (None, _) => None,
+            (Some(key), None) => match decode::idempotency_key(key) {
+                Ok(id) => Some(id),
+                Err(detail) => return self.bad_request(request, reply, &detail),
+            },
+            (Some(_), Some(_)) => {
+                return self.bad_request(request, reply, "Idempotency-Key: is there more than once");
+            }
+        };
+        self.book(request, reply, sale, id)
+    }
+
+    fn put_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str, id: &str) -> Handled {
+        match BookingId::parse(id) {
+            Ok(id) => self.book(request, reply, sale, Some(id)),
+            Err(error) => self.bad_request(request, reply, &format!("booking id in the path: {error}")),
+        }
+    }
+
+    fn book(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        sale: &str,
+        id: Option<BookingId>,
+    ) -> Handled {
+        let body = match decode::booking_body(request.body) {
+            Ok(body) => body,
+            Err(detail) => return self.bad_request(request, reply, &detail),
+        };
+        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        let wish = Wish { id, quantity: body.quantity, buyer: body.buyer };
+        self.reserve(request, reply, line, wish, Asked::Book)
+    }
+
+    fn reserve(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        line: LineIndex,
+        wish: Wish,
+        asked: Asked,
+    ) -> Handled {
+        let Core { desk, random, now, .. } = &mut *self.core;
+        let wall = now.wall;
+        let mut waiting = Waiting::new(reply, self.connection, asked);
+        let make_id = || super::ids::make(random, wall);
+        match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
+            Ok(()) => waiting.handled(),
+            Err(refusal) => self.refuse_at_once(request, waiting.reply(), line, Some(wish), asked, refusal),
+        }
+    }
+
+    fn existing(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        sale: &str,
+        id: &str,
+        errand: Errand,
+    ) -> Handled {
+        let id = match BookingId::parse(id) {
+            Ok(id) => id,
+            Err(error) => {
+                return self.bad_request(request, reply, &format!("booking id in the path: {error}"));
+            }
+        };
+        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        let now = self.core.now;
+        let mut waiting = Waiting::new(reply, self.connection, Asked::Existing);
+        let desk = &mut self.core.desk;
+        let asked = match errand {
+            Errand::LookUp => desk.look_up(|| waiting.client(), line, id, now),
+            Errand::Confirm => desk.confirm(|| waiting.client(), line, id, now),
+            Errand::Cancel => desk.cancel(|| waiting.client(), line, id, now),
+        };
+        match asked {
+            Ok(()) => waiting.handled(),
+            Err(refusal) => {
+                self.refuse_at_once(request, waiting.reply(), line, None, Asked::Existing, refusal)
+            }
+        }
+    }
+
+    /// The cheap way out: no allocation, no lock, nothing sent anywhere.
+    fn refuse_at_once(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        line: LineIndex,
+        wish: Option<Wish>,
+        asked: Asked,
+        refusal: Refusal,
+    ) -> Handled {
+        self.core.metrics.count(Ending::of_refusal(refusal));
+        let instance = Instance::Path(request.path);
+        let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, instance);
+        if let Some(wish) = wish {
+            self.core.log_booking(line, &wish, asked, &Outcome::Refused(refusal));
+        }
+        answered.into()
+    }
+
+    fn show_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
+        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        match self.core.desk.sale(line).level() {
+            Some(state) => {
+                self.core.metrics.count(Ending::SaleShown);
+                encode::sale(reply, &mut self.core.scratch, sale, &state).into()
+            }
+            None => {
+                let refusal = Refusal::LedgerUnavailable;
+                self.refuse_at_once(request, reply, line, None, Asked::Existing, refusal)
+            }
+        }
+    }
+
+    fn explain(&mut self, request: &Request<'_>, reply: Reply<'_>, name: &str) -> Handled {
+        match Problem::find(name) {
+            Some(problem) => {
+                self.core.metrics.count(Ending::ProblemExplained);
+                encode::problem_page(reply, &mut self.core.scratch, problem).into()
+            }
+            None => self.problem(request, reply, Ending::NoSuchPath, Problem::NO_SUCH_PATH, None),
+        }
+    }
+
+    fn unknown_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
+        match SaleName::parse(sale) {
+            Ok(_) => self.problem(request, reply, Ending::NoSuchSale, Problem::NO_SUCH_SALE, None),
+            Err(error) => self.bad_request(request, reply, &format!("sale in the path: {error}")),
+        }
+    }
+
+    fn bad_request(&mut self, request: &Request<'_>, reply: Reply<'_>, detail: &str) -> Handled {
+        self.problem(request, reply, Ending::BadRequest, Problem::BAD_REQUEST, Some(detail))
+    }
+
+    fn problem(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        ending: Ending,
+        problem: Problem,
+        detail: Option<&str>,
+    ) -> Handled {
+        self.core.metrics.count(ending);
+        let instance = Instance::Path(request.path);
+        encode::problem(reply, &mut self.core.scratch, problem.status(), problem, detail, instance, &[])
+            .into()
+    }
+
+    fn wrong_method(&mut self, request: &Request<'_>, reply: Reply<'_>, route: Route<'_>) -> Handled {
+        self.core.metrics.count(Ending::MethodNotAllowed);
+        let problem = Problem::METHOD_NOT_ALLOWED;
+        let (instance, allow) = (Instance::Path(request.path), [("Allow", route.allow())]);
+        encode::problem(reply, &mut self.core.scratch, problem.status(), problem, None, instance, &allow)
+            .into()
+    }
+
+    fn options(&mut self, reply: Reply<'_>, allow: &'static str) -> Handled {
+        self.core.metrics.count(Ending::Options);
+        let fields = [("Allow", allow)];
+        reply
+            .send(&Response { status: Status::NoContent, content_type: "", fields: &fields, body: b"" })
+            .into()
+    }
+}
+
+/// A reply that the desk may take for later; where it refuses, the reply is still there.
+struct Waiting<'a> {
+    reply: Option<Reply<'a>>,
+    handled: Option<Handled>,
+    connection: ConnectionKey,
+    asked: Asked,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked) -> Waiting<'a> {
+        Waiting { reply: Some(reply), handled: None, connection, asked }
+    }
+
+    fn client(&mut self) -> Waiter {
+        let (exchange, handled) = self.reply.take().expect("the desk takes a client once").later();
+        self.handled = Some(handled);
+        Waiter { connection: self.connection, exchange, asked: self.asked }
+    }
+
+    fn handled(self) -> Handled {
+        self.handled.expect("the desk took the client, as it said")
+    }
+
+    fn reply(self) -> Reply<'a> {
+        self.reply.expect("the desk refused, so the reply is still there")
+    }
+}

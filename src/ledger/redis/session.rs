@@ -1,0 +1,252 @@
+//! One connection to Redis without I/O: what to write, what was read, and which call each reply answers.
+//!
+//! A session outlives its connections. Calls that were sent and not answered when a connection broke are sent again
+//! on the next one, with the ids they had: the scripts book no id twice, so sending again is always safe. The runtime
+//! dials when [`Session::dial_at`] says so, moves bytes, and tells of losses; it never looks into a reply.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::codec;
+use crate::booking::{Answer, Call, CallError, CallId};
+use crate::clock::Monotonic;
+use crate::ledger::url::RedisUrl;
+use crate::limits;
+
+/// Which reply comes next on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// Of the connection's set-up (AUTH, SELECT, CLIENT): an error ends the connection.
+    Greeting,
+    /// Of a SCRIPT LOAD: likewise.
+    Script,
+    /// Of the call with that id.
+    Call(CallId),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Down { dial_at: Monotonic },
+    Dialling { give_up_at: Monotonic },
+    Up,
+}
+
+/// See the [module](self).
+pub struct Session {
+    url: RedisUrl,
+    state: State,
+    failures: u32,
+    jitter: StdRng,
+    /// Calls not answered yet, oldest first.
+    unanswered: VecDeque<(CallId, Call)>,
+    expected: VecDeque<Expected>,
+    /// When the last reply came, or the last call left an idle connection.
+    heard_at: Monotonic,
+    output: Vec<u8>,
+    written: usize,
+    input: Vec<u8>,
+    consumed: usize,
+    answers: VecDeque<(CallId, Result<Answer, CallError>)>,
+    last_error: Option<String>,
+}
+
+impl Session {
+    /// A session that wants to be dialled at once. `seed` varies the pauses between attempts from core to core and
+    /// host to host, so that a returning Redis isn't dialled by all at the same instant.
+    pub fn new(url: RedisUrl, seed: u64, now: Monotonic) -> Session {
+        Session {
+            url,
+            state: State::Down { dial_at: now },
+            failures: 0,
+            jitter: StdRng::seed_from_u64(seed),
+            unanswered: VecDeque::new(),
+            expected: VecDeque::new(),
+            heard_at: now,
+            output: Vec::new(),
+            written: 0,
+            input: Vec::new(),
+            consumed: 0,
+            answers: VecDeque::new(),
+            last_error: None,
+        }
+    }
+
+    /// When to dial, where there is no connection.
+    pub fn dial_at(&self) -> Option<Monotonic> {
+        match self.state {
+            State::Down { dial_at } => Some(dial_at),
+            State::Dialling { .. } | State::Up => None,
+        }
+    }
+
+    /// Whether calls are answered: the set-up of the connection is through.
+    pub fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// Why the connection was last lost, for people.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// The runtime has begun to connect. The set-up is ready to be written, and behind it every unanswered call.
+    pub fn handle_dialling(&mut self, now: Monotonic) {
+        self.state = State::Dialling { give_up_at: now.plus_ms(limits::LEDGER_SILENCE_MS) };
+        self.heard_at = now;
+        let RedisUrl { user, password, database, .. } = &self.url;
+        let greetings = codec::hello(user.as_deref(), password.as_deref(), *database, &mut self.output);
+        self.expected.extend(std::iter::repeat_n(Expected::Greeting, greetings));
+        self.load_scripts();
+        for (id, call) in &self.unanswered {
+            codec::pack(call, &mut self.output);
+            self.expected.push_back(Expected::Call(*id));
+        }
+    }
+
+    fn load_scripts(&mut self) {
+        let scripts = codec::load_scripts(&mut self.output);
+        self.expected.extend(std::iter::repeat_n(Expected::Script, scripts));
+    }
+
+    /// The connection is gone, or never came about.
+    pub fn handle_lost(&mut self, reason: impl Into<String>, now: Monotonic) {
+        if matches!(self.state, State::Down { .. }) {
+            return;
+        }
+        let pause_ms = (limits::RECONNECT_MS_FIRST << self.failures.min(16)).min(limits::RECONNECT_MS_LAST);
+        let jittered_ms = self.jitter.random_range(pause_ms / 2..=pause_ms);
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Down { dial_at: now.plus_ms(jittered_ms) };
+        self.last_error = Some(reason.into());
+        self.expected.clear();
+        self.output.clear();
+        self.written = 0;
+        self.input.clear();
+        self.consumed = 0;
+    }
+
+    /// Takes a call; it is answered in the end, however many connections that needs.
+    pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
+        if !matches!(self.state, State::Down { .. }) {
+            if self.expected.is_empty() {
+                self.heard_at = now;
+            }
+            codec::pack(&call, &mut self.output);
+            self.expected.push_back(Expected::Call(id));
+        }
+        self.unanswered.push_back((id, call));
+    }
+
+    /// What to write next.
+    pub fn output(&self) -> &[u8] {
+        &self.output[self.written..]
+    }
+
+    /// That much of [`Session::output`] was written.
+    pub fn handle_written(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.written = 0;
+        }
+    }
+
+    /// Bytes from Redis, in any fragmentation.
+    ///
+    /// # Errors
+    /// Where the bytes are not replies or the set-up was refused: the connection is of no use and must be closed; the
+    /// session has noted the loss.
+    pub fn handle_bytes(&mut self, bytes: &[u8], now: Monotonic) -> Result<(), String> {
+        self.heard_at = now;
+        self.input.extend_from_slice(bytes);
+        let outcome = self.read_frames();
+        self.input.drain(..self.consumed);
+        self.consumed = 0;
+        if let Err(reason) = &outcome {
+            self.handle_lost(reason.clone(), now);
+        }
+        outcome
+    }
+
+    fn read_frames(&mut self) -> Result<(), String> {
+        while let Some(&expected) = self.expected.front() {
+            let rest = &self.input[self.consumed..];
+            let length = match expected {
+                Expected::Greeting | Expected::Script => codec::frames_length(1, rest),
+                Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].1, rest),
+            };
+            let Some(length) = length.map_err(|error| error.to_string())? else { return Ok(()) };
+            let replies = self.consumed..self.consumed + length;
+            self.consumed += length;
+            self.expected.pop_front();
+            match expected {
+                Expected::Greeting | Expected::Script => {
+                    if let Some(error) = codec::first_error(&self.input[replies]) {
+                        return Err(format!("Redis refused the connection's set-up: {error}"));
+                    }
+                    let more = self.expected.iter().any(|next| !matches!(next, Expected::Call(_)));
+                    if !more {
+                        self.state = State::Up;
+                        self.failures = 0;
+                    }
+                }
+                Expected::Call(id) => self.read_answer(id, replies)?,
+            }
+        }
+        match self.consumed == self.input.len() {
+            true => Ok(()),
+            false => Err("Redis sent a reply that nobody asked for".to_owned()),
+        }
+    }
+
+    /// Where a call stands among the unanswered: nearly always first.
+    fn place(&self, id: CallId) -> Result<usize, String> {
+        let place = self.unanswered.iter().position(|&(unanswered, _)| unanswered == id);
+        place.ok_or_else(|| "a reply is due to a call that was answered before".to_owned())
+    }
+
+    fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), String> {
+        let place = self.place(id)?;
+        if codec::is_noscript(&self.input[replies.clone()]) {
+            // The scripts were flushed. Load them once for all the calls that met the same, then send this one again.
+            if !self.expected.contains(&Expected::Script) {
+                self.load_scripts();
+            }
+            codec::pack(&self.unanswered[place].1, &mut self.output);
+            self.expected.push_back(Expected::Call(id));
+            return Ok(());
+        }
+        let (id, call) = self.unanswered.remove(place).expect("found above");
+        let answer = codec::read(&call, &self.input[replies]);
+        self.answers.push_back((id, answer));
+        Ok(())
+    }
+
+    /// The next answer.
+    pub fn poll_answer(&mut self) -> Option<(CallId, Result<Answer, CallError>)> {
+        self.answers.pop_front()
+    }
+
+    /// When [`Session::handle_deadline`] wants to be called: a connection that stays silent is given up.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        match self.state {
+            State::Down { dial_at } => Some(dial_at),
+            State::Dialling { give_up_at } => Some(give_up_at),
+            State::Up if self.expected.is_empty() => None,
+            State::Up => Some(self.heard_at.plus_ms(limits::LEDGER_SILENCE_MS)),
+        }
+    }
+
+    /// Gives a silent connection up; `true` where the runtime must close it.
+    pub fn handle_deadline(&mut self, now: Monotonic) -> bool {
+        let silent =
+            !matches!(self.state, State::Down { .. }) && self.next_deadline().is_some_and(|at| now >= at);
+        if silent {
+            self.handle_lost(format!("no reply within {} ms", limits::LEDGER_SILENCE_MS), now);
+        }
+        silent
+    }
+}

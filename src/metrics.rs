@@ -1,0 +1,162 @@
+//! The counters of one core. Each is written by its own loop alone and read by the admin listener: relaxed loads and
+//! stores, no read-modify-write on the data path.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::clock::Monotonic;
+use crate::connection::Cut;
+use crate::ending::Ending;
+use crate::http::Reason;
+
+/// A number that only one thread raises.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Raises it by `by`.
+    pub fn add(&self, by: u64) {
+        // Relaxed, and not a fetch_add: there is one writer, and readers want nothing but the number.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    }
+
+    /// Sets it: for a level rather than a count.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the latency buckets, in microseconds; above the last one counts as infinite.
+pub const LATENCY_BOUNDS_US: [u64; 16] = [
+    50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 204_800, 409_600, 819_200,
+    2_000_000,
+];
+
+/// How long something took, in buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Count; LATENCY_BOUNDS_US.len() + 1],
+    sum_ns: Count,
+}
+
+impl Histogram {
+    /// Counts one that lasted from `from` to `to`.
+    pub fn record(&self, from: Monotonic, to: Monotonic) {
+        let span = to.since(from);
+        let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS_US.partition_point(|&bound| bound < us);
+        self.buckets[bucket].add(1);
+        self.sum_ns.add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// How many fell into each bucket (not cumulative; the last is above all bounds), and the sum in seconds.
+    pub fn read(&self) -> ([u64; LATENCY_BOUNDS_US.len() + 1], f64) {
+        (std::array::from_fn(|bucket| self.buckets[bucket].get()), self.sum_ns.get() as f64 / 1e9)
+    }
+}
+
+/// Everything that one core counts.
+#[derive(Debug)]
+pub struct CoreMetrics {
+    requests: [Count; Ending::ALL.len()],
+    /// Malformed input, by the index of its [`Reason`].
+    pub malformed: [Count; Reason::ALL.len()],
+    /// Connections open now.
+    pub connections_open: Count,
+    /// Connections ever accepted.
+    pub connections_accepted: Count,
+    /// Connections refused with a canned 503.
+    pub connections_refused: Count,
+    cuts: [Count; 3],
+    /// Ledger calls sent.
+    pub ledger_calls: Count,
+    /// Bookings and look-ups that travelled in those calls.
+    pub ledger_entries: Count,
+    /// From a call's leaving to its answer.
+    pub ledger_round_trip: Histogram,
+    /// From a request's arrival to its answer, for requests that asked the ledger.
+    pub booking_wait: Histogram,
+    /// Requests that wait for the ledger now.
+    pub waiting: Count,
+    /// Times that the ledger's connection was lost.
+    pub ledger_losses: Count,
+    /// The loop's last turn, by the process's monotonic clock, in milliseconds.
+    pub last_turn_ms: Count,
+    ledger_up: AtomicBool,
+}
+
+/// Why connections were cut, as the label `reason` of `boxoffice_connections_cut_total`.
+pub const CUTS: [&str; 3] = ["idle", "stalled", "lingered"];
+
+impl Default for CoreMetrics {
+    fn default() -> CoreMetrics {
+        CoreMetrics {
+            requests: std::array::from_fn(|_| Count::default()),
+            malformed: std::array::from_fn(|_| Count::default()),
+            connections_open: Count::default(),
+            connections_accepted: Count::default(),
+            connections_refused: Count::default(),
+            cuts: Default::default(),
+            ledger_calls: Count::default(),
+            ledger_entries: Count::default(),
+            ledger_round_trip: Histogram::default(),
+            booking_wait: Histogram::default(),
+            waiting: Count::default(),
+            ledger_losses: Count::default(),
+            last_turn_ms: Count::default(),
+            ledger_up: AtomicBool::new(false),
+        }
+    }
+}
+
+impl CoreMetrics {
+    /// Counts a connection that was cut.
+    pub fn count_cut(&self, cut: Cut) {
+        self.cuts[cut as usize].add(1);
+    }
+
+    /// How often connections were cut, in the order of [`CUTS`].
+    pub fn cuts(&self) -> [u64; 3] {
+        std::array::from_fn(|index| self.cuts[index].get())
+    }
+
+    /// Counts a request that ended so.
+    pub fn count(&self, ending: Ending) {
+        self.requests[ending as usize].add(1);
+    }
+
+    /// How often requests ended so.
+    pub fn ended(&self, ending: Ending) -> u64 {
+        self.requests[ending as usize].get()
+    }
+
+    /// Whether this core's way to the ledger works.
+    pub fn ledger_up(&self) -> bool {
+        self.ledger_up.load(Ordering::Relaxed)
+    }
+
+    /// See [`CoreMetrics::ledger_up`].
+    pub fn set_ledger_up(&self, up: bool) {
+        self.ledger_up.store(up, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histogram_counts_into_the_bucket_whose_bound_is_not_below() {
+        let histogram = Histogram::default();
+        for us in [50, 51, 3_000_000] {
+            histogram.record(Monotonic(0), Monotonic(us * 1_000));
+        }
+        let (buckets, sum) = histogram.read();
+        assert_eq!((buckets[0], buckets[1], buckets[16]), (1, 1, 1));
+        assert!((sum - 3.000_101).abs() < 1e-9);
+    }
+}

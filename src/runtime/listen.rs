@@ -1,0 +1,85 @@
+//! Listening sockets: one a core on the same address, by SO_REUSEPORT, so that the kernel deals the connections out.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel completes while a loop is busy; more than the sysctl `somaxconn` has no effect.
+const BACKLOG: i32 = 4096;
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody listens there already.
+    #[error("cannot listen on {0}: the port is taken; stop the other server or choose another address")]
+    Taken(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {0}: {1}")]
+    Io(SocketAddr, io::Error),
+}
+
+/// Binds one listener for each of `count` loops on `address`; with port 0 the kernel picks one port for all.
+///
+/// # Errors
+/// See [`ListenError`]. Another boxoffice on the same port counts as taken, though SO_REUSEPORT would let both have it.
+pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<mio::net::TcpListener>, ListenError> {
+    let told = |error| told(address, error);
+    if address.port() != 0 {
+        // A socket without SO_REUSEPORT cannot share: it finds out whether the port is free, then makes room.
+        socket(address, false).map_err(told)?;
+    }
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = socket(address, true).map_err(told)?;
+        socket.listen(BACKLOG).map_err(told)?;
+        let listener = std::net::TcpListener::from(socket);
+        address = listener.local_addr().map_err(told)?;
+        listeners.push(mio::net::TcpListener::from_std(listener));
+    }
+    Ok(listeners)
+}
+
+/// Binds one blocking listener that shares its address with nobody.
+///
+/// # Errors
+/// See [`ListenError`].
+pub fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    std::net::TcpListener::bind(address).map_err(|error| told(address, error))
+}
+
+fn told(address: SocketAddr, error: io::Error) -> ListenError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken(address),
+        _ => ListenError::Io(address, error),
+    }
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    if !shared {
+        // SO_REUSEADDR alone lets two sockets bind; only the second one to listen is refused.
+        socket.listen(1)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_share_a_port_and_strangers_do_not() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
+        assert!(matches!(bind(address, 1), Err(ListenError::Taken(taken)) if taken == address));
+        drop(listeners);
+        assert!(bind(address, 1).is_ok());
+    }
+}

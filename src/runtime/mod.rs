@@ -1,0 +1,11 @@
+//! The only I/O of the data path: sockets, threads, clocks, and the wiring of a host.
+
+mod clock;
+mod ledger_thread;
+mod listen;
+mod redis_link;
+mod server;
+mod worker;
+
+pub use clock::SystemClock;
+pub use server::{Drain, Server, StartError};

@@ -1,0 +1,363 @@
+//! A host: opens the ledger and the sales, binds, starts a loop a core, and ends them again.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use core_affinity::CoreId;
+use rand::rngs::OsRng;
+use rand::{RngCore, TryRngCore};
+
+use super::clock::SystemClock;
+use super::ledger_thread::{self, ThreadHandle};
+use super::listen::{self, ListenError};
+use super::redis_link::{Endpoint, RedisLink};
+use super::worker::{self, Link, Worker};
+use crate::access_log::AccessLog;
+use crate::admin::{self, Admin};
+use crate::booking::{Answer, Call, CallError, SaleName};
+use crate::config::Config;
+use crate::engine::{Engine, Settings};
+use crate::ledger::Ledger;
+use crate::ledger::redis::{ConnectError, RedisLedger};
+use crate::ledger::sqlite::{OpenError, SqliteLedger};
+use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
+use crate::limits;
+use crate::metrics::CoreMetrics;
+use crate::stock::{Board, CoreIndex};
+
+/// Why a host cannot start; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// See [`UrlError`].
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// See [`ListenError`].
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// See [`ConnectError`].
+    #[error(transparent)]
+    Redis(#[from] ConnectError),
+    /// See [`OpenError`].
+    #[error(transparent)]
+    Sqlite(#[from] OpenError),
+    /// A host name without an address.
+    #[error("ledger: cannot find the address of {0}: {1}")]
+    Resolve(String, io::Error),
+    /// The ledger did not do what a host needs first.
+    #[error("the ledger cannot {0}: {1}")]
+    Ledger(&'static str, CallError),
+    /// The ledger answered with something else.
+    #[error("the ledger cannot {0}: it gave an unexpected answer")]
+    Answer(&'static str),
+    /// More sales than a host follows.
+    #[error("the ledger has more than {} sales; this version follows no more", limits::SALES_MAX)]
+    SalesMax,
+    /// See [`admin::AdminError`].
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
+    /// The access log can't be written.
+    #[error("cannot write the access log {0}: {1}")]
+    AccessLog(String, io::Error),
+    /// Threads or epoll instances.
+    #[error("cannot start a loop: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A host that runs. It ends by [`Drain::begin`], then [`Server::join`].
+pub struct Server {
+    listen: SocketAddr,
+    admin: Admin,
+    cores: Vec<usize>,
+    pinned: bool,
+    ledger: LedgerUrl,
+    drain: Drain,
+    access_log: Option<AccessLog>,
+    loops: Vec<JoinHandle<io::Result<()>>>,
+    ledger_thread: Option<(ThreadHandle, JoinHandle<()>)>,
+}
+
+/// Ends a host: no new connections; what was asked is answered.
+#[derive(Clone)]
+pub struct Drain {
+    begun: Arc<AtomicBool>,
+    wakers: Vec<Arc<mio::Waker>>,
+}
+
+impl Drain {
+    /// Begins to drain; again changes nothing.
+    pub fn begin(&self) {
+        // Relaxed: the wake-up that follows makes the loops look.
+        self.begun.store(true, Ordering::Relaxed);
+        for waker in &self.wakers {
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "cannot wake a loop to drain it");
+            }
+        }
+    }
+
+    /// Whether the host drains.
+    pub fn has_begun(&self) -> bool {
+        // Relaxed: a flag on its own.
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+impl StartError {
+    /// 2 where the configuration is wrong, 1 where the machine or the ledger is in the way.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            StartError::Url(_)
+            | StartError::Admin(admin::AdminError::Token(_) | admin::AdminError::TokenFile(..)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// How the cores reach the ledger, before there are loops.
+enum Ready {
+    Sqlite(SqliteLedger),
+    Redis { ledger: RedisLedger, url: RedisUrl, endpoint: Endpoint },
+}
+
+impl Server {
+    /// Starts a host on `config`, on the given CPUs of this machine.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing is left running then.
+    pub fn start(config: &Config, machine: &[usize]) -> Result<Server, StartError> {
+        let cores = config.cores.list(machine);
+        let listeners = listen::bind(config.listen, cores.len())?;
+        let listen = listeners[0].local_addr()?;
+        let admin_listener = listen::bind_one(config.admin)?;
+        let access_log = match &config.access_log {
+            Some(path) => {
+                let told = |error| StartError::AccessLog(path.display().to_string(), error);
+                Some(AccessLog::open(path).map_err(told)?)
+            }
+            None => None,
+        };
+        let ledger_url: LedgerUrl = config.ledger.parse()?;
+        let mut ready = open_ledger(&ledger_url)?;
+        let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer));
+        open_sales(ready.ledger(), config, &board)?;
+
+        let clock = SystemClock::new();
+        let ledger_timeout_ms = u64::try_from(config.ledger_timeout.as_millis()).unwrap_or(u64::MAX);
+        let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
+        let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
+        let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
+        let drain = Drain { begun: Arc::new(AtomicBool::new(false)), wakers: wakers.clone() };
+        let (links, admin_ledger, ledger_thread) = connect(ready, &wakers, clock)?;
+
+        let admin = Admin::start(
+            admin_listener,
+            admin::Parts {
+                board: Arc::clone(&board),
+                metrics: metrics.clone(),
+                ledger: admin_ledger,
+                drain: drain.clone(),
+                token_file: config.admin_token_file.clone(),
+                clock,
+            },
+        )?;
+
+        let mut loops = Vec::with_capacity(cores.len());
+        let parts = polls.into_iter().zip(listeners).zip(links).zip(metrics);
+        for (index, (((poll, listener), link), metrics)) in parts.enumerate() {
+            let settings = Settings {
+                core: CoreIndex(index),
+                ledger_timeout_ms,
+                seed: secret(),
+                connections_max: limits::CONNECTIONS_PER_CORE_MAX,
+            };
+            let lines = access_log.as_ref().map(AccessLog::buffer);
+            let engine = Engine::new(settings, Arc::clone(&board), metrics, lines, clock.now());
+            let worker =
+                Worker::new(poll.0, listener, engine, link, clock, drain.clone(), ledger_timeout_ms)?;
+            let (cpu, pin, failed) = (cores[index], config.pin, drain.clone());
+            let thread = std::thread::Builder::new().name(format!("loop-{cpu}")).spawn(move || {
+                if pin && !core_affinity::set_for_current(CoreId { id: cpu }) {
+                    tracing::warn!(cpu, "the system does not let this loop be pinned; it runs on any CPU");
+                }
+                let ended = worker.run();
+                if ended.is_err() {
+                    // Half a host is worse than none: connections of this loop's listener would hang.
+                    failed.begin();
+                }
+                ended
+            })?;
+            loops.push(thread);
+        }
+        Ok(Server {
+            listen,
+            admin,
+            cores,
+            pinned: config.pin,
+            ledger: ledger_url,
+            drain,
+            access_log,
+            loops,
+            ledger_thread,
+        })
+    }
+
+    /// What the operator is told first.
+    pub fn banner(&self) -> String {
+        let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
+        let (count, cores) = (self.cores.len(), cores.join(","));
+        let loops = if count == 1 { "loop" } else { "loops" };
+        let place = match self.pinned {
+            true => format!("{count} {loops} on cores {cores}"),
+            false => format!("{count} {loops}, not pinned"),
+        };
+        format!(
+            "boxoffice {}\nlistening on {} ({place})\nadmin on {}\nledger {}\nready",
+            env!("CARGO_PKG_VERSION"),
+            self.listen,
+            self.admin.address(),
+            self.ledger
+        )
+    }
+
+    /// Where clients connect.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The way to end it, for another thread.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Waits for the loops to end, then for what they have handed over to be written.
+    ///
+    /// # Errors
+    /// Of the first loop that failed.
+    pub fn join(self) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for thread in self.loops {
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a loop panicked")));
+            outcome = outcome.and(ended);
+        }
+        self.admin.stop();
+        if let Some(log) = self.access_log {
+            outcome = outcome.and(log.close());
+        }
+        if let Some((handle, thread)) = self.ledger_thread {
+            handle.stop();
+            if thread.join().is_err() {
+                return Err(io::Error::other("the ledger thread panicked"));
+            }
+        }
+        outcome
+    }
+}
+
+impl Ready {
+    fn ledger(&mut self) -> &mut dyn Ledger {
+        match self {
+            Ready::Sqlite(ledger) => ledger,
+            Ready::Redis { ledger, .. } => ledger,
+        }
+    }
+}
+
+fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
+    match url {
+        LedgerUrl::Sqlite(path) => Ok(Ready::Sqlite(SqliteLedger::open(path)?)),
+        LedgerUrl::Redis(url) => {
+            let endpoint = match &url.address {
+                RedisAddress::Unix(path) => Endpoint::Unix(path.clone()),
+                RedisAddress::Tcp { host, port } => Endpoint::Tcp(resolve(host, *port)?),
+            };
+            let ledger = RedisLedger::connect(url)?;
+            Ok(Ready::Redis { ledger, url: url.clone(), endpoint })
+        }
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+    let told = |error| StartError::Resolve(host.to_owned(), error);
+    let mut addresses = (host, port).to_socket_addrs().map_err(told)?;
+    addresses.next().ok_or_else(|| told(io::Error::from(io::ErrorKind::NotFound)))
+}
+
+/// Opens the sales of the configuration, and learns all that the ledger has.
+fn open_sales(ledger: &mut dyn Ledger, config: &Config, board: &Board) -> Result<(), StartError> {
+    const OPEN: &str = "open a sale";
+    for (sale, terms) in &config.sales {
+        let call = Call::Open { sale: *sale, terms: terms.clone() };
+        match one(ledger, call, OPEN)? {
+            Answer::Sale { state, created } => {
+                if !created && state.terms != *terms {
+                    tracing::warn!(%sale, total = state.terms.total, "the sale exists on other terms, which stay; change it with `boxoffice sale set`");
+                }
+            }
+            _ => return Err(StartError::Answer(OPEN)),
+        }
+    }
+    const READ: &str = "name its sales";
+    let Answer::Sales(sales) = one(ledger, Call::Sales, READ)? else { return Err(StartError::Answer(READ)) };
+    let snapshots: Vec<_> = sales.iter().map(|&sale| Call::Snapshot { sale }).collect();
+    for (sale, answer) in sales.iter().zip(ledger.execute(&snapshots)) {
+        learn(board, sale, answer)?;
+    }
+    Ok(())
+}
+
+fn learn(board: &Board, sale: &SaleName, answer: Result<Answer, CallError>) -> Result<(), StartError> {
+    match answer.map_err(|error| StartError::Ledger("read a sale", error))? {
+        Answer::Sale { state, .. } => match board.learn(sale, &state) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StartError::SalesMax),
+        },
+        // Named, and gone before it was read.
+        Answer::NoSuchSale => Ok(()),
+        _ => Err(StartError::Answer("read a sale")),
+    }
+}
+
+fn one(ledger: &mut dyn Ledger, call: Call, what: &'static str) -> Result<Answer, StartError> {
+    let answer = ledger.execute(&[call]).pop().ok_or(StartError::Answer(what))?;
+    answer.map_err(|error| StartError::Ledger(what, error))
+}
+
+type Connected = (Vec<Link>, Box<dyn Ledger>, Option<(ThreadHandle, JoinHandle<()>)>);
+
+/// Gives every loop its way to the ledger, and the admin listener another.
+fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Result<Connected, StartError> {
+    match ready {
+        Ready::Sqlite(ledger) => {
+            let (handles, admin, thread) = ledger_thread::start(Box::new(ledger), wakers.to_vec())?;
+            Ok((
+                handles.into_iter().map(Link::Thread).collect(),
+                Box::new(admin.clone()),
+                Some((admin, thread)),
+            ))
+        }
+        Ready::Redis { ledger, url, endpoint } => {
+            let now = clock.now().monotonic;
+            let link = |_| {
+                let seed = OsRng.unwrap_err().next_u64();
+                Link::Redis(Box::new(RedisLink::new(
+                    endpoint.clone(),
+                    url.clone(),
+                    seed,
+                    worker::LEDGER,
+                    now,
+                )))
+            };
+            Ok((wakers.iter().map(link).collect(), Box::new(ledger), None))
+        }
+    }
+}
+
+fn secret() -> [u8; 32] {
+    let mut seed = [0; 32];
+    // Without the system's randomness no secret can be made: better not to start.
+    OsRng.unwrap_err().fill_bytes(&mut seed);
+    seed
+}
