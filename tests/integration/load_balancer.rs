@@ -108,7 +108,7 @@ fn request_ids_and_server_names() {
     // The API passes through as it is.
     let booking = site.client().put("/v1/sales/ticket/bookings/mine", "{}").expect(201);
     assert_eq!(booking.field("location"), Some("/v1/sales/ticket/bookings/mine"));
-    site.client().get("/v1/sales/nothing").expect_problem(404, "not-found");
+    site.client().get("/v1/sales/nothing").expect_problem(404, "no-such-sale");
 }
 
 /// A host that is down costs no request: nothing was sent to it, so another one is asked, for /buy as well.

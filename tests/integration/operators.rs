@@ -30,7 +30,7 @@ fn a_sale_is_opened_and_raised_while_it_sells() {
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start(folder.path(), &[]);
     let mut operator = host.operator();
-    host.client().get("/v1/sales/late").expect_problem(404, "not-found");
+    host.client().get("/v1/sales/late").expect_problem(404, "no-such-sale");
     let opened = operator.put("/v1/sales/late", "{\"total\":5}");
     assert!(matches!(opened.status, 200 | 201), "{opened:?} {}", opened.text());
     eventually("the new sale sells", Duration::from_secs(2), || {
