@@ -1,0 +1,178 @@
+//! The nginx configuration of `nginx/`, run by a real nginx over four real hosts on one Redis.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::client::Client;
+use crate::support::crowd::rush;
+use crate::support::host::{Host, assert_audit_agrees};
+use crate::support::nginx::Nginx;
+use crate::support::redis_server::RedisServer;
+use crate::support::tools::curl;
+use crate::support::turn;
+
+struct Site {
+    folder: tempfile::TempDir,
+    redis: RedisServer,
+    hosts: [Host; 4],
+    nginx: Nginx,
+}
+
+fn subfolder(folder: &Path, name: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir(&path).unwrap();
+    path
+}
+
+impl Site {
+    fn start(sale: &str) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = RedisServer::start(&subfolder(folder.path(), "redis"));
+        let ledger = redis.url();
+        let hosts = [1, 2, 3, 4].map(|weight: u32| {
+            let home = subfolder(folder.path(), &format!("host-{weight}"));
+            let words = [
+                "--ledger",
+                &ledger,
+                "--sale",
+                sale,
+                "--weight",
+                &weight.to_string(),
+                "--access-log",
+                "access.log",
+            ];
+            Host::start(&home, &words)
+        });
+        let addresses = [0, 1, 2, 3].map(|host: usize| hosts[host].address);
+        let nginx = Nginx::start(&subfolder(folder.path(), "nginx"), &addresses);
+        Site { folder, redis, hosts, nginx }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.nginx.address)
+    }
+}
+
+/// A request for each line of a host's own access log.
+fn booking_requests(site: &Path, weight: usize) -> usize {
+    let log = std::fs::read_to_string(site.join(format!("host-{weight}/access.log"))).unwrap();
+    log.lines().count()
+}
+
+#[test]
+fn a_thousand_requests_by_weight() {
+    let _turn = turn::alone();
+    let Site { folder, redis, mut hosts, nginx } = Site::start("ticket=700");
+    let told = rush(&[nginx.address], "ticket", 10, 100, 1);
+    assert_eq!(told.wrong, [""; 0]);
+    assert_eq!(told.granted.len(), 700);
+    assert_eq!(told.granted.iter().collect::<BTreeSet<_>>().len(), 700, "a ticket was sold twice");
+    assert_eq!(told.sold_out, 300);
+
+    let mut shares = BTreeMap::<String, i64>::new();
+    for line in nginx.stop() {
+        *shares.entry(line["host"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    for (host, wanted) in hosts.iter_mut().zip([100, 200, 300, 400]) {
+        let share = shares.remove(&host.address.to_string()).unwrap_or(0);
+        assert!((share - wanted).abs() <= 1, "{share} requests, not {wanted}");
+        host.stop();
+    }
+    assert!(shares.is_empty(), "{shares:?}");
+    for (weight, wanted) in (1..).zip([100_usize, 200, 300, 400]) {
+        let logged = booking_requests(folder.path(), weight);
+        assert!(logged.abs_diff(wanted) <= 1, "host {weight} logged {logged} requests, not {wanted}");
+    }
+    assert_audit_agrees(folder.path(), "ticket", &redis.url());
+}
+
+#[test]
+fn request_ids_and_server_names() {
+    let _turn = turn::shared();
+    let site = Site::start("ticket=5");
+    let port = site.nginx.address.port();
+    for name in ["load_balance.com", "www.load_balance.com"] {
+        let resolve = format!("{name}:{port}:127.0.0.1");
+        let url = format!("http://{name}:{port}/buy/ticket");
+        let answer = curl(&["--include", "--resolve", &resolve, "--header", "X-Request-Id: my.own-1", &url]);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"code\":1"), "{answer}");
+        assert!(answer.contains("\r\nX-Request-Id: my.own-1\r\n"), "{answer}");
+    }
+    let made = site.client().get("/buy/ticket").expect(200);
+    assert_eq!(made.field("x-request-id").map(str::len), Some(32), "{made:?}");
+    let mut client = site.client();
+    client.send("GET /buy/ticket HTTP/1.1\r\nHost: tickets\r\nX-Request-Id: \"><script>\r\n\r\n").unwrap();
+    let replaced = client.receive().unwrap().expect(200);
+    assert_eq!(replaced.field("x-request-id").map(str::len), Some(32), "{replaced:?}");
+    // The API passes through as it is.
+    let booking = site.client().put("/v1/sales/ticket/bookings/mine", "{}").expect(201);
+    assert_eq!(booking.field("location"), Some("/v1/sales/ticket/bookings/mine"));
+    site.client().get("/v1/sales/nothing").expect_problem(404, "no-such-sale");
+}
+
+/// A host that is down costs no request: nothing was sent to it, so another one is asked, for /buy as well.
+#[test]
+fn a_dead_host_is_not_noticed() {
+    let _turn = turn::alone();
+    let mut site = Site::start("ticket=400");
+    let before = rush(&[site.nginx.address], "ticket", 4, 25, 1);
+    assert_eq!((before.wrong.len(), before.granted.len()), (0, 100));
+    site.hosts[3].process.kill();
+    // Connections that nginx keeps to the dead host are closed by now, or it finds out as it sends.
+    std::thread::sleep(Duration::from_millis(50));
+    let told = rush(&[site.nginx.address], "ticket", 4, 200, 1);
+    assert_eq!(told.wrong, [""; 0]);
+    assert_eq!((told.granted.len(), told.sold_out), (300, 500));
+    site.hosts[0].expect_sold("ticket", 400);
+    assert_audit_agrees(site.folder.path(), "ticket", &site.redis.url());
+}
+
+/// A host hangs with a booking in its hands. Another one is asked with the same id; when the first one wakes up, there
+/// is still one booking. Without an id nobody else is asked.
+#[test]
+fn a_hanging_host_books_nothing_twice() {
+    let _turn = turn::alone();
+    let mut site = Site::start("ticket=100");
+    for host in &mut site.hosts[1..] {
+        host.process.signal(libc::SIGSTOP);
+    }
+    // Three of four hosts hang, 9 requests of 10 meet one. Each puts it out for a second.
+    let started = Instant::now();
+    let mut booked = 0;
+    for number in 0..3 {
+        let answer = site.client().put(&format!("/v1/sales/ticket/bookings/id-{number}"), "{\"quantity\":2}");
+        match answer.status {
+            200 | 201 => booked += 1,
+            503 => drop(answer.expect_problem(503, "outcome-unknown")),
+            _ => panic!("{answer:?} {}", answer.text()),
+        }
+    }
+    assert!(booked > 0, "no request found the host that works");
+    assert!(started.elapsed() < Duration::from_secs(3 * 12), "{:?}", started.elapsed());
+    for host in &mut site.hosts[1..] {
+        host.process.signal(libc::SIGCONT);
+    }
+    for number in 0..3 {
+        let answer = site.client().put(&format!("/v1/sales/ticket/bookings/id-{number}"), "{\"quantity\":2}");
+        assert!(matches!(answer.status, 200 | 201), "{answer:?} {}", answer.text());
+    }
+    site.hosts[0].expect_sold("ticket", 6);
+    assert_audit_agrees(site.folder.path(), "ticket", &site.redis.url());
+}
+
+#[test]
+fn no_host_at_all_is_a_problem_too() {
+    let _turn = turn::shared();
+    let mut site = Site::start("ticket=1");
+    for host in &mut site.hosts {
+        host.process.kill();
+    }
+    for (method, target) in
+        [("GET", "/buy/ticket"), ("POST", "/buy/ticket"), ("PUT", "/v1/sales/ticket/bookings/a")]
+    {
+        let answer = site.client().ask(method, target, Some(""));
+        answer.expect_problem(503, "outcome-unknown");
+        assert_eq!(answer.field("retry-after"), Some("1"), "{method} {target}");
+    }
+}

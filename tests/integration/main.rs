@@ -1,0 +1,16 @@
+//! boxoffice as its users meet it: the real binary, real Redis, nginx, ab and curl, on sockets and files.
+//!
+//! Every test has a folder and ports of its own. See `support::turn` for which run beside which.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access_log;
+mod crashes;
+mod http;
+mod load_balancer;
+mod operators;
+mod outages;
+mod sells_exactly;
+mod sold_out;
+mod start_up;

@@ -1,0 +1,174 @@
+//! The admin listener, the command line of an operator, and the end of a host.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::support::crowd::{Insisting, rush};
+use crate::support::eventually;
+use crate::support::host::{Host, boxoffice};
+use crate::support::redis_server::RedisServer;
+use crate::support::turn;
+
+#[test]
+fn alive_and_ready() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &[]);
+    let mut operator = host.operator();
+    operator.get("/livez").expect(200);
+    operator.get("/readyz").expect(200);
+    operator.get("/nowhere").expect(404);
+    assert_eq!(operator.ask("DELETE", "/livez", None).status, 405);
+    // Operators' paths are not clients'.
+    host.client().get("/metrics").expect(404);
+    host.client().get("/livez").expect(404);
+}
+
+#[test]
+fn a_sale_is_opened_and_raised_while_it_sells() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &[]);
+    let mut operator = host.operator();
+    host.client().get("/v1/sales/late").expect_problem(404, "no-such-sale");
+    let opened = operator.put("/v1/sales/late", "{\"total\":5}");
+    assert!(matches!(opened.status, 200 | 201), "{opened:?} {}", opened.text());
+    eventually("the new sale sells", Duration::from_secs(2), || {
+        (host.client().get("/v1/sales/late").status == 200).then_some(())
+    });
+    assert_eq!(rush(&[host.address], "late", 2, 10, 2).granted.len(), 5);
+
+    operator.put("/v1/sales/late", "{\"total\":8}").expect(200);
+    eventually("the sale sells again", Duration::from_secs(2), || {
+        (host.sale("late")["available"] == 3).then_some(())
+    });
+    assert_eq!(rush(&[host.address], "late", 2, 10, 2).granted.len(), 3);
+
+    // The total never falls below what is sold.
+    let refused = operator.put("/v1/sales/late", "{\"total\":7}");
+    assert!((400..500).contains(&refused.status), "{refused:?} {}", refused.text());
+    operator.put("/v1/sales/late", "{\"total\":\"many\"}").expect_problem(400, "bad-request");
+    host.expect_sold("late", 8);
+}
+
+#[test]
+fn the_command_line_reads_and_opens_sales() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(folder.path());
+    let ledger = redis.url();
+    let run = |words: &[&str]| boxoffice(folder.path(), &[words, &["--ledger", &ledger]].concat());
+    run(&["sale", "open", "ticket", "--stock", "12"]).expect(0);
+    run(&["sale", "list"]).expect(0).saying(&["ticket"]);
+    run(&["sale", "show", "ticket"]).expect(0).saying(&["ticket", "12"]);
+    run(&["sale", "show", "nothing"]).expect(1).saying(&["nothing"]);
+    let host = Host::start(folder.path(), &["--ledger", &ledger, "--sale", "ticket=99"]);
+    // A sale that exists is not changed by --sale.
+    assert_eq!(host.sale("ticket")["total"], 12);
+    assert_eq!(rush(&[host.address], "ticket", 2, 10, 1).granted.len(), 12);
+    run(&["sale", "show", "ticket"]).expect(0).saying(&["12"]);
+    run(&["audit", "ticket"]).expect(0);
+    run(&["audit", "nothing"]).expect(1).saying(&["nothing"]);
+}
+
+/// The exposition format, line by line: every sample belongs to a family with a type and a help, names carry the
+/// prefix and the unit, counters end in _total, and no label is a buyer's or a booking's.
+#[test]
+fn metrics_are_well_formed() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &["--sale", "ticket=10"]);
+    rush(&[host.address], "ticket", 2, 20, 2);
+    let answer = host.operator().get("/metrics").expect(200);
+    let content_type = answer.field("content-type").unwrap_or_default().to_owned();
+    assert!(
+        content_type.starts_with("application/openmetrics-text") || content_type.starts_with("text/plain"),
+        "{content_type}"
+    );
+
+    let mut types = BTreeMap::new();
+    let mut helps = BTreeMap::new();
+    let mut samples = 0;
+    for line in answer.text().lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(types.insert(name, kind).is_none(), "{name} has two types");
+            assert!(name.starts_with("boxoffice_") || name.starts_with("process_"), "{name}");
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.trim().is_empty(), "{line}");
+            helps.insert(name, help);
+        } else if line.starts_with('#') {
+            assert!(line == "# EOF" || line.starts_with("# UNIT "), "{line}");
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line}"));
+            let value: f64 = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+            let endings = ["", "_total", "_bucket", "_sum", "_count", "_info"];
+            let family = endings
+                .iter()
+                .find_map(|ending| name.strip_suffix(ending).filter(|name| types.contains_key(name)));
+            let kind = types[family.unwrap_or_else(|| panic!("no type for {line}"))];
+            if kind == "counter" {
+                assert!(name.ends_with("_total") && value >= 0.0, "{line}");
+            }
+            let labels = labels.strip_suffix('}').unwrap_or_else(|| panic!("labels not closed: {line}"));
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let (label, value) = label.split_once('=').unwrap_or_else(|| panic!("not a label: {line}"));
+                assert!(!["buyer", "booking"].contains(&label), "{line}");
+                assert!(value.starts_with('"') && value.ends_with('"'), "{line}");
+            }
+            samples += 1;
+        }
+    }
+    for name in types.keys() {
+        assert!(helps.contains_key(name), "no help for {name}");
+    }
+    assert!(samples >= 10, "{}", answer.text());
+
+    // And they count: 10 of 40 requests got a ticket.
+    let counted: f64 = host
+        .metrics()
+        .iter()
+        .filter(|(name, _)| name.starts_with("boxoffice_requests_total"))
+        .map(|(_, count)| count)
+        .sum();
+    assert!(counted >= 40.0, "{counted} requests counted");
+}
+
+/// SIGTERM in mid-sale: what is in flight is answered, nothing is lost, the exit status is 0.
+#[test]
+fn sigterm_drains() {
+    let _turn = turn::alone();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(folder.path());
+    let words = ["--ledger", &redis.url(), "--sale", "ticket=20000"];
+    let mut leaving = Host::start(folder.path(), &words);
+    let staying = Host::start(folder.path(), &words);
+    let crowd = Insisting::start(&[leaving.address, staying.address], "ticket", 16, 300);
+    crowd.wait_for_granted(500);
+    leaving.stop();
+    let told = crowd.finish();
+    assert_eq!(told.wrong, [""; 0]);
+    assert_eq!(told.granted().len(), 4_800);
+    // Nobody had to ask twice: what the leaving host took, it answered.
+    assert_eq!(told.replayed, 0, "{} orders were booked and not answered", told.replayed);
+    staying.expect_sold("ticket", 4_800);
+}
+
+#[test]
+fn sigint_ends_an_idle_host_at_once() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = Host::start(folder.path(), &["--sale", "ticket=5"]);
+    // An idle connection is no reason to stay.
+    let mut idle = host.client();
+    idle.get("/buy/ticket").expect(200);
+    host.process.signal(libc::SIGINT);
+    let status = host.process.wait(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(0), "{}", host.process.said());
+    assert!(idle.at_end());
+    // And it left its ledger in order.
+    let host = Host::start(folder.path(), &[]);
+    host.expect_sold("ticket", 1);
+}

@@ -1,0 +1,183 @@
+//! A real `boxoffice serve`, and the other commands of the same binary.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::client::Client;
+use super::process::Process;
+
+/// How long a host may take to start: it opens a file or dials Redis, which is milliseconds on a quiet machine.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long any other command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// A host that is ready.
+pub struct Host {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// The process; tests signal it.
+    pub process: Process,
+    /// What it printed up to `ready`.
+    pub greeting: Vec<String>,
+}
+
+/// A command that ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// All that it said, on both outputs.
+    pub said: String,
+}
+
+impl Ended {
+    /// Asserts the exit status, showing what was said where it is another.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Ended {
+        assert_eq!(self.status.code(), Some(code), "{}", self.said);
+        self
+    }
+
+    /// Asserts that it said each of these words.
+    #[track_caller]
+    pub fn saying(self, words: &[&str]) -> Ended {
+        for word in words {
+            assert!(self.said.contains(word), "no {word:?} in what it said:\n{}", self.said);
+        }
+        self
+    }
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+    command.current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BOXOFFICE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs `boxoffice` with these words, in that folder, to its end.
+pub fn boxoffice(folder: &Path, words: &[&str]) -> Ended {
+    let mut process = Process::start("boxoffice", command(folder).args(words));
+    let status = process.wait(COMMAND_LIMIT);
+    Ended { status, said: process.said() }
+}
+
+/// Asserts that `boxoffice audit` finds nothing wrong with the sale.
+#[track_caller]
+pub fn assert_audit_agrees(folder: &Path, sale: &str, ledger: &str) {
+    boxoffice(folder, &["audit", sale, "--ledger", ledger]).expect(0);
+}
+
+impl Host {
+    /// `boxoffice serve` with these words, in that folder, on ports that the kernel chooses unless the words say
+    /// others. Panics where it does not get ready.
+    #[track_caller]
+    pub fn start(folder: &Path, words: &[&str]) -> Host {
+        match Host::try_start(folder, words) {
+            Ok(host) => host,
+            Err(ended) => panic!("boxoffice serve {words:?} ended with {}:\n{}", ended.status, ended.said),
+        }
+    }
+
+    /// The same; gives how it ended where it did before it was ready.
+    pub fn try_start(folder: &Path, words: &[&str]) -> Result<Host, Ended> {
+        let mut command = command(folder);
+        command.arg("serve");
+        for option in ["--listen", "--admin"] {
+            if !words.contains(&option) {
+                command.args([option, "127.0.0.1:0"]);
+            }
+        }
+        let mut process = Process::start("boxoffice serve", command.args(words));
+        let mut greeting = Vec::new();
+        loop {
+            match process.next_line(START_LIMIT) {
+                Some(line) if line == "ready" => break,
+                Some(line) => greeting.push(line),
+                None => {
+                    let status = process.wait(START_LIMIT);
+                    return Err(Ended { status, said: process.said() });
+                }
+            }
+        }
+        let after = |words: &str| {
+            let line = greeting.iter().find_map(|line| line.strip_prefix(words));
+            let address = line.and_then(|line| line.split(' ').next()).and_then(|word| word.parse().ok());
+            address.unwrap_or_else(|| panic!("no address after {words:?} in {greeting:?}"))
+        };
+        Ok(Host { address: after("listening on "), admin: after("admin on "), process, greeting })
+    }
+
+    /// A new connection for a client.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A new connection for an operator.
+    #[track_caller]
+    pub fn operator(&self) -> Client {
+        Client::connect(self.admin)
+    }
+
+    /// The sale as this host tells it.
+    #[track_caller]
+    pub fn sale(&self, sale: &str) -> Value {
+        self.client().get(&format!("/v1/sales/{sale}")).expect(200).json()
+    }
+
+    /// Asserts that within a second (a host tells a sale from memory) held is 0 and sold is as given.
+    #[track_caller]
+    pub fn expect_sold(&self, sale: &str, sold: u64) {
+        let mut told = Value::Null;
+        for _ in 0..100 {
+            told = self.sale(sale);
+            if told["sold"] == sold && told["held"] == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("not {sold} sold, but {told}");
+    }
+
+    /// Every sample of `/metrics`, by name and labels as they stand there.
+    #[track_caller]
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let text = self.operator().get("/metrics").expect(200);
+        let samples = text.text().lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        samples
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line}"));
+                (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("not a number: {line}")))
+            })
+            .collect()
+    }
+
+    /// SIGTERM; asserts that it drains and ends with status 0.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.process.signal(libc::SIGTERM);
+        let status = self.process.wait(Duration::from_secs(15));
+        assert_eq!(status.code(), Some(0), "{}", self.process.said());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A panic of a loop may leave the process up, and the test without a wrong answer: it is a failure all the same.
+        let said = self.process.said();
+        assert!(std::thread::panicking() || !said.contains("panicked at"), "a host panicked:\n{said}");
+    }
+}

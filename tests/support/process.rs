@@ -1,0 +1,121 @@
+//! A child process whose output is kept, and which never outlives its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A running (or ended) program. Dropping it kills it, by its own id.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    transcript: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts `command` without an input; panics where the program is missing.
+    pub fn start(name: &str, command: &mut Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error} (`make setup` installs servers)"));
+        let transcript = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let readers = vec![
+            keep_lines(stdout, Arc::clone(&transcript), move |line| drop(sender.send(line))),
+            keep_lines(stderr, Arc::clone(&transcript), drop),
+        ];
+        Process { name: name.to_owned(), child, lines, transcript, readers }
+    }
+
+    /// The next line of its standard output; `None` once there is no more of it. Panics after `limit`.
+    pub fn next_line(&self, limit: Duration) -> Option<String> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("{} says nothing for {limit:?}:\n{}", self.name, self.said())
+            }
+        }
+    }
+
+    /// All that it said so far, on both outputs.
+    pub fn said(&self) -> String {
+        self.transcript.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a signal, unless it has ended already.
+    pub fn signal(&mut self, signal: i32) {
+        if self.status().is_none() {
+            let pid = i32::try_from(self.child.id()).expect("process ids are positive i32");
+            // SAFETY: kill takes two integers and touches no memory of ours. The child was not waited for yet, so
+            // the id is still its own.
+            let sent = unsafe { libc::kill(pid, signal) };
+            assert_eq!(sent, 0, "signal {signal} to {}", self.name);
+        }
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.signal(libc::SIGKILL);
+        self.wait(Duration::from_secs(10));
+    }
+
+    /// How it ended, if it has.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits until it ends, and until all that it said is in [`Process::said`]; panics after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.status() {
+                break status;
+            }
+            assert!(started.elapsed() < limit, "{} still runs after {limit:?}:\n{}", self.name, self.said());
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader does not panic");
+        }
+        status
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {} said:\n{}", self.name, self.said());
+        }
+    }
+}
+
+fn keep_lines(
+    output: impl Read + Send + 'static,
+    transcript: Arc<Mutex<String>>,
+    mut each: impl FnMut(String) + Send + 'static,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n') {
+            let Ok(line) = line else { return };
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
+            transcript.push_str(&line);
+            transcript.push('\n');
+            drop(transcript);
+            each(line);
+        }
+    })
+}

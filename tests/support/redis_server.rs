@@ -1,0 +1,85 @@
+//! A real redis-server that tests stop, kill and start again, with its data kept between.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::Process;
+use super::{eventually, free_port};
+
+/// A Redis on a TCP port of its own. Every write is on disk before it is answered: `appendfsync always`.
+pub struct RedisServer {
+    port: u16,
+    folder: PathBuf,
+    process: Process,
+}
+
+impl RedisServer {
+    /// Starts it, with its data in `folder`.
+    pub fn start(folder: &Path) -> RedisServer {
+        let port = free_port();
+        RedisServer { port, folder: folder.to_owned(), process: serve(folder, port) }
+    }
+
+    /// The ledger URL of database 0.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// SIGKILL: gone without a word.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`RedisServer::kill`], on the same port and data; returns when it answers.
+    pub fn start_again(&mut self) {
+        self.process = serve(&self.folder, self.port);
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    pub fn freeze(&mut self) {
+        self.process.signal(libc::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        self.process.signal(libc::SIGCONT);
+    }
+
+    /// `redis-cli` with these words: what it prints.
+    #[track_caller]
+    pub fn command(&self, words: &[&str]) -> String {
+        ask(self.port, words).unwrap_or_else(|problem| panic!("redis-cli {words:?}: {problem}"))
+    }
+
+    /// How often each command was called since the start, from `INFO commandstats`, by its name in lower case.
+    #[track_caller]
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        let stats = self.command(&["info", "commandstats"]);
+        let of_line = |line: &str| {
+            let (name, rest) = line.trim().strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_ascii_lowercase(), rest.split(',').next()?.parse().ok()?))
+        };
+        stats.lines().filter_map(of_line).collect()
+    }
+}
+
+fn serve(folder: &Path, port: u16) -> Process {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder);
+    command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut process = Process::start("redis-server", &mut command);
+    eventually("redis-server answers", Duration::from_secs(15), || {
+        assert!(process.status().is_none(), "redis-server ended:\n{}", process.said());
+        ask(port, &["ping"]).is_ok_and(|pong| pong.trim() == "PONG").then_some(())
+    });
+    process
+}
+
+fn ask(port: u16, words: &[&str]) -> Result<String, String> {
+    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output();
+    let output = output.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
