@@ -7,5 +7,7 @@
 
 if not field[1] then return 'missing' end
 local reply = {}
-for i, record in ipairs(call('HMGET', KEYS[2], unpack(ARGV))) do reply[i] = line(record) end
+if #ARGV > 0 then
+  for i, record in ipairs(call('HMGET', KEYS[2], unpack(ARGV))) do reply[i] = line(record) end
+end
 return state() .. '\n' .. table.concat(reply, '\n')

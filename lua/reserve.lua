@@ -19,11 +19,11 @@ for i = 2, #ARGV, 4 do
   count = count + 1
   bookings[count], buyers[count] = ARGV[i], ARGV[i + 3]
 end
-local records = call('HMGET', KEYS[2], unpack(bookings))
+local records = count > 0 and call('HMGET', KEYS[2], unpack(bookings)) or {}
 
 -- Tickets of each buyer of this batch, kept while it is worked through.
 local tickets_of, limited = {}, {}
-if per_buyer then
+if per_buyer and count > 0 then
   local tickets = call('HMGET', KEYS[4], unpack(buyers))
   for i = 1, count do tickets_of[buyers[i]] = tonumber(tickets[i]) or 0 end
 end

@@ -1,0 +1,14 @@
+//! One suite for every ledger: the same calls at the same times get the same answers as from a plain model.
+//!
+//! `random` compares them on random calls; `named` has a test for each promise that someone relies on; `files` and
+//! `servers` are about what only SQLite or only Redis can do.
+
+mod files;
+mod model;
+mod named;
+mod random;
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod servers;
+mod subjects;
+mod words;

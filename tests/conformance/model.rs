@@ -1,0 +1,281 @@
+//! The contract in its plainest form: maps in memory and a clock that a test turns. Slow, obvious, and right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use boxoffice::booking::*;
+use boxoffice::clock::WallTime;
+use boxoffice::ledger::Ledger;
+
+/// A clock in milliseconds that only a test moves.
+#[derive(Clone, Default)]
+pub struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub fn now(&self) -> WallTime {
+        WallTime(self.0.load(Ordering::Relaxed))
+    }
+
+    pub fn set(&self, now: WallTime) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+}
+
+/// All sales, in memory.
+pub struct Model {
+    clock: TestClock,
+    sales: BTreeMap<SaleName, Sale>,
+}
+
+/// `None` is a tombstone. The flag says whether it counts towards its buyer's limit.
+type Entry = Option<(Booking, bool)>;
+
+struct Sale {
+    state: SaleState,
+    bookings: BTreeMap<BookingId, Entry>,
+    log: Vec<LogEntry>,
+}
+
+impl Model {
+    pub fn new(clock: TestClock) -> Model {
+        Model { clock, sales: BTreeMap::new() }
+    }
+
+    fn call(&mut self, call: &Call) -> Answer {
+        let now = self.clock.now();
+        let name = match call {
+            Call::Sales => return Answer::Sales(self.sales.keys().copied().collect()),
+            Call::Open { sale, terms } => {
+                let created = !self.sales.contains_key(sale);
+                let sale = self.sales.entry(*sale).or_insert_with(|| Sale {
+                    state: SaleState { terms: terms.clone(), version: 1, ..SaleState::default() },
+                    bookings: BTreeMap::new(),
+                    log: Vec::new(),
+                });
+                sale.state.now = now;
+                return Answer::Sale { state: sale.state.clone(), created };
+            }
+            Call::Alter { sale, .. }
+            | Call::Snapshot { sale }
+            | Call::Reserve { sale, .. }
+            | Call::LookUp { sale, .. }
+            | Call::Confirm { sale, .. }
+            | Call::Cancel { sale, .. }
+            | Call::Expire { sale }
+            | Call::Page { sale, .. }
+            | Call::Log { sale, .. } => sale,
+        };
+        let Some(sale) = self.sales.get_mut(name) else { return Answer::NoSuchSale };
+        sale.state.now = now;
+        sale.call(call)
+    }
+}
+
+impl Ledger for Model {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        calls.iter().map(|call| Ok(self.call(call))).collect()
+    }
+}
+
+impl Sale {
+    fn call(&mut self, call: &Call) -> Answer {
+        match call {
+            Call::Open { .. } | Call::Sales => unreachable!("answered before"),
+            Call::Snapshot { .. } => Answer::Sale { state: self.state.clone(), created: false },
+            Call::Expire { .. } => {
+                self.sweep();
+                Answer::Sale { state: self.state.clone(), created: false }
+            }
+            Call::Alter { change, .. } => {
+                self.sweep();
+                self.alter(change)
+            }
+            Call::Reserve { claims, .. } => {
+                self.sweep();
+                let reservations = claims.iter().map(|claim| self.reserve(claim)).collect();
+                Answer::Reserved { state: self.state.clone(), reservations }
+            }
+            Call::LookUp { ids, .. } => {
+                let bookings = ids.iter().map(|id| self.seen(id)).collect();
+                Answer::Found { state: self.state.clone(), bookings }
+            }
+            Call::Confirm { ids, .. } => {
+                self.sweep();
+                let confirmations = ids.iter().map(|id| self.confirm(id)).collect();
+                Answer::Confirmed { state: self.state.clone(), confirmations }
+            }
+            Call::Cancel { ids, .. } => {
+                self.sweep();
+                let cancellations = ids.iter().map(|(id, tombstone)| self.cancel(id, *tombstone)).collect();
+                Answer::Cancelled { state: self.state.clone(), cancellations }
+            }
+            Call::Page { .. } => Answer::Page {
+                bookings: self.bookings.keys().filter_map(|id| self.seen(id)).collect(),
+                next: None,
+            },
+            Call::Log { after, .. } => {
+                Answer::Log(self.log.iter().filter(|entry| entry.sequence > *after).cloned().collect())
+            }
+        }
+    }
+
+    /// The booking as a reader sees it now.
+    fn seen(&self, id: &BookingId) -> Option<Booking> {
+        let (mut booking, _) = self.bookings.get(id)?.clone()?;
+        if self.overdue(&booking) {
+            booking.status = BookingStatus::Expired;
+        }
+        Some(booking)
+    }
+
+    fn overdue(&self, booking: &Booking) -> bool {
+        matches!(booking.status, BookingStatus::Held { expires_at } if expires_at <= self.state.now)
+    }
+
+    /// Gives a booking a status: the counts, the record and the log move together.
+    fn write(&mut self, id: &BookingId, status: BookingStatus, counted: bool) {
+        let (booking, of_buyer) = self.bookings.get_mut(id).unwrap().as_mut().unwrap();
+        let quantity = u64::from(booking.quantity.get());
+        match booking.status {
+            BookingStatus::Held { .. } => self.state.held -= quantity,
+            BookingStatus::Confirmed => self.state.sold -= quantity,
+            _ => {}
+        }
+        match status {
+            BookingStatus::Held { .. } => self.state.held += quantity,
+            BookingStatus::Confirmed => self.state.sold += quantity,
+            _ => {}
+        }
+        (booking.status, *of_buyer) = (status, counted);
+        self.state.sequence += 1;
+        self.log.push(LogEntry {
+            sequence: self.state.sequence,
+            at: self.state.now,
+            booking: booking.clone(),
+        });
+    }
+
+    fn sweep(&mut self) {
+        let mut overdue: Vec<(BookingStatus, BookingId)> = Vec::new();
+        for (booking, _) in self.bookings.values().flatten() {
+            if self.overdue(booking) {
+                overdue.push((booking.status, booking.id));
+            }
+        }
+        overdue.sort_by_key(|(status, id)| match status {
+            BookingStatus::Held { expires_at } => (*expires_at, *id),
+            _ => unreachable!(),
+        });
+        for (_, id) in overdue {
+            self.write(&id, BookingStatus::Expired, false);
+        }
+    }
+
+    fn limit_allows(&self, buyer: Option<BuyerId>, quantity: Quantity) -> bool {
+        let (Some(limit), Some(buyer)) = (self.state.terms.per_buyer, buyer) else { return true };
+        let counted = self
+            .bookings
+            .values()
+            .flatten()
+            .filter(|(booking, counted)| *counted && booking.buyer == Some(buyer));
+        let has: u32 = counted.map(|(booking, _)| booking.quantity.get()).sum();
+        has + quantity.get() <= limit
+    }
+
+    fn fits(&self, quantity: Quantity) -> bool {
+        self.state.held + self.state.sold + u64::from(quantity.get()) <= self.state.terms.total
+    }
+
+    fn reserve(&mut self, claim: &Claim) -> Reservation {
+        match self.bookings.get(&claim.id) {
+            Some(Some((booking, _)))
+                if booking.quantity == claim.quantity && booking.buyer == claim.buyer =>
+            {
+                return Reservation::Known(booking.clone());
+            }
+            Some(Some(_)) => return Reservation::IdReused,
+            Some(None) => {
+                let Claim { id, quantity, buyer } = claim.clone();
+                return Reservation::Known(Booking { id, status: BookingStatus::Cancelled, quantity, buyer });
+            }
+            None => {}
+        }
+        if !self.state.on_sale(self.state.now) {
+            return Reservation::NotOnSale;
+        }
+        if !self.limit_allows(claim.buyer, claim.quantity) {
+            return Reservation::BuyerLimit;
+        }
+        if !self.fits(claim.quantity) {
+            return Reservation::SoldOut;
+        }
+        let expires_at = self.state.terms.hold_ms.map(|hold_ms| WallTime(self.state.now.0 + hold_ms));
+        let status =
+            expires_at.map_or(BookingStatus::Confirmed, |expires_at| BookingStatus::Held { expires_at });
+        let Claim { id, quantity, buyer } = claim.clone();
+        // Expired for the moment: what writes the status moves the counts.
+        self.bookings
+            .insert(id, Some((Booking { id, status: BookingStatus::Expired, quantity, buyer }, false)));
+        self.write(&id, status, self.counts(buyer));
+        Reservation::Granted { expires_at }
+    }
+
+    fn counts(&self, buyer: Option<BuyerId>) -> bool {
+        buyer.is_some() && self.state.terms.per_buyer.is_some()
+    }
+
+    fn confirm(&mut self, id: &BookingId) -> Confirmation {
+        let Some(Some((booking, counted))) = self.bookings.get(id).cloned() else {
+            return Confirmation::NotFound;
+        };
+        match booking.status {
+            BookingStatus::Confirmed => return Confirmation::Confirmed(booking),
+            BookingStatus::Cancelled => return Confirmation::Cancelled(booking),
+            BookingStatus::Held { .. } => self.write(id, BookingStatus::Confirmed, counted),
+            BookingStatus::Expired => {
+                if !self.fits(booking.quantity) || !self.limit_allows(booking.buyer, booking.quantity) {
+                    return Confirmation::HoldExpired(booking);
+                }
+                self.write(id, BookingStatus::Confirmed, self.counts(booking.buyer));
+            }
+        }
+        Confirmation::Confirmed(Booking { status: BookingStatus::Confirmed, ..booking })
+    }
+
+    fn cancel(&mut self, id: &BookingId, tombstone: bool) -> Cancellation {
+        match self.bookings.get(id).cloned() {
+            None if tombstone => {
+                self.bookings.insert(*id, None);
+                Cancellation::NotFound
+            }
+            None | Some(None) => Cancellation::NotFound,
+            Some(Some((booking, _))) => {
+                if booking.status != BookingStatus::Cancelled {
+                    self.write(id, BookingStatus::Cancelled, false);
+                }
+                Cancellation::Cancelled(Booking { status: BookingStatus::Cancelled, ..booking })
+            }
+        }
+    }
+
+    fn alter(&mut self, change: &SaleChange) -> Answer {
+        let old = &self.state.terms;
+        let terms = SaleTerms {
+            total: change.total.unwrap_or(old.total),
+            hold_ms: change.hold_ms.unwrap_or(old.hold_ms),
+            per_buyer: change.per_buyer.unwrap_or(old.per_buyer),
+            starts_at: change.starts_at.unwrap_or(old.starts_at),
+            ends_at: change.ends_at.unwrap_or(old.ends_at),
+        };
+        let status = change.status.unwrap_or(self.state.status);
+        if terms.total < self.state.held + self.state.sold || terms.check().is_err() {
+            return Answer::ChangeRefused { state: self.state.clone() };
+        }
+        if terms != *old || status != self.state.status {
+            self.state.version += 1;
+        }
+        (self.state.terms, self.state.status) = (terms, status);
+        Answer::Sale { state: self.state.clone(), created: false }
+    }
+}

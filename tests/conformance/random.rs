@@ -1,0 +1,282 @@
+//! Random calls at random times: every ledger answers as the model does, and its books add up after each step.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use boxoffice::booking::*;
+use boxoffice::clock::WallTime;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+
+use crate::subjects::{ModelSubject, RedisSubject, START, SqliteSubject, Subject};
+
+/// Cases of a run where `PROPTEST_CASES` does not say: some seconds' worth.
+const CASES: u32 = 48;
+
+const SALES: [&str; 2] = ["ticket", "G123-2026.02"];
+
+/// Few, so that they meet; two are UUIDs, which Redis stores in another form.
+const IDS: [&str; 7] = [
+    "b-1",
+    "b-2",
+    "b-3",
+    "b_4.x",
+    "0123456789abcdef",
+    "0198c0de-0a20-7000-8000-00000000000a",
+    "0198c0de-0a20-7000-8000-20202020200a",
+];
+
+const BUYERS: [&str; 2] = ["u-81", "u.82"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open(SaleName, SaleTerms),
+    /// Calls that travel together.
+    Batch(Vec<Call>),
+    /// That many milliseconds pass.
+    Wait(u64),
+    Disturb,
+}
+
+fn sale() -> impl Strategy<Value = SaleName> {
+    // One is asked much more than the other, which is often not open.
+    prop_oneof![4 => Just(SALES[0]), 1 => Just(SALES[1])].prop_map(|name| SaleName::parse(name).unwrap())
+}
+
+fn id() -> impl Strategy<Value = BookingId> {
+    prop::sample::select(&IDS[..]).prop_map(|text| BookingId::parse(text).unwrap())
+}
+
+fn buyer() -> impl Strategy<Value = Option<BuyerId>> {
+    prop::option::of(prop::sample::select(&BUYERS[..]).prop_map(|text| BuyerId::parse(text).unwrap()))
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    // Mostly the same quantity, so that many claims are repeats.
+    let quantity = prop_oneof![3 => Just(1u64), 1 => 2u64..=4];
+    (id(), quantity, buyer()).prop_map(|(id, quantity, buyer)| Claim {
+        id,
+        quantity: Quantity::new(quantity).unwrap(),
+        buyer,
+    })
+}
+
+fn total() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0u64..=8, 1 => 0u64..=40]
+}
+
+fn hold() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![1 => Just(None), 3 => (1u64..=40).prop_map(Some)]
+}
+
+fn limit() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![1 => Just(None), 1 => (1u32..=5).prop_map(Some)]
+}
+
+fn time() -> impl Strategy<Value = Option<WallTime>> {
+    prop_oneof![4 => Just(None), 1 => (0u64..=300).prop_map(|ms| Some(WallTime(START + ms)))]
+}
+
+fn terms() -> impl Strategy<Value = SaleTerms> {
+    (total(), hold(), limit(), time(), time())
+        .prop_map(|(total, hold_ms, per_buyer, starts_at, ends_at)| SaleTerms {
+            total,
+            hold_ms,
+            per_buyer,
+            starts_at,
+            ends_at,
+        })
+        .prop_filter("terms are checked before they reach a ledger", |terms| terms.check().is_ok())
+}
+
+fn change() -> impl Strategy<Value = SaleChange> {
+    let status = prop_oneof![3 => Just(SaleStatus::Open), 1 => Just(SaleStatus::Paused), 1 => Just(SaleStatus::Closed)];
+    let maybe = |weight| prop::option::weighted(weight, Just(()));
+    (
+        (total(), hold(), limit(), time(), time(), status),
+        (maybe(0.5), maybe(0.3), maybe(0.3), maybe(0.2), maybe(0.2), maybe(0.4)),
+    )
+        .prop_map(|((total, hold_ms, per_buyer, starts_at, ends_at, status), which)| SaleChange {
+            total: which.0.map(|()| total),
+            hold_ms: which.1.map(|()| hold_ms),
+            per_buyer: which.2.map(|()| per_buyer),
+            starts_at: which.3.map(|()| starts_at),
+            ends_at: which.4.map(|()| ends_at),
+            status: which.5.map(|()| status),
+        })
+}
+
+fn ids() -> impl Strategy<Value = Vec<BookingId>> {
+    prop::collection::vec(id(), 0..4)
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+            12 => (sale(), prop::collection::vec(claim(), 0..6)).prop_map(|(sale, claims)| Call::Reserve { sale, claims }),
+            4 => (sale(), ids()).prop_map(|(sale, ids)| Call::Confirm { sale, ids }),
+            4 => (sale(), prop::collection::vec((id(), any::<bool>()), 0..4)).prop_map(|(sale, ids)| Call::Cancel { sale, ids }),
+            3 => (sale(), ids()).prop_map(|(sale, ids)| Call::LookUp { sale, ids }),
+            3 => (sale(), change()).prop_map(|(sale, change)| Call::Alter { sale, change }),
+            2 => sale().prop_map(|sale| Call::Expire { sale }),
+            1 => sale().prop_map(|sale| Call::Snapshot { sale }),
+    1 => Just(Call::Sales),
+        ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (sale(), terms()).prop_map(|(sale, terms)| Step::Open(sale, terms)),
+        16 => prop::collection::vec(call(), 1..4).prop_map(Step::Batch),
+        6 => (1u64..=40).prop_map(Step::Wait),
+        1 => Just(Step::Disturb),
+    ]
+}
+
+#[test]
+fn every_ledger_answers_as_the_model_does() {
+    // One server for all cases: to start one each would take longer than all the rest.
+    let redis = RefCell::new(RedisSubject::new());
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let config = Config {
+        cases,
+        source_file: Some(file!()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..Config::default()
+    };
+    let steps = (sale(), terms(), prop::collection::vec(step(), 1..40));
+    let result = TestRunner::new(config).run(&steps, |(name, terms, steps)| {
+        let mut redis = redis.borrow_mut();
+        redis.empty();
+        redis.set_time(START);
+        let mut model = ModelSubject::new();
+        let mut sqlite = SqliteSubject::new();
+        let mut now = START;
+        for step in std::iter::once(Step::Open(name, terms)).chain(steps) {
+            let mut ledgers: [&mut dyn Subject; 3] = [&mut model, &mut sqlite, &mut *redis];
+            take(&step, &mut now, &mut ledgers)?;
+            for sale in SALES {
+                books_add_up(SaleName::parse(sale).unwrap(), &mut ledgers)?;
+            }
+        }
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}
+
+/// Takes one step on all ledgers; the first is the model.
+fn take(step: &Step, now: &mut u64, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(), TestCaseError> {
+    match step {
+        Step::Wait(ms) => {
+            *now += ms;
+            ledgers.iter_mut().for_each(|ledger| ledger.set_time(*now));
+            Ok(())
+        }
+        Step::Disturb => {
+            ledgers.iter_mut().for_each(|ledger| ledger.disturb());
+            Ok(())
+        }
+        Step::Open(sale, terms) => agree(&[Call::Open { sale: *sale, terms: terms.clone() }], ledgers),
+        Step::Batch(calls) => agree(calls, ledgers),
+    }
+}
+
+fn agree(calls: &[Call], ledgers: &mut [&mut dyn Subject; 3]) -> Result<(), TestCaseError> {
+    let [model, others @ ..] = ledgers;
+    let expected: Vec<_> = model.execute(calls).into_iter().map(normal).collect();
+    for ledger in others {
+        let answers: Vec<_> = ledger.execute(calls).into_iter().map(normal).collect();
+        prop_assert_eq!(&answers, &expected, "{} on {:?}", ledger.name(), calls);
+    }
+    Ok(())
+}
+
+/// Without what the contract leaves open: the order of names and pages, and of holds that expire at one time.
+fn normal(answer: Result<Answer, CallError>) -> Result<Answer, CallError> {
+    answer.map(|answer| match answer {
+        Answer::Sales(mut names) => {
+            names.sort();
+            Answer::Sales(names)
+        }
+        Answer::Page { mut bookings, next } => {
+            bookings.sort_by_key(|booking| booking.id);
+            bookings.dedup();
+            Answer::Page { bookings, next }
+        }
+        Answer::Log(entries) => Answer::Log(normal_log(entries)),
+        // The sale's clock is not the test's before it is open.
+        Answer::Sale { state, created: true } => {
+            Answer::Sale { state: SaleState { now: WallTime(0), ..state }, created: true }
+        }
+        other => other,
+    })
+}
+
+fn normal_log(mut entries: Vec<LogEntry>) -> Vec<LogEntry> {
+    let expired = |entry: &LogEntry| entry.booking.status == BookingStatus::Expired;
+    for run in entries.chunk_by_mut(|one, other| one.at == other.at && expired(one) && expired(other)) {
+        let first = run[0].sequence;
+        run.sort_by_key(|entry| entry.booking.id);
+        for (entry, sequence) in run.iter_mut().zip(first..) {
+            entry.sequence = sequence;
+        }
+    }
+    entries
+}
+
+/// Reads all there is of a sale: the same on every ledger, and state, bookings and log tell one story.
+fn books_add_up(sale: SaleName, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(), TestCaseError> {
+    let calls = [
+        Call::Snapshot { sale },
+        Call::Log { sale, after: 0 },
+        Call::Page { sale, cursor: String::new() },
+        Call::Sales,
+    ];
+    agree(&calls, ledgers)?;
+    for ledger in ledgers {
+        let mut answers = ledger.execute(&calls).into_iter();
+        let mut next = || answers.next().unwrap().unwrap();
+        let (state, log, page) = match (next(), next(), next()) {
+            (Answer::Sale { state, .. }, Answer::Log(log), Answer::Page { bookings, next: None }) => {
+                (state, log, bookings)
+            }
+            (Answer::NoSuchSale, Answer::NoSuchSale, Answer::NoSuchSale) => continue,
+            other => return Err(TestCaseError::fail(format!("{}: {other:?}", ledger.name()))),
+        };
+        prop_assert!(state.held + state.sold <= state.terms.total, "oversold: {:?}", state);
+        prop_assert_eq!(state.available() + state.held + state.sold, state.terms.total);
+        prop_assert_eq!(log.len() as u64, state.sequence);
+        let after = log.len() / 2;
+        let later = ledger.ask(Call::Log { sale, after: after as u64 });
+        prop_assert_eq!(normal(Ok(later)), normal(Ok(Answer::Log(log[after..].to_vec()))));
+        let mut latest: BTreeMap<BookingId, Booking> = BTreeMap::new();
+        let mut at = WallTime(0);
+        for (entry, sequence) in log.into_iter().zip(1..) {
+            prop_assert_eq!(entry.sequence, sequence, "a gap in the log");
+            prop_assert!(entry.at >= at, "the log's time went back");
+            at = entry.at;
+            latest.insert(entry.booking.id, entry.booking);
+        }
+        let tickets = |held: bool| -> u64 {
+            let of_status = latest.values().filter(|booking| booking.status.holds_stock());
+            let of_status =
+                of_status.filter(|booking| matches!(booking.status, BookingStatus::Held { .. }) == held);
+            of_status.map(|booking| u64::from(booking.quantity.get())).sum()
+        };
+        prop_assert_eq!(
+            (tickets(true), tickets(false)),
+            (state.held, state.sold),
+            "the log tells other counts"
+        );
+        for booking in latest.values_mut() {
+            if matches!(booking.status, BookingStatus::Held { expires_at } if expires_at <= state.now) {
+                booking.status = BookingStatus::Expired;
+            }
+        }
+        let page: BTreeMap<BookingId, Booking> =
+            page.into_iter().map(|booking| (booking.id, booking)).collect();
+        prop_assert_eq!(page, latest, "the bookings are not those of the log");
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Short ways to say calls and to read answers.
+
+use boxoffice::booking::*;
+use boxoffice::clock::WallTime;
+
+pub fn sale() -> SaleName {
+    SaleName::parse("ticket").unwrap()
+}
+
+pub fn id(text: &str) -> BookingId {
+    BookingId::parse(text).unwrap()
+}
+
+pub fn claim(text: &str, quantity: u64, buyer: Option<&str>) -> Claim {
+    Claim {
+        id: id(text),
+        quantity: Quantity::new(quantity).unwrap(),
+        buyer: buyer.map(|text| BuyerId::parse(text).unwrap()),
+    }
+}
+
+pub fn open(total: u64) -> Call {
+    open_on(SaleTerms { total, ..SaleTerms::default() })
+}
+
+pub fn open_on(terms: SaleTerms) -> Call {
+    Call::Open { sale: sale(), terms }
+}
+
+pub fn alter(change: SaleChange) -> Call {
+    Call::Alter { sale: sale(), change }
+}
+
+pub fn reserve(claims: impl IntoIterator<Item = Claim>) -> Call {
+    Call::Reserve { sale: sale(), claims: claims.into_iter().collect() }
+}
+
+/// Reserves one ticket for each id.
+pub fn reserve_ids(ids: &[&str]) -> Call {
+    reserve(ids.iter().map(|text| claim(text, 1, None)))
+}
+
+pub fn look_up(ids: &[&str]) -> Call {
+    Call::LookUp { sale: sale(), ids: ids.iter().map(|text| id(text)).collect() }
+}
+
+pub fn confirm(ids: &[&str]) -> Call {
+    Call::Confirm { sale: sale(), ids: ids.iter().map(|text| id(text)).collect() }
+}
+
+pub fn cancel(ids: &[&str]) -> Call {
+    Call::Cancel { sale: sale(), ids: ids.iter().map(|text| (id(text), false)).collect() }
+}
+
+pub fn tombstone(text: &str) -> Call {
+    Call::Cancel { sale: sale(), ids: vec![(id(text), true)] }
+}
+
+pub fn snapshot() -> Call {
+    Call::Snapshot { sale: sale() }
+}
+
+pub fn expire() -> Call {
+    Call::Expire { sale: sale() }
+}
+
+pub fn log_after(after: u64) -> Call {
+    Call::Log { sale: sale(), after }
+}
+
+pub fn state(answer: Answer) -> SaleState {
+    match answer {
+        Answer::Sale { state, .. }
+        | Answer::ChangeRefused { state }
+        | Answer::Reserved { state, .. }
+        | Answer::Found { state, .. }
+        | Answer::Confirmed { state, .. }
+        | Answer::Cancelled { state, .. } => state,
+        other => panic!("has no state: {other:?}"),
+    }
+}
+
+pub fn reservations(answer: Answer) -> Vec<Reservation> {
+    match answer {
+        Answer::Reserved { reservations, .. } => reservations,
+        other => panic!("not reservations: {other:?}"),
+    }
+}
+
+pub fn bookings(answer: Answer) -> Vec<Option<Booking>> {
+    match answer {
+        Answer::Found { bookings, .. } => bookings,
+        other => panic!("not bookings: {other:?}"),
+    }
+}
+
+pub fn log_entries(answer: Answer) -> Vec<LogEntry> {
+    match answer {
+        Answer::Log(entries) => entries,
+        other => panic!("not a log: {other:?}"),
+    }
+}
+
+pub const GRANTED: Reservation = Reservation::Granted { expires_at: None };
+
+pub fn granted_until(expires_at: u64) -> Reservation {
+    Reservation::Granted { expires_at: Some(WallTime(expires_at)) }
+}
