@@ -813,3 +813,6 @@ impl<C> Entry<C> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

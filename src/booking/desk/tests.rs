@@ -1,0 +1,325 @@
+//! The desk against a ledger played by hand: what leaves, when, and what clients are told.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::booking::{SaleStatus, SaleTerms};
+
+const TIMEOUT_MS: u64 = 2_000;
+
+/// A desk of one core over one sale, a clock, and counters of made ids.
+struct Fixture {
+    desk: Desk<u32>,
+    board: Arc<Board>,
+    line: LineIndex,
+    now: Now,
+    made: u32,
+    sequence: u64,
+}
+
+fn sale() -> SaleName {
+    SaleName::parse("ticket").unwrap()
+}
+
+fn id(text: &str) -> BookingId {
+    BookingId::parse(text).unwrap()
+}
+
+fn fixture(available: u64) -> Fixture {
+    let board = Arc::new(Board::new(1, 1.0, 0.2));
+    let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000) };
+    board.learn(&sale(), &state(available, 0)).unwrap();
+    let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
+    desk.refresh_lines();
+    desk.handle_ledger_up();
+    let line = desk.line("ticket").unwrap();
+    let mut fixture = Fixture { desk, board, line, now, made: 0, sequence: 0 };
+    // The first sync asks for the sales and for the level.
+    fixture.turn();
+    while fixture.desk.poll_call().is_some() {}
+    fixture
+}
+
+fn state(available: u64, sequence: u64) -> SaleState {
+    SaleState {
+        terms: SaleTerms { total: available, ..Default::default() },
+        status: SaleStatus::Open,
+        version: 1,
+        sequence,
+        now: WallTime(1_000_000 + sequence),
+        ..Default::default()
+    }
+}
+
+impl Fixture {
+    fn reserve(&mut self, client: u32, own_id: Option<&str>, quantity: u64) -> Result<(), Refusal> {
+        let wish = Wish { id: own_id.map(id), quantity: Quantity::new(quantity).unwrap(), buyer: None };
+        let made = &mut self.made;
+        self.desk.reserve(
+            || client,
+            self.line,
+            wish,
+            self.now,
+            || {
+                *made += 1;
+                id(&format!("made-{made}"))
+            },
+        )
+    }
+
+    fn turn(&mut self) {
+        self.desk.handle_deadline(self.now);
+        self.desk.end_turn(self.now);
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now.monotonic = self.now.monotonic.plus_ms(ms);
+        self.now.wall.0 += ms;
+        self.turn();
+    }
+
+    /// The next call that is about bookings.
+    fn batch(&mut self) -> Option<(CallId, Call)> {
+        std::iter::from_fn(|| self.desk.poll_call()).find(|(_, call)| call.entries() > 0)
+    }
+
+    fn answer(&mut self, call: CallId, available: u64, reservations: Vec<Reservation>) {
+        self.sequence += 1;
+        let state = state(available, self.sequence);
+        self.desk.handle_answer(call, Ok(Answer::Reserved { state, reservations }), self.now);
+    }
+
+    fn told(&mut self) -> Vec<(u32, Outcome)> {
+        std::iter::from_fn(|| self.desk.poll_resolved())
+            .map(|resolved| (resolved.client, resolved.outcome))
+            .collect()
+    }
+
+    fn permits(&self) -> (u64, u64) {
+        let totals = self.board.totals();
+        (totals[0].free, totals[0].taken)
+    }
+}
+
+fn granted() -> Reservation {
+    Reservation::Granted { expires_at: None }
+}
+
+#[test]
+fn gathers_a_turn_into_one_call_and_keeps_gathering_while_calls_are_on_the_way() {
+    let mut fixture = fixture(100);
+    for client in 0..3 {
+        fixture.reserve(client, None, 1).unwrap();
+    }
+    assert!(fixture.batch().is_none(), "nothing leaves before the turn ends");
+    fixture.turn();
+    let (first, call) = fixture.batch().unwrap();
+    assert_eq!(call.entries(), 3);
+    // A second call may be on the way with it; from then on entries wait.
+    fixture.reserve(3, None, 1).unwrap();
+    fixture.turn();
+    assert_eq!(fixture.batch().unwrap().1.entries(), 1);
+    for client in 4..6 {
+        fixture.reserve(client, None, 1).unwrap();
+        fixture.turn();
+        assert!(fixture.batch().is_none());
+    }
+    fixture.answer(first, 97, vec![granted(), granted(), granted()]);
+    assert_eq!(fixture.told().len(), 3);
+    fixture.turn();
+    assert_eq!(fixture.batch().unwrap().1.entries(), 2);
+}
+
+#[test]
+fn splits_what_gathered_at_the_cap() {
+    let mut fixture = fixture(10_000);
+    let clients = u32::try_from(limits::ENTRIES_PER_CALL_MAX).unwrap() + 1;
+    for client in 0..clients {
+        fixture.reserve(client, None, 1).unwrap();
+    }
+    fixture.turn();
+    assert_eq!(fixture.batch().unwrap().1.entries(), limits::ENTRIES_PER_CALL_MAX);
+    assert_eq!(fixture.batch().unwrap().1.entries(), 1);
+}
+
+#[test]
+fn sold_out_without_an_id_makes_no_call_and_no_id() {
+    let mut fixture = fixture(0);
+    assert_eq!(fixture.reserve(1, None, 1), Err(Refusal::SoldOut));
+    fixture.turn();
+    assert!(fixture.batch().is_none());
+    assert_eq!(fixture.made, 0);
+}
+
+#[test]
+fn sold_out_with_an_id_asks_whether_it_is_a_repeat() {
+    let mut fixture = fixture(0);
+    fixture.reserve(1, Some("a"), 1).unwrap();
+    fixture.reserve(2, Some("b"), 1).unwrap();
+    fixture.reserve(3, Some("c"), 1).unwrap();
+    fixture.turn();
+    let (call, asked) = fixture.batch().unwrap();
+    assert_eq!(asked, Call::LookUp { sale: sale(), ids: vec![id("a"), id("b"), id("c")] });
+    let booked = |text: &str, quantity| Booking {
+        id: id(text),
+        status: BookingStatus::Confirmed,
+        quantity: Quantity::new(quantity).unwrap(),
+        buyer: None,
+    };
+    let bookings = vec![Some(booked("a", 1)), Some(booked("b", 2)), None];
+    fixture.desk.handle_answer(call, Ok(Answer::Found { state: state(0, 1), bookings }), fixture.now);
+    assert_eq!(
+        fixture.told(),
+        [
+            (1, Outcome::Replayed(booked("a", 1))),
+            (2, Outcome::Refused(Refusal::IdReused)),
+            (3, Outcome::Refused(Refusal::SoldOut)),
+        ]
+    );
+}
+
+#[test]
+fn every_answer_settles_its_permits() {
+    let mut fixture = fixture(10);
+    assert_eq!(fixture.permits(), (12, 0));
+    for client in 0..4 {
+        fixture.reserve(client, Some(["a", "b", "c", "d"][client as usize]), 1).unwrap();
+    }
+    assert_eq!(fixture.permits(), (8, 4));
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    let known =
+        Booking { id: id("b"), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None };
+    let reservations =
+        vec![granted(), Reservation::Known(known), Reservation::SoldOut, Reservation::BuyerLimit];
+    fixture.answer(call, 9, reservations);
+    // 9 left, so 11 permits (9 x 1.2, rounded up); none is taken any more.
+    assert_eq!(fixture.permits(), (11, 0));
+    assert_eq!(fixture.desk.waiting(), 0);
+}
+
+#[test]
+fn an_entry_that_never_left_is_told_as_not_done_and_gives_its_permit_back() {
+    let mut fixture = fixture(10);
+    fixture.desk.handle_ledger_down(fixture.now);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.turn();
+    assert!(fixture.batch().is_none());
+    fixture.wait(TIMEOUT_MS - 1);
+    assert!(fixture.told().is_empty());
+    fixture.wait(1);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerUnavailable))]);
+    assert_eq!((fixture.permits(), fixture.desk.waiting()), ((12, 0), 0));
+    // By now the ledger is known to be away, and nobody waits for it in vain.
+    assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::LedgerUnavailable));
+    assert_eq!(fixture.reserve(2, Some("a"), 1), Err(Refusal::LedgerUnavailable));
+    fixture.desk.handle_ledger_up();
+    fixture.turn();
+    assert!(fixture.batch().is_none());
+    fixture.reserve(3, None, 1).unwrap();
+}
+
+#[test]
+fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.reserve(2, Some("own"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.wait(TIMEOUT_MS);
+    let unknown = Outcome::Refused(Refusal::OutcomeUnknown);
+    assert_eq!(fixture.told(), [(1, unknown.clone()), (2, unknown)]);
+    fixture.answer(call, 8, vec![granted(), granted()]);
+    assert!(fixture.told().is_empty(), "nobody is told twice");
+    // Who has an id of its own may ask again, so only the made one is cancelled.
+    fixture.turn();
+    let expected = Call::Cancel { sale: sale(), ids: vec![(id("made-1"), true)] };
+    let (cancel, asked) = fixture.batch().unwrap();
+    assert_eq!(asked, expected);
+    fixture.desk.handle_answer(cancel, Err(CallError::Refused("OOM".to_owned())), fixture.now);
+    fixture.wait(limits::SYNC_INTERVAL_MS);
+    let (cancel, asked) = fixture.batch().unwrap();
+    assert_eq!(asked, expected);
+    let booking =
+        Booking { id: id("made-1"), status: BookingStatus::Cancelled, quantity: Quantity::ONE, buyer: None };
+    let cancellations = vec![Cancellation::Cancelled(booking)];
+    fixture.desk.handle_answer(
+        cancel,
+        Ok(Answer::Cancelled { state: state(9, 9), cancellations }),
+        fixture.now,
+    );
+    assert_eq!((fixture.desk.waiting(), fixture.permits()), (0, (11, 0)));
+    fixture.wait(limits::SYNC_INTERVAL_MS);
+    assert!(fixture.batch().is_none());
+}
+
+#[test]
+fn our_own_batch_sent_again_is_a_grant_to_a_made_id() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    let booking =
+        Booking { id: id("made-1"), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None };
+    fixture.answer(call, 9, vec![Reservation::Known(booking.clone())]);
+    assert_eq!(fixture.told(), [(1, Outcome::Granted(booking))]);
+}
+
+#[test]
+fn no_permit_while_the_ledger_is_silent_is_not_sold_out() {
+    let mut fixture = fixture(1);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.reserve(2, None, 1).unwrap();
+    fixture.turn();
+    assert!(fixture.batch().is_some());
+    assert_eq!(fixture.reserve(3, None, 1), Err(Refusal::SoldOut));
+    fixture.wait(limits::LEDGER_SLOW_MS);
+    assert_eq!(fixture.reserve(3, None, 1), Err(Refusal::LedgerUnavailable));
+}
+
+#[test]
+fn a_missing_sale_is_not_sold_out() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.desk.handle_answer(call, Ok(Answer::NoSuchSale), fixture.now);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerUnavailable))]);
+    assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::LedgerUnavailable));
+}
+
+#[test]
+fn a_nonsensical_answer_is_unknown_and_never_a_grant() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, Some("own"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.answer(call, 8, vec![granted(), granted()]);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::OutcomeUnknown))]);
+    assert_eq!(fixture.desk.waiting(), 0);
+}
+
+#[test]
+fn takes_only_so_much_in_flight() {
+    let mut fixture = fixture(1_000_000);
+    let most = u32::try_from(limits::WAITING_PER_CORE_MAX).unwrap();
+    for client in 0..most {
+        fixture.reserve(client, None, 1).unwrap();
+    }
+    let before = fixture.permits();
+    assert_eq!(fixture.reserve(most, None, 1), Err(Refusal::Overloaded));
+    assert_eq!(fixture.permits(), before);
+}
+
+#[test]
+fn syncs_levels_every_interval_and_reopens_a_sale_when_stock_returns() {
+    let mut fixture = fixture(0);
+    fixture.wait(limits::SYNC_INTERVAL_MS);
+    // The first sync is on the way still; the second repeats it.
+    let snapshot = std::iter::from_fn(|| fixture.desk.poll_call())
+        .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
+        .expect("a snapshot each interval");
+    let answer = Answer::Sale { state: state(5, 7), created: false };
+    fixture.desk.handle_answer(snapshot.0, Ok(answer), fixture.now);
+    fixture.reserve(1, None, 5).unwrap();
+}
