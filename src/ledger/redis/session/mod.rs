@@ -250,3 +250,6 @@ impl Session {
         silent
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
