@@ -37,12 +37,12 @@ pub fn frames_length(count: usize, buffer: &[u8]) -> Result<Option<usize>, Frame
     Ok(Some(at))
 }
 
-/// Whether Redis did not know the script, so that nothing was done: [load them](load_scripts) and send again.
+/// Whether Redis did not know the script, so that nothing was done: [load them](super::codec::load_scripts) and send again.
 pub fn is_noscript(replies: &[u8]) -> bool {
     error_lines(replies).any(|line| line.starts_with(b"NOSCRIPT"))
 }
 
-/// The first error among replies that should have none, as those to [`hello`] and [`load_scripts`].
+/// The first error among replies that should have none, as those to [`hello`](super::codec::hello) and [`load_scripts`](super::codec::load_scripts).
 pub fn first_error(replies: &[u8]) -> Option<String> {
     error_lines(replies).next().map(bounded)
 }
