@@ -20,8 +20,8 @@
 --
 -- Invariants: held + sold <= total wherever stock is taken; the log has one entry for each step of `sequence`; every
 -- held booking is in a group of its deadline.
--- A script that fails changes nothing: it reads each key that it will write before its first write, and the first
--- write is the log's.
+-- A script that fails for want of memory, or on a key that is not what it should be, changes nothing: Redis checks the
+-- memory at the first write, stock, bookings and holds are read before it, and it is the log's.
 -- Numbers stay below 10^14, so that Lua writes them without an exponent (src/limits.rs).
 
 local call = redis.call
@@ -33,7 +33,9 @@ local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field
 local version, sequence = tonumber(field[4]), tonumber(field[5])
 local status, hold, per_buyer = field[6], tonumber(field[7]), tonumber(field[8])
 local starts, ends = tonumber(field[9]), tonumber(field[10])
-if field[1] and not (total and held and sold and version and sequence) then
+local readable = total and held and sold and version and sequence
+  and (status == 'open' or status == 'paused' or status == 'closed')
+if field[1] and not readable then
   return redis.error_reply('GARBLED the stock of this sale is not readable: ' .. KEYS[1])
 end
 

@@ -228,3 +228,37 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
 fn unusable(path: &Path, cause: impl std::fmt::Display) -> OpenError {
     OpenError::Unusable { path: path.to_owned(), cause: cause.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::booking::{BookingId, Claim, Quantity, SaleName, SaleTerms};
+
+    #[test]
+    fn a_full_disk_refuses_whole_calls_and_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = SqliteLedger::open(directory.path().join("boxoffice.db")).unwrap();
+        let sale = SaleName::parse("ticket").unwrap();
+        let terms = SaleTerms { total: 100_000, ..SaleTerms::default() };
+        ledger.execute(&[Call::Open { sale, terms }]).remove(0).unwrap();
+        // SQLite answers as it does on a full disk.
+        ledger.connection.execute_batch("PRAGMA max_page_count = 40").unwrap();
+        let mut granted = 0;
+        let refusal = (0..200).find_map(|call: u32| {
+            let claim = |n| {
+                let id = BookingId::parse(format!("booking-{call}-{n}")).unwrap();
+                Claim { id, quantity: Quantity::ONE, buyer: None }
+            };
+            let answer =
+                ledger.execute(&[Call::Reserve { sale, claims: (0..50).map(claim).collect() }]).remove(0);
+            granted += 50 * u64::from(answer.is_ok());
+            answer.err()
+        });
+        let Some(CallError::Refused(text)) = refusal else { panic!("{refusal:?}") };
+        assert!(text.contains("no space is left"), "{text}");
+        let answer = ledger.execute(&[Call::Snapshot { sale }]).remove(0);
+        assert!(
+            matches!(answer, Ok(Answer::Sale { state, .. }) if state.sold == granted && state.sequence == granted)
+        );
+    }
+}

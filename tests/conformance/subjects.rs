@@ -87,6 +87,11 @@ impl SqliteSubject {
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("boxoffice.db")
     }
+
+    /// Lets go of the file.
+    pub fn close(&mut self) {
+        self.ledger = None;
+    }
 }
 
 impl Subject for SqliteSubject {

@@ -6,6 +6,8 @@
 mod client;
 pub mod codec;
 mod frame;
+mod pack;
+mod read;
 mod reply;
 mod scripts;
 pub mod session;

@@ -1,0 +1,172 @@
+//! Calls as the bytes of Redis commands.
+
+use arrayvec::ArrayString;
+use redis::Cmd;
+
+use super::codec::Stored;
+use super::scripts::{self, Script};
+use crate::booking::{BookingId, Call, Claim, SaleChange, SaleName, SaleTerms};
+use crate::limits::{EXPIRIES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, PAGE_ENTRIES};
+
+/// Names all sales; not under any sale's hash tag.
+const SALES_KEY: &str = "bx:sales";
+
+/// Appends the commands of `call`.
+pub fn pack(call: &Call, out: &mut Vec<u8>) {
+    match call {
+        Call::Open { sale, terms } => {
+            // Before the sale and not after: a sale must never exist without being named. A name without a sale is
+            // harmless, and the next open of that name mends it.
+            let mut add = redis::cmd("SADD");
+            add.arg(SALES_KEY).arg(sale.as_str());
+            add.write_packed_command(out);
+            open(sale, terms).write_packed_command(out);
+        }
+        Call::Alter { sale, change } => alter(sale, change).write_packed_command(out),
+        Call::Snapshot { sale } => script(&scripts::SNAPSHOT, sale, 0, 0).write_packed_command(out),
+        Call::Reserve { sale, claims } => reserve(sale, claims).write_packed_command(out),
+        Call::LookUp { sale, ids } => {
+            let mut command = script(&scripts::LOOKUP, sale, ids.len(), ids.len() * 24);
+            for id in ids {
+                command.arg(Stored::of(id).bytes());
+            }
+            command.write_packed_command(out);
+        }
+        Call::Confirm { sale, ids } => {
+            let mut command = script(&scripts::CONFIRM, sale, 1 + 2 * ids.len(), ids.len() * 60);
+            command.arg(EXPIRIES_PER_CALL_MAX);
+            for id in ids {
+                arg_id(&mut command, id);
+            }
+            command.write_packed_command(out);
+        }
+        Call::Cancel { sale, ids } => {
+            let mut command = script(&scripts::CANCEL, sale, 1 + 3 * ids.len(), ids.len() * 60);
+            command.arg(EXPIRIES_PER_CALL_MAX);
+            for (id, tombstone) in ids {
+                arg_id(&mut command, id);
+                command.arg(if *tombstone { "1" } else { "0" });
+            }
+            command.write_packed_command(out);
+        }
+        Call::Expire { sale } => {
+            script(&scripts::EXPIRE, sale, 1, 8).arg(EXPIRIES_PER_CALL_MAX).write_packed_command(out);
+        }
+        Call::Sales => redis::cmd("SMEMBERS").arg(SALES_KEY).write_packed_command(out),
+        Call::Page { sale, cursor } => {
+            let cursor = if cursor.is_empty() { "0" } else { cursor };
+            script(&scripts::PAGE, sale, 2, 32).arg(cursor).arg(PAGE_ENTRIES).write_packed_command(out);
+        }
+        Call::Log { sale, after } => {
+            script(&scripts::LOG, sale, 2, 32).arg(*after).arg(PAGE_ENTRIES).write_packed_command(out);
+        }
+    }
+}
+
+/// How many replies Redis gives to the commands of `call`.
+pub fn replies_expected(call: &Call) -> usize {
+    match call {
+        Call::Open { .. } => 2,
+        _ => 1,
+    }
+}
+
+/// Appends the commands that load all scripts; returns how many replies they get.
+pub fn load_scripts(out: &mut Vec<u8>) -> usize {
+    let scripts = scripts::all();
+    let count = scripts.len();
+    for script in scripts {
+        redis::cmd("SCRIPT").arg("LOAD").arg(script.text).write_packed_command(out);
+    }
+    count
+}
+
+/// Appends what a new connection says first: who it is, which database, its name; returns how many replies it gets.
+pub fn hello(user: Option<&str>, password: Option<&str>, database: u32, out: &mut Vec<u8>) -> usize {
+    let mut count = 1;
+    if let Some(password) = password {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(user) = user {
+            auth.arg(user);
+        }
+        auth.arg(password).write_packed_command(out);
+        count += 1;
+    }
+    if database != 0 {
+        redis::cmd("SELECT").arg(database).write_packed_command(out);
+        count += 1;
+    }
+    redis::cmd("CLIENT").arg("SETNAME").arg("boxoffice").write_packed_command(out);
+    count
+}
+
+/// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
+fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
+    let mut command = Cmd::with_capacity(8 + arguments, 160 + 5 * (sale.as_str().len() + 15) + bytes);
+    command.arg("EVALSHA").arg(&script.hash).arg(5);
+    for key in ["stock", "bookings", "holds", "buyers", "log"] {
+        let mut name = ArrayString::<{ IDENTIFIER_BYTES_MAX + 16 }>::new();
+        for part in ["bx:{", sale.as_str(), "}:", key] {
+            name.push_str(part);
+        }
+        command.arg(name.as_str());
+    }
+    command
+}
+
+fn reserve(sale: &SaleName, claims: &[Claim]) -> Cmd {
+    let mut command = script(&scripts::RESERVE, sale, 1 + 4 * claims.len(), claims.len() * 80);
+    command.arg(EXPIRIES_PER_CALL_MAX);
+    for claim in claims {
+        arg_id(&mut command, &claim.id);
+        command.arg(claim.quantity.get()).arg(claim.buyer.as_ref().map_or("", |buyer| buyer.as_str()));
+    }
+    command
+}
+
+fn open(sale: &SaleName, terms: &SaleTerms) -> Cmd {
+    let mut command = script(&scripts::OPEN, sale, 5, 64);
+    command.arg(terms.total);
+    arg_term(&mut command, terms.hold_ms);
+    arg_term(&mut command, terms.per_buyer.map(u64::from));
+    arg_term(&mut command, terms.starts_at.map(|at| at.0));
+    arg_term(&mut command, terms.ends_at.map(|at| at.0));
+    command
+}
+
+fn alter(sale: &SaleName, change: &SaleChange) -> Cmd {
+    let mut command = script(&scripts::ALTER, sale, 13, 160);
+    command.arg(EXPIRIES_PER_CALL_MAX);
+    if let Some(total) = change.total {
+        command.arg("total").arg(total);
+    }
+    if let Some(status) = change.status {
+        command.arg("status").arg(status.word());
+    }
+    let terms = [
+        ("hold", change.hold_ms),
+        ("per_buyer", change.per_buyer.map(|tickets| tickets.map(u64::from))),
+        ("starts", change.starts_at.map(|at| at.map(|at| at.0))),
+        ("ends", change.ends_at.map(|at| at.map(|at| at.0))),
+    ];
+    for (name, term) in terms {
+        if let Some(term) = term {
+            command.arg(name);
+            arg_term(&mut command, term);
+        }
+    }
+    command
+}
+
+fn arg_term(command: &mut Cmd, term: Option<u64>) {
+    match term {
+        Some(number) => command.arg(number),
+        None => command.arg(""),
+    };
+}
+
+/// The booking as it is stored, and its id where that differs.
+fn arg_id(command: &mut Cmd, id: &BookingId) {
+    let stored = Stored::of(id);
+    command.arg(stored.bytes()).arg(if matches!(stored, Stored::Uuid(_)) { id.as_str() } else { "" });
+}

@@ -1,0 +1,284 @@
+//! Redis' replies as answers.
+
+use redis::Value;
+use uuid::Uuid;
+
+use super::frame::{FrameError, frame_length};
+use super::pack::replies_expected;
+use super::reply::{Record, number, read_log_entry, read_state};
+use crate::booking::{
+    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation,
+    Reservation, SaleName,
+};
+use crate::clock::WallTime;
+use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
+
+/// Bytes of an error's text that are passed on.
+const ERROR_BYTES_MAX: usize = 300;
+
+// A page is the longest reply: 1,000 bookings of an id, a record with a buyer, and separators.
+const _: () = assert!(PAGE_ENTRIES * (3 * IDENTIFIER_BYTES_MAX + 64) < LEDGER_REPLY_BYTES_MAX);
+
+/// Bytes of the replies of `call` at the start of `buffer`; `None` where they are not all there yet. An error says
+/// that the connection is of no more use.
+pub fn replies_length(call: &Call, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+    frames_length(replies_expected(call), buffer)
+}
+
+/// Bytes of the first `count` replies in `buffer`; `None` where they are not all there yet.
+pub fn frames_length(count: usize, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+    let mut at = 0;
+    for _ in 0..count {
+        match frame_length(&buffer[at..])? {
+            Some(length) => at += length,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Whether Redis did not know the script, so that nothing was done: [load them](super::codec::load_scripts) and send again.
+pub fn is_noscript(replies: &[u8]) -> bool {
+    error_lines(replies).any(|line| line.starts_with(b"NOSCRIPT"))
+}
+
+/// The first error among replies that should have none, as those to [`hello`](super::codec::hello) and [`load_scripts`](super::codec::load_scripts).
+pub fn first_error(replies: &[u8]) -> Option<String> {
+    error_lines(replies).next().map(bounded)
+}
+
+/// The answer that the replies of `call`, [whole](replies_length) and nothing else, give.
+pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
+    if let Some(line) = error_lines(replies).next() {
+        return Err(call_error(line));
+    }
+    let mut last: &[u8] = &[];
+    let mut rest = replies;
+    for _ in 0..replies_expected(call) {
+        let length = frame_length(rest).map_err(|error| CallError::Garbled(error.to_string()))?;
+        let Some(length) = length else { return Err(CallError::Garbled("it ends too early".into())) };
+        (last, rest) = rest.split_at(length);
+    }
+    if !rest.is_empty() {
+        return Err(CallError::Garbled("more came than was asked for".into()));
+    }
+    match redis::parse_redis_value(last) {
+        Ok(value) => read_value(call, value),
+        Err(error) => Err(CallError::Garbled(error.to_string())),
+    }
+}
+
+/// The texts of all top-level error replies, without their `-`.
+fn error_lines(replies: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = replies;
+    std::iter::from_fn(move || {
+        loop {
+            let length = frame_length(rest).ok().flatten()?;
+            let (frame, after) = rest.split_at(length);
+            rest = after;
+            if let Some(line) = frame.strip_prefix(b"-") {
+                return Some(line.trim_ascii_end());
+            }
+        }
+    })
+}
+
+/// Sorts an error by whether Redis carried the call out.
+fn call_error(line: &[u8]) -> CallError {
+    // Redis says these before it runs a command, or before a script's first write; Redis 6.2 puts them behind words
+    // of its own, with a hyphen.
+    const NOT_DONE: [&str; 16] = [
+        "NOSCRIPT",
+        "LOADING",
+        "OOM",
+        "READONLY",
+        "MISCONF",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "NOREPLICAS",
+        "NOAUTH",
+        "WRONGPASS",
+        "NOPERM",
+        "TRYAGAIN",
+        "MOVED",
+        "ASK",
+        "CROSSSLOT",
+    ];
+    let text = bounded(line);
+    let first = text.split(' ').next().unwrap_or_default();
+    let of_script = text.starts_with("ERR Error running script");
+    let hidden =
+        || text.split(' ').filter_map(|word| word.strip_prefix('-')).any(|word| NOT_DONE.contains(&word));
+    if NOT_DONE.contains(&first) || of_script && hidden() {
+        CallError::Refused(text)
+    } else {
+        CallError::Garbled(text)
+    }
+}
+
+fn bounded(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(ERROR_BYTES_MAX)]).into_owned()
+}
+
+fn read_value(call: &Call, value: Value) -> Result<Answer, CallError> {
+    let answer = match (call, value) {
+        (Call::Sales, Value::Array(names)) => read_sales(names),
+        (_, Value::BulkString(bytes)) if bytes == b"missing" => Some(Answer::NoSuchSale),
+        (Call::Page { .. }, Value::BulkString(bytes)) => read_page(&bytes),
+        (_, Value::BulkString(bytes)) => match String::from_utf8(bytes) {
+            Ok(text) => read_text(call, &text),
+            Err(_) => None,
+        },
+        _ => None,
+    };
+    answer.ok_or_else(|| {
+        CallError::Garbled("a script's reply is not of the form that this version knows".into())
+    })
+}
+
+fn read_sales(names: Vec<Value>) -> Option<Answer> {
+    let name = |value| match value {
+        Value::BulkString(bytes) => SaleName::parse(bytes).ok(),
+        _ => None,
+    };
+    names.into_iter().map(name).collect::<Option<Vec<_>>>().map(Answer::Sales)
+}
+
+fn read_text(call: &Call, text: &str) -> Option<Answer> {
+    let (first, rest) = match text.split_once('\n') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (text, None),
+    };
+    let state = read_state(first)?;
+    let lines = || rest.into_iter().flat_map(|rest| rest.split('\n'));
+    match call {
+        Call::Open { .. } => match rest? {
+            "created" => Some(Answer::Sale { state, created: true }),
+            "exists" => Some(Answer::Sale { state, created: false }),
+            _ => None,
+        },
+        Call::Alter { .. } => match rest? {
+            "done" => Some(Answer::Sale { state, created: false }),
+            "refused" => Some(Answer::ChangeRefused { state }),
+            _ => None,
+        },
+        Call::Snapshot { .. } | Call::Expire { .. } => {
+            rest.is_none().then_some(Answer::Sale { state, created: false })
+        }
+        Call::Reserve { claims, .. } => {
+            let reservations = each(claims, lines(), read_reservation)?;
+            Some(Answer::Reserved { state, reservations })
+        }
+        Call::LookUp { ids, .. } => {
+            Some(Answer::Found { state, bookings: each(ids, lines(), read_booking)? })
+        }
+        Call::Confirm { ids, .. } => {
+            let confirmations = each(ids, lines(), |id, line| {
+                Some(match read_booking(id, line)? {
+                    None => Confirmation::NotFound,
+                    Some(booking) => match booking.status {
+                        BookingStatus::Confirmed => Confirmation::Confirmed(booking),
+                        BookingStatus::Expired => Confirmation::HoldExpired(booking),
+                        BookingStatus::Cancelled => Confirmation::Cancelled(booking),
+                        BookingStatus::Held { .. } => return None,
+                    },
+                })
+            })?;
+            Some(Answer::Confirmed { state, confirmations })
+        }
+        Call::Cancel { ids, .. } => {
+            let cancellations = each(ids, lines(), |(id, _), line| {
+                Some(match read_booking(id, line)? {
+                    None => Cancellation::NotFound,
+                    Some(booking) if booking.status == BookingStatus::Cancelled => {
+                        Cancellation::Cancelled(booking)
+                    }
+                    Some(_) => return None,
+                })
+            })?;
+            Some(Answer::Cancelled { state, cancellations })
+        }
+        Call::Log { .. } => lines().map(read_log_entry).collect::<Option<Vec<_>>>().map(Answer::Log),
+        Call::Sales | Call::Page { .. } => None,
+    }
+}
+
+/// Reads exactly one line for each of `asked`.
+fn each<'a, A, B>(
+    asked: &[A],
+    mut lines: impl Iterator<Item = &'a str>,
+    read: impl Fn(&A, &'a str) -> Option<B>,
+) -> Option<Vec<B>> {
+    if asked.is_empty() {
+        // An empty text still splits into one empty line.
+        return lines.all(str::is_empty).then(Vec::new);
+    }
+    let mut answers = Vec::with_capacity(asked.len());
+    for entry in asked {
+        answers.push(read(entry, lines.next()?)?);
+    }
+    lines.next().is_none().then_some(answers)
+}
+
+fn read_reservation(claim: &Claim, line: &str) -> Option<Reservation> {
+    let rest = line.get(1..)?;
+    Some(match (line.as_bytes()[0], rest) {
+        (b'g', "") => Reservation::Granted { expires_at: None },
+        (b'g', deadline) => Reservation::Granted { expires_at: Some(WallTime(number(deadline)?)) },
+        (b'k', record) => Reservation::Known(Record::read(record)?.booking(claim.id)),
+        (b't', "") => Reservation::Known(Booking {
+            id: claim.id,
+            status: BookingStatus::Cancelled,
+            quantity: claim.quantity,
+            buyer: claim.buyer,
+        }),
+        (b'r', "") => Reservation::IdReused,
+        (b's', "") => Reservation::SoldOut,
+        (b'b', "") => Reservation::BuyerLimit,
+        (b'n', "") => Reservation::NotOnSale,
+        _ => return None,
+    })
+}
+
+fn read_booking(id: &BookingId, line: &str) -> Option<Option<Booking>> {
+    match line {
+        "-" => Some(None),
+        record => Some(Some(Record::read(record)?.booking(*id))),
+    }
+}
+
+fn read_page(bytes: &[u8]) -> Option<Answer> {
+    let (state, rest) = split_once(bytes, b'\n')?;
+    read_state(std::str::from_utf8(state).ok()?)?;
+    let (cursor, mut rest) = match split_once(rest, b'\n') {
+        Some((cursor, rest)) => (cursor, rest),
+        None => (rest, &[][..]),
+    };
+    let cursor = std::str::from_utf8(cursor).ok()?;
+    number(cursor)?;
+    let mut bookings = Vec::new();
+    while !rest.is_empty() {
+        let id;
+        (id, rest) = if rest[0] == 0 {
+            let uuid = Uuid::from_bytes(rest.get(1..17)?.try_into().ok()?);
+            let mut text = Uuid::encode_buffer();
+            (
+                BookingId::parse(uuid.hyphenated().encode_lower(&mut text)).ok()?,
+                rest[17..].strip_prefix(b" ")?,
+            )
+        } else {
+            let (id, rest) = split_once(rest, b' ')?;
+            (BookingId::parse(id).ok()?, rest)
+        };
+        let record;
+        (record, rest) = split_once(rest, b'\n').unwrap_or((rest, &[]));
+        bookings.push(Record::read(std::str::from_utf8(record).ok()?)?.booking(id));
+    }
+    Some(Answer::Page { bookings, next: (cursor != "0").then(|| cursor.to_owned()) })
+}
+
+fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let offset = memchr::memchr(at, bytes)?;
+    Some((&bytes[..offset], &bytes[offset + 1..]))
+}
