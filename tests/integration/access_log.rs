@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::crowd::rush;
 use crate::support::host::{Host, boxoffice};
 use crate::support::redis_server::RedisServer;
+use crate::support::tools::sqlite3;
 use crate::support::turn;
 
 fn lines(folder: &Path) -> Vec<Value> {
@@ -69,11 +70,58 @@ fn it_names_a_booking_that_log_and_ledger_disagree_on() {
     std::fs::write(&log, forged).unwrap();
     audit().expect(1).saying(&["01890000-0000-7000-8000-000000000000"]);
 
-    std::fs::write(&log, format!("{honest}not a line of ours\n")).unwrap();
-    audit().expect(1).saying(&["access.log"]);
+    // A line that a crash tore is no difference, but it is said.
+    std::fs::write(&log, format!("{honest}{{\"time\":\"2026-")).unwrap();
+    audit().expect(0).saying(&["end within a line"]);
+}
 
-    std::fs::write(&log, honest).unwrap();
+/// Every place of the ledger that says what was sold is checked against the others, and the booking is named.
+#[test]
+fn it_names_a_booking_that_was_tampered_with_in_sqlite() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = "sqlite:boxoffice.db";
+    sell(folder.path(), ledger);
+    let file = folder.path().join("boxoffice.db");
+    let honest = std::fs::read(&file).unwrap();
+    let audit = || boxoffice(folder.path(), &["audit", "ticket", "--ledger", ledger]);
+    for (statement, named) in [
+        ("DELETE FROM bookings WHERE id = 'mine'", "mine"),
+        ("UPDATE bookings SET quantity = 2 WHERE id = 'mine'", "mine"),
+        ("UPDATE bookings SET status = 'cancelled' WHERE id = 'mine'", "mine"),
+        ("UPDATE bookings SET id = 'ghost' WHERE id = 'mine'", "ghost"),
+        ("DELETE FROM log WHERE sequence = 30", "30"),
+        ("UPDATE sales SET sold = sold + 1", "sold"),
+        ("UPDATE sales SET total = total - 1", "ticket"),
+    ] {
+        sqlite3(&file, statement);
+        audit().expect(1).saying(&[named]);
+        for leftover in ["boxoffice.db-wal", "boxoffice.db-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(leftover));
+        }
+        std::fs::write(&file, &honest).unwrap();
+        audit().expect(0);
+    }
+}
+
+#[test]
+fn it_names_a_booking_that_was_tampered_with_in_redis() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(folder.path());
+    let ledger = redis.url();
+    sell(folder.path(), &ledger);
+    let audit = || boxoffice(folder.path(), &["audit", "ticket", "--ledger", &ledger]);
+    let honest = redis.command(&["hget", "bx:{ticket}:bookings", "mine"]);
     audit().expect(0);
+    redis.command(&["hdel", "bx:{ticket}:bookings", "mine"]);
+    audit().expect(1).saying(&["mine"]);
+    redis.command(&["hset", "bx:{ticket}:bookings", "mine", honest.trim(), "ghost", honest.trim()]);
+    audit().expect(1).saying(&["ghost"]);
+    redis.command(&["hdel", "bx:{ticket}:bookings", "ghost"]);
+    audit().expect(0);
+    redis.command(&["hincrby", "bx:{ticket}:stock", "sold", "-1"]);
+    audit().expect(1).saying(&["sold"]);
 }
 
 /// Another host's refusals and tickets are in another file: the audit takes several.

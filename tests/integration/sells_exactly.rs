@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::support::crowd::{Rush, rush};
 use crate::support::host::{Host, assert_audit_agrees};
 use crate::support::redis_server::RedisServer;
-use crate::support::tools::ab;
+use crate::support::tools::{ab, sqlite3};
 use crate::support::turn;
 
 /// Asserts that a rush got exactly `stock` different tickets, and every other answer was "sold out".
@@ -37,7 +37,9 @@ fn ten_thousand_of_a_hundred_thousand_with_sqlite() {
     // No --ledger: the default is a file in the working directory.
     let host = Host::start(folder.path(), &["--sale", "ticket=10000"]);
     ab_sells_out(&host, folder.path(), "sqlite:boxoffice.db");
-    assert!(folder.path().join("boxoffice.db").exists());
+    // A file that anybody can read, also while it sells.
+    let told = sqlite3(&folder.path().join("boxoffice.db"), "SELECT sold FROM sales WHERE name = 'ticket'");
+    assert_eq!(told.trim(), "10000");
 }
 
 #[test]

@@ -43,12 +43,12 @@ fn a_port_that_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for option in ["--listen", "--admin"] {
-        fails(folder.path(), &[option, &address]).expect(1).saying(&[&address, "in use"]);
+        fails(folder.path(), &[option, &address]).expect(1).saying(&[&address, "taken"]);
     }
     // By another boxoffice, although loops share their port among themselves.
     let other = Host::start(folder.path(), &["--ledger", "sqlite:other.db"]);
     let address = other.address.to_string();
-    fails(folder.path(), &["--listen", &address]).expect(1).saying(&[&address, "in use"]);
+    fails(folder.path(), &["--listen", &address]).expect(1).saying(&[&address, "taken"]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn words_that_mean_nothing() {
         (&["--sale", "ticket=many"], &["many"]),
         (&["--sale", "two words=5"], &["two words"]),
         (&["--sale", "ticket=5,hold=soon"], &["soon", "hold"]),
-        (&["--weight", "-1"], &["--weight"]),
+        (&["--weight", "0"], &["--weight"]),
         (&["--ledger-timeout", "2"], &["--ledger-timeout"]),
         (&["--buffer", "lots"], &["lots", "--buffer"]),
         (&["--frobnicate"], &["--frobnicate"]),

@@ -1,5 +1,6 @@
-//! ab, wrk and curl, and what they report.
+//! ab, wrk, curl and sqlite3, and what they report.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(name: &str, words: &[&str]) -> Output {
@@ -59,6 +60,14 @@ pub fn ab(url: &str, requests: u64, connections: u64, keep_alive: bool, more: &[
 pub fn curl(words: &[&str]) -> String {
     let output = run("curl", &[&["--silent", "--show-error", "--max-time", "20"], words].concat());
     assert!(output.status.success(), "curl {words:?}: {}\n{}", output.status, text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The sqlite3 shell: what one statement prints. Panics where it fails.
+#[track_caller]
+pub fn sqlite3(file: &Path, statement: &str) -> String {
+    let output = run("sqlite3", &["-bail", file.to_str().expect("a path in UTF-8"), statement]);
+    assert!(output.status.success(), "sqlite3 {statement:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
