@@ -122,6 +122,9 @@ pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bookings of one page when a sale is read whole (audit), in entries.
 pub const PAGE_ENTRIES: usize = 1_000;
 
+/// Log entries of one ledger call: at 2 to 3 us of Redis time each, as [`ENTRIES_PER_CALL_MAX`].
+pub const LOG_ENTRIES_PER_CALL_MAX: usize = 256;
+
 /// Overdue holds that one ledger call expires: bounds the time of a call, as [`ENTRIES_PER_CALL_MAX`] does.
 pub const EXPIRIES_PER_CALL_MAX: usize = 256;
 

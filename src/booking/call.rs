@@ -6,6 +6,10 @@
 use super::{Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
 
+/// A call on its way; comes back with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u64);
+
 /// One entry of a reserve call: a booking that someone wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -85,8 +89,8 @@ pub enum Call {
         /// Empty to start, then what the last page gave as `next`.
         cursor: String,
     },
-    /// The sale's log after a sequence, oldest first, at most [`crate::limits::PAGE_ENTRIES`] entries. Answered by
-    /// [`Answer::Log`].
+    /// The sale's log after a sequence, oldest first, at most [`crate::limits::LOG_ENTRIES_PER_CALL_MAX`] entries.
+    /// Answered by [`Answer::Log`].
     Log {
         /// Of which sale.
         sale: SaleName,

@@ -8,8 +8,8 @@ mod identifier;
 mod outcome;
 mod sale;
 
-pub use call::{Answer, Call, CallError, Cancellation, Claim, Confirmation, LogEntry, Reservation};
-pub use desk::{CallId, Desk, LineIndex, Resolved, Wish};
+pub use call::{Answer, Call, CallError, CallId, Cancellation, Claim, Confirmation, LogEntry, Reservation};
+pub use desk::{Desk, LineIndex, Resolved, Wish};
 pub use identifier::{BookingId, BuyerId, IdentifierError, SaleName};
 pub use outcome::{Outcome, Refusal};
 pub use sale::{SaleChange, SaleState, SaleStatus, SaleTerms, TermsError};

@@ -141,7 +141,8 @@ impl Server {
         };
         let ledger_url: LedgerUrl = config.ledger.parse()?;
         let mut ready = open_ledger(&ledger_url)?;
-        let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer));
+        let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
+        let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
         open_sales(ready.ledger(), config, &board)?;
 
         let clock = SystemClock::new();

@@ -20,6 +20,8 @@ pub struct Board {
     directory: Mutex<Arc<Directory>>,
     version: AtomicU64,
     sales_max: usize,
+    /// Of the hashes of booking ids.
+    hash_key: (u64, u64),
 }
 
 /// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
@@ -77,7 +79,13 @@ impl Board {
             directory: Mutex::new(Arc::new(Directory::default())),
             version: AtomicU64::new(0),
             sales_max: limits::SALES_MAX,
+            hash_key: (0, 0),
         }
+    }
+
+    /// With a secret key for the hashes of booking ids, so that no client can make ids up that collide.
+    pub fn with_hash_key(self, hash_key: (u64, u64)) -> Board {
+        Board { hash_key, ..self }
     }
 
     /// How many cores share it.
@@ -149,7 +157,8 @@ impl Board {
         if full && !guard.sales().any(|sale| sale.is_missing()) {
             return Err(BoardFull);
         }
-        let sale = Arc::new(SaleBoard::new(*name, self.cores, self.permits_per_ticket.clone()));
+        let sale =
+            Arc::new(SaleBoard::new(*name, self.cores, self.permits_per_ticket.clone(), self.hash_key));
         // Copies the directory only where a core looks at it: a host that learns of thousands of sales at once copies
         // it once a turn of a core, not once a sale.
         let directory = Arc::make_mut(&mut guard);

@@ -26,7 +26,7 @@ fn state(available: u64, sequence: u64) -> SaleState {
 /// A sale of two cores without spare permits, of which the ledger has told `available`.
 fn sale(available: u64) -> Arc<SaleBoard> {
     let name = SaleName::parse("ticket").unwrap();
-    let sale = SaleBoard::new(name, 2, Arc::new(PermitsPerTicket::new(1.0, 0.0)));
+    let sale = SaleBoard::new(name, 2, Arc::new(PermitsPerTicket::new(1.0, 0.0)), (0, 0));
     sale.learn_waiting(&state(available, 1));
     Arc::new(sale)
 }

@@ -22,6 +22,8 @@
 
 mod board;
 mod gate;
+mod granted;
+mod in_flight;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod permits;
@@ -32,7 +34,7 @@ mod sync;
 pub use board::{Board, BoardFull, Directory};
 pub use gate::{Gate, OffSale};
 pub use permits::{Permits, Settlement};
-pub use sale::{Dealt, SaleBoard};
+pub use sale::{Dealt, Familiar, SaleBoard};
 pub use shard::ShardTotals;
 
 /// Which of this host's loops, from 0: not the number of a CPU.

@@ -6,10 +6,12 @@ use crossbeam::utils::CachePadded;
 
 use super::board::PermitsPerTicket;
 use super::gate::Front;
+use super::granted::GrantedIds;
+use super::in_flight::IdsInFlight;
 use super::shard::Shard;
-use super::sync::{Mutex, lock};
+use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use super::{CoreIndex, Gate, Permits, Settlement, ShardTotals};
-use crate::booking::{Quantity, SaleName, SaleState};
+use crate::booking::{BookingId, Quantity, SaleName, SaleState};
 use crate::clock::WallTime;
 
 /// One sale on this host, shared by all cores. [`take`](SaleBoard::take), [`gate`](SaleBoard::gate) and
@@ -20,6 +22,25 @@ pub struct SaleBoard {
     shards: Box<[CachePadded<Shard>]>,
     permits_per_ticket: Arc<PermitsPerTicket>,
     level: Mutex<Level>,
+    granted: GrantedIds,
+    in_flight: IdsInFlight,
+    /// The sequence up to which `granted` has every id of the ledger's log.
+    followed: AtomicU64,
+    /// The sequence at which the sale last stopped selling (sold out, or off sale); what was granted before is in the
+    /// log up to there. `SELLING` while it sells.
+    stopped_at: AtomicU64,
+}
+
+/// No sequence.
+const SELLING: u64 = u64::MAX;
+
+/// What a host knows of an id, of a sale that does not sell now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Familiar {
+    /// It was never granted.
+    No,
+    /// It was granted, or this host cannot tell (yet): ask the ledger.
+    Perhaps,
 }
 
 /// What the ledger last told, and who may deal: permits are issued and withdrawn under this lock alone, so that two
@@ -43,13 +64,70 @@ pub struct Dealt {
 }
 
 impl SaleBoard {
-    pub(super) fn new(name: SaleName, cores: usize, permits_per_ticket: Arc<PermitsPerTicket>) -> SaleBoard {
+    pub(super) fn new(
+        name: SaleName,
+        cores: usize,
+        permits_per_ticket: Arc<PermitsPerTicket>,
+        hash_key: (u64, u64),
+    ) -> SaleBoard {
         SaleBoard {
             name,
             front: CachePadded::new(Front::new()),
             shards: (0..cores).map(|_| CachePadded::new(Shard::new())).collect(),
             permits_per_ticket,
             level: Mutex::new(Level { state: None, dealt: Dealt::default(), next_shard: 0 }),
+            granted: GrantedIds::new(hash_key),
+            in_flight: IdsInFlight::new(hash_key),
+            followed: AtomicU64::new(0),
+            stopped_at: AtomicU64::new(SELLING),
+        }
+    }
+
+    /// Marks a client's id as waiting for the ledger; `false` where it is already, on whichever core of this host.
+    pub fn begin(&self, id: &BookingId) -> bool {
+        self.in_flight.begin(id)
+    }
+
+    /// The id does not wait any more.
+    pub fn end(&self, id: &BookingId) {
+        self.in_flight.end(id);
+    }
+
+    /// Whether the id waits for the ledger on this host. Locks only where something is on the way at all.
+    pub fn is_in_flight(&self, id: &BookingId) -> bool {
+        self.shards.iter().any(|shard| shard.taken() > 0) && self.in_flight.contains(id)
+    }
+
+    /// Notes that an id was granted.
+    pub fn note_granted(&self, id: &BookingId) {
+        self.granted.insert(id);
+    }
+
+    /// Notes ids granted, from the log up to `sequence`, read from [`follow_from`](SaleBoard::follow_from) on without
+    /// a gap.
+    pub fn note_log<'i>(&self, sequence: u64, granted: impl Iterator<Item = &'i BookingId>) {
+        granted.for_each(|id| self.granted.insert(id));
+        // Release: pairs with the Acquire in `familiar`, which must see these ids once it sees the sequence.
+        self.followed.fetch_max(sequence, Ordering::Release);
+    }
+
+    /// The sequence after which the log is to be read next; `None` where nothing of it is needed now.
+    pub fn follow_from(&self) -> Option<u64> {
+        // Relaxed: hints of when to read on; whoever is late reads at the next sync.
+        let followed = self.followed.load(Ordering::Relaxed);
+        let stopped_at = self.stopped_at.load(Ordering::Relaxed);
+        (stopped_at != SELLING && followed < stopped_at).then_some(followed)
+    }
+
+    /// What this host knows of an id, from memory and without a lock. A grant on another host since the last sync may be
+    /// missing, as stock that came back since then is.
+    pub fn familiar(&self, id: &BookingId) -> Familiar {
+        // Acquire: pairs with `note_log`. `stopped_at` is Relaxed: an older one was true a moment ago.
+        let followed = self.followed.load(Ordering::Acquire);
+        let complete = followed >= self.stopped_at.load(Ordering::Relaxed);
+        match complete && !self.granted.contains(id) {
+            true => Familiar::No,
+            false => Familiar::Perhaps,
         }
     }
 
@@ -169,6 +247,13 @@ impl SaleBoard {
     fn take_in(&self, level: &mut Level, reading: &SaleState) {
         if level.state.as_ref().is_none_or(|known| !is_older(reading, known)) {
             self.front.show(reading);
+            // Relaxed, both: written under the lock of the level; readers take it as a hint.
+            let sells = reading.available() > 0 && reading.on_sale(reading.now);
+            if sells {
+                self.stopped_at.store(SELLING, Ordering::Relaxed);
+            } else if self.stopped_at.load(Ordering::Relaxed) == SELLING {
+                self.stopped_at.store(reading.sequence, Ordering::Relaxed);
+            }
             level.state = Some(reading.clone());
         }
         // Even after an older reading: the permits of its reply were settled just before, and the newer reading that
@@ -243,7 +328,7 @@ mod tests {
 
     fn board(cores: usize) -> SaleBoard {
         let permits_per_ticket = Arc::new(PermitsPerTicket::new(1.0, BUFFER));
-        SaleBoard::new(SaleName::parse("ticket").unwrap(), cores, permits_per_ticket)
+        SaleBoard::new(SaleName::parse("ticket").unwrap(), cores, permits_per_ticket, (0, 0))
     }
 
     fn state(available: u64, sequence: u64) -> SaleState {
@@ -370,7 +455,7 @@ mod tests {
     #[test]
     fn a_changed_share_takes_effect_with_the_next_reading() {
         let permits_per_ticket = Arc::new(PermitsPerTicket::new(1.0, 0.0));
-        let board = SaleBoard::new(SaleName::parse("ticket").unwrap(), 2, permits_per_ticket.clone());
+        let board = SaleBoard::new(SaleName::parse("ticket").unwrap(), 2, permits_per_ticket.clone(), (0, 0));
         board.learn(&state(100, 1));
         permits_per_ticket.set_share(0.25);
         board.learn(&state(100, 1));

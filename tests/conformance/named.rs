@@ -2,7 +2,7 @@
 
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
-use boxoffice::limits::{ENTRIES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, PAGE_ENTRIES};
+use boxoffice::limits::{ENTRIES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX};
 
 use crate::subjects::{START, on_each_ledger};
 use crate::words::*;
@@ -427,7 +427,7 @@ fn pages_and_the_log_are_read_in_pieces() {
         if ledger.name() == "model" {
             return; // It has no pages.
         }
-        let count = 2 * PAGE_ENTRIES + 500;
+        let count = 2 * LOG_ENTRIES_PER_CALL_MAX + 100;
         ledger.ask(open(count as u64));
         let ids: Vec<String> = (0..count).map(|n| format!("b{n:05}")).collect();
         for (n, some) in ids.chunks(ENTRIES_PER_CALL_MAX).enumerate() {
@@ -451,7 +451,7 @@ fn pages_and_the_log_are_read_in_pieces() {
             [0, 1, 255, 256, 257, 1_000, 1_023, 1_024, 1_300, 1_499, 1_500, 1_501, 2_499, 2_500, 9_999]
         {
             let entries = log_entries(ledger.ask(log_after(after)));
-            let expected = count.saturating_sub(after as usize).min(PAGE_ENTRIES);
+            let expected = count.saturating_sub(after as usize).min(LOG_ENTRIES_PER_CALL_MAX);
             assert_eq!(entries.len(), expected, "{} after {after}", ledger.name());
             for (entry, sequence) in entries.iter().zip(after + 1..) {
                 assert_eq!(entry.sequence, sequence);

@@ -14,28 +14,23 @@
 //! An entry that was sent stays here, without its client, until the ledger answers. Where the server had made the
 //! id, nobody can ask for that booking again, so it is then cancelled, with a tombstone against a late first try.
 
+mod answers;
+mod sync;
+
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, Cancellation, Claim, Confirmation,
-    Outcome, Quantity, Refusal, Reservation, SaleName, SaleState,
-};
+use super::{BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::{Board, CoreIndex, Gate, OffSale, Permits, SaleBoard, Settlement};
+use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
 
 /// A sale as this core knows it: an index into its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LineIndex(u32);
-
-/// A call on its way; comes back with its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CallId(pub u64);
 
 /// A booking that a client wishes to make.
 #[derive(Clone, Copy, Debug)]
@@ -129,14 +124,18 @@ struct Line {
     forming: [Vec<usize>; OPERATIONS.len()],
     calls_in_flight: usize,
     dirty: bool,
-    /// Whether this core reads the sale's level for all cores.
+    /// Whether this core reads the sale's level, and its log, for all cores.
     synced_here: bool,
+    snapshot_in_flight: bool,
+    /// A page of the log is on the way.
+    following: bool,
 }
 
 #[derive(Debug)]
 enum Sent {
     Batch { line: LineIndex, operation: Operation, entries: Vec<usize> },
     Snapshot { sale: SaleName },
+    Log { line: LineIndex, after: u64 },
     Sales,
 }
 
@@ -171,6 +170,7 @@ pub struct Desk<C> {
     next_sync: Monotonic,
     syncs: u64,
     snapshots_in_flight: usize,
+    discovering: bool,
     sync_cursor: usize,
     /// Bookings to cancel on the desk's own behalf whose cancellation failed: tried again at the next sync.
     orphans: Vec<(LineIndex, BookingId)>,
@@ -200,6 +200,7 @@ impl<C> Desk<C> {
             next_sync: now.monotonic,
             syncs: 0,
             snapshots_in_flight: 0,
+            discovering: false,
             sync_cursor: 0,
             orphans: Vec::new(),
         }
@@ -237,9 +238,21 @@ impl<C> Desk<C> {
         make_id: impl FnOnce() -> BookingId,
     ) -> Result<(), Refusal> {
         let Wish { id, quantity, buyer } = wish;
-        let errand = match (self.admit(line, quantity, now), id) {
+        let admitted = self.admit(line, quantity, now);
+        let sale = &self.lines[line.0 as usize].board;
+        let errand = match (admitted, id) {
+            (Ok(permits), Some(own)) if !sale.begin(&own) => {
+                sale.settle(permits, Settlement::Returned);
+                return Err(Refusal::InProgress);
+            }
             (Ok(permits), id) => Errand::Reserve { quantity, buyer, made_here: id.is_none(), permits },
-            (Err(refusal @ (Refusal::SoldOut | Refusal::NotOnSale { .. })), Some(_)) => {
+            (Err(refusal @ (Refusal::SoldOut | Refusal::NotOnSale { .. })), Some(own)) => {
+                if sale.is_in_flight(&own) {
+                    return Err(Refusal::InProgress);
+                }
+                if sale.familiar(&own) == Familiar::No {
+                    return Err(refusal);
+                }
                 self.refuse_if_unable(now)?;
                 Errand::Replay { quantity, buyer, otherwise: refusal }
             }
@@ -483,313 +496,6 @@ impl<C> Desk<C> {
     /// The next request that came to its end.
     pub fn poll_resolved(&mut self) -> Option<Resolved<C>> {
         self.resolved.pop_front()
-    }
-
-    /// The ledger's answer to a call. Returns when the call was sent.
-    ///
-    /// # Panics
-    /// Where `id` is of no call on the way: answers are then matched to the wrong requests, and to stop is better than
-    /// to go on selling.
-    pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>, now: Now) -> Monotonic {
-        let key = usize::try_from(id.0).expect("call ids are slab keys");
-        let InFlight { sent, since, .. } = self.in_flight.remove(key);
-        self.forget_answered();
-        match sent {
-            Sent::Batch { line, operation, entries } => {
-                self.lines[line.0 as usize].calls_in_flight -= 1;
-                self.handle_batch(line, operation, entries, answer, now);
-            }
-            Sent::Snapshot { sale } => {
-                self.snapshots_in_flight -= 1;
-                match answer {
-                    Ok(Answer::Sale { state, .. }) => {
-                        self.learn_clock(&state, now);
-                        if let Err(full) = self.board.learn(&sale, &state) {
-                            tracing::warn!(%sale, %full, "a sale is left out");
-                        }
-                    }
-                    Ok(Answer::NoSuchSale) => self.board.mark_missing(sale.as_str()),
-                    Ok(other) => {
-                        tracing::error!(%sale, ?other, "a snapshot was answered with something else")
-                    }
-                    Err(error) => {
-                        tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it")
-                    }
-                }
-            }
-            Sent::Sales => {
-                if let Ok(Answer::Sales(sales)) = answer {
-                    self.discover(sales, now.monotonic);
-                }
-            }
-        }
-        since
-    }
-
-    fn forget_answered(&mut self) {
-        while let Some(&(key, serial)) = self.in_flight_order.front() {
-            if self.in_flight.get(key).is_some_and(|call| call.serial == serial) {
-                break;
-            }
-            self.in_flight_order.pop_front();
-        }
-    }
-
-    fn learn_clock(&mut self, state: &SaleState, now: Now) {
-        self.ledger_clock_offset_ms = state.now.0.cast_signed() - now.wall.0.cast_signed();
-    }
-
-    /// Takes in what came with the answer to a batch.
-    fn learn(&mut self, line: LineIndex, state: &SaleState, now: Now) {
-        self.learn_clock(state, now);
-        self.lines[line.0 as usize].board.learn(state);
-    }
-
-    fn handle_batch(
-        &mut self,
-        line: LineIndex,
-        operation: Operation,
-        entries: Vec<usize>,
-        answer: Result<Answer, CallError>,
-        now: Now,
-    ) {
-        let sale = *self.lines[line.0 as usize].board.name();
-        // Permits are settled before the new level is learnt: the level already knows of them.
-        match answer {
-            Ok(Answer::Reserved { state, reservations }) if reservations.len() == entries.len() => {
-                for (key, reservation) in entries.into_iter().zip(reservations) {
-                    self.settle_reservation(key, reservation, &state, now.monotonic);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Found { state, bookings }) if bookings.len() == entries.len() => {
-                for (key, booking) in entries.into_iter().zip(bookings) {
-                    self.settle_look_up(key, booking);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Confirmed { state, confirmations }) if confirmations.len() == entries.len() => {
-                for (key, confirmation) in entries.into_iter().zip(confirmations) {
-                    let outcome = match confirmation {
-                        Confirmation::Confirmed(booking) => Outcome::Confirmed(booking),
-                        Confirmation::HoldExpired(_) => Outcome::Refused(Refusal::HoldExpired),
-                        Confirmation::Cancelled(_) => Outcome::Refused(Refusal::BookingCancelled),
-                        Confirmation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
-                    };
-                    self.finish(key, outcome, Settlement::Returned);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Cancelled { state, cancellations }) if cancellations.len() == entries.len() => {
-                for (key, cancellation) in entries.into_iter().zip(cancellations) {
-                    let outcome = match cancellation {
-                        Cancellation::Cancelled(booking) => Outcome::Cancelled(booking),
-                        Cancellation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
-                    };
-                    self.finish(key, outcome, Settlement::Returned);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::NoSuchSale) => {
-                self.lines[line.0 as usize].board.mark_missing();
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
-            }
-            Err(CallError::Refused(reason)) => {
-                tracing::warn!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
-            }
-            Err(error) => self.lose_batch(line, entries, &error.to_string()),
-            Ok(other) => {
-                let reason = format!("an answer of another kind or length: {other:?}");
-                self.lose_batch(line, entries, &reason);
-            }
-        }
-    }
-
-    fn fail_batch(&mut self, entries: Vec<usize>, refusal: Refusal) {
-        for key in entries {
-            let entry = &self.entries[key];
-            if matches!(entry.errand, Errand::Cancel { tombstone: true }) {
-                self.orphans.push((entry.line, entry.id));
-            }
-            self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
-        }
-    }
-
-    /// Nobody knows what became of these. Clients with ids of their own may ask again; for the others the desk cancels.
-    fn lose_batch(&mut self, line: LineIndex, entries: Vec<usize>, reason: &str) {
-        tracing::error!(sale = %self.sale(line).name(), entries = entries.len(), reason, "a batch without a usable answer");
-        for key in entries {
-            let entry = &self.entries[key];
-            let orphan = matches!(
-                entry.errand,
-                Errand::Reserve { made_here: true, .. } | Errand::Cancel { tombstone: true }
-            );
-            if orphan {
-                self.orphans.push((line, entry.id));
-            }
-            self.finish(key, Outcome::Refused(Refusal::OutcomeUnknown), Settlement::Returned);
-        }
-    }
-
-    fn settle_reservation(
-        &mut self,
-        key: usize,
-        reservation: Reservation,
-        state: &SaleState,
-        now: Monotonic,
-    ) {
-        let entry = &self.entries[key];
-        let Errand::Reserve { quantity, buyer, made_here, .. } = entry.errand else {
-            unreachable!("only reservations travel in a reserve call")
-        };
-        let (id, line, abandoned) = (entry.id, entry.line, entry.client.is_none());
-        let (outcome, settlement) = match reservation {
-            Reservation::Granted { expires_at } => {
-                let status = match expires_at {
-                    Some(expires_at) => BookingStatus::Held { expires_at },
-                    None => BookingStatus::Confirmed,
-                };
-                (Outcome::Granted(Booking { id, status, quantity, buyer }), Settlement::Spent)
-            }
-            // An id made here is known to nobody else: this is our own batch, sent again after a lost connection.
-            Reservation::Known(booking) if made_here => (Outcome::Granted(booking), Settlement::Spent),
-            Reservation::Known(booking) => (Outcome::Replayed(booking), Settlement::Returned),
-            Reservation::IdReused => (Outcome::Refused(Refusal::IdReused), Settlement::Returned),
-            Reservation::SoldOut => (Outcome::Refused(Refusal::SoldOut), Settlement::Refused),
-            Reservation::BuyerLimit => (Outcome::Refused(Refusal::BuyerLimit), Settlement::Returned),
-            Reservation::NotOnSale => {
-                let starts_at = state.terms.starts_at.filter(|&starts| state.now < starts);
-                (Outcome::Refused(Refusal::NotOnSale { starts_at }), Settlement::Returned)
-            }
-        };
-        let orphan = made_here && abandoned && matches!(outcome, Outcome::Granted(_));
-        self.finish(key, outcome, settlement);
-        if orphan {
-            self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now);
-        }
-    }
-
-    fn settle_look_up(&mut self, key: usize, found: Option<Booking>) {
-        let outcome = match (&self.entries[key].errand, found) {
-            (Errand::Replay { quantity, buyer, .. }, Some(booking)) => {
-                match booking.quantity == *quantity && booking.buyer == *buyer {
-                    true => Outcome::Replayed(booking),
-                    false => Outcome::Refused(Refusal::IdReused),
-                }
-            }
-            (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
-            (_, Some(booking)) => Outcome::Found(booking),
-            (_, None) => Outcome::Refused(Refusal::NoSuchBooking),
-        };
-        self.finish(key, outcome, Settlement::Returned);
-    }
-
-    /// Tells the client, where one still waits; the entry stays.
-    fn resolve(&mut self, key: usize, outcome: Outcome) {
-        let entry = &mut self.entries[key];
-        let Some(client) = entry.client.take() else { return };
-        let wish = match entry.errand {
-            Errand::Reserve { quantity, buyer, .. } | Errand::Replay { quantity, buyer, .. } => {
-                Some((quantity, buyer))
-            }
-            Errand::LookUp | Errand::Confirm | Errand::Cancel { .. } => None,
-        };
-        let (line, id, asked_at) = (entry.line, entry.id, entry.asked_at);
-        self.resolved.push_back(Resolved { client, line, id, wish, asked_at, outcome });
-    }
-
-    /// The end of an entry: its client is told, its permits are settled, it is gone.
-    fn finish(&mut self, key: usize, outcome: Outcome, settlement: Settlement) {
-        self.resolve(key, outcome);
-        let entry = self.entries.remove(key);
-        if let Errand::Reserve { permits, .. } = entry.errand {
-            self.lines[entry.line.0 as usize].board.settle(permits, settlement);
-        }
-    }
-
-    /// Reads the levels of this core's share of the sales, and now and then which sales there are.
-    fn sync(&mut self, now: Monotonic) {
-        if !self.ledger_up {
-            return;
-        }
-        if self.syncs.is_multiple_of(limits::SYNCS_PER_DISCOVERY) && self.core.0 == 0 {
-            self.send(Sent::Sales, Call::Sales, now);
-        }
-        self.syncs += 1;
-        for (line, id) in std::mem::take(&mut self.orphans) {
-            self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now);
-        }
-        for _ in 0..self.lines.len() {
-            if self.snapshots_in_flight >= limits::SNAPSHOTS_IN_FLIGHT_MAX {
-                break;
-            }
-            self.sync_cursor = (self.sync_cursor + 1) % self.lines.len();
-            let line = &self.lines[self.sync_cursor];
-            if line.synced_here {
-                let sale = *line.board.name();
-                let sweeps = line.board.level().is_some_and(|level| level.held > 0);
-                self.send_snapshot(sale, sweeps, now);
-            }
-        }
-    }
-
-    fn send_snapshot(&mut self, sale: SaleName, sweeps: bool, now: Monotonic) {
-        self.snapshots_in_flight += 1;
-        let call = if sweeps { Call::Expire { sale } } else { Call::Snapshot { sale } };
-        self.send(Sent::Snapshot { sale }, call, now);
-    }
-
-    fn discover(&mut self, sales: Vec<SaleName>, now: Monotonic) {
-        for sale in sales {
-            if !self.line_by_name.contains_key(&sale)
-                && self.snapshots_in_flight < limits::SNAPSHOTS_IN_FLIGHT_MAX
-            {
-                self.send_snapshot(sale, false, now);
-            }
-        }
-    }
-
-    /// Takes over sales that the board has learnt of since the last turn.
-    pub fn refresh_lines(&mut self) {
-        let version = self.board.directory_version();
-        if version == self.directory_version {
-            return;
-        }
-        let mut complete = true;
-        for sale in self.board.directory().sales() {
-            let Some(&LineIndex(index)) = self.line_by_name.get(sale.name()) else {
-                self.add_line(sale);
-                continue;
-            };
-            let line = &mut self.lines[index as usize];
-            if Arc::ptr_eq(&line.board, sale) {
-                continue;
-            }
-            // Forgotten by the board and learnt anew. Entries on the way hold permits of the old one.
-            let idle = line.calls_in_flight == 0 && line.forming.iter().all(Vec::is_empty);
-            match idle {
-                true => line.board = Arc::clone(sale),
-                false => complete = false,
-            }
-        }
-        if complete {
-            self.directory_version = version;
-        }
-    }
-
-    fn add_line(&mut self, sale: &Arc<SaleBoard>) {
-        let index = LineIndex(u32::try_from(self.lines.len()).expect("SALES_MAX fits in u32"));
-        self.line_by_name.insert(*sale.name(), index);
-        // By the name alone, so that all cores agree on who reads which sale.
-        let reader = FxBuildHasher.hash_one(sale.name()) % self.board.cores() as u64;
-        self.lines.push(Line {
-            board: Arc::clone(sale),
-            forming: Default::default(),
-            calls_in_flight: 0,
-            dirty: false,
-            synced_here: reader == self.core.0 as u64,
-        });
     }
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::booking::{SaleStatus, SaleTerms};
+use crate::booking::{
+    Answer, Booking, BookingStatus, CallError, Cancellation, LogEntry, Reservation, SaleState, SaleStatus,
+    SaleTerms,
+};
 
 const TIMEOUT_MS: u64 = 2_000;
 
@@ -36,7 +39,13 @@ fn fixture(available: u64) -> Fixture {
     let mut fixture = Fixture { desk, board, line, now, made: 0, sequence: 0 };
     // The first sync asks for the sales and for the level.
     fixture.turn();
-    while fixture.desk.poll_call().is_some() {}
+    while let Some((call, asked)) = fixture.desk.poll_call() {
+        let answer = match asked {
+            Call::Sales => Answer::Sales(vec![sale()]),
+            _ => Answer::Sale { state: state(available, 0), created: false },
+        };
+        fixture.desk.handle_answer(call, Ok(answer), fixture.now);
+    }
     fixture
 }
 
@@ -151,23 +160,35 @@ fn sold_out_without_an_id_makes_no_call_and_no_id() {
     assert_eq!(fixture.made, 0);
 }
 
-#[test]
-fn sold_out_with_an_id_asks_whether_it_is_a_repeat() {
+fn booked(text: &str, quantity: u64) -> Booking {
+    Booking {
+        id: id(text),
+        status: BookingStatus::Confirmed,
+        quantity: Quantity::new(quantity).unwrap(),
+        buyer: None,
+    }
+}
+
+/// A sale that was sold out at sequence 3 before this host came, its log not read yet.
+fn sold_out_before() -> Fixture {
     let mut fixture = fixture(0);
+    fixture.board.learn(&sale(), &state(1, 2)).unwrap();
+    fixture.board.learn(&sale(), &state(0, 3)).unwrap();
+    fixture.sequence = 3;
+    fixture
+}
+
+#[test]
+fn sold_out_with_an_id_asks_whether_it_is_a_repeat_while_the_log_is_unread() {
+    let mut fixture = sold_out_before();
     fixture.reserve(1, Some("a"), 1).unwrap();
     fixture.reserve(2, Some("b"), 1).unwrap();
     fixture.reserve(3, Some("c"), 1).unwrap();
     fixture.turn();
     let (call, asked) = fixture.batch().unwrap();
     assert_eq!(asked, Call::LookUp { sale: sale(), ids: vec![id("a"), id("b"), id("c")] });
-    let booked = |text: &str, quantity| Booking {
-        id: id(text),
-        status: BookingStatus::Confirmed,
-        quantity: Quantity::new(quantity).unwrap(),
-        buyer: None,
-    };
     let bookings = vec![Some(booked("a", 1)), Some(booked("b", 2)), None];
-    fixture.desk.handle_answer(call, Ok(Answer::Found { state: state(0, 1), bookings }), fixture.now);
+    fixture.desk.handle_answer(call, Ok(Answer::Found { state: state(0, 3), bookings }), fixture.now);
     assert_eq!(
         fixture.told(),
         [
@@ -176,6 +197,86 @@ fn sold_out_with_an_id_asks_whether_it_is_a_repeat() {
             (3, Outcome::Refused(Refusal::SoldOut)),
         ]
     );
+}
+
+#[test]
+fn follows_the_log_of_a_sold_out_sale_and_then_refuses_unknown_ids_from_memory() {
+    let mut fixture = sold_out_before();
+    let mut pages = 0;
+    for _ in 0..10 {
+        fixture.wait(limits::SYNC_INTERVAL_MS);
+        while let Some((call, asked)) = fixture.desk.poll_call() {
+            let answer = match asked {
+                Call::Log { after, .. } => {
+                    pages += 1;
+                    // One entry a page, so that it takes three.
+                    let booking = booked(&format!("elsewhere-{}", after + 1), 1);
+                    Answer::Log(vec![LogEntry { sequence: after + 1, at: WallTime(1), booking }])
+                }
+                Call::Sales => Answer::Sales(vec![sale()]),
+                _ => Answer::Sale { state: state(0, 3), created: false },
+            };
+            fixture.desk.handle_answer(call, Ok(answer), fixture.now);
+        }
+    }
+    assert_eq!(pages, 3, "each page is read once, and none after the end");
+    for sequence in 1..=3 {
+        fixture.reserve(sequence, Some(&format!("elsewhere-{sequence}")), 1).unwrap();
+    }
+    assert_eq!(fixture.reserve(4, Some("never-granted"), 1), Err(Refusal::SoldOut));
+    fixture.turn();
+    assert_eq!(fixture.batch().unwrap().1.entries(), 3);
+}
+
+#[test]
+fn a_log_with_a_gap_leaves_unknown_ids_to_the_ledger() {
+    let mut fixture = sold_out_before();
+    for _ in 0..3 {
+        fixture.wait(limits::SYNC_INTERVAL_MS);
+        while let Some((call, asked)) = fixture.desk.poll_call() {
+            let answer = match asked {
+                Call::Log { .. } => {
+                    Answer::Log(vec![LogEntry { sequence: 3, at: WallTime(1), booking: booked("c", 1) }])
+                }
+                Call::Sales => Answer::Sales(vec![sale()]),
+                _ => Answer::Sale { state: state(0, 3), created: false },
+            };
+            fixture.desk.handle_answer(call, Ok(answer), fixture.now);
+        }
+    }
+    fixture.reserve(1, Some("a"), 1).unwrap();
+}
+
+#[test]
+fn an_own_grant_is_found_again_at_once_when_the_sale_is_sold_out() {
+    let mut fixture = fixture(1);
+    fixture.reserve(1, Some("own"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.answer(call, 0, vec![granted()]);
+    assert_eq!(fixture.told().len(), 1);
+    fixture.reserve(2, Some("own"), 1).unwrap();
+    fixture.turn();
+    assert!(matches!(fixture.batch().unwrap().1, Call::LookUp { .. }));
+}
+
+#[test]
+fn an_id_on_the_way_is_in_progress_with_permits_left_and_without() {
+    for available in [100, 1] {
+        let mut fixture = fixture(available);
+        fixture.reserve(1, Some("a"), 1).unwrap();
+        assert_eq!(fixture.reserve(2, Some("a"), 1), Err(Refusal::InProgress));
+        while fixture.reserve(3, None, 1).is_ok() {}
+        assert_eq!(fixture.reserve(4, Some("a"), 1), Err(Refusal::InProgress));
+        fixture.wait(TIMEOUT_MS);
+        fixture.desk.handle_ledger_up();
+        // Nothing had left, so the id is free again.
+        fixture.reserve(5, Some("a"), 1).unwrap();
+        fixture.turn();
+        let (call, _) = fixture.batch().unwrap();
+        fixture.answer(call, 0, vec![Reservation::SoldOut]);
+        assert_ne!(fixture.reserve(6, Some("a"), 1), Err(Refusal::InProgress));
+    }
 }
 
 #[test]
@@ -315,7 +416,6 @@ fn takes_only_so_much_in_flight() {
 fn syncs_levels_every_interval_and_reopens_a_sale_when_stock_returns() {
     let mut fixture = fixture(0);
     fixture.wait(limits::SYNC_INTERVAL_MS);
-    // The first sync is on the way still; the second repeats it.
     let snapshot = std::iter::from_fn(|| fixture.desk.poll_call())
         .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
         .expect("a snapshot each interval");

@@ -6,7 +6,7 @@ use redis::Cmd;
 use super::codec::Stored;
 use super::scripts::{self, Script};
 use crate::booking::{BookingId, Call, Claim, SaleChange, SaleName, SaleTerms};
-use crate::limits::{EXPIRIES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, PAGE_ENTRIES};
+use crate::limits::{EXPIRIES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
 
 /// Names all sales; not under any sale's hash tag.
 const SALES_KEY: &str = "bx:sales";
@@ -58,7 +58,10 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             script(&scripts::PAGE, sale, 2, 32).arg(cursor).arg(PAGE_ENTRIES).write_packed_command(out);
         }
         Call::Log { sale, after } => {
-            script(&scripts::LOG, sale, 2, 32).arg(*after).arg(PAGE_ENTRIES).write_packed_command(out);
+            script(&scripts::LOG, sale, 2, 32)
+                .arg(*after)
+                .arg(LOG_ENTRIES_PER_CALL_MAX)
+                .write_packed_command(out);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::booking::{
     Quantity, Reservation, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
 };
 use crate::clock::WallTime;
-use crate::limits::{EXPIRIES_PER_CALL_MAX, PAGE_ENTRIES};
+use crate::limits::{EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -497,8 +497,9 @@ impl<'a> Sale<'a> {
             "SELECT sequence, at_ms, booking, status, quantity, buyer, expires_at_ms FROM log
              WHERE sale = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
         )?;
-        let entries =
-            statement.query_map(params![self.name.as_str(), integer(after), PAGE_ENTRIES as i64], |row| {
+        let entries = statement.query_map(
+            params![self.name.as_str(), integer(after), LOG_ENTRIES_PER_CALL_MAX as i64],
+            |row| {
                 let expires_at = optional(row, 6)?.map(WallTime);
                 let booking = Booking {
                     id: parsed(row, 2, |text| BookingId::parse(text).ok())?,
@@ -507,7 +508,8 @@ impl<'a> Sale<'a> {
                     buyer: buyer(row, 5)?,
                 };
                 Ok(LogEntry { sequence: unsigned(row, 0)?, at: WallTime(unsigned(row, 1)?), booking })
-            })?;
+            },
+        )?;
         entries.collect::<Result<_>>().map(Answer::Log)
     }
 }

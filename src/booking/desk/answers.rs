@@ -1,0 +1,222 @@
+//! What answers of the ledger mean: permits settled, clients told.
+
+use super::{Desk, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
+use crate::booking::{
+    Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation, Outcome, Refusal,
+    Reservation, SaleState,
+};
+use crate::clock::{Monotonic, Now};
+use crate::stock::Settlement;
+
+impl<C> Desk<C> {
+    /// The ledger's answer to a call. Returns when the call was sent.
+    ///
+    /// # Panics
+    /// Where `id` is of no call on the way: answers are then matched to the wrong requests, and to stop is better than
+    /// to go on selling.
+    pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>, now: Now) -> Monotonic {
+        let key = usize::try_from(id.0).expect("call ids are slab keys");
+        let InFlight { sent, since, .. } = self.in_flight.remove(key);
+        self.forget_answered();
+        match sent {
+            Sent::Batch { line, operation, entries } => {
+                self.lines[line.0 as usize].calls_in_flight -= 1;
+                self.handle_batch(line, operation, entries, answer, now);
+            }
+            Sent::Snapshot { sale } => self.handle_snapshot(sale, answer, now),
+            Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
+            Sent::Sales => self.handle_sales(answer, now.monotonic),
+        }
+        since
+    }
+
+    fn forget_answered(&mut self) {
+        while let Some(&(key, serial)) = self.in_flight_order.front() {
+            if self.in_flight.get(key).is_some_and(|call| call.serial == serial) {
+                break;
+            }
+            self.in_flight_order.pop_front();
+        }
+    }
+
+    pub(super) fn learn_clock(&mut self, state: &SaleState, now: Now) {
+        self.ledger_clock_offset_ms = state.now.0.cast_signed() - now.wall.0.cast_signed();
+    }
+
+    /// Takes in what came with the answer to a batch.
+    fn learn(&mut self, line: LineIndex, state: &SaleState, now: Now) {
+        self.learn_clock(state, now);
+        self.lines[line.0 as usize].board.learn(state);
+    }
+
+    fn handle_batch(
+        &mut self,
+        line: LineIndex,
+        operation: Operation,
+        entries: Vec<usize>,
+        answer: Result<Answer, CallError>,
+        now: Now,
+    ) {
+        let sale = *self.lines[line.0 as usize].board.name();
+        // Permits are settled before the new level is learnt: the level already knows of them.
+        match answer {
+            Ok(Answer::Reserved { state, reservations }) if reservations.len() == entries.len() => {
+                for (key, reservation) in entries.into_iter().zip(reservations) {
+                    self.settle_reservation(key, reservation, &state, now.monotonic);
+                }
+                self.learn(line, &state, now);
+            }
+            Ok(Answer::Found { state, bookings }) if bookings.len() == entries.len() => {
+                for (key, booking) in entries.into_iter().zip(bookings) {
+                    self.settle_look_up(key, booking);
+                }
+                self.learn(line, &state, now);
+            }
+            Ok(Answer::Confirmed { state, confirmations }) if confirmations.len() == entries.len() => {
+                for (key, confirmation) in entries.into_iter().zip(confirmations) {
+                    let outcome = match confirmation {
+                        Confirmation::Confirmed(booking) => Outcome::Confirmed(booking),
+                        Confirmation::HoldExpired(_) => Outcome::Refused(Refusal::HoldExpired),
+                        Confirmation::Cancelled(_) => Outcome::Refused(Refusal::BookingCancelled),
+                        Confirmation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
+                    };
+                    self.finish(key, outcome, Settlement::Returned);
+                }
+                self.learn(line, &state, now);
+            }
+            Ok(Answer::Cancelled { state, cancellations }) if cancellations.len() == entries.len() => {
+                for (key, cancellation) in entries.into_iter().zip(cancellations) {
+                    let outcome = match cancellation {
+                        Cancellation::Cancelled(booking) => Outcome::Cancelled(booking),
+                        Cancellation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
+                    };
+                    self.finish(key, outcome, Settlement::Returned);
+                }
+                self.learn(line, &state, now);
+            }
+            Ok(Answer::NoSuchSale) => {
+                self.lines[line.0 as usize].board.mark_missing();
+                self.fail_batch(entries, Refusal::LedgerUnavailable);
+            }
+            Err(CallError::Refused(reason)) => {
+                tracing::warn!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
+                self.fail_batch(entries, Refusal::LedgerUnavailable);
+            }
+            Err(error) => self.lose_batch(line, entries, &error.to_string()),
+            Ok(other) => {
+                let reason = format!("an answer of another kind or length: {other:?}");
+                self.lose_batch(line, entries, &reason);
+            }
+        }
+    }
+
+    fn fail_batch(&mut self, entries: Vec<usize>, refusal: Refusal) {
+        for key in entries {
+            let entry = &self.entries[key];
+            if matches!(entry.errand, Errand::Cancel { tombstone: true }) {
+                self.orphans.push((entry.line, entry.id));
+            }
+            self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
+        }
+    }
+
+    /// Nobody knows what became of these. Clients with ids of their own may ask again; for the others the desk cancels.
+    fn lose_batch(&mut self, line: LineIndex, entries: Vec<usize>, reason: &str) {
+        tracing::error!(sale = %self.sale(line).name(), entries = entries.len(), reason, "a batch without a usable answer");
+        for key in entries {
+            let entry = &self.entries[key];
+            let orphan = matches!(
+                entry.errand,
+                Errand::Reserve { made_here: true, .. } | Errand::Cancel { tombstone: true }
+            );
+            if orphan {
+                self.orphans.push((line, entry.id));
+            }
+            self.finish(key, Outcome::Refused(Refusal::OutcomeUnknown), Settlement::Returned);
+        }
+    }
+
+    fn settle_reservation(
+        &mut self,
+        key: usize,
+        reservation: Reservation,
+        state: &SaleState,
+        now: Monotonic,
+    ) {
+        let entry = &self.entries[key];
+        let Errand::Reserve { quantity, buyer, made_here, .. } = entry.errand else {
+            unreachable!("only reservations travel in a reserve call")
+        };
+        let (id, line, abandoned) = (entry.id, entry.line, entry.client.is_none());
+        let (outcome, settlement) = match reservation {
+            Reservation::Granted { expires_at } => {
+                let status = match expires_at {
+                    Some(expires_at) => BookingStatus::Held { expires_at },
+                    None => BookingStatus::Confirmed,
+                };
+                (Outcome::Granted(Booking { id, status, quantity, buyer }), Settlement::Spent)
+            }
+            // An id made here is known to nobody else: this is our own batch, sent again after a lost connection.
+            Reservation::Known(booking) if made_here => (Outcome::Granted(booking), Settlement::Spent),
+            Reservation::Known(booking) => (Outcome::Replayed(booking), Settlement::Returned),
+            Reservation::IdReused => (Outcome::Refused(Refusal::IdReused), Settlement::Returned),
+            Reservation::SoldOut => (Outcome::Refused(Refusal::SoldOut), Settlement::Refused),
+            Reservation::BuyerLimit => (Outcome::Refused(Refusal::BuyerLimit), Settlement::Returned),
+            Reservation::NotOnSale => {
+                let starts_at = state.terms.starts_at.filter(|&starts| state.now < starts);
+                (Outcome::Refused(Refusal::NotOnSale { starts_at }), Settlement::Returned)
+            }
+        };
+        if let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
+            self.lines[line.0 as usize].board.note_granted(&id);
+        }
+        let orphan = made_here && abandoned && matches!(outcome, Outcome::Granted(_));
+        self.finish(key, outcome, settlement);
+        if orphan {
+            self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now);
+        }
+    }
+
+    fn settle_look_up(&mut self, key: usize, found: Option<Booking>) {
+        let outcome = match (&self.entries[key].errand, found) {
+            (Errand::Replay { quantity, buyer, .. }, Some(booking)) => {
+                match booking.quantity == *quantity && booking.buyer == *buyer {
+                    true => Outcome::Replayed(booking),
+                    false => Outcome::Refused(Refusal::IdReused),
+                }
+            }
+            (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
+            (_, Some(booking)) => Outcome::Found(booking),
+            (_, None) => Outcome::Refused(Refusal::NoSuchBooking),
+        };
+        self.finish(key, outcome, Settlement::Returned);
+    }
+
+    /// Tells the client, where one still waits; the entry stays.
+    pub(super) fn resolve(&mut self, key: usize, outcome: Outcome) {
+        let entry = &mut self.entries[key];
+        let Some(client) = entry.client.take() else { return };
+        let wish = match entry.errand {
+            Errand::Reserve { quantity, buyer, .. } | Errand::Replay { quantity, buyer, .. } => {
+                Some((quantity, buyer))
+            }
+            Errand::LookUp | Errand::Confirm | Errand::Cancel { .. } => None,
+        };
+        let (line, id, asked_at) = (entry.line, entry.id, entry.asked_at);
+        self.resolved.push_back(Resolved { client, line, id, wish, asked_at, outcome });
+    }
+
+    /// The end of an entry: its client is told, its permits are settled, it is gone.
+    pub(super) fn finish(&mut self, key: usize, outcome: Outcome, settlement: Settlement) {
+        self.resolve(key, outcome);
+        let entry = self.entries.remove(key);
+        if let Errand::Reserve { permits, made_here, .. } = entry.errand {
+            let board = &self.lines[entry.line.0 as usize].board;
+            // Before its permits: while the id is marked, `is_in_flight` relies on them to be taken.
+            if !made_here {
+                board.end(&entry.id);
+            }
+            board.settle(permits, settlement);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a desk learns without being asked: which sales there are, how they stand, and which ids were granted elsewhere.
+//!
+//! Each sale is read by one core for all, every sync. Once it has stopped selling, the same core reads its log up to
+//! there, page by page, so that the host knows every granted id and can refuse all others from memory.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
+
+use super::{Desk, Errand, Line, LineIndex, Sent};
+use crate::booking::{Answer, Call, CallError, LogEntry, SaleName};
+use crate::clock::{Monotonic, Now};
+use crate::limits;
+use crate::stock::SaleBoard;
+
+impl<C> Desk<C> {
+    /// Reads the levels of this core's share of the sales, and now and then which sales there are.
+    pub(super) fn sync(&mut self, now: Monotonic) {
+        if !self.ledger_up {
+            return;
+        }
+        let discovers = self.core.0 == 0 && self.syncs.is_multiple_of(limits::SYNCS_PER_DISCOVERY);
+        if discovers && !self.discovering {
+            self.discovering = true;
+            self.send(Sent::Sales, Call::Sales, now);
+        }
+        self.syncs += 1;
+        for (line, id) in std::mem::take(&mut self.orphans) {
+            self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now);
+        }
+        for _ in 0..self.lines.len() {
+            if self.snapshots_in_flight >= limits::SNAPSHOTS_IN_FLIGHT_MAX {
+                break;
+            }
+            self.sync_cursor = (self.sync_cursor + 1) % self.lines.len();
+            let line = &mut self.lines[self.sync_cursor];
+            // With the ledger silent, one question on the way is enough.
+            if line.synced_here && !std::mem::replace(&mut line.snapshot_in_flight, true) {
+                let sale = *line.board.name();
+                // Holds that are over give their stock back when anybody asks; this is where somebody does.
+                let call = match line.board.level() {
+                    Some(level) if level.held > 0 => Call::Expire { sale },
+                    _ => Call::Snapshot { sale },
+                };
+                self.send_snapshot(sale, call, now);
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, sale: SaleName, call: Call, now: Monotonic) {
+        self.snapshots_in_flight += 1;
+        self.send(Sent::Snapshot { sale }, call, now);
+    }
+
+    /// A sale's level, as a sync asked for it.
+    pub(super) fn handle_snapshot(&mut self, sale: SaleName, answer: Result<Answer, CallError>, now: Now) {
+        self.snapshots_in_flight -= 1;
+        let line = self.line_by_name.get(&sale).copied();
+        if let Some(LineIndex(index)) = line {
+            self.lines[index as usize].snapshot_in_flight = false;
+        }
+        match answer {
+            Ok(Answer::Sale { state, .. }) => {
+                self.learn_clock(&state, now);
+                if let Err(full) = self.board.learn(&sale, &state) {
+                    tracing::warn!(%sale, %full, "a sale is left out");
+                }
+                if let Some(line) = line {
+                    self.follow_log(line, now.monotonic);
+                }
+            }
+            Ok(Answer::NoSuchSale) => self.board.mark_missing(sale.as_str()),
+            Ok(other) => tracing::error!(%sale, ?other, "a snapshot was answered with something else"),
+            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it"),
+        }
+    }
+
+    /// Reads on in the log of a sale that has stopped selling, where there is more to know: one page at a time.
+    fn follow_log(&mut self, line: LineIndex, now: Monotonic) {
+        let entry = &mut self.lines[line.0 as usize];
+        if entry.following {
+            return;
+        }
+        if let Some(after) = entry.board.follow_from() {
+            entry.following = true;
+            let sale = *entry.board.name();
+            self.send(Sent::Log { line, after }, Call::Log { sale, after }, now);
+        }
+    }
+
+    /// A page of a log.
+    pub(super) fn handle_log(
+        &mut self,
+        line: LineIndex,
+        after: u64,
+        answer: Result<Answer, CallError>,
+        now: Monotonic,
+    ) {
+        let entry = &mut self.lines[line.0 as usize];
+        entry.following = false;
+        match answer {
+            Ok(Answer::Log(entries)) => {
+                // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
+                let whole = entries.first().is_some_and(|first| first.sequence == after + 1);
+                if let Some(last) = entries.last().filter(|_| whole) {
+                    entry
+                        .board
+                        .note_log(last.sequence, entries.iter().map(|entry: &LogEntry| &entry.booking.id));
+                    self.follow_log(line, now);
+                }
+            }
+            Ok(other) => tracing::error!(?other, "a log was answered with something else"),
+            Err(error) => tracing::debug!(%error, "a page of a log failed; the next sync repeats it"),
+        }
+    }
+
+    /// Which sales there are.
+    pub(super) fn handle_sales(&mut self, answer: Result<Answer, CallError>, now: Monotonic) {
+        self.discovering = false;
+        match answer {
+            Ok(Answer::Sales(sales)) => self.discover(sales, now),
+            Ok(other) => tracing::error!(?other, "the list of sales was answered with something else"),
+            Err(error) => tracing::debug!(%error, "the sales were not listed; a later sync asks again"),
+        }
+    }
+
+    fn discover(&mut self, sales: Vec<SaleName>, now: Monotonic) {
+        for sale in sales {
+            if !self.line_by_name.contains_key(&sale)
+                && self.snapshots_in_flight < limits::SNAPSHOTS_IN_FLIGHT_MAX
+            {
+                self.send_snapshot(sale, Call::Snapshot { sale }, now);
+            }
+        }
+    }
+
+    /// Takes over sales that the board has learnt of since the last turn.
+    pub fn refresh_lines(&mut self) {
+        let version = self.board.directory_version();
+        if version == self.directory_version {
+            return;
+        }
+        let mut complete = true;
+        for sale in self.board.directory().sales() {
+            let Some(&LineIndex(index)) = self.line_by_name.get(sale.name()) else {
+                self.add_line(sale);
+                continue;
+            };
+            let line = &mut self.lines[index as usize];
+            if Arc::ptr_eq(&line.board, sale) {
+                continue;
+            }
+            // Forgotten by the board and learnt anew. Entries on the way hold permits of the old one.
+            let idle = line.calls_in_flight == 0 && line.forming.iter().all(Vec::is_empty);
+            match idle {
+                true => line.board = Arc::clone(sale),
+                false => complete = false,
+            }
+        }
+        if complete {
+            self.directory_version = version;
+        }
+    }
+
+    fn add_line(&mut self, sale: &Arc<SaleBoard>) {
+        let index = LineIndex(u32::try_from(self.lines.len()).expect("SALES_MAX fits in u32"));
+        self.line_by_name.insert(*sale.name(), index);
+        // By the name alone, so that all cores agree on who reads which sale.
+        let reader = FxBuildHasher.hash_one(sale.name()) % self.board.cores() as u64;
+        self.lines.push(Line {
+            board: Arc::clone(sale),
+            forming: Default::default(),
+            calls_in_flight: 0,
+            dirty: false,
+            snapshot_in_flight: false,
+            following: false,
+            synced_here: reader == self.core.0 as u64,
+        });
+    }
+}

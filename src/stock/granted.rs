@@ -1,0 +1,171 @@
+//! The ids that were granted, as fingerprints: what lets a host refuse an unknown id from memory once a sale is sold
+//! out, and still find the booking of a client that asks again.
+//!
+//! A fingerprint that is there may be another id's: the ledger is then asked in vain. One that is not there is of no
+//! id that was put in. So the set may only err towards asking.
+//!
+//! Fingerprints are of a keyed hash, so that nobody can make up ids that collide. They live in tables that each are
+//! twice as large as all before; a full one is never moved, so that readers need no lock. A grant costs 4 bytes over a
+//! load of 3/4; with the largest table just begun that is 11 bytes, and never more than 16 (tested).
+
+use std::hash::Hasher;
+use std::sync::OnceLock;
+// Not loom's: a slot is set once and for all, and readers act on nothing but its value.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use siphasher::sip::SipHasher13;
+
+use crate::booking::BookingId;
+
+/// Slots of the first table; a power of two.
+const SLOTS_FIRST: usize = 1 << 6;
+/// Tables, each twice as large as the one before: room for 2^37 ids, far beyond any memory.
+const TABLES: usize = 32;
+/// A table takes 3 ids in 4 slots: then a miss probes 2 to 3 slots behind its place on average.
+const fn ids_max(slots: usize) -> u64 {
+    (slots / 4 * 3) as u64
+}
+
+/// See the [module](self).
+pub(super) struct GrantedIds {
+    key: (u64, u64),
+    tables: [OnceLock<Box<[AtomicU32]>>; TABLES],
+    ids: AtomicU64,
+}
+
+/// An id's place and fingerprint; never 0, which is an empty slot.
+#[derive(Clone, Copy)]
+struct Print {
+    place: u32,
+    print: u32,
+}
+
+impl GrantedIds {
+    pub(super) fn new(key: (u64, u64)) -> GrantedIds {
+        GrantedIds { key, tables: [const { OnceLock::new() }; TABLES], ids: AtomicU64::new(0) }
+    }
+
+    fn print(&self, id: &BookingId) -> Print {
+        let hash = hash(self.key, id.as_str());
+        Print { place: hash as u32, print: ((hash >> 32) as u32).max(1) }
+    }
+
+    /// Whether the id may have been put in.
+    pub(super) fn contains(&self, id: &BookingId) -> bool {
+        let print = self.print(id);
+        self.tables.iter().map_while(OnceLock::get).any(|table| find(table, print).is_ok())
+    }
+
+    /// Puts an id in. Two cores that put the same id in at the same instant may leave it there twice: no harm.
+    pub(super) fn insert(&self, id: &BookingId) {
+        let print = self.print(id);
+        let mut room = 0;
+        // Relaxed: a count for choosing the table; off by the cores that insert this instant, which the slack takes.
+        let ids = self.ids.load(Ordering::Relaxed);
+        for (index, table) in self.tables.iter().enumerate() {
+            let slots = SLOTS_FIRST << index;
+            room += ids_max(slots);
+            let is_last = ids < room;
+            let Some(table) = (match is_last {
+                true => Some(table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect())),
+                false => table.get(),
+            }) else {
+                continue;
+            };
+            let mut free = find(table, print);
+            while let Err(slot) = free
+                && is_last
+            {
+                // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
+                match table[slot].compare_exchange(0, print.print, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => {
+                        self.ids.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                    Err(_) => free = find(table, print),
+                }
+            }
+            if free.is_ok() || is_last {
+                return;
+            }
+        }
+    }
+
+    /// Ids put in, and the bytes that their tables take.
+    #[cfg(test)]
+    fn size(&self) -> (u64, usize) {
+        let slots: usize = self.tables.iter().filter_map(OnceLock::get).map(|table| table.len()).sum();
+        (self.ids.load(Ordering::Relaxed), slots * size_of::<AtomicU32>())
+    }
+}
+
+/// The slot that has the fingerprint, or else the empty one where it would go.
+fn find(table: &[AtomicU32], Print { place, print }: Print) -> Result<usize, usize> {
+    let mask = table.len() - 1;
+    let mut slot = place as usize & mask;
+    loop {
+        // Relaxed: see `insert`. A table is never full, so that an empty slot ends every search.
+        match table[slot].load(Ordering::Relaxed) {
+            0 => return Err(slot),
+            found if found == print => return Ok(slot),
+            _ => slot = (slot + 1) & mask,
+        }
+    }
+}
+
+/// A keyed hash of an id.
+pub(super) fn hash(key: (u64, u64), id: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
+    hasher.write(id.as_bytes());
+    hasher.finish()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> BookingId {
+        BookingId::parse(format!("b-{number}")).unwrap()
+    }
+
+    #[test]
+    fn finds_what_was_put_in_and_next_to_nothing_else() {
+        let granted = GrantedIds::new((1, 2));
+        assert!(!granted.contains(&id(0)));
+        for number in 0..200_000 {
+            granted.insert(&id(number));
+            granted.insert(&id(number));
+        }
+        assert!((0..200_000).all(|number| granted.contains(&id(number))));
+        let wrong = (200_000..1_200_000).filter(|&number| granted.contains(&id(number))).count();
+        assert!(wrong < 1_000, "{wrong} of 1,000,000 unknown ids were taken for granted ones");
+    }
+
+    #[test]
+    fn takes_at_most_16_bytes_an_id() {
+        let granted = GrantedIds::new((1, 2));
+        let mut most = 0.0_f64;
+        for number in 0..1_000_000 {
+            granted.insert(&id(number));
+            let (ids, bytes) = granted.size();
+            if ids >= 100 {
+                most = most.max(bytes as f64 / ids as f64);
+            }
+        }
+        assert!(most <= 16.0, "{most} bytes an id");
+    }
+
+    #[test]
+    fn cores_may_put_ids_in_at_the_same_time() {
+        let granted = GrantedIds::new((3, 4));
+        std::thread::scope(|scope| {
+            for core in 0..4 {
+                let granted = &granted;
+                scope.spawn(move || {
+                    (0..50_000).for_each(|number| granted.insert(&id(core * 25_000 + number)))
+                });
+            }
+        });
+        assert!((0..125_000).all(|number| granted.contains(&id(number))));
+    }
+}

@@ -1,0 +1,81 @@
+//! Which client ids of a sale wait for the ledger on this host, on whichever core: a second request with the same id is
+//! told so, instead of being refused for want of the permit that the first one holds.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Mutex;
+
+use crate::booking::BookingId;
+
+/// Locks; two cores that book different ids seldom meet at one.
+const SHARDS: usize = 16;
+
+/// See the [module](self). Ids are kept as 64-bit keyed hashes: a collision costs a client one "in progress", and
+/// nobody can make one up without the key.
+pub(super) struct IdsInFlight {
+    key: (u64, u64),
+    shards: [Mutex<HashSet<u64, BuildHasherDefault<Identity>>>; SHARDS],
+}
+
+/// The elements are hashes already.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 is hashed here");
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl IdsInFlight {
+    pub(super) fn new(key: (u64, u64)) -> IdsInFlight {
+        IdsInFlight { key, shards: Default::default() }
+    }
+
+    fn with<R>(
+        &self,
+        id: &BookingId,
+        act: impl FnOnce(&mut HashSet<u64, BuildHasherDefault<Identity>>, u64) -> R,
+    ) -> R {
+        let hash = super::granted::hash(self.key, id.as_str());
+        let mutex = &self.shards[(hash >> 60) as usize % SHARDS];
+        // Every critical section leaves the set whole, so a panic elsewhere takes nothing from it.
+        act(&mut mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner), hash)
+    }
+
+    /// Marks an id; `false` where it was marked already.
+    pub(super) fn begin(&self, id: &BookingId) -> bool {
+        self.with(id, |set, hash| set.insert(hash))
+    }
+
+    /// Whether the id is marked.
+    pub(super) fn contains(&self, id: &BookingId) -> bool {
+        self.with(id, |set, hash| set.contains(&hash))
+    }
+
+    /// Removes the mark.
+    pub(super) fn end(&self, id: &BookingId) {
+        self.with(id, |set, hash| set.remove(&hash));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_in_flight_once() {
+        let ids = IdsInFlight::new((1, 2));
+        let (a, b) = (BookingId::parse("a").unwrap(), BookingId::parse("b").unwrap());
+        assert!(ids.begin(&a) && ids.begin(&b));
+        assert!(!ids.begin(&a) && ids.contains(&a));
+        ids.end(&a);
+        assert!(!ids.contains(&a) && ids.contains(&b) && ids.begin(&a));
+    }
+}
