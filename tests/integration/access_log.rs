@@ -90,9 +90,9 @@ fn it_names_a_booking_that_was_tampered_with_in_sqlite() {
         ("UPDATE bookings SET quantity = 2 WHERE id = 'mine'", "mine"),
         ("UPDATE bookings SET status = 'cancelled' WHERE id = 'mine'", "mine"),
         ("UPDATE bookings SET id = 'ghost' WHERE id = 'mine'", "ghost"),
-        ("DELETE FROM log WHERE sequence = 30", "30"),
-        ("UPDATE sales SET sold = sold + 1", "sold"),
-        ("UPDATE sales SET total = total - 1", "ticket"),
+        ("DELETE FROM log WHERE sequence = 30", "31 follows 29"),
+        ("UPDATE sales SET sold = sold - 1", "sold"),
+        ("UPDATE sales SET sequence = sequence + 1", "sequence"),
     ] {
         sqlite3(&file, statement);
         audit().expect(1).saying(&[named]);
