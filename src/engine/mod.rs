@@ -16,10 +16,11 @@ use slab::Slab;
 
 use crate::access_log::{Line, LineBuffer};
 use crate::api::encode::{self, Asked};
-use crate::booking::{Answer, Call, CallError, CallId, Desk, LineIndex, Outcome, Resolved, Wish};
+use crate::booking::{Answer, Call, CallError, CallId, Outcome};
 
 use crate::clock::{Monotonic, Now};
 use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
+use crate::desk::{Desk, LineIndex, Resolved, Wish};
 use crate::ending::Ending;
 use crate::http::DateCache;
 use crate::metrics::CoreMetrics;

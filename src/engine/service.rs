@@ -3,8 +3,9 @@
 use super::{ConnectionKey, Core, Waiter};
 use crate::api::encode::{self, Asked, Instance};
 use crate::api::{Problem, Route, decode};
-use crate::booking::{BookingId, LineIndex, Outcome, Quantity, Refusal, SaleName, Wish};
+use crate::booking::{BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
+use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
 use crate::http::{HttpError, Method, Request, Response, Status};
 

@@ -1,6 +1,7 @@
 //! The only I/O of the data path: sockets, threads, clocks, and the wiring of a host.
 
 mod clock;
+mod drain;
 mod ledger_thread;
 mod listen;
 mod redis_link;
@@ -8,4 +9,5 @@ mod server;
 mod worker;
 
 pub use clock::SystemClock;
-pub use server::{Drain, Server, StartError};
+pub use drain::Drain;
+pub use server::{Server, StartError};

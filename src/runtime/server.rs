@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
 use super::clock::SystemClock;
+use super::drain::Drain;
 use super::ledger_thread::{self, ThreadHandle};
 use super::listen::{self, ListenError};
 use super::redis_link::{Endpoint, RedisLink};
@@ -83,32 +83,6 @@ pub struct Server {
     ledger_thread: Option<(ThreadHandle, JoinHandle<()>)>,
 }
 
-/// Ends a host: no new connections; what was asked is answered.
-#[derive(Clone)]
-pub struct Drain {
-    begun: Arc<AtomicBool>,
-    wakers: Vec<Arc<mio::Waker>>,
-}
-
-impl Drain {
-    /// Begins to drain; again changes nothing.
-    pub fn begin(&self) {
-        // Relaxed: the wake-up that follows makes the loops look.
-        self.begun.store(true, Ordering::Relaxed);
-        for waker in &self.wakers {
-            if let Err(error) = waker.wake() {
-                tracing::error!(%error, "cannot wake a loop to drain it");
-            }
-        }
-    }
-
-    /// Whether the host drains.
-    pub fn has_begun(&self) -> bool {
-        // Relaxed: a flag on its own.
-        self.begun.load(Ordering::Relaxed)
-    }
-}
-
 impl StartError {
     /// 2 where the configuration is wrong, 1 where the machine or the ledger is in the way.
     pub fn exit_status(&self) -> u8 {
@@ -154,7 +128,7 @@ impl Server {
         let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
         let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
         let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
-        let drain = Drain { begun: Arc::new(AtomicBool::new(false)), wakers: wakers.clone() };
+        let drain = Drain::new(wakers.clone());
         let (links, admin_ledger, ledger_thread) = connect(ready, &wakers, clock)?;
 
         let admin = Admin::start(

@@ -13,9 +13,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock::SystemClock;
+use super::drain::Drain;
 use super::ledger_thread::CoreHandle;
 use super::redis_link::RedisLink;
-use super::server::Drain;
 use crate::clock::{Monotonic, Now};
 use crate::connection::Fate;
 use crate::engine::{ConnectionKey, Engine};

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::{BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName};
+use crate::booking::{BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
 use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
