@@ -373,7 +373,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=int, default=3, help="of load, each case, each round")
-    options.add_argument("--connections", type=int, default=100)
+    options.add_argument("--connections", type=int, default=256)
     options.add_argument("--only", default="", help="only cases with this word in their name")
     options.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/boxoffice")
     options.add_argument("--out", type=pathlib.Path, help="folder to write to instead of bench/runs/<date>-<machine>")

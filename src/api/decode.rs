@@ -122,7 +122,7 @@ mod tests {
             assert!(said.contains("line 1"), "{broken}: {said}");
         }
         assert!(error(b"{\"buyer\":\"\xff\"}").starts_with("buyer: "));
-        let deep = format!("{}{}", r#"{"buyer":"#.repeat(1) + &"[".repeat(10_000), "]".repeat(10_000));
+        let deep = format!("{{\"buyer\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(error(deep).starts_with("buyer: "));
     }
 
