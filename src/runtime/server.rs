@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use rand::rngs::OsRng;
@@ -65,6 +66,9 @@ pub enum StartError {
     #[error("cannot start a loop: {0}")]
     System(#[from] io::Error),
 }
+
+/// How often a starting host looks whether its loops have reached the ledger.
+const READY_POLL: Duration = Duration::from_millis(1);
 
 /// A host that runs. It ends by [`Drain::begin`], then [`Server::join`].
 pub struct Server {
@@ -166,7 +170,7 @@ impl Server {
         )?;
 
         let mut loops = Vec::with_capacity(cores.len());
-        let parts = polls.into_iter().zip(listeners).zip(links).zip(metrics);
+        let parts = polls.into_iter().zip(listeners).zip(links).zip(metrics.iter().cloned());
         for (index, (((poll, listener), link), metrics)) in parts.enumerate() {
             let settings = Settings {
                 core: CoreIndex(index),
@@ -191,6 +195,11 @@ impl Server {
                 ended
             })?;
             loops.push(thread);
+        }
+        // "Ready" is to mean it. A ledger that is lost this very moment is waited for no longer than a client would.
+        let until = Instant::now() + config.ledger_timeout;
+        while Instant::now() < until && !metrics.iter().all(|core| core.ledger_up()) {
+            std::thread::sleep(READY_POLL);
         }
         Ok(Server {
             listen,

@@ -7,6 +7,7 @@ mod support;
 
 mod access_log;
 mod crashes;
+mod holds;
 mod http;
 mod load_balancer;
 mod operators;

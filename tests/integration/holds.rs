@@ -1,0 +1,347 @@
+//! Bookings that live: holds, payment, expiry, buyer limits, windows; and that stock that comes back is sold again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::crowd::rush;
+use crate::support::eventually;
+use crate::support::host::{Host, assert_audit_agrees};
+use crate::support::redis_server::RedisServer;
+use crate::support::turn;
+
+const BOOKINGS: &str = "/v1/sales/ticket/bookings";
+
+/// Both ledgers, each with a host that sells `ticket` on these terms.
+fn on_both_ledgers(terms: &str, test: impl Fn(&Host)) {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(folder.path());
+    for ledger in ["sqlite:holds.db", &redis.url()] {
+        test(&Host::start(folder.path(), &["--ledger", ledger, "--sale", terms]));
+        assert_audit_agrees(folder.path(), "ticket", ledger);
+    }
+}
+
+#[test]
+fn a_hold_is_paid_or_given_back() {
+    on_both_ledgers("ticket=2,hold=1m", |host| {
+        let mut client = host.client();
+        let held = client.put(&format!("{BOOKINGS}/a"), "{\"buyer\":\"u-1\"}").expect(201).json();
+        assert_eq!((&held["status"], held["expires_at"].is_string()), (&json!("held"), true), "{held}");
+        client.put(&format!("{BOOKINGS}/b"), "{}").expect(201);
+        client.put(&format!("{BOOKINGS}/c"), "{}").expect_problem(409, "sold-out");
+
+        let confirm =
+            |client: &mut Client, id: &str| client.ask("POST", &format!("{BOOKINGS}/{id}/confirm"), Some(""));
+        let confirmed = confirm(&mut client, "a").expect(200).json();
+        assert_eq!(
+            (&confirmed["status"], confirmed.get("expires_at")),
+            (&json!("confirmed"), None),
+            "{confirmed}"
+        );
+        assert_eq!(confirm(&mut client, "a").expect(200).json(), confirmed);
+        confirm(&mut client, "nobody").expect_problem(404, "no-such-booking");
+
+        let cancelled = client.ask("DELETE", &format!("{BOOKINGS}/b"), None).expect(200).json();
+        assert_eq!(cancelled["status"], "cancelled");
+        assert_eq!(client.ask("DELETE", &format!("{BOOKINGS}/b"), None).expect(200).json(), cancelled);
+        confirm(&mut client, "b").expect_problem(409, "booking-cancelled");
+        eventually("the ticket that came back is sold", Duration::from_secs(5), || {
+            (client.put(&format!("{BOOKINGS}/c"), "{}").status == 201).then_some(())
+        });
+        assert_eq!((&host.sale("ticket")["sold"], &host.sale("ticket")["held"]), (&json!(1), &json!(1)));
+    });
+}
+
+#[test]
+fn a_hold_that_is_over_is_sold_again_and_confirms_only_where_stock_is_left() {
+    on_both_ledgers("ticket=1,hold=300ms", |host| {
+        let mut client = host.client();
+        client.put(&format!("{BOOKINGS}/late"), "{}").expect(201);
+        // Nobody asks for anything: the host itself finds the hold over.
+        eventually("the hold is over", Duration::from_secs(5), || {
+            (host.sale("ticket")["available"] == 1).then_some(())
+        });
+        assert_eq!(client.get(&format!("{BOOKINGS}/late")).expect(200).json()["status"], "expired");
+        // Stock is left, so it is taken again.
+        client.ask("POST", &format!("{BOOKINGS}/late/confirm"), Some("")).expect(200);
+        client.ask("DELETE", &format!("{BOOKINGS}/late"), None).expect(200);
+        eventually("the next one holds it", Duration::from_secs(5), || {
+            (client.put(&format!("{BOOKINGS}/slow"), "{}").status == 201).then_some(())
+        });
+        eventually("another one has it then", Duration::from_secs(5), || {
+            (client.put(&format!("{BOOKINGS}/quick"), "{}").status == 201).then_some(())
+        });
+        client.ask("POST", &format!("{BOOKINGS}/quick/confirm"), Some("")).expect(200);
+        client.ask("POST", &format!("{BOOKINGS}/slow/confirm"), Some("")).expect_problem(409, "hold-expired");
+        client.get(&format!("{BOOKINGS}/slow")).expect(200);
+    });
+}
+
+#[test]
+fn a_buyer_gets_the_limit_and_no_more() {
+    on_both_ledgers("ticket=10,per-buyer=3", |host| {
+        let mut client = host.client();
+        let two = "{\"quantity\":2,\"buyer\":\"u-1\"}";
+        client.put(&format!("{BOOKINGS}/a"), two).expect(201);
+        client.put(&format!("{BOOKINGS}/b"), two).expect_problem(409, "buyer-limit");
+        client.put(&format!("{BOOKINGS}/c"), "{\"buyer\":\"u-1\"}").expect(201);
+        client.put(&format!("{BOOKINGS}/d"), "{\"buyer\":\"u-1\"}").expect_problem(409, "buyer-limit");
+        client.ask("DELETE", &format!("{BOOKINGS}/a"), None).expect(200);
+        client.put(&format!("{BOOKINGS}/b"), two).expect(201);
+        // All or nothing: 7 are left.
+        client.put(&format!("{BOOKINGS}/e"), "{\"quantity\":8}").expect_problem(409, "sold-out");
+        client.put(&format!("{BOOKINGS}/e"), "{\"quantity\":7}").expect(201);
+        host.expect_sold("ticket", 10);
+    });
+}
+
+#[test]
+fn a_sale_opens_on_every_host_at_its_start_and_not_before() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(folder.path());
+    let starts = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1_500);
+    let sale = format!("ticket=100,starts={starts}");
+    let words = ["--ledger", &redis.url(), "--sale", &sale];
+    let hosts = [Host::start(folder.path(), &words), Host::start(folder.path(), &words)];
+    for host in &hosts {
+        let problem =
+            host.client().put(&format!("{BOOKINGS}/early"), "{}").expect_problem(403, "not-on-sale");
+        assert!(problem["starts_at"].is_string(), "{problem}");
+        assert_eq!(host.sale("ticket")["status"], "scheduled");
+        host.client().get("/buy/ticket").expect_problem(403, "not-on-sale");
+    }
+    for host in &hosts {
+        eventually("the sale is open", Duration::from_secs(5), || {
+            let status = host.client().get("/buy/ticket").status;
+            assert!(status == 200 || jiff::Timestamp::now() < starts + jiff::SignedDuration::from_secs(2));
+            (status == 200).then_some(())
+        });
+    }
+    // What was booked was booked in time, by the ledger's own log.
+    let log =
+        crate::support::host::boxoffice(folder.path(), &["sale", "log", "ticket", "--ledger", &redis.url()])
+            .expect(0);
+    let at: Vec<jiff::Timestamp> = log
+        .said
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            entry["at"].as_str().unwrap().parse().unwrap()
+        })
+        .collect();
+    assert!(
+        at.len() == 2 && at.iter().all(|at| at.as_millisecond() >= starts.as_millisecond()),
+        "{at:?} {starts}"
+    );
+}
+
+#[test]
+fn operators_pause_resume_and_close() {
+    on_both_ledgers("ticket=100", |host| {
+        let (mut client, mut operator) = (host.client(), host.operator());
+        client.put(&format!("{BOOKINGS}/mine"), "{}").expect(201);
+        for (action, status) in [("pause", "paused"), ("close", "closed")] {
+            let state =
+                operator.ask("POST", &format!("/v1/sales/ticket/{action}"), Some("")).expect(200).json();
+            assert_eq!(state["status"], status);
+            client.put(&format!("{BOOKINGS}/other"), "{}").expect_problem(403, "not-on-sale");
+            // Who asked before still gets the booking, and may give it back or look at it.
+            client.put(&format!("{BOOKINGS}/mine"), "{}").expect(200);
+            client.get(&format!("{BOOKINGS}/mine")).expect(200);
+            operator.ask("POST", "/v1/sales/ticket/resume", Some("")).expect(200);
+            client.put(&format!("{BOOKINGS}/after-{action}"), "{}").expect(201);
+        }
+        operator.ask("POST", "/v1/sales/nothing/pause", Some("")).expect_problem(404, "no-such-sale");
+    });
+}
+
+#[test]
+fn changing_calls_need_the_token_and_no_page_of_another_origin() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "s3cret\n").unwrap();
+    let host = Host::start(
+        folder.path(),
+        &["--sale", "ticket=5", "--admin-token-file", token_file.to_str().unwrap()],
+    );
+    let mut operator = host.operator();
+    let pause = |fields: &str| {
+        format!("POST /v1/sales/ticket/pause HTTP/1.1\r\nHost: admin\r\n{fields}Content-Length: 0\r\n\r\n")
+    };
+    for fields in [
+        "",
+        "Authorization: Bearer s3cre\r\n",
+        "Authorization: Bearer s3crets\r\n",
+        "Authorization: Basic s3cret\r\n",
+    ] {
+        operator.send(pause(fields)).unwrap();
+        operator.receive().unwrap().expect_problem(401, "unauthorized");
+    }
+    let token = "Authorization: Bearer s3cret\r\n";
+    operator.send(pause(&format!("{token}Origin: http://evil.example\r\n"))).unwrap();
+    operator.receive().unwrap().expect_problem(401, "unauthorized");
+    host.client().put(&format!("{BOOKINGS}/still-open"), "{}").expect(201);
+    operator.get("/v1/sales/ticket").expect(200);
+    operator.send(pause(token)).unwrap();
+    operator.receive().unwrap().expect(200);
+    host.client().put(&format!("{BOOKINGS}/late"), "{}").expect_problem(403, "not-on-sale");
+    // Who did what is on record.
+    assert!(host.process.said().contains("paused"), "{}", host.process.said());
+}
+
+/// A server-made id that its client was never told as booked is cancelled, and can never be granted by a late try.
+#[test]
+fn an_unknown_outcome_strands_no_ticket() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start(folder.path());
+    let host = Host::start(
+        folder.path(),
+        &["--ledger", &redis.url(), "--sale", "ticket=3", "--ledger-timeout", "300ms"],
+    );
+    redis.freeze();
+    let made = host.client().ask("POST", BOOKINGS, Some("{}"));
+    let problem = made.expect_problem(503, "outcome-unknown");
+    assert_eq!(made.field("retry-after"), Some("1"));
+    let id = problem["booking"].as_str().expect("the booking's id").to_owned();
+    let own = host.client().put(&format!("{BOOKINGS}/own"), "{}");
+    assert_eq!(own.status, 503, "{own:?}");
+    redis.thaw();
+    eventually("the made one is given back", Duration::from_secs(10), || {
+        let sale = host.sale("ticket");
+        let left = host.client().get(&format!("{BOOKINGS}/{id}"));
+        let gone = left.status == 404 || left.json()["status"] == "cancelled";
+        (gone && sale["sold"].as_u64().unwrap() <= 1).then_some(())
+    });
+    // The client with its own id asks again and has one booking, however the first try ended.
+    eventually("the own one is booked once", Duration::from_secs(5), || {
+        matches!(host.client().put(&format!("{BOOKINGS}/own"), "{}").status, 200 | 201).then_some(())
+    });
+    eventually("all else is sold", Duration::from_secs(5), || {
+        rush(&[host.address], "ticket", 1, 5, 1);
+        (host.sale("ticket")["sold"] == 3).then_some(())
+    });
+    // The id stays spent.
+    let late = host.client().put(&format!("{BOOKINGS}/{id}"), "{}");
+    assert_ne!(late.status, 201, "{}", late.text());
+    assert_audit_agrees(folder.path(), "ticket", &redis.url());
+}
+
+/// What each buyer of the crowd was told last.
+#[derive(Default)]
+struct Told {
+    confirmed: BTreeSet<String>,
+    per_buyer: BTreeMap<String, u64>,
+}
+
+const STOCK: u64 = 2_000;
+const LIMIT: u64 = 4;
+
+/// 2,000 tickets on 8 hosts, holds of 2 s, half of the crowd never pays, everybody asks until told twice.
+#[test]
+fn in_the_end_every_ticket_is_paid_for_once() {
+    let _turn = turn::alone();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(folder.path());
+    let sale = format!("ticket={STOCK},hold=2s,per-buyer={LIMIT}");
+    let words = ["--ledger", &redis.url(), "--cores", "0", "--no-pin", "--sale", &sale];
+    let hosts: Vec<Host> = (0..8).map(|_| Host::start(folder.path(), &words)).collect();
+    let addresses: Vec<SocketAddr> = hosts.iter().map(|host| host.address).collect();
+    let told = Mutex::new(Told::default());
+    let until = Instant::now() + Duration::from_secs(60);
+    std::thread::scope(|scope| {
+        for crowd in 0..16_usize {
+            let (addresses, told) = (&addresses, &told);
+            scope.spawn(move || Crowd::new(crowd, addresses).buy(told, until));
+        }
+    });
+    let told = told.into_inner().unwrap();
+    assert_eq!(told.confirmed.len() as u64, STOCK, "every ticket is paid for, none twice");
+    assert!(told.per_buyer.values().all(|&tickets| tickets <= LIMIT));
+    for host in &hosts {
+        eventually("the host agrees", Duration::from_secs(5), || {
+            let sale = host.sale("ticket");
+            (sale["sold"] == STOCK && sale["held"] == 0 && sale["available"] == 0).then_some(())
+        });
+    }
+    assert_audit_agrees(folder.path(), "ticket", &redis.url());
+}
+
+/// Buyers that come one after another through one connection to each host.
+struct Crowd {
+    number: usize,
+    clients: Vec<Client>,
+    turn: usize,
+}
+
+impl Crowd {
+    fn new(number: usize, hosts: &[SocketAddr]) -> Crowd {
+        Crowd { number, clients: hosts.iter().map(|&host| Client::connect(host)).collect(), turn: number }
+    }
+
+    fn client(&mut self) -> &mut Client {
+        self.turn += 1;
+        let hosts = self.clients.len();
+        &mut self.clients[self.turn % hosts]
+    }
+
+    /// The same request on one host after another, until two have said the same.
+    fn twice(&mut self, method: &str, target: &str, body: &str) -> (u16, String) {
+        let mut last = None;
+        loop {
+            let answer = self.client().ask(method, target, Some(body));
+            let now = match answer.status {
+                200 | 201 => (200, answer.json()["status"].as_str().unwrap().to_owned()),
+                status => (status, answer.json()["type"].as_str().unwrap().to_owned()),
+            };
+            if now.1.ends_with("in-progress") {
+                continue;
+            }
+            if last.as_ref() == Some(&now) {
+                return now;
+            }
+            last = Some(now);
+        }
+    }
+
+    fn buy(&mut self, told: &Mutex<Told>, until: Instant) {
+        for visit in 0.. {
+            assert!(
+                Instant::now() < until,
+                "tickets are stranded: {} paid for",
+                told.lock().unwrap().confirmed.len()
+            );
+            if told.lock().unwrap().confirmed.len() as u64 >= STOCK {
+                return;
+            }
+            let id = format!("c{}-v{visit}", self.number);
+            let buyer = format!("u{}-{}", self.number, visit / 6);
+            let target = format!("{BOOKINGS}/{id}");
+            let (status, word) = self.twice("PUT", &target, &format!("{{\"buyer\":\"{buyer}\"}}"));
+            match (status, word.as_str()) {
+                (200, "held") if visit % 2 == 0 => {
+                    let (status, word) = self.twice("POST", &format!("{target}/confirm"), "");
+                    if (status, word.as_str()) == (200, "confirmed") {
+                        let mut told = told.lock().unwrap();
+                        assert!(told.confirmed.insert(id), "a booking was confirmed to two buyers");
+                        *told.per_buyer.entry(buyer).or_default() += 1;
+                    }
+                }
+                // Never pays.
+                (200, "held" | "expired") => {}
+                (409, "/problems/buyer-limit") => {}
+                (409, "/problems/sold-out") => std::thread::sleep(Duration::from_millis(20)),
+                other => panic!("{id}: {other:?}"),
+            }
+        }
+    }
+}
