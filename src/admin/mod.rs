@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::access_log::AccessLogCounters;
 use crate::connection::{BufferPool, Connection, Fate, Turn};
 use crate::http::DateCache;
 use crate::http::encode::OVERLOADED;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// The counters of each core.
     pub metrics: Vec<Arc<CoreMetrics>>,
+    /// Those of the access log, where there is one.
+    pub access_log: Option<AccessLogCounters>,
     /// A way to the ledger for administration.
     pub ledger: Box<dyn Ledger>,
     /// Ends the host.
@@ -60,6 +63,7 @@ pub enum AdminError {
 pub(crate) struct Shared {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Vec<Arc<CoreMetrics>>,
+    pub(crate) access_log: Option<AccessLogCounters>,
     pub(crate) ledger: Mutex<Box<dyn Ledger>>,
     pub(crate) drain: Drain,
     pub(crate) token: Option<String>,
@@ -81,11 +85,12 @@ impl Admin {
     /// # Errors
     /// See [`AdminError`].
     pub fn start(listener: TcpListener, parts: Parts) -> Result<Admin, AdminError> {
-        let Parts { board, metrics, ledger, drain, token_file, clock } = parts;
+        let Parts { board, metrics, access_log, ledger, drain, token_file, clock } = parts;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             board,
             metrics,
+            access_log,
             ledger: Mutex::new(ledger),
             drain,
             token: token_file.map(read_token).transpose()?,

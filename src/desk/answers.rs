@@ -157,7 +157,11 @@ impl<C> Desk<C> {
                 (Outcome::Granted(Booking { id, status, quantity, buyer }), Settlement::Spent)
             }
             // An id made here is known to nobody else: this is our own batch, sent again after a lost connection.
-            Reservation::Known(booking) if made_here => (Outcome::Granted(booking), Settlement::Spent),
+            Reservation::Known(booking) if made_here => match booking.status.holds_stock() {
+                true => (Outcome::Granted(booking), Settlement::Spent),
+                // Its hold ran out before the answer came.
+                false => (Outcome::Refused(Refusal::LedgerUnavailable), Settlement::Returned),
+            },
             Reservation::Known(booking) => (Outcome::Replayed(booking), Settlement::Returned),
             Reservation::IdReused => (Outcome::Refused(Refusal::IdReused), Settlement::Returned),
             Reservation::SoldOut => (Outcome::Refused(Refusal::SoldOut), Settlement::Refused),
@@ -196,6 +200,7 @@ impl<C> Desk<C> {
     pub(super) fn resolve(&mut self, key: usize, outcome: Outcome) {
         let entry = &mut self.entries[key];
         let Some(client) = entry.client.take() else { return };
+        let made_here = matches!(entry.errand, Errand::Reserve { made_here: true, .. });
         let wish = match entry.errand {
             Errand::Reserve { quantity, buyer, .. } | Errand::Replay { quantity, buyer, .. } => {
                 Some((quantity, buyer))
@@ -203,7 +208,7 @@ impl<C> Desk<C> {
             Errand::LookUp | Errand::Confirm | Errand::Cancel { .. } => None,
         };
         let (line, id, asked_at) = (entry.line, entry.id, entry.asked_at);
-        self.resolved.push_back(Resolved { client, line, id, wish, asked_at, outcome });
+        self.resolved.push_back(Resolved { client, line, id, made_here, wish, asked_at, outcome });
     }
 
     /// The end of an entry: its client is told, its permits are settled, it is gone.

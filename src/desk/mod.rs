@@ -52,6 +52,8 @@ pub struct Resolved<C> {
     pub line: LineIndex,
     /// About which booking; the server's own where it made the id.
     pub id: BookingId,
+    /// Whether this host made the id, so that nobody else can ask for it again.
+    pub made_here: bool,
     /// What was asked for, where it was a booking that was asked for.
     pub wish: Option<(Quantity, Option<BuyerId>)>,
     /// When it was asked.
@@ -294,6 +296,11 @@ impl<C> Desk<C> {
         now: Now,
     ) -> Result<(), Refusal> {
         self.ask(client, line, id, Errand::Cancel { tombstone: false }, now)
+    }
+
+    /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
+    pub fn cancel_unheard(&mut self, line: LineIndex, id: BookingId, now: Now) {
+        self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now.monotonic);
     }
 
     fn ask(

@@ -104,9 +104,11 @@ impl<C> Desk<C> {
                 // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
                 let whole = entries.first().is_some_and(|first| first.sequence == after + 1);
                 if let Some(last) = entries.last().filter(|_| whole) {
-                    entry
-                        .board
-                        .note_log(last.sequence, entries.iter().map(|entry: &LogEntry| &entry.booking.id));
+                    entry.board.note_log(
+                        after,
+                        last.sequence,
+                        entries.iter().map(|entry: &LogEntry| &entry.booking.id),
+                    );
                     self.follow_log(line, now);
                 }
             }

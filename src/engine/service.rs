@@ -172,7 +172,7 @@ impl Clerk<'_> {
     ) -> Handled {
         self.core.metrics.count(Ending::of_refusal(refusal));
         let instance = Instance::Path(request.path);
-        let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, instance);
+        let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, None, instance);
         if let Some(wish) = wish {
             self.core.log_booking(line, &wish, asked, &Outcome::Refused(refusal));
         }

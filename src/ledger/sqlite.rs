@@ -25,7 +25,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process writes it.
-    #[error("{path} is in use by another boxoffice; stop that one, or ask it with --admin")]
+    #[error(
+        "{path} is in use by another boxoffice; stop that one, or change its sales through its admin address: PUT /v1/sales/NAME"
+    )]
     Locked {
         /// The file.
         path: PathBuf,

@@ -32,13 +32,22 @@ pub struct RedisLink {
     session: Session,
     stream: Option<Stream>,
     connected: bool,
+    /// A loss was told of, and no return since.
+    reported: bool,
     token: Token,
 }
 
 impl RedisLink {
     /// A link that dials when it is first [driven](RedisLink::drive).
     pub fn new(endpoint: Endpoint, url: RedisUrl, seed: u64, token: Token, now: Monotonic) -> RedisLink {
-        RedisLink { endpoint, session: Session::new(url, seed, now), stream: None, connected: false, token }
+        RedisLink {
+            endpoint,
+            session: Session::new(url, seed, now),
+            stream: None,
+            connected: false,
+            reported: false,
+            token,
+        }
     }
 
     /// Whether calls are answered.
@@ -100,9 +109,21 @@ impl RedisLink {
         self.stream = None;
     }
 
-    fn report(&self) {
+    /// Tells of a loss once, not of every attempt that fails until the ledger is back.
+    fn report(&mut self) {
         let reason = self.session.last_error().unwrap_or("unknown");
-        tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back");
+        match std::mem::replace(&mut self.reported, true) {
+            false => {
+                tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back")
+            }
+            true => tracing::debug!(reason, "still no connection to the ledger"),
+        }
+    }
+
+    fn report_return(&mut self) {
+        if self.session.is_up() && std::mem::take(&mut self.reported) {
+            tracing::info!("the connection to the ledger is back");
+        }
     }
 
     /// Reads what has arrived.
@@ -119,6 +140,7 @@ impl RedisLink {
                 self.report();
                 self.stream = None;
             }
+            self.report_return();
             if bytes < buffer.len() {
                 return;
             }

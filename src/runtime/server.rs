@@ -136,6 +136,7 @@ impl Server {
             admin::Parts {
                 board: Arc::clone(&board),
                 metrics: metrics.clone(),
+                access_log: access_log.as_ref().map(AccessLog::counters),
                 ledger: admin_ledger,
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),

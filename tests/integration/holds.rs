@@ -236,6 +236,30 @@ fn an_unknown_outcome_strands_no_ticket() {
     assert_audit_agrees(folder.path(), "ticket", &redis.url());
 }
 
+/// A client that hangs up before its answer has no way to the booking; its ticket is for the next one.
+#[test]
+fn a_client_that_hangs_up_strands_no_ticket() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start(folder.path());
+    let host = Host::start(folder.path(), &["--ledger", &redis.url(), "--sale", "ticket=2"]);
+    redis.freeze();
+    let mut client = host.client();
+    client.send("GET /buy/ticket HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    eventually("the request is on its way", Duration::from_secs(5), || {
+        let waiting = |name: &String| name.starts_with("boxoffice_waiting_requests");
+        host.metrics().iter().any(|(name, value)| waiting(name) && *value > 0.0).then_some(())
+    });
+    // With a reset, not an end: nobody reads any more.
+    drop(client);
+    redis.thaw();
+    eventually("both tickets are for others", Duration::from_secs(10), || {
+        (host.sale("ticket")["available"] == 2).then_some(())
+    });
+    assert_eq!(rush(&[host.address], "ticket", 1, 5, 1).granted.len(), 2);
+    assert_audit_agrees(folder.path(), "ticket", &redis.url());
+}
+
 /// What each buyer of the crowd was told last.
 #[derive(Default)]
 struct Told {
