@@ -250,8 +250,12 @@ fn a_client_that_hangs_up_strands_no_ticket() {
         let waiting = |name: &String| name.starts_with("boxoffice_waiting_requests");
         host.metrics().iter().any(|(name, value)| waiting(name) && *value > 0.0).then_some(())
     });
-    // With a reset, not an end: nobody reads any more.
-    drop(client);
+    // An end alone would not tell: who has said all may still read.
+    client.reset();
+    eventually("the host has noticed", Duration::from_secs(5), || {
+        let open = |name: &String| name.starts_with("boxoffice_connections_open");
+        host.metrics().iter().all(|(name, value)| !open(name) || *value == 0.0).then_some(())
+    });
     redis.thaw();
     eventually("both tickets are for others", Duration::from_secs(10), || {
         (host.sale("ticket")["available"] == 2).then_some(())
