@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::access_log::AccessLogCounters;
 use crate::connection::{BufferPool, Connection, Fate, Turn};
@@ -26,6 +26,9 @@ use service::Operator;
 
 /// How long a read may block before the connection's own deadlines are looked at.
 const READ_TICK: Duration = Duration::from_millis(500);
+
+/// How long a stopping listener waits for the connections that it has.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the admin listener serves from.
 pub struct Parts {
@@ -117,6 +120,11 @@ impl Admin {
         if TcpStream::connect_timeout(&self.address, READ_TICK).is_ok() {
             let _ = self.thread.join();
         }
+        // An answer that is being written is let out.
+        let until = Instant::now() + STOP_PATIENCE;
+        while self.shared.connections.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            std::thread::sleep(STOP_PATIENCE / 100);
+        }
     }
 }
 
@@ -183,15 +191,13 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             Ok(0) => connection.handle_end(&mut turn),
             Ok(bytes) => connection.handle_bytes(&buffer[..bytes], &mut turn, &mut operator),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    connection.handle_deadline(&mut turn, &mut operator);
-                    if shared.stopping.load(Ordering::SeqCst) {
-                        connection.drain(&mut turn);
-                    }
-                }
-                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                 _ => return Err(error),
             },
+        }
+        connection.handle_deadline(&mut turn, &mut operator);
+        if shared.stopping.load(Ordering::SeqCst) {
+            connection.drain(&mut turn);
         }
         while !connection.output().is_empty() {
             stream.write_all(connection.output())?;

@@ -75,11 +75,11 @@ mod tests {
         flags.run(&mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "upstream boxoffice {\n\
-             \x20   server 127.0.0.1:3001 weight=1 max_fails=3 fail_timeout=5s;\n\
-             \x20   server [::1]:3002 weight=2 max_fails=3 fail_timeout=5s;\n\
-             \x20   server box-3.local:3003 weight=10000 max_fails=3 fail_timeout=5s;\n\
-             \x20   keepalive 256;\n    keepalive_timeout 60s;\n}\n"
+            "upstream boxoffice {\n    zone boxoffice 128k;\n\
+             \x20   server 127.0.0.1:3001 weight=1 max_fails=1 fail_timeout=1s;\n\
+             \x20   server [::1]:3002 weight=2 max_fails=1 fail_timeout=1s;\n\
+             \x20   server box-3.local:3003 weight=10000 max_fails=1 fail_timeout=1s;\n\
+             \x20   keepalive 256;\n    keepalive_timeout 60s;\n    keepalive_requests 100000;\n}\n"
         );
     }
 

@@ -53,7 +53,7 @@ impl GrantedIds {
     /// Whether the id may have been put in.
     pub(super) fn contains(&self, id: &BookingId) -> bool {
         let print = self.print(id);
-        self.tables.iter().map_while(OnceLock::get).any(|table| find(table, print).is_ok())
+        self.tables.iter().map_while(OnceLock::get).any(|table| matches!(find(table, print), Found::There))
     }
 
     /// Puts an id in. Two cores that put the same id in at the same instant may leave it there twice: no harm.
@@ -65,28 +65,34 @@ impl GrantedIds {
         for (index, table) in self.tables.iter().enumerate() {
             let slots = SLOTS_FIRST << index;
             room += ids_max(slots);
-            let is_last = ids < room;
-            let Some(table) = (match is_last {
+            let has_room = ids < room;
+            let Some(table) = (match has_room {
                 true => Some(table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect())),
                 false => table.get(),
             }) else {
                 continue;
             };
-            let mut free = find(table, print);
-            while let Err(slot) = free
-                && is_last
-            {
-                // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
-                match table[slot].compare_exchange(0, print.print, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        self.ids.fetch_add(1, Ordering::Relaxed);
-                        return;
+            loop {
+                match find(table, print) {
+                    Found::There => return,
+                    // An older table: what is not in there goes into one with room.
+                    Found::Free(_) if !has_room => break,
+                    // More cores at this instant than the slack takes: the next table has room.
+                    Found::Full => break,
+                    Found::Free(slot) => {
+                        // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
+                        let taken = table[slot].compare_exchange(
+                            0,
+                            print.print,
+                            Ordering::Relaxed,
+                            Ordering::Relaxed,
+                        );
+                        if taken.is_ok() {
+                            self.ids.fetch_add(1, Ordering::Relaxed);
+                            return;
+                        }
                     }
-                    Err(_) => free = find(table, print),
                 }
-            }
-            if free.is_ok() || is_last {
-                return;
             }
         }
     }
@@ -99,18 +105,25 @@ impl GrantedIds {
     }
 }
 
-/// The slot that has the fingerprint, or else the empty one where it would go.
-fn find(table: &[AtomicU32], Print { place, print }: Print) -> Result<usize, usize> {
+/// Where a search ends.
+enum Found {
+    There,
+    Free(usize),
+    Full,
+}
+
+fn find(table: &[AtomicU32], Print { place, print }: Print) -> Found {
     let mask = table.len() - 1;
-    let mut slot = place as usize & mask;
-    loop {
-        // Relaxed: see `insert`. A table is never full, so that an empty slot ends every search.
+    for step in 0..table.len() {
+        let slot = (place as usize + step) & mask;
+        // Relaxed: see `insert`.
         match table[slot].load(Ordering::Relaxed) {
-            0 => return Err(slot),
-            found if found == print => return Ok(slot),
-            _ => slot = (slot + 1) & mask,
+            0 => return Found::Free(slot),
+            found if found == print => return Found::There,
+            _ => {}
         }
     }
+    Found::Full
 }
 
 /// A keyed hash of an id.

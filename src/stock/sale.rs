@@ -102,9 +102,9 @@ impl SaleBoard {
         self.in_flight.end(id);
     }
 
-    /// Whether the id waits for the ledger on this host. Locks only where something is on the way at all.
+    /// Whether the id waits for the ledger on this host. Locks only where some client id does.
     pub fn is_in_flight(&self, id: &BookingId) -> bool {
-        self.shards.iter().any(|shard| shard.taken() > 0) && self.in_flight.contains(id)
+        self.in_flight.contains(id)
     }
 
     /// Notes that an id was granted.
@@ -119,6 +119,12 @@ impl SaleBoard {
         // Release: pairs with the Acquire in `familiar`, which must see these ids once it sees the sequence. Where the
         // log was begun anew meanwhile, this page was of the old one and proves nothing: Relaxed.
         let _ = self.followed.compare_exchange(after, sequence, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// The log is to be read from its start again: the ledger may have forgotten some of it and written it anew.
+    pub fn forget_log(&self) {
+        // Relaxed: ids that are known stay known; until the log is read, unknown ones are the ledger's to judge.
+        self.followed.store(0, Ordering::Relaxed);
     }
 
     /// The sequence after which the log is to be read next; `None` where nothing of it is needed now.
