@@ -349,11 +349,15 @@ impl Crowd {
 
     fn buy(&mut self, told: &Mutex<Told>, until: Instant) {
         for visit in 0.. {
-            assert!(
-                Instant::now() < until,
-                "tickets are stranded: {} paid for",
-                told.lock().unwrap().confirmed.len()
-            );
+            if Instant::now() >= until {
+                let paid = told.lock().unwrap().confirmed.len();
+                let sales: Vec<String> = self
+                    .clients
+                    .iter_mut()
+                    .map(|host| host.get("/v1/sales/ticket").text().to_owned())
+                    .collect();
+                panic!("tickets are stranded: {paid} paid for; {sales:#?}");
+            }
             if told.lock().unwrap().confirmed.len() as u64 >= STOCK {
                 return;
             }
