@@ -56,36 +56,32 @@ impl GrantedIds {
         self.tables.iter().map_while(OnceLock::get).any(|table| find(table, print).is_ok())
     }
 
-    /// Puts an id in. Two cores that put the same id in at the same instant may leave it there twice: no harm.
+    /// Puts an id in that may be there.
     pub(super) fn insert(&self, id: &BookingId) {
+        if !self.contains(id) {
+            self.insert_new(id);
+        }
+    }
+
+    /// Puts an id in that is not there, as the ledger has just said. Looks at the largest table only: the search of
+    /// those before, each a cache miss or two, would cost more than the rest of a grant. Put in twice, an id takes two
+    /// places and does no other harm; two cores may do so with [`GrantedIds::insert`], too.
+    pub(super) fn insert_new(&self, id: &BookingId) {
         let print = self.print(id);
         let mut room = 0;
         // Relaxed: a count for choosing the table; off by the cores that insert this instant, which the slack takes.
         let ids = self.ids.load(Ordering::Relaxed);
-        for (index, table) in self.tables.iter().enumerate() {
-            let slots = SLOTS_FIRST << index;
-            room += ids_max(slots);
-            let is_last = ids < room;
-            let Some(table) = (match is_last {
-                true => Some(table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect())),
-                false => table.get(),
-            }) else {
-                continue;
-            };
-            let mut free = find(table, print);
-            while let Err(slot) = free
-                && is_last
-            {
-                // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
-                match table[slot].compare_exchange(0, print.print, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        self.ids.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    Err(_) => free = find(table, print),
-                }
-            }
-            if free.is_ok() || is_last {
+        let index = (0..TABLES).find(|index| {
+            room += ids_max(SLOTS_FIRST << index);
+            ids < room
+        });
+        let index = index.unwrap_or(TABLES - 1);
+        let slots = SLOTS_FIRST << index;
+        let table = self.tables[index].get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect());
+        while let Err(slot) = find(table, print) {
+            // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
+            if table[slot].compare_exchange(0, print.print, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.ids.fetch_add(1, Ordering::Relaxed);
                 return;
             }
         }
