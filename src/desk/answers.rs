@@ -185,7 +185,8 @@ impl<C> Desk<C> {
             }
         };
         if let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
-            self.lines[line.0 as usize].board.note_granted(&id);
+            let replayed = matches!(outcome, Outcome::Replayed(_));
+            self.lines[line.0 as usize].board.note_granted(&id, replayed);
         }
         if made_here && abandoned && matches!(outcome, Outcome::Granted(_)) {
             let marked = std::mem::take(&mut self.entries[key].marked);

@@ -56,8 +56,17 @@ impl GrantedIds {
         self.tables.iter().map_while(OnceLock::get).any(|table| matches!(find(table, print), Found::There))
     }
 
-    /// Puts an id in. Two cores that put the same id in at the same instant may leave it there twice: no harm.
+    /// Puts an id in that may be there.
     pub(super) fn insert(&self, id: &BookingId) {
+        if !self.contains(id) {
+            self.insert_new(id);
+        }
+    }
+
+    /// Puts an id in that is not there, as the ledger has just said. Looks at the largest table only: the search of
+    /// those before, each a cache miss or two, would cost more than the rest of a grant. Put in twice, an id takes two
+    /// places and does no other harm; two cores may do so with [`GrantedIds::insert`], too.
+    pub(super) fn insert_new(&self, id: &BookingId) {
         let print = self.print(id);
         let mut room = 0;
         // Relaxed: a count for choosing the table; off by the cores that insert this instant, which the slack takes.
@@ -65,19 +74,14 @@ impl GrantedIds {
         for (index, table) in self.tables.iter().enumerate() {
             let slots = SLOTS_FIRST << index;
             room += ids_max(slots);
-            let has_room = ids < room;
-            let Some(table) = (match has_room {
-                true => Some(table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect())),
-                false => table.get(),
-            }) else {
+            if ids >= room {
                 continue;
-            };
+            }
+            let table = table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect());
+            // Where the table is full, more cores insert at this instant than the slack takes: the next one has room.
             loop {
                 match find(table, print) {
                     Found::There => return,
-                    // An older table: what is not in there goes into one with room.
-                    Found::Free(_) if !has_room => break,
-                    // More cores at this instant than the slack takes: the next table has room.
                     Found::Full => break,
                     Found::Free(slot) => {
                         // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.

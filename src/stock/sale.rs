@@ -107,9 +107,12 @@ impl SaleBoard {
         self.in_flight.contains(id)
     }
 
-    /// Notes that an id was granted.
-    pub fn note_granted(&self, id: &BookingId) {
-        self.granted.insert(id);
+    /// Notes that an id was granted: just now, or (`replayed`) at some time before.
+    pub fn note_granted(&self, id: &BookingId, replayed: bool) {
+        match replayed {
+            true => self.granted.insert(id),
+            false => self.granted.insert_new(id),
+        }
     }
 
     /// Notes ids granted, from the log after `after`, as [`follow_from`](SaleBoard::follow_from) said, up to `sequence`,
