@@ -85,9 +85,9 @@ mod tests {
         let mut out = Vec::new();
         pack(&reserve_one(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("*13\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
+        assert!(text.starts_with("*14\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
         assert!(text.contains("\r\nbx:{ticket}:stock\r\n"), "{text}");
-        assert!(text.ends_with("$3\r\nb-1\r\n$0\r\n\r\n$1\r\n1\r\n$0\r\n\r\n"), "{text}");
+        assert!(text.ends_with("$3\r\nb-1\r\n$0\r\n\r\n$1\r\n1\r\n$0\r\n\r\n$0\r\n\r\n"), "{text}");
     }
 
     #[test]
