@@ -128,6 +128,7 @@ fn a_missing_sale_is_not_a_sold_out_one() {
             alter(change),
             page,
             log_after(0),
+            trim(),
         ] {
             assert_eq!(ledger.ask(call), Answer::NoSuchSale, "{}", ledger.name());
         }
@@ -480,6 +481,22 @@ fn pages_and_the_log_are_read_in_pieces() {
                 assert_eq!(entry.booking.id.as_str(), ids[sequence as usize - 1]);
             }
         }
+    });
+}
+
+#[test]
+fn a_log_that_nobody_consumes_is_not_trimmed() {
+    on_each_ledger(|ledger| {
+        ledger.ask(open(5));
+        assert_eq!(ledger.ask(trim()), Answer::Trimmed { groups: 0, removed: 0, left: 0 });
+        ledger.ask(reserve_ids(&["a", "b"]));
+        assert_eq!(
+            ledger.ask(trim()),
+            Answer::Trimmed { groups: 0, removed: 0, left: 2 },
+            "{}",
+            ledger.name()
+        );
+        assert_eq!(log_entries(ledger.ask(log_after(0))).len(), 2);
     });
 }
 

@@ -112,6 +112,7 @@ fn broken(key: &str, command: &[&str]) -> Vec<Result<Answer, CallError>> {
         page,
         log_after(0),
         expire(),
+        trim(),
     ];
     let answers = calls.map(|call| ledger.execute(&[call]).remove(0));
     if answers.iter().skip(1).all(Result::is_err) {

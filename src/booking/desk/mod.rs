@@ -129,6 +129,8 @@ struct Line {
     snapshot_in_flight: bool,
     /// A page of the log is on the way.
     following: bool,
+    /// The log goes on after this sequence no more: it was trimmed, and is not asked for again.
+    log_gone_after: Option<u64>,
 }
 
 #[derive(Debug)]

@@ -177,7 +177,7 @@ mod tests {
         fn never_panics_on_what_redis_sends(
             bytes in proptest::collection::vec(any::<u8>(), 0..48),
             text in "[0-9,a-z\n@: -]{0,48}",
-            which in 0usize..6,
+            which in 0usize..7,
         ) {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
@@ -186,6 +186,7 @@ mod tests {
                 2 => Call::Page { sale, cursor: String::new() },
                 3 => Call::Log { sale, after: 0 },
                 4 => Call::Sales,
+                5 => Call::Trim { sale },
                 _ => Call::Cancel { sale, ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);

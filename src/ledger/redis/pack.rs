@@ -6,7 +6,9 @@ use redis::Cmd;
 use super::codec::Stored;
 use super::scripts::{self, Script};
 use crate::booking::{BookingId, BuyerId, Call, Claim, SaleChange, SaleName, SaleTerms};
-use crate::limits::{EXPIRIES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
+use crate::limits::{
+    EXPIRIES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, TRIMMED_PER_CALL_MAX,
+};
 
 /// Names all sales; not under any sale's hash tag.
 const SALES_KEY: &str = "bx:sales";
@@ -62,6 +64,9 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
                 .arg(*after)
                 .arg(LOG_ENTRIES_PER_CALL_MAX)
                 .write_packed_command(out);
+        }
+        Call::Trim { sale } => {
+            script(&scripts::TRIM, sale, 1, 8).arg(TRIMMED_PER_CALL_MAX).write_packed_command(out);
         }
     }
 }
