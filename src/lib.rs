@@ -1,4 +1,50 @@
-//! boxoffice sells a limited stock of tickets to a crowd that is far larger than the stock.
+//! boxoffice sells a limited stock of tickets to a crowd that is far larger than the stock: an HTTP/1.1 server with an
+//! event loop a core, and one ledger (a SQLite file, or a Redis that many hosts share) that has the last word on every
+//! ticket.
+//!
+//! This is the tour of the code. `README.md` is for users, `ARCHITECTURE.md` says why it is as it is.
+//!
+//! # Start with a request
+//!
+//! ```text
+//! socket ─ runtime ─ engine ─ connection ─ http ─ api ─ booking::desk ─ stock ── no permit: refused, straight back
+//!                                                            │
+//!                                      a batch at the end of the turn
+//!                                                            │
+//! socket ─ runtime ─ engine ─ connection ─ http ─ api ─ booking::desk ─ ledger
+//! ```
+//!
+//! * [`runtime`]: the only I/O of the loops. A worker waits for events, reads what came, ends the engine's turn, sends to
+//!   the ledger and writes to the clients. The server opens the ledger, binds, and starts a worker a core.
+//! * [`engine`]: one core's whole brain, without I/O: bytes and time in, bytes and ledger calls out. Its clerk serves one
+//!   request: route, read, ask the desk.
+//! * [`connection`]: one client. Reading and writing are two machines; answers leave in the order of their requests,
+//!   however they are made. The admin listener uses it too.
+//! * [`http`]: bytes to a request, a response to bytes. How long a body is, is decided in one place.
+//! * [`api`]: routes, JSON to the domain's words and back, and the problem types.
+//! * [`booking`]: the domain. Its words (a [`Call`](booking::Call), an [`Answer`](booking::Answer), an
+//!   [`Outcome`](booking::Outcome)) are all that a ledger and the API have in common. Its [`Desk`](booking::Desk) admits
+//!   requests against permits, gathers them into batches, and turns answers into outcomes.
+//! * [`stock`]: what cores share about sales. A permit is the right to ask the ledger for one ticket; shards of permits
+//!   are what makes a loser cheap, and decide nothing about a ticket.
+//! * [`ledger`]: the truth. One [trait](ledger::Ledger), two implementations, one conformance suite. The rules are in
+//!   `lua/` for Redis and in `ledger/sqlite/rules.rs` for SQLite; the session with Redis is sans-I/O, like the engine.
+//!
+//! # Around it
+//!
+//! * [`cli`] and [`config`]: subcommands; flags, variables and file to a valid [`Config`](config::Config). `main.rs` opens
+//!   what they name.
+//! * [`admin`]: the operators' listener, on threads of its own.
+//! * [`access_log`], [`metrics`], [`ending`]: what was done, as lines and as counts, in one set of words.
+//! * [`limits`]: every bound, with its unit and its reason. [`clock`]: time as values.
+//!
+//! # Rules that hold everywhere
+//!
+//! * The ledger decides; memory only keeps crowds away from it. `held + sold <= total` is kept by scripts and transactions.
+//! * A ledger that did not answer is *unknown*, never *failed*: every call may be sent again, since bookings have ids.
+//! * `handle_*` takes input now, `poll_*` gives output at the end of the turn: batching falls out of it.
+//! * Full is a clear refusal, never growth.
+//! * What clients and Redis send never panics. A broken invariant of our own does, in release builds too.
 
 pub mod access_log;
 pub mod admin;

@@ -1,4 +1,5 @@
-//! Every bound of the program: its value, its unit, its reason. Nothing else in the crate invents one.
+//! The bounds that clients, operators and ledgers can meet: each with its value, its unit and its reason. Sizes that
+//! only their own module can notice (of a pool, of a first table) stand there.
 //!
 //! Relations between bounds are asserted at compile time at the end of the file.
 
@@ -73,7 +74,8 @@ pub const WAITING_PER_CORE_MAX: usize = 32 * 1024;
 /// Entries of one ledger call: at about 3 us of Redis time each, a call stays under a millisecond.
 pub const ENTRIES_PER_CALL_MAX: usize = 256;
 
-/// Ledger calls of one sale and one core that are on the way; while they are, the sale's next batch gathers.
+/// Ledger calls of one sale and one core on the way at which the sale's next batch waits and gathers. What has gathered
+/// then leaves whole, in as many calls as it takes.
 pub const CALLS_IN_FLIGHT_MAX: usize = 2;
 
 /// How long the oldest call may be on the way before the ledger counts as silent, in milliseconds: "no permit" then

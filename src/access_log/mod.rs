@@ -1,11 +1,12 @@
-//! The access log: one JSON object a line for every booking request, written off the loops.
+//! The access log: one JSON object a line for every request to book whose sale is known, written off the loops.
+//! Malformed requests, look-ups, confirmations and cancellations have no line.
 //!
 //! | field | what |
 //! | --- | --- |
 //! | `at` | when the answer was made, by the host's clock, RFC 3339 in UTC with milliseconds |
-//! | `sale` | the sale's name; `null` where the request's was not well-formed |
-//! | `booking` | the booking's id; `null` where there was none yet (sold out before an id was made) or it was not well-formed |
-//! | `quantity` | tickets asked for; for `replayed`, `confirmed` and `cancelled` those of the booking |
+//! | `sale` | the sale's name |
+//! | `booking` | the booking's id; `null` where there was none yet (refused before an id was made) |
+//! | `quantity` | tickets asked for |
 //! | `buyer` | the buyer; absent where none was named |
 //! | `outcome` | see [`Ending`] |
 //! | `status` | the HTTP status of the answer |

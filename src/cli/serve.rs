@@ -32,17 +32,16 @@ pub struct ServeFlags {
     /// Leave the loops unpinned [env: BOXOFFICE_NO_PIN]
     #[arg(long)]
     no_pin: bool,
-    /// The ledger: sqlite:PATH, redis://[user:pass@]host:port/db, redis+unix:///path, rediss://…,
-    /// redis+sentinel://h1:p1,h2:p2/NAME or redis+cluster://h1:p1,h2:p2 [default: sqlite:boxoffice.db] [env:
-    /// BOXOFFICE_LEDGER]
+    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH [default:
+    /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
     /// Open a sale if the ledger has none of that name; never changes one that exists. May be given again [env:
     /// BOXOFFICE_SALE, several apart by spaces]
     #[arg(long, value_name = "NAME=STOCK[,hold=5m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
     sale: Vec<String>,
-    /// This host's share of the crowd, beside the weights of the other hosts, 1 to 10000 [default: 1] [env:
-    /// BOXOFFICE_WEIGHT]
+    /// This host's share of the crowd, beside the weights of the other hosts, 1 to 10000; not used yet [default: 1]
+    /// [env: BOXOFFICE_WEIGHT]
     #[arg(long, value_name = "N")]
     weight: Option<String>,
     /// Spare permits to ask the ledger, as a part of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]

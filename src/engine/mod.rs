@@ -1,8 +1,8 @@
 //! One core's whole brain, without I/O: bytes and time in, bytes and ledger calls out.
 //!
 //! It wires the stages of a request together: connection, API, desk, and back. The runtime hands it what sockets and
-//! the ledger brought (`handle_*`), ends the turn, then takes what is to be written and sent (`poll_*`). The same engine
-//! runs on mio and in a simulator.
+//! the ledger brought (`handle_*`), ends the turn, then takes what is to be written and sent (`poll_*`). So the same engine
+//! runs on mio and in tests that have no socket.
 
 mod ids;
 mod service;

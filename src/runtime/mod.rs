@@ -1,4 +1,5 @@
-//! The only I/O of the data path: sockets, threads, clocks, and the wiring of a host.
+//! The I/O of the loops: sockets, threads, clocks, and the wiring of a host. The access log and the embedded ledger do
+//! theirs on threads of their own.
 
 mod clock;
 mod ledger_thread;

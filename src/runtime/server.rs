@@ -35,7 +35,7 @@ pub enum StartError {
     /// See [`UrlError`].
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// See [`ListenError`].
+    /// The clients' or the operators' address can't be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// See [`ConnectError`].

@@ -1,4 +1,5 @@
-//! The stock: a host's permits, the only atomics on the data path.
+//! The stock: a host's permits, and what else its cores share about sales: gates, levels, and the ids that were granted
+//! or are on their way.
 //!
 //! A permit is the right to ask the ledger for one ticket. It is not stock: a permit too many costs one ledger entry
 //! that is refused, a permit too few costs a refusal that the next reading repairs. So every number here is bounded
@@ -17,8 +18,8 @@
 //! read-modify-write (or a compare-exchange), which is atomic in every ordering; a value read a moment too old is a
 //! reading of a moment ago. Hence `Relaxed` throughout, and the places that rely on more say what they pair with.
 //!
-//! Called by the desk (take, settle), by the engine (learn from replies and syncs) and by the metrics. Does no I/O and
-//! reads no clock.
+//! Called by the desk (take, settle, learn from replies and syncs), by the start of a host and the admin listener (learn),
+//! and by the metrics. Does no I/O and reads no clock.
 
 mod board;
 mod gate;

@@ -148,7 +148,7 @@ struct InFlight {
     serial: u64,
 }
 
-/// See the [module](self).
+/// The booking desk of one core; the head of its module says what it does.
 pub struct Desk<C> {
     core: CoreIndex,
     board: Arc<Board>,

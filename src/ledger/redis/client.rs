@@ -1,6 +1,6 @@
 //! A Redis ledger that blocks: for the command line, the admin listener, audits and tests.
 //!
-//! It reads and writes its own socket, so that every test of it is a test of the [`codec`](super::codec) that the
+//! It reads and writes its own socket, so that every test of it is a test of the [`codec`] that the
 //! event loops use.
 
 use std::io::{self, Read, Write};
