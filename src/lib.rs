@@ -54,6 +54,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod desk;
 pub mod ending;
 pub mod engine;
 pub mod http;

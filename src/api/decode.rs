@@ -33,8 +33,8 @@ pub fn booking_body(body: &[u8]) -> Result<BookingBody, String> {
     // What nearly everybody sends is read in place. Where that fails, reading again with copies takes texts with
     // escapes, and finds out where an error is.
     match serde_json::from_slice::<RawBooking<&str>>(body) {
-        Ok(raw) => checked(raw.quantity, raw.buyer),
-        Err(_) => {
+        Ok(raw) if body.trim_ascii_start().starts_with(b"{") => checked(raw.quantity, raw.buyer),
+        _ => {
             let raw: RawBooking<String> = from_json(body)?;
             checked(raw.quantity, raw.buyer.as_deref())
         }
@@ -60,6 +60,10 @@ fn checked(quantity: Option<u64>, buyer: Option<&str>) -> Result<BookingBody, St
 /// # Errors
 /// A sentence that names the field by its path, the line and the column.
 pub fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
+    // A list would be read as the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err("body: invalid type: a list, expected an object at line 1 column 1".to_owned());
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -117,7 +121,9 @@ mod tests {
         assert!(error(br#"{"buyer":"a b"}"#).starts_with("buyer: has a byte at offset 1"));
         assert!(error(br#"{"buyer":""}"#).starts_with("buyer: is empty"));
         assert!(error(br#"{"buyer":7}"#).starts_with("buyer: "));
-        for broken in ["{", "nonsense", "{}x", "[1]", "1", "\u{feff}{}", "{\"buyer\":\"\\ud800\"}"] {
+        for broken in
+            ["{", "nonsense", "{}x", "[1]", "[2,\"bob\"]", "1", "\u{feff}{}", "{\"buyer\":\"\\ud800\"}"]
+        {
             let said = error(broken);
             assert!(said.contains("line 1"), "{broken}: {said}");
         }

@@ -2,6 +2,7 @@
 //! theirs on threads of their own.
 
 mod clock;
+mod drain;
 mod ledger_thread;
 mod listen;
 mod redis_link;
@@ -9,4 +10,5 @@ mod server;
 mod worker;
 
 pub use clock::SystemClock;
-pub use server::{Drain, Server, StartError};
+pub use drain::Drain;
+pub use server::{Server, StartError};

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
 use super::clock::SystemClock;
+use super::drain::Drain;
 use super::ledger_thread::{self, ThreadHandle};
 use super::listen::{self, ListenError};
 use super::redis_link::{Endpoint, RedisLink};
@@ -83,32 +83,6 @@ pub struct Server {
     ledger_thread: Option<(ThreadHandle, JoinHandle<()>)>,
 }
 
-/// Ends a host: no new connections; what was asked is answered.
-#[derive(Clone)]
-pub struct Drain {
-    begun: Arc<AtomicBool>,
-    wakers: Vec<Arc<mio::Waker>>,
-}
-
-impl Drain {
-    /// Begins to drain; again changes nothing.
-    pub fn begin(&self) {
-        // Relaxed: the wake-up that follows makes the loops look.
-        self.begun.store(true, Ordering::Relaxed);
-        for waker in &self.wakers {
-            if let Err(error) = waker.wake() {
-                tracing::error!(%error, "cannot wake a loop to drain it");
-            }
-        }
-    }
-
-    /// Whether the host drains.
-    pub fn has_begun(&self) -> bool {
-        // Relaxed: a flag on its own.
-        self.begun.load(Ordering::Relaxed)
-    }
-}
-
 impl StartError {
     /// 2 where the configuration is wrong, 1 where the machine or the ledger is in the way.
     pub fn exit_status(&self) -> u8 {
@@ -149,12 +123,13 @@ impl Server {
         let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
         open_sales(ready.ledger(), config, &board)?;
 
+        let connections_max = connections_max(cores.len());
         let clock = SystemClock::new();
         let ledger_timeout_ms = u64::try_from(config.ledger_timeout.as_millis()).unwrap_or(u64::MAX);
         let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
         let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
         let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
-        let drain = Drain { begun: Arc::new(AtomicBool::new(false)), wakers: wakers.clone() };
+        let drain = Drain::new(wakers.clone());
         let (links, admin_ledger, ledger_thread) = connect(ready, &wakers, clock)?;
 
         let admin = Admin::start(
@@ -162,6 +137,7 @@ impl Server {
             admin::Parts {
                 board: Arc::clone(&board),
                 metrics: metrics.clone(),
+                access_log: access_log.as_ref().map(AccessLog::counters),
                 ledger: admin_ledger,
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),
@@ -172,12 +148,8 @@ impl Server {
         let mut loops = Vec::with_capacity(cores.len());
         let parts = polls.into_iter().zip(listeners).zip(links).zip(metrics.iter().cloned());
         for (index, (((poll, listener), link), metrics)) in parts.enumerate() {
-            let settings = Settings {
-                core: CoreIndex(index),
-                ledger_timeout_ms,
-                seed: secret(),
-                connections_max: limits::CONNECTIONS_PER_CORE_MAX,
-            };
+            let settings =
+                Settings { core: CoreIndex(index), ledger_timeout_ms, seed: secret(), connections_max };
             let lines = access_log.as_ref().map(AccessLog::buffer);
             let engine = Engine::new(settings, Arc::clone(&board), metrics, lines, clock.now());
             let worker =
@@ -289,10 +261,13 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let told = |error| StartError::Resolve(host.to_owned(), error);
-    let mut addresses = (host, port).to_socket_addrs().map_err(told)?;
-    addresses.next().ok_or_else(|| told(io::Error::from(io::ErrorKind::NotFound)))
+    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(told)?.collect();
+    match addresses.is_empty() {
+        false => Ok(addresses),
+        true => Err(told(io::Error::from(io::ErrorKind::NotFound))),
+    }
 }
 
 /// Opens the sales of the configuration, and learns all that the ledger has.
@@ -363,6 +338,27 @@ fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Resu
             Ok((wakers.iter().map(link).collect(), Box::new(ledger), None))
         }
     }
+}
+
+/// How many connections a loop may take, so that descriptors are left for its ledger, its operators and its files.
+fn connections_max(cores: usize) -> usize {
+    let descriptors = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(descriptors) => usize::try_from(descriptors).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "the system does not tell how many files may be open");
+            limits::CONNECTIONS_PER_CORE_MAX
+        }
+    };
+    let reserved = limits::DESCRIPTORS_RESERVED + limits::DESCRIPTORS_RESERVED_PER_CORE * cores;
+    let per_core = descriptors.saturating_sub(reserved) / cores;
+    if per_core < limits::CONNECTIONS_PER_CORE_MAX {
+        tracing::info!(
+            per_core,
+            descriptors,
+            "connections are bounded by the limit of open files (ulimit -n)"
+        );
+    }
+    per_core.clamp(1, limits::CONNECTIONS_PER_CORE_MAX)
 }
 
 fn secret() -> [u8; 32] {
