@@ -15,13 +15,13 @@ needed=(
     curl=curl
     sqlite3=sqlite3
     cc=gcc
+    python3=python3
 )
 # Files stand for the packages that bring no command: nginx's Lua module and its Redis client.
 needed_files=()
 case "${1-}" in
     "") ;;
     bench)
-        needed+=(python3=python3)
         needed_files=(
             /usr/share/nginx/modules-available/mod-http-ndk.conf=libnginx-mod-http-ndk
             /usr/share/nginx/modules-available/mod-http-lua.conf=libnginx-mod-http-lua
