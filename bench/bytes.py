@@ -180,7 +180,7 @@ def summary(facts, results):
             f"| {result['booked_bytes']:,.1f} | {AIMS.get(result['case'], '')} | {figure(result.get('aof_bytes'))} "
             f"| {figure(result.get('aof_rewritten_bytes'))} |"
         )
-        for state, words in (("paid", "then paid"), ("trimmed", "then the log trimmed")):
+        for state, words in (("paid", "then paid"), ("trimmed", "then paid, the log trimmed")):
             if f"{state}_bytes" in result:
                 lines.append(f"| {result['case']}, {words} | {result['bookings']:,} | | {result[f'{state}_bytes']:,.1f} | | | |")
     lines += [
@@ -191,7 +191,7 @@ def summary(facts, results):
         "| --- | " + " | ".join("---:" for _ in KEYS) + " |",
     ]
     for result in results:
-        for state, words in (("booked", ""), ("paid", ", then paid"), ("trimmed", ", then the log trimmed")):
+        for state, words in (("booked", ""), ("paid", ", then paid"), ("trimmed", ", then paid, the log trimmed")):
             if keys := result.get(f"{state}_keys"):
                 lines.append(f"| {result['case']}{words} | " + " | ".join(f"{keys[key]:.1f}" for key in KEYS) + " |")
     return "\n".join(lines) + "\n"
