@@ -146,6 +146,7 @@ mod tests {
             (r#"{"starts_at":"2026-02-01T09:00:00Z","ends_at":"2026-02-01T09:00:00Z"}"#, "ends: "),
             (r#"{"stock":1}"#, "stock: unknown field"),
             ("", "body: "),
+            ("[5,null,null,null,null]", "body: "),
         ] {
             let error = SaleBody::read(body.as_bytes()).expect_err(body);
             assert!(error.starts_with(said), "{body}: {error}");

@@ -1,6 +1,11 @@
 //! Bodies and fields to the domain's words; every error says which field, and what it takes.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::booking::{BookingId, BuyerId, Quantity};
 use crate::limits;
@@ -32,8 +37,8 @@ pub fn booking_body(body: &[u8]) -> Result<BookingBody, String> {
     }
     // What nearly everybody sends is read in place. Where that fails, reading again with copies takes texts with
     // escapes, and finds out where an error is.
-    match serde_json::from_slice::<RawBooking<&str>>(body) {
-        Ok(raw) => checked(raw.quantity, raw.buyer),
+    match serde_json::from_slice::<Object<RawBooking<&str>>>(body) {
+        Ok(Object(raw)) => checked(raw.quantity, raw.buyer),
         Err(_) => {
             let raw: RawBooking<String> = from_json(body)?;
             checked(raw.quantity, raw.buyer.as_deref())
@@ -55,13 +60,37 @@ fn checked(quantity: Option<u64>, buyer: Option<&str>) -> Result<BookingBody, St
     Ok(BookingBody { quantity, buyer })
 }
 
-/// Reads JSON into `T`.
+/// A `T` that is written as a JSON object and as nothing else: serde would read a struct from an array as well, field by
+/// field, and `[2, "u-1"]` would book.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Object<T>, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        reader.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Reads a JSON object into `T`.
 ///
 /// # Errors
 /// A sentence that names the field by its path, the line and the column.
 pub fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         match path.as_str() {
             "." => format!("body: {}", error.inner()),
@@ -117,10 +146,22 @@ mod tests {
         assert!(error(br#"{"buyer":"a b"}"#).starts_with("buyer: has a byte at offset 1"));
         assert!(error(br#"{"buyer":""}"#).starts_with("buyer: is empty"));
         assert!(error(br#"{"buyer":7}"#).starts_with("buyer: "));
-        for broken in ["{", "nonsense", "{}x", "[1]", "1", "\u{feff}{}", "{\"buyer\":\"\\ud800\"}"] {
+        for broken in [
+            "{",
+            "nonsense",
+            "{}x",
+            "[1]",
+            "1",
+            "null",
+            "[2,\"u-1\"]",
+            "[null,null]",
+            "\u{feff}{}",
+            "{\"buyer\":\"\\ud800\"}",
+        ] {
             let said = error(broken);
             assert!(said.contains("line 1"), "{broken}: {said}");
         }
+        assert!(error("[2,\"u-1\"]").starts_with("body: invalid type: sequence, expected a JSON object"));
         assert!(error(b"{\"buyer\":\"\xff\"}").starts_with("buyer: "));
         let deep = format!("{{\"buyer\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(error(deep).starts_with("buyer: "));
