@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::booking::{BookingId, BuyerId, Quantity};
@@ -23,7 +23,7 @@ pub struct BookingBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBooking<B> {
-    quantity: Option<u64>,
+    quantity: Option<Whole>,
     buyer: Option<B>,
 }
 
@@ -46,10 +46,10 @@ pub fn booking_body(body: &[u8]) -> Result<BookingBody, String> {
     }
 }
 
-fn checked(quantity: Option<u64>, buyer: Option<&str>) -> Result<BookingBody, String> {
+fn checked(quantity: Option<Whole>, buyer: Option<&str>) -> Result<BookingBody, String> {
     let quantity = match quantity {
         None => Quantity::ONE,
-        Some(tickets) => Quantity::new(tickets).ok_or_else(|| {
+        Some(Whole(tickets)) => Quantity::new(tickets).ok_or_else(|| {
             format!("quantity: {tickets} is out of range; it takes 1 to {}", limits::QUANTITY_MAX)
         })?,
     };
@@ -58,6 +58,39 @@ fn checked(quantity: Option<u64>, buyer: Option<&str>) -> Result<BookingBody, St
         Some(buyer) => Some(BuyerId::parse(buyer).map_err(|error| format!("buyer: {error}"))?),
     };
     Ok(BookingBody { quantity, buyer })
+}
+
+/// A whole number of at least 0. JSON does not tell 2 from 2.0, and neither does an `integer` of JSON Schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole(pub u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Whole, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number of at least 0")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                // Up to here a double has every whole number.
+                const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+                match number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number) {
+                    true => Ok(Whole(number as u64)),
+                    false => Err(E::invalid_value(Unexpected::Float(number), &self)),
+                }
+            }
+        }
+
+        reader.deserialize_u64(Number)
+    }
 }
 
 /// A `T` that is written as a JSON object and as nothing else: serde would read a struct from an array as well, field by
@@ -131,13 +164,27 @@ mod tests {
             BookingBody { quantity: Quantity::new(2).unwrap(), buyer: Some(BuyerId::parse("u-81").unwrap()) };
         assert_eq!(booking_body(br#"{"quantity":2,"buyer":"u-81"}"#), Ok(two));
         assert_eq!(booking_body(br#"{"buyer":"u\u002d81","quantity":2}"#), Ok(two));
+        for quantity in ["2.0", "2e0", "0.2e1"] {
+            let body = format!(r#"{{"quantity":{quantity},"buyer":"u-81"}}"#);
+            assert_eq!(booking_body(body.as_bytes()), Ok(two), "{quantity}");
+        }
     }
 
     #[test]
     fn names_what_is_wrong() {
-        for quantity in
-            ["0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "1e3", "\"1\"", "true", "[]"]
-        {
+        for quantity in [
+            "0",
+            "-1",
+            "9223372036854775808",
+            "99999999999999999999",
+            "1.5",
+            "1e-3",
+            "1e20",
+            "1e999",
+            "\"1\"",
+            "true",
+            "[]",
+        ] {
             let said = error(format!(r#"{{"quantity":{quantity}}}"#));
             assert!(said.starts_with("quantity: "), "{quantity}: {said}");
         }
