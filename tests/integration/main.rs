@@ -10,6 +10,7 @@ mod crashes;
 mod holds;
 mod http;
 mod load_balancer;
+mod openapi;
 mod operators;
 mod outages;
 mod sells_exactly;
