@@ -4,7 +4,8 @@
 -- ARGV  1 most overdue holds to expire first; then for each booking two: as it is stored, and its id as text where that
 --       differs (else '')
 -- Reply a line a booking, in order: the booking as it is now, or `-`. Expired says that it could not be taken again.
--- Invariant: an expired hold is confirmed only by taking its tickets again, under the rules of reserve.lua.
+-- Invariant: an expired hold is confirmed only by taking its tickets again: held + sold + quantity <= total, and the
+-- buyer's limit. A sale that is paused or over still takes payment for what was held.
 
 if not field[1] then return 'missing' end
 sweep(ARGV[1])

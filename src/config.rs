@@ -155,12 +155,12 @@ fn ledger(words: &[Word]) -> Result<String, ConfigError> {
 
 /// Whether `url` has the scheme of a ledger and something behind it; else what it takes.
 pub fn check_ledger(url: &str) -> Result<(), &'static str> {
+    // The last three are known, and refused with their own sentence where the ledger is opened.
     const SCHEMES: [&str; 6] =
-        ["sqlite:", "redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://"];
+        ["sqlite:", "redis://", "redis+unix://", "rediss://", "redis+sentinel://", "redis+cluster://"];
     match SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme)) {
         Some(rest) if !rest.is_empty() => Ok(()),
-        _ => Err("takes sqlite:PATH, redis://HOST:PORT/DB, redis+unix:///PATH, rediss://HOST:PORT/DB, \
-             redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT"),
+        _ => Err("takes sqlite:PATH, redis://HOST:PORT/DB or redis+unix:///PATH"),
     }
 }
 

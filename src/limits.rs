@@ -62,6 +62,12 @@ pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
 /// Connections of one core.
 pub const CONNECTIONS_PER_CORE_MAX: usize = 100_000;
 
+/// File descriptors kept free of clients: standard streams, the ledger, the access log, operators' connections.
+pub const DESCRIPTORS_RESERVED: usize = 32;
+/// And for each core: its listener, its epoll instance, its waker, its ledger connection and the next one, and one for a
+/// client that is told "overloaded".
+pub const DESCRIPTORS_RESERVED_PER_CORE: usize = 8;
+
 /// Connections taken from the listener in one loop turn, so that accepting never starves those accepted.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
@@ -76,7 +82,7 @@ pub const ENTRIES_PER_CALL_MAX: usize = 256;
 
 /// Ledger calls of one sale and one core on the way at which the sale's next batch waits and gathers. What has gathered
 /// then leaves whole, in as many calls as it takes.
-pub const CALLS_IN_FLIGHT_MAX: usize = 2;
+pub const CALLS_IN_FLIGHT_MAX: usize = 1;
 
 /// How long the oldest call may be on the way before the ledger counts as silent, in milliseconds: "no permit" then
 /// means "can't tell", not "sold out".
@@ -114,6 +120,10 @@ pub const LEDGER_TIMEOUT_MS_MAX: u64 = 60_000;
 pub const RECONNECT_MS_FIRST: u64 = 10;
 /// See [`RECONNECT_MS_FIRST`]: sales go on within a second of the ledger's return.
 pub const RECONNECT_MS_LAST: u64 = 500;
+
+/// How long a connection to the ledger may take to come about, in milliseconds: one that is dropped on its way must not
+/// hold up the next attempt.
+pub const DIAL_TIMEOUT_MS: u64 = 500;
 
 /// How long the ledger may leave a call unanswered before its connection is given up, in milliseconds.
 pub const LEDGER_SILENCE_MS: u64 = 5_000;

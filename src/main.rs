@@ -1,7 +1,7 @@
 //! The `boxoffice` command: reads the command line, opens what it names, runs it, and turns the end into an exit status.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,12 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("BOXOFFICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
     match Cli::parse().command {
         Command::Serve(flags) => serve(&flags),
         Command::Sale(flags) => with_ledger(&flags.ledger.ledger, !flags.command.changes(), |ledger, out| {

@@ -26,7 +26,8 @@ pub(super) fn render(shared: &Shared) -> String {
             Some((sale.name().as_str().to_owned(), levels))
         })
         .collect();
-    let page = Page { cores: shared.metrics.clone(), shards: shared.board.totals(), sales };
+    let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
+    let page = Page { cores: shared.metrics.clone(), shards: shared.board.totals(), sales, access_log };
     let mut registry = Registry::with_prefix("boxoffice");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -39,6 +40,8 @@ struct Page {
     shards: Vec<ShardTotals>,
     /// Available, held, sold.
     sales: Vec<(String, [u64; 3])>,
+    /// Lines dropped, writes failed.
+    access_log: Option<(u64, u64)>,
 }
 
 impl fmt::Debug for Page {
@@ -109,7 +112,7 @@ impl Page {
                 *total += count;
             }
         }
-        let bounds = LATENCY_BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::MAX]);
+        let bounds = LATENCY_BOUNDS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let mut metric =
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
@@ -138,6 +141,18 @@ impl Page {
         Ok(())
     }
 
+    fn access_log(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some((dropped, write_errors)) = self.access_log else { return Ok(()) };
+        let help = "Access-log lines that were not written: the disk was too slow, or full";
+        encoder
+            .encode_descriptor("access_log_lines_dropped", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&dropped, None)?;
+        let help = "Writes of the access log that failed";
+        encoder
+            .encode_descriptor("access_log_write_errors", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&write_errors, None)
+    }
+
     fn stock(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let states = ["available", "held", "sold"];
         let mut metric = encoder.encode_descriptor(
@@ -162,6 +177,7 @@ impl Collector for Page {
         let encoder = &mut encoder;
         self.requests(encoder)?;
         self.stock(encoder)?;
+        self.access_log(encoder)?;
         self.each_core(encoder, ("connections_open", "Connections of clients open now", Gauge), |core| {
             core.connections_open.get()
         })?;

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::access_log::AccessLogCounters;
 use crate::connection::{BufferPool, Connection, Fate, Turn};
 use crate::http::DateCache;
 use crate::http::encode::OVERLOADED;
@@ -26,12 +27,17 @@ use service::Operator;
 /// How long a read may block before the connection's own deadlines are looked at.
 const READ_TICK: Duration = Duration::from_millis(500);
 
+/// How long a stopping listener waits for the connections that it has.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What the admin listener serves from.
 pub struct Parts {
     /// The sales.
     pub board: Arc<Board>,
     /// The counters of each core.
     pub metrics: Vec<Arc<CoreMetrics>>,
+    /// Those of the access log, where there is one.
+    pub access_log: Option<AccessLogCounters>,
     /// A way to the ledger for administration.
     pub ledger: Box<dyn Ledger>,
     /// Ends the host.
@@ -60,6 +66,7 @@ pub enum AdminError {
 pub(crate) struct Shared {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Vec<Arc<CoreMetrics>>,
+    pub(crate) access_log: Option<AccessLogCounters>,
     pub(crate) ledger: Mutex<Box<dyn Ledger>>,
     pub(crate) drain: Drain,
     pub(crate) token: Option<String>,
@@ -81,11 +88,12 @@ impl Admin {
     /// # Errors
     /// See [`AdminError`].
     pub fn start(listener: TcpListener, parts: Parts) -> Result<Admin, AdminError> {
-        let Parts { board, metrics, ledger, drain, token_file, clock } = parts;
+        let Parts { board, metrics, access_log, ledger, drain, token_file, clock } = parts;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             board,
             metrics,
+            access_log,
             ledger: Mutex::new(ledger),
             drain,
             token: token_file.map(read_token).transpose()?,
@@ -111,6 +119,11 @@ impl Admin {
         // Accepting blocks; a connection from here ends it. Where none can be made the process is ending anyhow.
         if TcpStream::connect_timeout(&self.address, READ_TICK).is_ok() {
             let _ = self.thread.join();
+        }
+        // An answer that is being written is let out.
+        let until = Instant::now() + STOP_PATIENCE;
+        while self.shared.connections.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            std::thread::sleep(STOP_PATIENCE / 100);
         }
     }
 }
@@ -178,15 +191,13 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             Ok(0) => connection.handle_end(&mut turn),
             Ok(bytes) => connection.handle_bytes(&buffer[..bytes], &mut turn, &mut operator),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    connection.handle_deadline(&mut turn, &mut operator);
-                    if shared.stopping.load(Ordering::SeqCst) {
-                        connection.drain(&mut turn);
-                    }
-                }
-                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
                 _ => return Err(error),
             },
+        }
+        connection.handle_deadline(&mut turn, &mut operator);
+        if shared.stopping.load(Ordering::SeqCst) {
+            connection.drain(&mut turn);
         }
         while !connection.output().is_empty() {
             stream.write_all(connection.output())?;

@@ -1,6 +1,8 @@
 //! The operators' routes.
 
 use std::net::SocketAddr;
+use std::sync::{MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::{Shared, metrics, sales};
 use crate::api::encode::{self, Instance, JSON};
@@ -8,7 +10,11 @@ use crate::api::{Problem, openapi};
 use crate::booking::{Answer, Call, CallError, SaleName, SaleStatus};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::http::{HttpError, Method, Request, Response, Status};
+use crate::ledger::Ledger;
 use crate::limits;
+
+/// How long a call waits for its turn at the ledger.
+const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves one operator's connection.
 pub(super) struct Operator<'a> {
@@ -150,18 +156,21 @@ impl<'a> Operator<'a> {
     }
 
     /// Changing calls need the token where one is set, and never come from a page of another origin: a browser on the
-    /// operator's machine must not be a way around the loopback address.
+    /// operator's machine must not be a way around the loopback address. Without a token a page must name the host by its
+    /// address, or any name that resolves to it (DNS rebinding) would be an origin of its own.
     fn authorize(&self, request: &Request<'_>) -> Result<(), Trouble> {
         if let Some(origin) = request.field("Origin") {
             let host = request.field("Host").unwrap_or_default();
-            let own = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://")) == Some(host);
-            if !own {
-                let detail = "the request comes from a page of another origin";
-                return Err(Trouble::new(Problem::UNAUTHORIZED, detail));
+            let same = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://")) == Some(host);
+            if !same || (self.shared.token.is_none() && !is_address(host)) {
+                return Err(Problem::FORBIDDEN.into());
             }
         }
         let Some(token) = &self.shared.token else { return Ok(()) };
-        let given = request.field("Authorization").and_then(|value| value.strip_prefix(b"Bearer "));
+        let given = request.field("Authorization").and_then(|value| {
+            let (scheme, given) = value.split_at_checked("Bearer ".len())?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(given)
+        });
         // Every byte is compared, so that the time taken tells nothing of where the first difference is.
         let equal = given.is_some_and(|given| {
             let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
@@ -244,23 +253,29 @@ impl<'a> Operator<'a> {
         let sale = self.sale_name(sale)?;
         let body = sales::SaleBody::read(request.body)
             .map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
-        let exists = !matches!(self.raw_call(Call::Snapshot { sale })?, Answer::NoSuchSale);
-        let (call, what) = match exists {
-            true => (Call::Alter { sale, change: body.change() }, "altered"),
-            false => {
-                let terms = body.terms().map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
-                (Call::Open { sale, terms }, "opened")
-            }
+        // Opening changes nothing where the sale exists, so that of two operators who open it at once one opens it and
+        // the other changes it; each finds what was asked for.
+        let opened = match body.terms() {
+            Ok(terms) => match self.call(Call::Open { sale, terms })? {
+                Answer::Sale { state, created: true } => Some(state),
+                _ => None,
+            },
+            Err(detail) => match self.raw_call(Call::Snapshot { sale })? {
+                Answer::NoSuchSale => return Err(Trouble::new(Problem::BAD_REQUEST, detail)),
+                _ => None,
+            },
         };
-        match self.call(call)? {
-            Answer::Sale { state, created } => {
-                self.told(what, &sale, &String::from_utf8_lossy(request.body));
-                self.learn(&sale, &state);
-                sales::push_terms(&mut self.scratch, &sale, &state);
-                Ok(Page::Json(if created { Status::Created } else { Status::Ok }))
-            }
-            other => Err(unexpected(&other)),
-        }
+        let (state, what, status) = match opened {
+            Some(state) => (state, "opened", Status::Created),
+            None => match self.call(Call::Alter { sale, change: body.change() })? {
+                Answer::Sale { state, .. } => (state, "altered", Status::Ok),
+                other => return Err(unexpected(&other)),
+            },
+        };
+        self.told(what, &sale, &String::from_utf8_lossy(request.body));
+        self.learn(&sale, &state);
+        sales::push_terms(&mut self.scratch, &sale, &state);
+        Ok(Page::Json(status))
     }
 
     fn set_status(&mut self, sale: &str, status: SaleStatus) -> Result<Page, Trouble> {
@@ -309,10 +324,39 @@ impl<'a> Operator<'a> {
     }
 
     fn raw_call(&self, call: Call) -> Result<Answer, Trouble> {
-        let mut ledger = self.shared.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ledger = self.ledger()?;
         let answer = ledger.execute(&[call]).pop();
         Ok(answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned())))?)
     }
+
+    /// One call at a time. With the ledger silent, callers do not queue up behind the one that waits for it.
+    fn ledger(&self) -> Result<MutexGuard<'_, Box<dyn Ledger>>, Trouble> {
+        let until = Instant::now() + LEDGER_TURN_PATIENCE;
+        loop {
+            match self.shared.ledger.try_lock() {
+                Ok(ledger) => return Ok(ledger),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(LEDGER_TURN_PATIENCE / 500)
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let detail = "another operator's call has been waiting for the ledger for too long";
+                    return Err(Trouble::new(Problem::LEDGER_UNAVAILABLE, detail));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a Host is an IP address or `localhost`, with a port or without; HTTP/1.0 may have none.
+fn is_address(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.is_empty() || bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn unexpected(answer: &Answer) -> Trouble {

@@ -19,6 +19,10 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// The body of a refused `/buy`, as its users compare it.
 pub const BUY_SOLD_OUT: &[u8] = br#"{"code":-1,"msg":"Sold out"}"#;
 
+/// The detail of an unknown outcome where asking again with the same id is of no use.
+const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the booking may have been made or not. Its id \
+     was made here, so it is cancelled as soon as the ledger answers: book anew. With an id of your own you may ask again.";
+
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -175,6 +179,7 @@ pub fn refusal(
     scratch: &mut Vec<u8>,
     asked: Asked,
     refusal: Refusal,
+    detail: Option<&str>,
     instance: Instance<'_>,
 ) -> Answered {
     if asked == Asked::Buy && refusal == Refusal::SoldOut {
@@ -187,7 +192,7 @@ pub fn refusal(
     }
     let problem = Problem::of(refusal);
     let status = problem.status();
-    begin_problem(scratch, status, problem, None, instance);
+    begin_problem(scratch, status, problem, detail, instance);
     if let Refusal::NotOnSale { starts_at: Some(starts_at) } = refusal {
         push(scratch, format_args!(r#","starts_at":"{starts_at}""#));
     }
@@ -200,18 +205,30 @@ pub fn refusal(
     send_problem(reply, scratch, status, problem, &[])
 }
 
+/// Which booking an outcome is about.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// Its sale.
+    pub sale: &'a str,
+    /// Its id.
+    pub id: &'a str,
+    /// Whether the server made the id.
+    pub made_here: bool,
+}
+
 /// Answers a request that asked the ledger.
 pub fn outcome(
     reply: Reply<'_>,
     scratch: &mut Vec<u8>,
     asked: Asked,
-    sale: &str,
-    id: &str,
+    about: About<'_>,
     outcome: &Outcome,
 ) -> Answered {
+    let About { sale, id, made_here } = about;
     let booking = match outcome {
         Outcome::Refused(reason) => {
-            return refusal(reply, scratch, asked, *reason, Instance::Booking(sale, id));
+            let detail = (made_here && *reason == Refusal::OutcomeUnknown).then_some(UNKNOWN_OF_MADE_ID);
+            return refusal(reply, scratch, asked, *reason, detail, Instance::Booking(sale, id));
         }
         Outcome::Granted(booking)
         | Outcome::Replayed(booking)

@@ -63,6 +63,8 @@ problems! {
         "The new total is below the tickets that are held and sold, or the new window is empty. Nothing was changed.";
     UNAUTHORIZED: "unauthorized", 401, "Unauthorized",
         "This call changes something and needs the bearer token that the operator set with --admin-token-file.";
+    FORBIDDEN: "forbidden", 403, "Forbidden",
+        "This call changes something and was made by a page of another origin, or under a host name that is not this machine's. Set --admin-token-file to allow other names.";
     HTTP: "http", 400, "Malformed HTTP",
         "The bytes received are not a request that this server takes (RFC 9112); the detail says what and where. The connection is closed.";
 }

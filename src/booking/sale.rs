@@ -11,7 +11,7 @@ pub enum SaleStatus {
     Open,
     /// An operator stopped it for now.
     Paused,
-    /// An operator ended it for good.
+    /// An operator ended it; only an operator opens it again.
     Closed,
 }
 

@@ -52,12 +52,13 @@ impl NginxFlags {
     /// # Errors
     /// Where it cannot be written.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), CommandError> {
-        writeln!(out, "upstream boxoffice {{")?;
+        // One zone for all of Nginx's processes, or each of them would count its own round.
+        writeln!(out, "upstream boxoffice {{\n    zone boxoffice 128k;")?;
         for host in &self.hosts {
-            writeln!(out, "    server {} weight={} max_fails=3 fail_timeout=5s;", host.address, host.weight)?;
+            writeln!(out, "    server {} weight={} max_fails=1 fail_timeout=1s;", host.address, host.weight)?;
         }
         // Nginx drops an idle connection after 60 s by itself, before a host does after 75 s.
-        writeln!(out, "    keepalive 256;\n    keepalive_timeout 60s;\n}}")?;
+        writeln!(out, "    keepalive 256;\n    keepalive_timeout 60s;\n    keepalive_requests 100000;\n}}")?;
         Ok(())
     }
 }
@@ -74,11 +75,11 @@ mod tests {
         flags.run(&mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "upstream boxoffice {\n\
-             \x20   server 127.0.0.1:3001 weight=1 max_fails=3 fail_timeout=5s;\n\
-             \x20   server [::1]:3002 weight=2 max_fails=3 fail_timeout=5s;\n\
-             \x20   server box-3.local:3003 weight=10000 max_fails=3 fail_timeout=5s;\n\
-             \x20   keepalive 256;\n    keepalive_timeout 60s;\n}\n"
+            "upstream boxoffice {\n    zone boxoffice 128k;\n\
+             \x20   server 127.0.0.1:3001 weight=1 max_fails=1 fail_timeout=1s;\n\
+             \x20   server [::1]:3002 weight=2 max_fails=1 fail_timeout=1s;\n\
+             \x20   server box-3.local:3003 weight=10000 max_fails=1 fail_timeout=1s;\n\
+             \x20   keepalive 256;\n    keepalive_timeout 60s;\n    keepalive_requests 100000;\n}\n"
         );
     }
 

@@ -59,12 +59,12 @@ pub enum SaleCommand {
         /// Which sale
         name: SaleName,
     },
-    /// Sell on after a pause
+    /// Sell on after a pause or a close
     Resume {
         /// Which sale
         name: SaleName,
     },
-    /// Stop selling for good
+    /// End the sale; `resume` opens it again
     Close {
         /// Which sale
         name: SaleName,

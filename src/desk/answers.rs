@@ -1,6 +1,6 @@
 //! What answers of the ledger mean: permits settled, clients told.
 
-use super::{Desk, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
+use super::{Desk, Entry, Errand, InFlight, LineIndex, Operation, Orphan, Resolved, Sent};
 use crate::booking::{
     Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation, Outcome, Refusal,
     Reservation, SaleState,
@@ -23,7 +23,8 @@ impl<C> Desk<C> {
                 self.lines[line.0 as usize].calls_in_flight -= 1;
                 self.handle_batch(line, operation, entries, answer, now);
             }
-            Sent::Snapshot { sale } => self.handle_snapshot(sale, answer, now),
+            Sent::Snapshot { line } => self.handle_snapshot(line, answer, now),
+            Sent::Discovery { sale } => self.handle_discovery(sale, answer),
             Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
             Sent::Sales => self.handle_sales(answer, now.monotonic),
         }
@@ -39,13 +40,16 @@ impl<C> Desk<C> {
         }
     }
 
-    pub(super) fn learn_clock(&mut self, state: &SaleState, now: Now) {
-        self.ledger_clock_offset_ms = state.now.0.cast_signed() - now.wall.0.cast_signed();
+    /// The clocks of two sales may differ: each never goes back, not even where the ledger's machine did.
+    pub(super) fn learn_clock(&mut self, line: LineIndex, state: &SaleState, now: Now) {
+        let ledger = i64::try_from(state.now.0).unwrap_or(i64::MAX);
+        let here = i64::try_from(now.wall.0).unwrap_or(i64::MAX);
+        self.lines[line.0 as usize].clock_offset_ms = ledger.saturating_sub(here);
     }
 
     /// Takes in what came with the answer to a batch.
     fn learn(&mut self, line: LineIndex, state: &SaleState, now: Now) {
-        self.learn_clock(state, now);
+        self.learn_clock(line, state, now);
         self.lines[line.0 as usize].board.learn(state);
     }
 
@@ -112,9 +116,8 @@ impl<C> Desk<C> {
 
     fn fail_batch(&mut self, entries: Vec<usize>, refusal: Refusal) {
         for key in entries {
-            let entry = &self.entries[key];
-            if matches!(entry.errand, Errand::Cancel { tombstone: true }) {
-                self.orphans.push((entry.line, entry.id));
+            if matches!(self.entries[key].errand, Errand::Cancel { tombstone: true }) {
+                self.orphan(key);
             }
             self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
         }
@@ -124,16 +127,22 @@ impl<C> Desk<C> {
     fn lose_batch(&mut self, line: LineIndex, entries: Vec<usize>, reason: &str) {
         tracing::error!(sale = %self.sale(line).name(), entries = entries.len(), reason, "a batch without a usable answer");
         for key in entries {
-            let entry = &self.entries[key];
-            let orphan = matches!(
-                entry.errand,
-                Errand::Reserve { made_here: true, .. } | Errand::Cancel { tombstone: true }
-            );
-            if orphan {
-                self.orphans.push((line, entry.id));
+            let errand = &self.entries[key].errand;
+            if matches!(errand, Errand::Reserve { made_here: true, .. } | Errand::Cancel { tombstone: true })
+            {
+                self.orphan(key);
             }
             self.finish(key, Outcome::Refused(Refusal::OutcomeUnknown), Settlement::Returned);
         }
+    }
+
+    /// Has the entry's booking cancelled at the next sync. Its id stays marked until that is done, so that nobody is
+    /// told of a booking that is about to be cancelled.
+    fn orphan(&mut self, key: usize) {
+        let Entry { line, id, marked, .. } = &mut self.entries[key];
+        let (line, id, was_marked) = (*line, *id, std::mem::take(marked));
+        let marked = was_marked || self.lines[line.0 as usize].board.begin(&id);
+        self.orphans.push(Orphan { line, id, marked });
     }
 
     fn settle_reservation(
@@ -148,33 +157,42 @@ impl<C> Desk<C> {
             unreachable!("only reservations travel in a reserve call")
         };
         let (id, line, abandoned) = (entry.id, entry.line, entry.client.is_none());
-        let (outcome, settlement) = match reservation {
+        let mut settlement = Settlement::from(&reservation);
+        let outcome = match reservation {
             Reservation::Granted { expires_at } => {
                 let status = match expires_at {
                     Some(expires_at) => BookingStatus::Held { expires_at },
                     None => BookingStatus::Confirmed,
                 };
-                (Outcome::Granted(Booking { id, status, quantity, buyer }), Settlement::Spent)
+                Outcome::Granted(Booking { id, status, quantity, buyer })
             }
-            // An id made here is known to nobody else: this is our own batch, sent again after a lost connection.
-            Reservation::Known(booking) if made_here => (Outcome::Granted(booking), Settlement::Spent),
-            Reservation::Known(booking) => (Outcome::Replayed(booking), Settlement::Returned),
-            Reservation::IdReused => (Outcome::Refused(Refusal::IdReused), Settlement::Returned),
-            Reservation::SoldOut => (Outcome::Refused(Refusal::SoldOut), Settlement::Refused),
-            Reservation::BuyerLimit => (Outcome::Refused(Refusal::BuyerLimit), Settlement::Returned),
+            // An id made here is known to nobody else: this is our own batch, sent again after a lost connection. Its
+            // hold may have run out before the answer came.
+            Reservation::Known(booking) if made_here && !booking.status.holds_stock() => {
+                Outcome::Refused(Refusal::LedgerUnavailable)
+            }
+            Reservation::Known(booking) if made_here => {
+                settlement = Settlement::Spent;
+                Outcome::Granted(booking)
+            }
+            Reservation::Known(booking) => Outcome::Replayed(booking),
+            Reservation::IdReused => Outcome::Refused(Refusal::IdReused),
+            Reservation::SoldOut => Outcome::Refused(Refusal::SoldOut),
+            Reservation::BuyerLimit => Outcome::Refused(Refusal::BuyerLimit),
             Reservation::NotOnSale => {
                 let starts_at = state.terms.starts_at.filter(|&starts| state.now < starts);
-                (Outcome::Refused(Refusal::NotOnSale { starts_at }), Settlement::Returned)
+                Outcome::Refused(Refusal::NotOnSale { starts_at })
             }
         };
         if let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
-            self.lines[line.0 as usize].board.note_granted(&id);
+            let replayed = matches!(outcome, Outcome::Replayed(_));
+            self.lines[line.0 as usize].board.note_granted(&id, replayed);
         }
-        let orphan = made_here && abandoned && matches!(outcome, Outcome::Granted(_));
+        if made_here && abandoned && matches!(outcome, Outcome::Granted(_)) {
+            let marked = std::mem::take(&mut self.entries[key].marked);
+            self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
+        }
         self.finish(key, outcome, settlement);
-        if orphan {
-            self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now);
-        }
     }
 
     fn settle_look_up(&mut self, key: usize, found: Option<Booking>) {
@@ -196,6 +214,7 @@ impl<C> Desk<C> {
     pub(super) fn resolve(&mut self, key: usize, outcome: Outcome) {
         let entry = &mut self.entries[key];
         let Some(client) = entry.client.take() else { return };
+        let made_here = matches!(entry.errand, Errand::Reserve { made_here: true, .. });
         let wish = match entry.errand {
             Errand::Reserve { quantity, buyer, .. } | Errand::Replay { quantity, buyer, .. } => {
                 Some((quantity, buyer))
@@ -203,19 +222,18 @@ impl<C> Desk<C> {
             Errand::LookUp | Errand::Confirm | Errand::Cancel { .. } => None,
         };
         let (line, id, asked_at) = (entry.line, entry.id, entry.asked_at);
-        self.resolved.push_back(Resolved { client, line, id, wish, asked_at, outcome });
+        self.resolved.push_back(Resolved { client, line, id, made_here, wish, asked_at, outcome });
     }
 
     /// The end of an entry: its client is told, its permits are settled, it is gone.
     pub(super) fn finish(&mut self, key: usize, outcome: Outcome, settlement: Settlement) {
         self.resolve(key, outcome);
         let entry = self.entries.remove(key);
-        if let Errand::Reserve { permits, made_here, .. } = entry.errand {
-            let board = &self.lines[entry.line.0 as usize].board;
-            // Before its permits: while the id is marked, `is_in_flight` relies on them to be taken.
-            if !made_here {
-                board.end(&entry.id);
-            }
+        let board = &self.lines[entry.line.0 as usize].board;
+        if entry.marked {
+            board.end(&entry.id);
+        }
+        if let Errand::Reserve { permits, .. } = entry.errand {
             board.settle(permits, settlement);
         }
     }

@@ -52,6 +52,8 @@ pub struct Resolved<C> {
     pub line: LineIndex,
     /// About which booking; the server's own where it made the id.
     pub id: BookingId,
+    /// Whether this host made the id, so that nobody else can ask for it again.
+    pub made_here: bool,
     /// What was asked for, where it was a booking that was asked for.
     pub wish: Option<(Quantity, Option<BuyerId>)>,
     /// When it was asked.
@@ -116,7 +118,19 @@ struct Entry<C> {
     id: BookingId,
     asked_at: Monotonic,
     sent: bool,
+    /// Whether the id is marked as in flight on this entry's account.
+    marked: bool,
+    /// Its time is over and it never left.
+    overdue: bool,
     errand: Errand,
+}
+
+/// A booking to cancel on the desk's own behalf, once the ledger can be asked again.
+#[derive(Debug)]
+struct Orphan {
+    line: LineIndex,
+    id: BookingId,
+    marked: bool,
 }
 
 struct Line {
@@ -127,6 +141,8 @@ struct Line {
     /// Whether this core reads the sale's level, and its log, for all cores.
     synced_here: bool,
     snapshot_in_flight: bool,
+    /// The ledger's clock for this sale less this host's, in milliseconds.
+    clock_offset_ms: i64,
     /// A page of the log is on the way.
     following: bool,
 }
@@ -134,7 +150,8 @@ struct Line {
 #[derive(Debug)]
 enum Sent {
     Batch { line: LineIndex, operation: Operation, entries: Vec<usize> },
-    Snapshot { sale: SaleName },
+    Snapshot { line: LineIndex },
+    Discovery { sale: SaleName },
     Log { line: LineIndex, after: u64 },
     Sales,
 }
@@ -164,16 +181,17 @@ pub struct Desk<C> {
     next_serial: u64,
     ledger_timeout_ms: u64,
     ledger_up: bool,
+    /// What the board was last told.
+    silent: bool,
     ledger_down_since: Monotonic,
-    /// The ledger's clock less this host's, in milliseconds.
-    ledger_clock_offset_ms: i64,
     next_sync: Monotonic,
     syncs: u64,
     snapshots_in_flight: usize,
     discovering: bool,
     sync_cursor: usize,
+    discovery_start: usize,
     /// Bookings to cancel on the desk's own behalf whose cancellation failed: tried again at the next sync.
-    orphans: Vec<(LineIndex, BookingId)>,
+    orphans: Vec<Orphan>,
 }
 
 impl<C> Desk<C> {
@@ -195,13 +213,14 @@ impl<C> Desk<C> {
             next_serial: 0,
             ledger_timeout_ms,
             ledger_up: false,
+            silent: false,
             ledger_down_since: now.monotonic,
-            ledger_clock_offset_ms: 0,
             next_sync: now.monotonic,
             syncs: 0,
             snapshots_in_flight: 0,
             discovering: false,
             sync_cursor: 0,
+            discovery_start: 0,
             orphans: Vec::new(),
         }
     }
@@ -216,15 +235,15 @@ impl<C> Desk<C> {
         &self.lines[line.0 as usize].board
     }
 
-    /// The ledger's clock as this host reckons it from the last answer: good for opening a window from memory, never
-    /// for judging a hold.
-    pub fn ledger_time(&self, now: Now) -> WallTime {
-        WallTime(now.wall.0.saturating_add_signed(self.ledger_clock_offset_ms))
+    /// The ledger's clock for a sale as this host reckons it from the last answer: good for opening a window from memory,
+    /// never for judging a hold.
+    fn ledger_time(&self, line: LineIndex, now: Now) -> WallTime {
+        WallTime(now.wall.0.saturating_add_signed(self.lines[line.0 as usize].clock_offset_ms))
     }
 
     /// Requests that wait for the ledger, those without a client included.
     pub fn waiting(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.orphans.len()
     }
 
     /// Asks for a booking. `Ok` means that the client waits and will be [resolved](Desk::poll_resolved); a refusal is
@@ -258,8 +277,9 @@ impl<C> Desk<C> {
             }
             (Err(refusal), _) => return Err(refusal),
         };
+        let marked = matches!(errand, Errand::Reserve { made_here: false, .. });
         let id = id.unwrap_or_else(make_id);
-        self.enqueue(Some(client()), line, id, errand, now.monotonic);
+        self.enqueue(Some(client()), line, id, marked, errand, now.monotonic);
         Ok(())
     }
 
@@ -296,6 +316,12 @@ impl<C> Desk<C> {
         self.ask(client, line, id, Errand::Cancel { tombstone: false }, now)
     }
 
+    /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
+    pub fn cancel_unheard(&mut self, line: LineIndex, id: BookingId, now: Now) {
+        let marked = self.lines[line.0 as usize].board.begin(&id);
+        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now.monotonic);
+    }
+
     fn ask(
         &mut self,
         client: impl FnOnce() -> C,
@@ -304,14 +330,19 @@ impl<C> Desk<C> {
         errand: Errand,
         now: Now,
     ) -> Result<(), Refusal> {
+        // What the booking on the way will be is not known yet.
+        let changes = !matches!(errand, Errand::LookUp);
+        if changes && self.lines[line.0 as usize].board.is_in_flight(&id) {
+            return Err(Refusal::InProgress);
+        }
         self.refuse_if_unable(now)?;
-        self.enqueue(Some(client()), line, id, errand, now.monotonic);
+        self.enqueue(Some(client()), line, id, false, errand, now.monotonic);
         Ok(())
     }
 
     /// The gate, then the permits: all of it from memory.
     fn admit(&mut self, line: LineIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
-        let ledger_time = self.ledger_time(now);
+        let ledger_time = self.ledger_time(line, now);
         let sale = &self.lines[line.0 as usize].board;
         match sale.gate(ledger_time) {
             Gate::Open => {}
@@ -323,7 +354,8 @@ impl<C> Desk<C> {
         }
         let Some(permits) = sale.take(self.core, quantity) else {
             // With the ledger silent, permits that are on the way say nothing about what is left.
-            return match sale.available() > 0 && self.ledger_is_silent(now.monotonic) {
+            let silent = || self.ledger_is_silent(now.monotonic) || self.board.any_silent();
+            return match sale.available() > 0 && silent() {
                 true => Err(Refusal::LedgerUnavailable),
                 false => Err(Refusal::SoldOut),
             };
@@ -336,7 +368,7 @@ impl<C> Desk<C> {
     }
 
     fn refuse_if_unable(&self, now: Now) -> Result<(), Refusal> {
-        if self.entries.len() >= limits::WAITING_PER_CORE_MAX {
+        if self.waiting() >= limits::WAITING_PER_CORE_MAX {
             return Err(Refusal::Overloaded);
         }
         let down_too_long = self.ledger_down_since.plus_ms(self.ledger_timeout_ms);
@@ -351,11 +383,20 @@ impl<C> Desk<C> {
         !self.ledger_up || oldest.is_some_and(|call| now >= call.since.plus_ms(limits::LEDGER_SLOW_MS))
     }
 
-    fn enqueue(&mut self, client: Option<C>, line: LineIndex, id: BookingId, errand: Errand, now: Monotonic) {
+    fn enqueue(
+        &mut self,
+        client: Option<C>,
+        line: LineIndex,
+        id: BookingId,
+        marked: bool,
+        errand: Errand,
+        now: Monotonic,
+    ) {
         let serial = self.serial();
         let operation = errand.operation();
         let has_client = client.is_some();
-        let entry = Entry { client, serial, line, id, asked_at: now, sent: false, errand };
+        let entry =
+            Entry { client, serial, line, id, asked_at: now, sent: false, marked, overdue: false, errand };
         let key = self.entries.insert(entry);
         if has_client {
             self.deadlines.push_back((now.plus_ms(self.ledger_timeout_ms), key, serial));
@@ -387,6 +428,10 @@ impl<C> Desk<C> {
         if self.ledger_up {
             self.ledger_up = false;
             self.ledger_down_since = now.monotonic;
+            // What comes back may be a ledger that has forgotten something: its logs are read anew.
+            for line in self.lines.iter().filter(|line| line.synced_here) {
+                line.board.forget_log();
+            }
         }
     }
 
@@ -397,16 +442,25 @@ impl<C> Desk<C> {
 
     /// Answers those who have waited too long, and starts a sync where it is time for one.
     pub fn handle_deadline(&mut self, now: Now) {
+        let mut never_left = false;
         while let Some(&(deadline, key, serial)) = self.deadlines.front() {
-            let answered =
-                self.entries.get(key).is_none_or(|entry| entry.serial != serial || entry.client.is_none());
-            if !answered && deadline > now.monotonic {
+            let entry =
+                self.entries.get_mut(key).filter(|entry| entry.serial == serial && entry.client.is_some());
+            if entry.is_some() && deadline > now.monotonic {
                 break;
             }
             self.deadlines.pop_front();
-            if !answered {
-                self.time_out(key);
+            match entry {
+                None => {}
+                Some(entry) if entry.sent => self.give_up_waiting(key),
+                Some(entry) => {
+                    entry.overdue = true;
+                    never_left = true;
+                }
             }
+        }
+        if never_left {
+            self.give_up_sending();
         }
         if now.monotonic >= self.next_sync {
             self.next_sync = now.monotonic.plus_ms(limits::SYNC_INTERVAL_MS);
@@ -414,24 +468,39 @@ impl<C> Desk<C> {
         }
     }
 
-    fn time_out(&mut self, key: usize) {
+    /// An entry that was sent and not answered in time.
+    fn give_up_waiting(&mut self, key: usize) {
         let entry = &mut self.entries[key];
-        if entry.sent {
-            self.resolve(key, Outcome::Refused(Refusal::OutcomeUnknown));
-            return;
+        if let Errand::Reserve { made_here: true, .. } = entry.errand {
+            // Its client learns the id now and could ask with it, while it is to be cancelled.
+            entry.marked = self.lines[entry.line.0 as usize].board.begin(&entry.id);
         }
-        let (line, operation) = (entry.line, entry.errand.operation());
-        // Entries time out in the order in which they gathered, so this is the first one or close to it.
-        let forming = &mut self.lines[line.0 as usize].forming[operation as usize];
-        if let Some(position) = forming.iter().position(|&other| other == key) {
-            forming.remove(position);
+        self.resolve(key, Outcome::Refused(Refusal::OutcomeUnknown));
+    }
+
+    /// Ends the overdue entries that never left. Only lines with something to send can have any.
+    fn give_up_sending(&mut self) {
+        for index in 0..self.dirty.len() {
+            let line = self.dirty[index].0 as usize;
+            for operation in OPERATIONS {
+                let forming = std::mem::take(&mut self.lines[line].forming[operation as usize]);
+                let (overdue, kept): (Vec<_>, Vec<_>) =
+                    forming.into_iter().partition(|&key| self.entries[key].overdue);
+                self.lines[line].forming[operation as usize] = kept;
+                for key in overdue {
+                    self.finish(key, Outcome::Refused(Refusal::LedgerUnavailable), Settlement::Returned);
+                }
+            }
         }
-        self.finish(key, Outcome::Refused(Refusal::LedgerUnavailable), Settlement::Returned);
     }
 
     /// Sends what has gathered: called once at the end of each loop turn, after all sockets were drained.
     pub fn end_turn(&mut self, now: Now) {
         self.refresh_lines();
+        let silent = self.ledger_is_silent(now.monotonic);
+        if std::mem::replace(&mut self.silent, silent) != silent {
+            self.board.set_silent(self.core, silent);
+        }
         if !self.ledger_up {
             return;
         }
@@ -504,8 +573,12 @@ impl<C> Drop for Desk<C> {
     /// sibling cores that still run.
     fn drop(&mut self) {
         for entry in self.entries.drain() {
+            let board = &self.lines[entry.line.0 as usize].board;
+            if entry.marked {
+                board.end(&entry.id);
+            }
             if let Errand::Reserve { permits, .. } = entry.errand {
-                self.lines[entry.line.0 as usize].board.settle(permits, Settlement::Returned);
+                board.settle(permits, Settlement::Returned);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::{Desk, Errand, Line, LineIndex, Sent};
+use super::{Desk, Errand, Line, LineIndex, Orphan, Sent};
 use crate::booking::{Answer, Call, CallError, LogEntry, SaleName};
 use crate::clock::{Monotonic, Now};
 use crate::limits;
@@ -26,8 +26,8 @@ impl<C> Desk<C> {
             self.send(Sent::Sales, Call::Sales, now);
         }
         self.syncs += 1;
-        for (line, id) in std::mem::take(&mut self.orphans) {
-            self.enqueue(None, line, id, Errand::Cancel { tombstone: true }, now);
+        for Orphan { line, id, marked } in std::mem::take(&mut self.orphans) {
+            self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
         }
         for _ in 0..self.lines.len() {
             if self.snapshots_in_flight >= limits::SNAPSHOTS_IN_FLIGHT_MAX {
@@ -43,36 +43,42 @@ impl<C> Desk<C> {
                     Some(level) if level.held > 0 => Call::Expire { sale },
                     _ => Call::Snapshot { sale },
                 };
-                self.send_snapshot(sale, call, now);
+                self.snapshots_in_flight += 1;
+                let line = LineIndex(u32::try_from(self.sync_cursor).expect("SALES_MAX fits in u32"));
+                self.send(Sent::Snapshot { line }, call, now);
             }
         }
-    }
-
-    fn send_snapshot(&mut self, sale: SaleName, call: Call, now: Monotonic) {
-        self.snapshots_in_flight += 1;
-        self.send(Sent::Snapshot { sale }, call, now);
     }
 
     /// A sale's level, as a sync asked for it.
-    pub(super) fn handle_snapshot(&mut self, sale: SaleName, answer: Result<Answer, CallError>, now: Now) {
+    pub(super) fn handle_snapshot(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
         self.snapshots_in_flight -= 1;
-        let line = self.line_by_name.get(&sale).copied();
-        if let Some(LineIndex(index)) = line {
-            self.lines[index as usize].snapshot_in_flight = false;
-        }
+        let entry = &mut self.lines[line.0 as usize];
+        entry.snapshot_in_flight = false;
         match answer {
             Ok(Answer::Sale { state, .. }) => {
-                self.learn_clock(&state, now);
+                entry.board.learn_waiting(&state);
+                self.learn_clock(line, &state, now);
+                self.follow_log(line, now.monotonic);
+            }
+            Ok(Answer::NoSuchSale) => entry.board.mark_missing(),
+            Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
+            Err(error) => tracing::debug!(%error, "a snapshot failed; the next sync repeats it"),
+        }
+    }
+
+    /// The level of a sale that this host did not know.
+    pub(super) fn handle_discovery(&mut self, sale: SaleName, answer: Result<Answer, CallError>) {
+        match answer {
+            Ok(Answer::Sale { state, .. }) => {
                 if let Err(full) = self.board.learn(&sale, &state) {
                     tracing::warn!(%sale, %full, "a sale is left out");
                 }
-                if let Some(line) = line {
-                    self.follow_log(line, now.monotonic);
-                }
             }
-            Ok(Answer::NoSuchSale) => self.board.mark_missing(sale.as_str()),
+            // Named before it was opened, or gone since.
+            Ok(Answer::NoSuchSale) => {}
             Ok(other) => tracing::error!(%sale, ?other, "a snapshot was answered with something else"),
-            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it"),
+            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; a later sync repeats it"),
         }
     }
 
@@ -104,9 +110,11 @@ impl<C> Desk<C> {
                 // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
                 let whole = entries.first().is_some_and(|first| first.sequence == after + 1);
                 if let Some(last) = entries.last().filter(|_| whole) {
-                    entry
-                        .board
-                        .note_log(last.sequence, entries.iter().map(|entry: &LogEntry| &entry.booking.id));
+                    entry.board.note_log(
+                        after,
+                        last.sequence,
+                        entries.iter().map(|entry: &LogEntry| &entry.booking.id),
+                    );
                     self.follow_log(line, now);
                 }
             }
@@ -125,14 +133,16 @@ impl<C> Desk<C> {
         }
     }
 
+    /// Asks for the levels of sales that this host does not know: a bounded number at once, another part each time, so
+    /// that names without a sale behind them hold nobody up.
     fn discover(&mut self, sales: Vec<SaleName>, now: Monotonic) {
-        for sale in sales {
-            if !self.line_by_name.contains_key(&sale)
-                && self.snapshots_in_flight < limits::SNAPSHOTS_IN_FLIGHT_MAX
-            {
-                self.send_snapshot(sale, Call::Snapshot { sale }, now);
-            }
+        let unknown: Vec<SaleName> =
+            sales.into_iter().filter(|sale| !self.line_by_name.contains_key(sale)).collect();
+        let start = self.discovery_start % unknown.len().max(1);
+        for &sale in unknown[start..].iter().chain(&unknown[..start]).take(limits::SNAPSHOTS_IN_FLIGHT_MAX) {
+            self.send(Sent::Discovery { sale }, Call::Snapshot { sale }, now);
         }
+        self.discovery_start = start + limits::SNAPSHOTS_IN_FLIGHT_MAX;
     }
 
     /// Takes over sales that the board has learnt of since the last turn.
@@ -174,6 +184,8 @@ impl<C> Desk<C> {
             calls_in_flight: 0,
             dirty: false,
             snapshot_in_flight: false,
+            // Taken as the host's own until the first answer; the ledger has the last word anyhow.
+            clock_offset_ms: 0,
             following: false,
             synced_here: reader == self.core.0 as u64,
         });

@@ -124,11 +124,7 @@ fn gathers_a_turn_into_one_call_and_keeps_gathering_while_calls_are_on_the_way()
     fixture.turn();
     let (first, call) = fixture.batch().unwrap();
     assert_eq!(call.entries(), 3);
-    // A second call may be on the way with it; from then on entries wait.
-    fixture.reserve(3, None, 1).unwrap();
-    fixture.turn();
-    assert_eq!(fixture.batch().unwrap().1.entries(), 1);
-    for client in 4..6 {
+    for client in 3..6 {
         fixture.reserve(client, None, 1).unwrap();
         fixture.turn();
         assert!(fixture.batch().is_none());
@@ -136,7 +132,7 @@ fn gathers_a_turn_into_one_call_and_keeps_gathering_while_calls_are_on_the_way()
     fixture.answer(first, 97, vec![granted(), granted(), granted()]);
     assert_eq!(fixture.told().len(), 3);
     fixture.turn();
-    assert_eq!(fixture.batch().unwrap().1.entries(), 2);
+    assert_eq!(fixture.batch().unwrap().1.entries(), 3);
 }
 
 #[test]
@@ -332,7 +328,8 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
     assert_eq!(fixture.told(), [(1, unknown.clone()), (2, unknown)]);
     fixture.answer(call, 8, vec![granted(), granted()]);
     assert!(fixture.told().is_empty(), "nobody is told twice");
-    // Who has an id of its own may ask again, so only the made one is cancelled.
+    // Who has an id of its own may ask again, so only the made one is cancelled; until it is, nobody is told of it.
+    assert_eq!(fixture.reserve(3, Some("made-1"), 1), Err(Refusal::InProgress));
     fixture.turn();
     let expected = Call::Cancel { sale: sale(), ids: vec![(id("made-1"), true)] };
     let (cancel, asked) = fixture.batch().unwrap();
@@ -350,8 +347,47 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
         fixture.now,
     );
     assert_eq!((fixture.desk.waiting(), fixture.permits()), (0, (11, 0)));
+    fixture.reserve(3, Some("made-1"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.answer(call, 9, vec![Reservation::IdReused]);
     fixture.wait(limits::SYNC_INTERVAL_MS);
     assert!(fixture.batch().is_none());
+}
+
+#[test]
+fn what_is_to_change_a_booking_on_the_way_waits_for_it() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, Some("a"), 1).unwrap();
+    assert_eq!(fixture.desk.cancel(|| 2, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
+    assert_eq!(fixture.desk.confirm(|| 3, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
+    fixture.desk.look_up(|| 4, fixture.line, id("a"), fixture.now).unwrap();
+}
+
+#[test]
+fn a_host_of_many_sales_still_discovers_new_ones() {
+    let mut fixture = fixture(10);
+    let name = |number: usize| SaleName::parse(format!("sale-{number}")).unwrap();
+    let sales = 3 * limits::SNAPSHOTS_IN_FLIGHT_MAX;
+    for _ in 0..sales {
+        fixture.wait(limits::SYNC_INTERVAL_MS * limits::SYNCS_PER_DISCOVERY);
+        while let Some((call, asked)) = fixture.desk.poll_call() {
+            let answer = match asked {
+                Call::Sales => Answer::Sales((0..sales).map(name).collect()),
+                // Every other name has no sale behind it.
+                Call::Snapshot { sale } if sale.as_str().ends_with(['1', '3', '5', '7', '9']) => {
+                    Answer::NoSuchSale
+                }
+                _ => Answer::Sale { state: state(1, 0), created: false },
+            };
+            fixture.desk.handle_answer(call, Ok(answer), fixture.now);
+        }
+        fixture.turn();
+        if (0..sales).step_by(2).all(|number| fixture.desk.line(name(number).as_str()).is_some()) {
+            return;
+        }
+    }
+    panic!("some sale was never discovered");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use slab::Slab;
 
 use crate::access_log::{Line, LineBuffer};
-use crate::api::encode::{self, Asked};
+use crate::api::encode::{self, About, Asked};
 use crate::booking::{Answer, Call, CallError, CallId, Outcome};
 
 use crate::clock::{Monotonic, Now};
@@ -338,17 +338,21 @@ impl Engine {
     }
 
     fn answer(&mut self, resolved: Resolved<Waiter>) {
-        let Resolved { client, line, id, wish, asked_at, outcome } = resolved;
+        let Resolved { client, line, id, made_here, wish, asked_at, outcome } = resolved;
         let Waiter { connection, exchange, asked } = client;
         self.core.metrics.count(Ending::of(&outcome));
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
         let sale = *self.core.desk.sale(line).name();
-        self.on_connection(connection, |connection, turn, clerk| {
-            // A client that has gone meanwhile is told nothing.
+        let answered = self.on_connection(connection, |connection, turn, clerk| {
             let reply = connection.reply(exchange, turn)?;
             let scratch = &mut clerk.core.scratch;
-            Some(encode::outcome(reply, scratch, asked, sale.as_str(), id.as_str(), &outcome))
+            let about = About { sale: sale.as_str(), id: id.as_str(), made_here };
+            Some(encode::outcome(reply, scratch, asked, about, &outcome))
         });
+        if answered.flatten().is_none() && made_here && matches!(outcome, Outcome::Granted(_)) {
+            // The client has gone, and took the only way to this booking with it.
+            self.core.desk.cancel_unheard(line, id, self.core.now);
+        }
         if let Some((quantity, buyer)) = wish {
             self.core.log_booking(line, &Wish { id: Some(id), quantity, buyer }, asked, &outcome);
         }

@@ -28,13 +28,13 @@ impl Service for Clerk<'_> {
             (Route::Bookings { sale }, Method::Post) => self.post_booking(request, reply, sale),
             (Route::Booking { sale, id }, Method::Put) => self.put_booking(request, reply, sale, id),
             (Route::Booking { sale, id }, Method::Get | Method::Head) => {
-                self.existing(request, reply, sale, id, Errand::LookUp)
+                self.ask_about(request, reply, sale, id, Existing::LookUp)
             }
             (Route::Booking { sale, id }, Method::Delete) => {
-                self.existing(request, reply, sale, id, Errand::Cancel)
+                self.ask_about(request, reply, sale, id, Existing::Cancel)
             }
             (Route::Confirm { sale, id }, Method::Post) => {
-                self.existing(request, reply, sale, id, Errand::Confirm)
+                self.ask_about(request, reply, sale, id, Existing::Confirm)
             }
             (Route::Sale { sale }, Method::Get | Method::Head) => self.show_sale(request, reply, sale),
             (Route::Problem { name }, Method::Get | Method::Head) => self.explain(request, reply, name),
@@ -60,7 +60,7 @@ impl Service for Clerk<'_> {
 
 /// What is asked about a booking that exists.
 #[derive(Clone, Copy)]
-enum Errand {
+enum Existing {
     LookUp,
     Confirm,
     Cancel,
@@ -125,17 +125,19 @@ impl Clerk<'_> {
         let make_id = || super::ids::make(random, wall);
         match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
             Ok(()) => waiting.handled(),
-            Err(refusal) => self.refuse_at_once(request, waiting.reply(), line, Some(wish), asked, refusal),
+            Err(refusal) => {
+                self.refuse_at_once(request, waiting.reply(), line, wish.id, Some(wish), asked, refusal)
+            }
         }
     }
 
-    fn existing(
+    fn ask_about(
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
         sale: &str,
         id: &str,
-        errand: Errand,
+        asked: Existing,
     ) -> Handled {
         let id = match BookingId::parse(id) {
             Ok(id) => id,
@@ -147,15 +149,15 @@ impl Clerk<'_> {
         let now = self.core.now;
         let mut waiting = Waiting::new(reply, self.connection, Asked::Existing);
         let desk = &mut self.core.desk;
-        let asked = match errand {
-            Errand::LookUp => desk.look_up(|| waiting.client(), line, id, now),
-            Errand::Confirm => desk.confirm(|| waiting.client(), line, id, now),
-            Errand::Cancel => desk.cancel(|| waiting.client(), line, id, now),
+        let asked = match asked {
+            Existing::LookUp => desk.look_up(|| waiting.client(), line, id, now),
+            Existing::Confirm => desk.confirm(|| waiting.client(), line, id, now),
+            Existing::Cancel => desk.cancel(|| waiting.client(), line, id, now),
         };
         match asked {
             Ok(()) => waiting.handled(),
             Err(refusal) => {
-                self.refuse_at_once(request, waiting.reply(), line, None, Asked::Existing, refusal)
+                self.refuse_at_once(request, waiting.reply(), line, Some(id), None, Asked::Existing, refusal)
             }
         }
     }
@@ -166,13 +168,18 @@ impl Clerk<'_> {
         request: &Request<'_>,
         reply: Reply<'_>,
         line: LineIndex,
+        id: Option<BookingId>,
         wish: Option<Wish>,
         asked: Asked,
         refusal: Refusal,
     ) -> Handled {
         self.core.metrics.count(Ending::of_refusal(refusal));
-        let instance = Instance::Path(request.path);
-        let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, instance);
+        let sale = *self.core.desk.sale(line).name();
+        let instance = match &id {
+            Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
+            None => Instance::Path(request.path),
+        };
+        let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, None, instance);
         if let Some(wish) = wish {
             self.core.log_booking(line, &wish, asked, &Outcome::Refused(refusal));
         }
@@ -188,7 +195,7 @@ impl Clerk<'_> {
             }
             None => {
                 let refusal = Refusal::LedgerUnavailable;
-                self.refuse_at_once(request, reply, line, None, Asked::Existing, refusal)
+                self.refuse_at_once(request, reply, line, None, None, Asked::Existing, refusal)
             }
         }
     }

@@ -25,7 +25,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process writes it.
-    #[error("{path} is in use by another boxoffice; stop that one, or ask it with --admin")]
+    #[error(
+        "{path} is in use by another boxoffice; stop that one, or change its sales through its admin address: PUT /v1/sales/NAME"
+    )]
     Locked {
         /// The file.
         path: PathBuf,
@@ -160,6 +162,14 @@ impl SqliteLedger {
         }
     }
 
+    /// Whether another program holds the file's write lock this very moment.
+    fn is_locked(&self) -> bool {
+        let waits = self.connection.busy_timeout(Duration::ZERO);
+        let begun = waits.and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
+        let restored = self.connection.busy_timeout(BUSY_TIMEOUT);
+        begun.and(restored).is_err()
+    }
+
     fn refused(&self, error: &rusqlite::Error) -> CallError {
         let path = self.path.display();
         CallError::Refused(match error.sqlite_error_code() {
@@ -182,8 +192,9 @@ impl Ledger for SqliteLedger {
         }
         match self.transaction(calls) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
-            // One call that cannot be carried out must not take the others of its batch with it.
-            Err(CallError::Refused(_)) if calls.len() > 1 => {
+            // One call that cannot be carried out must not take the others of its batch with it. A file that somebody
+            // else has locked is locked for all of them, and each would wait for it anew.
+            Err(CallError::Refused(_)) if calls.len() > 1 && !self.is_locked() => {
                 let alone =
                     |call| self.transaction(std::slice::from_ref(call)).map(|mut answers| answers.remove(0));
                 calls.iter().map(alone).collect()

@@ -15,8 +15,9 @@ use crate::ledger::url::RedisUrl;
 /// Where Redis listens.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
-    /// A resolved address; names are resolved when the host starts, since a loop must not wait for a name server.
-    Tcp(SocketAddr),
+    /// The addresses of a name, tried one after another; names are resolved when the host starts, since a loop must not
+    /// wait for a name server.
+    Tcp(Vec<SocketAddr>),
     /// A UNIX socket.
     Unix(PathBuf),
 }
@@ -32,13 +33,25 @@ pub struct RedisLink {
     session: Session,
     stream: Option<Stream>,
     connected: bool,
+    /// How often it was dialled: the next address each time.
+    dials: usize,
+    /// A loss was told of, and no return since.
+    reported: bool,
     token: Token,
 }
 
 impl RedisLink {
     /// A link that dials when it is first [driven](RedisLink::drive).
     pub fn new(endpoint: Endpoint, url: RedisUrl, seed: u64, token: Token, now: Monotonic) -> RedisLink {
-        RedisLink { endpoint, session: Session::new(url, seed, now), stream: None, connected: false, token }
+        RedisLink {
+            endpoint,
+            session: Session::new(url, seed, now),
+            stream: None,
+            connected: false,
+            reported: false,
+            dials: 0,
+            token,
+        }
     }
 
     /// Whether calls are answered.
@@ -70,7 +83,9 @@ impl RedisLink {
         if self.session.dial_at().is_some_and(|at| now >= at) {
             self.session.handle_dialling(now);
             self.connected = false;
-            match self.dial(registry) {
+            let dialled = self.dial(registry);
+            self.dials = self.dials.wrapping_add(1);
+            match dialled {
                 Ok(stream) => self.stream = Some(stream),
                 Err(error) => self.lose(format!("cannot connect to {}: {error}", self.endpoint), now),
             }
@@ -80,8 +95,8 @@ impl RedisLink {
     fn dial(&self, registry: &Registry) -> io::Result<Stream> {
         let interests = Interest::READABLE | Interest::WRITABLE;
         match &self.endpoint {
-            Endpoint::Tcp(address) => {
-                let mut stream = TcpStream::connect(*address)?;
+            Endpoint::Tcp(addresses) => {
+                let mut stream = TcpStream::connect(addresses[self.dials % addresses.len()])?;
                 stream.set_nodelay(true)?;
                 stream.register(registry, self.token, interests)?;
                 Ok(Stream::Tcp(stream))
@@ -100,13 +115,25 @@ impl RedisLink {
         self.stream = None;
     }
 
-    fn report(&self) {
+    /// Tells of a loss once, not of every attempt that fails until the ledger is back.
+    fn report(&mut self) {
         let reason = self.session.last_error().unwrap_or("unknown");
-        tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back");
+        match std::mem::replace(&mut self.reported, true) {
+            false => {
+                tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back")
+            }
+            true => tracing::debug!(reason, "still no connection to the ledger"),
+        }
     }
 
-    /// Reads what has arrived.
-    pub fn handle_readable(&mut self, buffer: &mut [u8], now: Monotonic) {
+    fn report_return(&mut self) {
+        if self.session.is_up() && std::mem::take(&mut self.reported) {
+            tracing::info!("the connection to the ledger is back");
+        }
+    }
+
+    /// Reads what has arrived. Where the other side has `ended`, to its end: the kernel will not tell again.
+    pub fn handle_readable(&mut self, buffer: &mut [u8], ended: bool, now: Monotonic) {
         while let Some(stream) = &mut self.stream {
             let bytes = match stream.read(buffer) {
                 Ok(0) => return self.lose("Redis closed the connection".to_owned(), now),
@@ -119,7 +146,8 @@ impl RedisLink {
                 self.report();
                 self.stream = None;
             }
-            if bytes < buffer.len() {
+            self.report_return();
+            if bytes < buffer.len() && !ended {
                 return;
             }
         }
@@ -129,7 +157,11 @@ impl RedisLink {
     pub fn handle_writable(&mut self, now: Monotonic) {
         if let Some(stream) = &self.stream {
             match stream.take_error() {
-                Ok(None) => self.connected = true,
+                Ok(None) => {
+                    if !std::mem::replace(&mut self.connected, true) {
+                        self.session.handle_connected(now);
+                    }
+                }
                 Ok(Some(error)) | Err(error) => {
                     self.lose(format!("cannot connect to {}: {error}", self.endpoint), now);
                 }
@@ -159,7 +191,14 @@ impl RedisLink {
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Endpoint::Tcp(address) => write!(f, "{address}"),
+            Endpoint::Tcp(addresses) => {
+                let mut separator = "";
+                for address in addresses {
+                    write!(f, "{separator}{address}")?;
+                    separator = ", ";
+                }
+                Ok(())
+            }
             Endpoint::Unix(path) => write!(f, "{}", path.display()),
         }
     }

@@ -123,6 +123,7 @@ impl Server {
         let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
         open_sales(ready.ledger(), config, &board)?;
 
+        let connections_max = connections_max(cores.len());
         let clock = SystemClock::new();
         let ledger_timeout_ms = u64::try_from(config.ledger_timeout.as_millis()).unwrap_or(u64::MAX);
         let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
@@ -136,6 +137,7 @@ impl Server {
             admin::Parts {
                 board: Arc::clone(&board),
                 metrics: metrics.clone(),
+                access_log: access_log.as_ref().map(AccessLog::counters),
                 ledger: admin_ledger,
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),
@@ -146,12 +148,8 @@ impl Server {
         let mut loops = Vec::with_capacity(cores.len());
         let parts = polls.into_iter().zip(listeners).zip(links).zip(metrics.iter().cloned());
         for (index, (((poll, listener), link), metrics)) in parts.enumerate() {
-            let settings = Settings {
-                core: CoreIndex(index),
-                ledger_timeout_ms,
-                seed: secret(),
-                connections_max: limits::CONNECTIONS_PER_CORE_MAX,
-            };
+            let settings =
+                Settings { core: CoreIndex(index), ledger_timeout_ms, seed: secret(), connections_max };
             let lines = access_log.as_ref().map(AccessLog::buffer);
             let engine = Engine::new(settings, Arc::clone(&board), metrics, lines, clock.now());
             let worker =
@@ -263,10 +261,13 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let told = |error| StartError::Resolve(host.to_owned(), error);
-    let mut addresses = (host, port).to_socket_addrs().map_err(told)?;
-    addresses.next().ok_or_else(|| told(io::Error::from(io::ErrorKind::NotFound)))
+    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(told)?.collect();
+    match addresses.is_empty() {
+        false => Ok(addresses),
+        true => Err(told(io::Error::from(io::ErrorKind::NotFound))),
+    }
 }
 
 /// Opens the sales of the configuration, and learns all that the ledger has.
@@ -337,6 +338,27 @@ fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Resu
             Ok((wakers.iter().map(link).collect(), Box::new(ledger), None))
         }
     }
+}
+
+/// How many connections a loop may take, so that descriptors are left for its ledger, its operators and its files.
+fn connections_max(cores: usize) -> usize {
+    let descriptors = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(descriptors) => usize::try_from(descriptors).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "the system does not tell how many files may be open");
+            limits::CONNECTIONS_PER_CORE_MAX
+        }
+    };
+    let reserved = limits::DESCRIPTORS_RESERVED + limits::DESCRIPTORS_RESERVED_PER_CORE * cores;
+    let per_core = descriptors.saturating_sub(reserved) / cores;
+    if per_core < limits::CONNECTIONS_PER_CORE_MAX {
+        tracing::info!(
+            per_core,
+            descriptors,
+            "connections are bounded by the limit of open files (ulimit -n)"
+        );
+    }
+    per_core.clamp(1, limits::CONNECTIONS_PER_CORE_MAX)
 }
 
 fn secret() -> [u8; 32] {

@@ -169,7 +169,8 @@ impl Worker {
                             link.handle_writable(now.monotonic);
                         }
                         if event.is_readable() || event.is_read_closed() {
-                            link.handle_readable(&mut self.buffer, now.monotonic);
+                            let ended = event.is_read_closed() || event.is_error();
+                            link.handle_readable(&mut self.buffer, ended, now.monotonic);
                         }
                     }
                 }
@@ -208,10 +209,37 @@ impl Worker {
         self.accept_again_at = Some(now);
     }
 
+    /// Takes the connections that the kernel has completed, and what they ask, then closes the listener: they were let
+    /// in, and are answered.
+    fn accept_last(&mut self, now: Monotonic) {
+        self.accept_again_at = Some(now);
+        while self.accept_again_at == Some(now) {
+            self.accept_again_at = None;
+            self.accept(now);
+        }
+        self.listener = None;
+        self.accept_again_at = None;
+        let fresh: Vec<_> = self
+            .sockets
+            .iter_mut()
+            .flatten()
+            .map(|socket| {
+                socket.readable = true;
+                socket.key
+            })
+            .collect();
+        for key in fresh {
+            self.read(key);
+        }
+    }
+
     fn admit(&mut self, mut stream: TcpStream) {
         let Some(key) = self.engine.handle_accepted() else {
-            // A fresh socket's buffer takes the few bytes; whoever is gone already needs none.
+            // A fresh socket's buffer takes the few bytes; whoever is gone already needs none. What the client has sent
+            // is read, since closing over it would reset the connection before the answer is.
             let _ = stream.write(OVERLOADED);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read(&mut self.buffer);
             return;
         };
         // Answers leave in one write each; waiting to fill a segment would only add delay.
@@ -376,8 +404,7 @@ impl Worker {
         let until = match self.drain_until {
             Some(until) => until,
             None => {
-                self.listener = None;
-                self.accept_again_at = None;
+                self.accept_last(now.monotonic);
                 self.engine.drain();
                 self.flush_touched();
                 let until = now.monotonic.plus_ms(self.ledger_timeout_ms + limits::DRAIN_TIMEOUT_MS);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
 use rustc_hash::FxBuildHasher;
 
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -22,6 +23,8 @@ pub struct Board {
     sales_max: usize,
     /// Of the hashes of booking ids.
     hash_key: (u64, u64),
+    /// Which cores wait for an answer of the ledger for too long.
+    silent: Box<[CachePadded<AtomicU64>]>,
 }
 
 /// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
@@ -80,7 +83,19 @@ impl Board {
             version: AtomicU64::new(0),
             sales_max: limits::SALES_MAX,
             hash_key: (0, 0),
+            silent: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
         }
+    }
+
+    /// Tells the other cores whether the ledger is silent towards this one.
+    pub fn set_silent(&self, core: CoreIndex, silent: bool) {
+        // Relaxed: a hint, for choosing between two refusals.
+        self.silent[core.0].store(silent.into(), Ordering::Relaxed);
+    }
+
+    /// Whether the ledger is silent towards some core, whose permits then say nothing about what is left.
+    pub fn any_silent(&self) -> bool {
+        self.silent.iter().any(|silent| silent.load(Ordering::Relaxed) != 0)
     }
 
     /// With a secret key for the hashes of booking ids, so that no client can make ids up that collide.

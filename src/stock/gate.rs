@@ -30,7 +30,7 @@ pub enum OffSale {
     },
     /// An operator stopped it for now.
     Paused,
-    /// An operator ended it for good.
+    /// An operator ended it.
     Closed,
 }
 

@@ -53,11 +53,20 @@ impl GrantedIds {
     /// Whether the id may have been put in.
     pub(super) fn contains(&self, id: &BookingId) -> bool {
         let print = self.print(id);
-        self.tables.iter().map_while(OnceLock::get).any(|table| find(table, print).is_ok())
+        self.tables.iter().map_while(OnceLock::get).any(|table| matches!(find(table, print), Found::There))
     }
 
-    /// Puts an id in. Two cores that put the same id in at the same instant may leave it there twice: no harm.
+    /// Puts an id in that may be there.
     pub(super) fn insert(&self, id: &BookingId) {
+        if !self.contains(id) {
+            self.insert_new(id);
+        }
+    }
+
+    /// Puts an id in that is not there, as the ledger has just said. Looks at the largest table only: the search of
+    /// those before, each a cache miss or two, would cost more than the rest of a grant. Put in twice, an id takes two
+    /// places and does no other harm; two cores may do so with [`GrantedIds::insert`], too.
+    pub(super) fn insert_new(&self, id: &BookingId) {
         let print = self.print(id);
         let mut room = 0;
         // Relaxed: a count for choosing the table; off by the cores that insert this instant, which the slack takes.
@@ -65,28 +74,29 @@ impl GrantedIds {
         for (index, table) in self.tables.iter().enumerate() {
             let slots = SLOTS_FIRST << index;
             room += ids_max(slots);
-            let is_last = ids < room;
-            let Some(table) = (match is_last {
-                true => Some(table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect())),
-                false => table.get(),
-            }) else {
+            if ids >= room {
                 continue;
-            };
-            let mut free = find(table, print);
-            while let Err(slot) = free
-                && is_last
-            {
-                // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
-                match table[slot].compare_exchange(0, print.print, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        self.ids.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    Err(_) => free = find(table, print),
-                }
             }
-            if free.is_ok() || is_last {
-                return;
+            let table = table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect());
+            // Where the table is full, more cores insert at this instant than the slack takes: the next one has room.
+            loop {
+                match find(table, print) {
+                    Found::There => return,
+                    Found::Full => break,
+                    Found::Free(slot) => {
+                        // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
+                        let taken = table[slot].compare_exchange(
+                            0,
+                            print.print,
+                            Ordering::Relaxed,
+                            Ordering::Relaxed,
+                        );
+                        if taken.is_ok() {
+                            self.ids.fetch_add(1, Ordering::Relaxed);
+                            return;
+                        }
+                    }
+                }
             }
         }
     }
@@ -99,18 +109,25 @@ impl GrantedIds {
     }
 }
 
-/// The slot that has the fingerprint, or else the empty one where it would go.
-fn find(table: &[AtomicU32], Print { place, print }: Print) -> Result<usize, usize> {
+/// Where a search ends.
+enum Found {
+    There,
+    Free(usize),
+    Full,
+}
+
+fn find(table: &[AtomicU32], Print { place, print }: Print) -> Found {
     let mask = table.len() - 1;
-    let mut slot = place as usize & mask;
-    loop {
-        // Relaxed: see `insert`. A table is never full, so that an empty slot ends every search.
+    for step in 0..table.len() {
+        let slot = (place as usize + step) & mask;
+        // Relaxed: see `insert`.
         match table[slot].load(Ordering::Relaxed) {
-            0 => return Err(slot),
-            found if found == print => return Ok(slot),
-            _ => slot = (slot + 1) & mask,
+            0 => return Found::Free(slot),
+            found if found == print => return Found::There,
+            _ => {}
         }
     }
+    Found::Full
 }
 
 /// A keyed hash of an id.

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::booking::BookingId;
 
@@ -15,6 +16,8 @@ const SHARDS: usize = 16;
 pub(super) struct IdsInFlight {
     key: (u64, u64),
     shards: [Mutex<HashSet<u64, BuildHasherDefault<Identity>>>; SHARDS],
+    /// How many are marked, so that nobody locks to find none.
+    marked: AtomicUsize,
 }
 
 /// The elements are hashes already.
@@ -35,7 +38,7 @@ impl Hasher for Identity {
 
 impl IdsInFlight {
     pub(super) fn new(key: (u64, u64)) -> IdsInFlight {
-        IdsInFlight { key, shards: Default::default() }
+        IdsInFlight { key, shards: Default::default(), marked: AtomicUsize::new(0) }
     }
 
     fn with<R>(
@@ -51,17 +54,25 @@ impl IdsInFlight {
 
     /// Marks an id; `false` where it was marked already.
     pub(super) fn begin(&self, id: &BookingId) -> bool {
-        self.with(id, |set, hash| set.insert(hash))
+        // Relaxed, as in `contains`: a request that runs beside another one may see it or not.
+        self.marked.fetch_add(1, Ordering::Relaxed);
+        let is_new = self.with(id, |set, hash| set.insert(hash));
+        if !is_new {
+            self.marked.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_new
     }
 
     /// Whether the id is marked.
     pub(super) fn contains(&self, id: &BookingId) -> bool {
-        self.with(id, |set, hash| set.contains(&hash))
+        self.marked.load(Ordering::Relaxed) > 0 && self.with(id, |set, hash| set.contains(&hash))
     }
 
     /// Removes the mark.
     pub(super) fn end(&self, id: &BookingId) {
-        self.with(id, |set, hash| set.remove(&hash));
+        if self.with(id, |set, hash| set.remove(&hash)) {
+            self.marked.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -31,6 +31,15 @@ pub struct SaleBoard {
     stopped_at: AtomicU64,
 }
 
+/// Who brings a reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// The answer to a batch.
+    Reply,
+    /// The periodic sync, or an operator's call.
+    Sync,
+}
+
 /// No sequence.
 const SELLING: u64 = u64::MAX;
 
@@ -93,22 +102,32 @@ impl SaleBoard {
         self.in_flight.end(id);
     }
 
-    /// Whether the id waits for the ledger on this host. Locks only where something is on the way at all.
+    /// Whether the id waits for the ledger on this host. Locks only where some client id does.
     pub fn is_in_flight(&self, id: &BookingId) -> bool {
-        self.shards.iter().any(|shard| shard.taken() > 0) && self.in_flight.contains(id)
+        self.in_flight.contains(id)
     }
 
-    /// Notes that an id was granted.
-    pub fn note_granted(&self, id: &BookingId) {
-        self.granted.insert(id);
+    /// Notes that an id was granted: just now, or (`replayed`) at some time before.
+    pub fn note_granted(&self, id: &BookingId, replayed: bool) {
+        match replayed {
+            true => self.granted.insert(id),
+            false => self.granted.insert_new(id),
+        }
     }
 
-    /// Notes ids granted, from the log up to `sequence`, read from [`follow_from`](SaleBoard::follow_from) on without
-    /// a gap.
-    pub fn note_log<'i>(&self, sequence: u64, granted: impl Iterator<Item = &'i BookingId>) {
+    /// Notes ids granted, from the log after `after`, as [`follow_from`](SaleBoard::follow_from) said, up to `sequence`,
+    /// without a gap.
+    pub fn note_log<'i>(&self, after: u64, sequence: u64, granted: impl Iterator<Item = &'i BookingId>) {
         granted.for_each(|id| self.granted.insert(id));
-        // Release: pairs with the Acquire in `familiar`, which must see these ids once it sees the sequence.
-        self.followed.fetch_max(sequence, Ordering::Release);
+        // Release: pairs with the Acquire in `familiar`, which must see these ids once it sees the sequence. Where the
+        // log was begun anew meanwhile, this page was of the old one and proves nothing: Relaxed.
+        let _ = self.followed.compare_exchange(after, sequence, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// The log is to be read from its start again: the ledger may have forgotten some of it and written it anew.
+    pub fn forget_log(&self) {
+        // Relaxed: ids that are known stay known; until the log is read, unknown ones are the ledger's to judge.
+        self.followed.store(0, Ordering::Relaxed);
     }
 
     /// The sequence after which the log is to be read next; `None` where nothing of it is needed now.
@@ -119,8 +138,8 @@ impl SaleBoard {
         (stopped_at != SELLING && followed < stopped_at).then_some(followed)
     }
 
-    /// What this host knows of an id, from memory and without a lock. A grant on another host since the last sync may be
-    /// missing, as stock that came back since then is.
+    /// What this host knows of an id, from memory and without a lock. What another host granted since the last sync, of
+    /// stock that came back since then, may be missing.
     pub fn familiar(&self, id: &BookingId) -> Familiar {
         // Acquire: pairs with `note_log`. `stopped_at` is Relaxed: an older one was true a moment ago.
         let followed = self.followed.load(Ordering::Acquire);
@@ -211,13 +230,13 @@ impl SaleBoard {
     /// [`learn_waiting`](SaleBoard::learn_waiting) makes sure that no last reading is missed for good.
     pub fn learn(&self, reading: &SaleState) {
         if let Ok(mut level) = self.level.try_lock() {
-            self.take_in(&mut level, reading);
+            self.take_in(&mut level, reading, Reader::Reply);
         }
     }
 
     /// As [`learn`](SaleBoard::learn), but waits for its turn. For the periodic sync.
     pub fn learn_waiting(&self, reading: &SaleState) {
-        self.take_in(&mut lock(&self.level), reading);
+        self.take_in(&mut lock(&self.level), reading, Reader::Sync);
     }
 
     /// The ledger says that it has no such sale: free permits are withdrawn and the gate says so, until a reading
@@ -225,6 +244,9 @@ impl SaleBoard {
     pub fn mark_missing(&self) {
         let mut level = lock(&self.level);
         level.state = None;
+        // Should a sale of this name come back, its log is another one.
+        self.followed.store(0, Ordering::Relaxed);
+        self.stopped_at.store(SELLING, Ordering::Relaxed);
         self.front.show_missing();
         self.deal(&mut level);
     }
@@ -244,16 +266,30 @@ impl SaleBoard {
         lock(&self.level).dealt
     }
 
-    fn take_in(&self, level: &mut Level, reading: &SaleState) {
+    /// Keeps `stopped_at`, up to which the log must be read before an unknown id may be refused from memory.
+    ///
+    /// Only the sync moves it on while the sale does not sell. Stock that came back and was granted again on another
+    /// host may show in no reading of this one but in the sequence, and the sync reads the log right behind it.
+    /// Replies, which may come thousands a second while buyers pay, would keep the log unread all the time.
+    fn note_stop(&self, known: Option<&SaleState>, reading: &SaleState, reader: Reader) {
+        // Relaxed, all: written under the lock of the level; readers take them as hints.
+        if known.is_some_and(|known| reading.sequence < known.sequence) {
+            // The ledger has forgotten some of its log, and writes it anew.
+            self.followed.store(0, Ordering::Relaxed);
+        }
+        let sells = reading.available() > 0 && reading.on_sale(reading.now);
+        let stopped_at = self.stopped_at.load(Ordering::Relaxed);
+        if sells {
+            self.stopped_at.store(SELLING, Ordering::Relaxed);
+        } else if stopped_at == SELLING || reader == Reader::Sync {
+            self.stopped_at.store(reading.sequence, Ordering::Relaxed);
+        }
+    }
+
+    fn take_in(&self, level: &mut Level, reading: &SaleState, reader: Reader) {
         if level.state.as_ref().is_none_or(|known| !is_older(reading, known)) {
             self.front.show(reading);
-            // Relaxed, both: written under the lock of the level; readers take it as a hint.
-            let sells = reading.available() > 0 && reading.on_sale(reading.now);
-            if sells {
-                self.stopped_at.store(SELLING, Ordering::Relaxed);
-            } else if self.stopped_at.load(Ordering::Relaxed) == SELLING {
-                self.stopped_at.store(reading.sequence, Ordering::Relaxed);
-            }
+            self.note_stop(level.state.as_ref(), reading, reader);
             level.state = Some(reading.clone());
         }
         // Even after an older reading: the permits of its reply were settled just before, and the newer reading that

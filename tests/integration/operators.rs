@@ -86,6 +86,11 @@ fn metrics_are_well_formed() {
         "{content_type}"
     );
 
+    assert!(
+        answer.text().contains("boxoffice_ledger_round_trip_seconds_bucket{le=\"+Inf\"} "),
+        "{}",
+        answer.text()
+    );
     let mut types = BTreeMap::new();
     let mut helps = BTreeMap::new();
     let mut samples = 0;

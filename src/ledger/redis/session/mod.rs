@@ -34,6 +34,13 @@ enum State {
     Up,
 }
 
+struct Unanswered {
+    id: CallId,
+    call: Call,
+    /// A connection broke with this call on it: whatever is answered now, it may have been carried out before.
+    doubtful: bool,
+}
+
 /// See the [module](self).
 pub struct Session {
     url: RedisUrl,
@@ -41,7 +48,7 @@ pub struct Session {
     failures: u32,
     jitter: StdRng,
     /// Calls not answered yet, oldest first.
-    unanswered: VecDeque<(CallId, Call)>,
+    unanswered: VecDeque<Unanswered>,
     expected: VecDeque<Expected>,
     /// When the last reply came, or the last call left an idle connection.
     heard_at: Monotonic,
@@ -94,13 +101,13 @@ impl Session {
 
     /// The runtime has begun to connect. The set-up is ready to be written, and behind it every unanswered call.
     pub fn handle_dialling(&mut self, now: Monotonic) {
-        self.state = State::Dialling { give_up_at: now.plus_ms(limits::LEDGER_SILENCE_MS) };
+        self.state = State::Dialling { give_up_at: now.plus_ms(limits::DIAL_TIMEOUT_MS) };
         self.heard_at = now;
         let RedisUrl { user, password, database, .. } = &self.url;
         let greetings = codec::hello(user.as_deref(), password.as_deref(), *database, &mut self.output);
         self.expected.extend(std::iter::repeat_n(Expected::Greeting, greetings));
         self.load_scripts();
-        for (id, call) in &self.unanswered {
+        for Unanswered { id, call, .. } in &self.unanswered {
             codec::pack(call, &mut self.output);
             self.expected.push_back(Expected::Call(*id));
         }
@@ -109,6 +116,13 @@ impl Session {
     fn load_scripts(&mut self) {
         let scripts = codec::load_scripts(&mut self.output);
         self.expected.extend(std::iter::repeat_n(Expected::Script, scripts));
+    }
+
+    /// The connection came about; the set-up is on its way.
+    pub fn handle_connected(&mut self, now: Monotonic) {
+        if let State::Dialling { give_up_at } = &mut self.state {
+            *give_up_at = now.plus_ms(limits::LEDGER_SILENCE_MS);
+        }
     }
 
     /// The connection is gone, or never came about.
@@ -121,6 +135,9 @@ impl Session {
         self.failures = self.failures.saturating_add(1);
         self.state = State::Down { dial_at: now.plus_ms(jittered_ms) };
         self.last_error = Some(reason.into());
+        for unanswered in &mut self.unanswered {
+            unanswered.doubtful = true;
+        }
         self.expected.clear();
         self.output.clear();
         self.written = 0;
@@ -137,7 +154,7 @@ impl Session {
             codec::pack(&call, &mut self.output);
             self.expected.push_back(Expected::Call(id));
         }
-        self.unanswered.push_back((id, call));
+        self.unanswered.push_back(Unanswered { id, call, doubtful: false });
     }
 
     /// What to write next.
@@ -176,7 +193,7 @@ impl Session {
             let rest = &self.input[self.consumed..];
             let length = match expected {
                 Expected::Greeting | Expected::Script => codec::frames_length(1, rest),
-                Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].1, rest),
+                Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
             };
             let Some(length) = length.map_err(|error| error.to_string())? else { return Ok(()) };
             let replies = self.consumed..self.consumed + length;
@@ -204,7 +221,7 @@ impl Session {
 
     /// Where a call stands among the unanswered: nearly always first.
     fn place(&self, id: CallId) -> Result<usize, String> {
-        let place = self.unanswered.iter().position(|&(unanswered, _)| unanswered == id);
+        let place = self.unanswered.iter().position(|unanswered| unanswered.id == id);
         place.ok_or_else(|| "a reply is due to a call that was answered before".to_owned())
     }
 
@@ -215,12 +232,18 @@ impl Session {
             if !self.expected.contains(&Expected::Script) {
                 self.load_scripts();
             }
-            codec::pack(&self.unanswered[place].1, &mut self.output);
+            codec::pack(&self.unanswered[place].call, &mut self.output);
             self.expected.push_back(Expected::Call(id));
             return Ok(());
         }
-        let (id, call) = self.unanswered.remove(place).expect("found above");
-        let answer = codec::read(&call, &self.input[replies]);
+        let Unanswered { id, call, doubtful } = self.unanswered.remove(place).expect("found above");
+        let answer = match codec::read(&call, &self.input[replies]) {
+            // Of this try alone is it true that nothing happened.
+            Err(CallError::Refused(reason)) if doubtful => {
+                Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
+            }
+            answer => answer,
+        };
         self.answers.push_back((id, answer));
         Ok(())
     }
@@ -245,7 +268,7 @@ impl Session {
         let silent =
             !matches!(self.state, State::Down { .. }) && self.next_deadline().is_some_and(|at| now >= at);
         if silent {
-            self.handle_lost(format!("no reply within {} ms", limits::LEDGER_SILENCE_MS), now);
+            self.handle_lost("no reply in time", now);
         }
         silent
     }

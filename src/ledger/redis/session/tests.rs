@@ -111,6 +111,20 @@ fn unanswered_calls_are_sent_again_in_their_order_with_what_came_meanwhile() {
 }
 
 #[test]
+fn a_refusal_of_a_call_that_was_sent_before_says_nothing_of_the_first_try() {
+    let mut session = session();
+    connect(&mut session, ms(0));
+    session.submit(CallId(1), snapshot("a"), ms(1));
+    session.handle_lost("reset", ms(2));
+    session.submit(CallId(2), snapshot("b"), ms(3));
+    connect(&mut session, ms(20));
+    let refusal = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    session.handle_bytes(&refusal.repeat(2), ms(21)).unwrap();
+    assert!(matches!(session.poll_answer(), Some((CallId(1), Err(CallError::Unknown(_))))));
+    assert!(matches!(session.poll_answer(), Some((CallId(2), Err(CallError::Refused(_))))));
+}
+
+#[test]
 fn flushed_scripts_are_loaded_once_and_the_calls_sent_again() {
     let mut session = session();
     connect(&mut session, ms(0));
