@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::host::Host;
 use super::process::Process;
 
 /// A run takes some ten seconds; a busy machine may take several times that.
@@ -17,12 +16,12 @@ const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/schemathesis/
 /// The bearer token that it shows to operators' calls.
 pub const TOKEN: &str = "s3cret";
 
-/// Fetches `/{description}` from the host's admin listener and asks `address` for what it says, by the rules of
+/// Fetches `/{description}` from the listener `admin` and asks `address` for what it says, by the rules of
 /// `tests/openapi/{rules}`. Panics where one answer is not as described, with all that schemathesis says.
 #[track_caller]
 pub fn drive(
     folder: &Path,
-    host: &Host,
+    admin: SocketAddr,
     description: &str,
     address: SocketAddr,
     rules: &str,
@@ -32,7 +31,7 @@ pub fn drive(
     let rules = format!("{}/tests/openapi/{rules}", env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(PROGRAM);
     command
-        .args(["--config-file", &rules, "run", &format!("http://{}/{description}", host.admin)])
+        .args(["--config-file", &rules, "run", &format!("http://{admin}/{description}")])
         .args(["--url", &format!("http://{address}"), "--no-color", "--continue-on-failure"])
         // The same requests every time, but for what answers teach; nothing kept from one run to the next.
         .args(["--seed", "1", "--generation-database", "none", "--suppress-health-check", "all"])
