@@ -28,7 +28,7 @@ for i = 2, #ARGV, 3 do
     elseif letter == 'c' or letter == 'C' then
       sold = sold - quantity
     end
-    if letter == 'H' or letter == 'C' then uncount(buyer, quantity) end
+    if letter == 'H' or letter == 'C' then count(buyer, -quantity) end
     call('HSET', KEYS[2], booking, record)
   end
   reply[#reply + 1] = line(record)

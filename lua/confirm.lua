@@ -26,7 +26,7 @@ for i = 2, #ARGV, 2 do
   elseif letter == 'e' and held + sold + quantity <= total then
     if not per_buyer or buyer == '' then
       confirmed = 'c'
-    elseif (tonumber(call('HGET', KEYS[4], buyer)) or 0) + quantity <= per_buyer then
+    elseif tickets_of(buyer) + quantity <= per_buyer then
       confirmed = 'C'
     end
   end
@@ -35,7 +35,7 @@ for i = 2, #ARGV, 2 do
     log(id, 'confirmed', quantity, buyer, '')
     sold = sold + quantity
     call('HSET', KEYS[2], booking, record)
-    if confirmed == 'C' and letter == 'e' then call('HINCRBY', KEYS[4], buyer, quantity) end
+    if confirmed == 'C' and letter == 'e' then count(buyer, quantity) end
   end
   reply[#reply + 1] = line(record)
 end

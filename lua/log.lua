@@ -41,6 +41,6 @@ local reply = { state() }
 for i, entry in ipairs(entries) do
   local ms, seq = match(entry[1], '^(%d+)-(%d+)$')
   local value = entry[2]
-  reply[i + 1] = table.concat({ seq, ms, value[4], value[6], value[8], value[10], value[2] }, ',')
+  reply[i + 1] = table.concat({ seq, ms, value[4], value[6], value[8], value[10] or '', value[2] }, ',')
 end
 return table.concat(reply, '\n')

@@ -1,8 +1,8 @@
 -- Books tickets: the hot path, one call for a whole batch.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 most overdue holds to expire first; then for each claim four: the booking as it is stored, its id as text
---       where that differs (else ''), quantity, buyer ('' for none). At most 1,000 claims (Lua's stack).
+-- ARGV  1 most overdue holds to expire first; then for each claim five: the booking as it is stored, its id as text
+--       where that differs (else ''), quantity, buyer and its bucket ('' for none). At most 1,000 claims (Lua's stack).
 -- Reply a line a claim, in order: `g` granted, with its deadline where the sale has a hold; `k` and the booking, known
 --       with the same quantity and buyer; `t` a tombstone; `r` known with another quantity or buyer; `n` not on sale;
 --       `b` beyond the buyer's limit; `s` sold out.
@@ -14,18 +14,18 @@ sweep(ARGV[1])
 -- A group is expired whole, so that it must be well below the most that one call expires.
 local GROUP_MAX = 64
 
-local bookings, buyers, count = {}, {}, 0
-for i = 2, #ARGV, 4 do
-  count = count + 1
-  bookings[count], buyers[count] = ARGV[i], ARGV[i + 3]
+local bookings, fields, claims = {}, {}, 0
+for i = 2, #ARGV, 5 do
+  claims = claims + 1
+  bookings[claims], fields[claims] = ARGV[i], ARGV[i + 4]
 end
-local records = count > 0 and call('HMGET', KEYS[2], unpack(bookings)) or {}
+local records = claims > 0 and call('HMGET', KEYS[2], unpack(bookings)) or {}
 
--- Tickets of each buyer of this batch, kept while it is worked through.
-local tickets_of, limited = {}, {}
-if per_buyer and count > 0 then
-  local tickets = call('HMGET', KEYS[4], unpack(buyers))
-  for i = 1, count do tickets_of[buyers[i]] = tonumber(tickets[i]) or 0 end
+-- The buckets of this batch's buyers, kept while it is worked through, and those of them that changed.
+local buckets, counted_in = {}, {}
+if per_buyer and claims > 0 then
+  local stored = call('HMGET', KEYS[4], unpack(fields))
+  for i = 1, claims do buckets[fields[i]] = stored[i] or '' end
 end
 
 local on_sale = status == 'open' and now >= (starts or 0) and now < (ends or math.huge)
@@ -39,8 +39,8 @@ local granted_line = 'g' .. expires_at
 local left = total - held - sold
 local reply, new, n, taken = {}, {}, 0, 0
 local granted = {}
-for i = 1, count do
-  local booking, id, quantity_text, buyer = bookings[i], ARGV[4 * i - 1], ARGV[4 * i], buyers[i]
+for i = 1, claims do
+  local booking, id, quantity_text, buyer = bookings[i], ARGV[5 * i - 2], ARGV[5 * i - 1], ARGV[5 * i]
   local record = granted[booking] or records[i]
   if record then
     if record == 't' then
@@ -54,8 +54,13 @@ for i = 1, count do
     reply[i] = 'n'
   else
     local quantity = tonumber(quantity_text)
-    local of_buyer = buyer ~= '' and tickets_of[buyer]
-    if of_buyer and of_buyer + quantity > per_buyer then
+    local limited = per_buyer and buyer ~= ''
+    local name, tickets, others
+    if limited then
+      name = name_of(buyer)
+      tickets, others = tickets_in(buckets[fields[i]], name)
+    end
+    if limited and tickets + quantity > per_buyer then
       reply[i] = 'b'
     elseif quantity > left then
       reply[i] = 's'
@@ -64,11 +69,11 @@ for i = 1, count do
       left = left - quantity
       taken = taken + quantity
       log(id == '' and booking or id, word, quantity_text, buyer, expires_at)
-      record = (of_buyer and counted or letter) .. quantity_text .. mark
+      record = (limited and counted or letter) .. quantity_text .. mark
       if buyer ~= '' then record = record .. ':' .. buyer end
-      if of_buyer then
-        tickets_of[buyer] = of_buyer + quantity
-        limited[buyer] = true
+      if limited then
+        buckets[fields[i]] = others .. name .. (tickets == 0 and quantity_text or tickets + quantity)
+        counted_in[fields[i]] = true
       end
       granted[booking] = record
       new[n + 1], new[n + 2] = booking, record
@@ -88,11 +93,11 @@ if n > 0 then
   else
     sold = sold + taken
   end
-  if next(limited) then
+  if next(counted_in) then
     local changed = {}
-    for buyer in pairs(limited) do
-      changed[#changed + 1] = buyer
-      changed[#changed + 1] = tickets_of[buyer]
+    for field in pairs(counted_in) do
+      changed[#changed + 1] = field
+      changed[#changed + 1] = buckets[field]
     end
     call('HSET', KEYS[4], unpack(changed))
   end

@@ -7,11 +7,11 @@
 //! # Start with a request
 //!
 //! ```text
-//! socket ─ runtime ─ engine ─ connection ─ http ─ api ─ booking::desk ─ stock ── no permit: refused, straight back
+//! socket ─ runtime ─ engine ─ connection ─ http ─ api ─ desk ─ stock ── no permit: refused, straight back
 //!                                                            │
 //!                                      a batch at the end of the turn
 //!                                                            │
-//! socket ─ runtime ─ engine ─ connection ─ http ─ api ─ booking::desk ─ ledger
+//! socket ─ runtime ─ engine ─ connection ─ http ─ api ─ desk ─ ledger
 //! ```
 //!
 //! * [`runtime`]: the only I/O of the loops. A worker waits for events, reads what came, ends the engine's turn, sends to
@@ -23,8 +23,8 @@
 //! * [`http`]: bytes to a request, a response to bytes. How long a body is, is decided in one place.
 //! * [`api`]: routes, JSON to the domain's words and back, and the problem types.
 //! * [`booking`]: the domain. Its words (a [`Call`](booking::Call), an [`Answer`](booking::Answer), an
-//!   [`Outcome`](booking::Outcome)) are all that a ledger and the API have in common. Its [`Desk`](booking::Desk) admits
-//!   requests against permits, gathers them into batches, and turns answers into outcomes.
+//!   [`Outcome`](booking::Outcome)) are all that a ledger and the API have in common.
+//! * [`desk`]: admits requests against permits, gathers them into batches, and turns answers into outcomes.
 //! * [`stock`]: what cores share about sales. A permit is the right to ask the ledger for one ticket; shards of permits
 //!   are what makes a loser cheap, and decide nothing about a ticket.
 //! * [`ledger`]: the truth. One [trait](ledger::Ledger), two implementations, one conformance suite. The rules are in

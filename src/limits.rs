@@ -137,6 +137,9 @@ pub const PAGE_ENTRIES: usize = 1_000;
 /// Log entries of one ledger call: at 2 to 3 us of Redis time each, as [`ENTRIES_PER_CALL_MAX`].
 pub const LOG_ENTRIES_PER_CALL_MAX: usize = 256;
 
+/// Log entries that one ledger call removes: a node of the stream, some 50 entries, takes about a microsecond.
+pub const TRIMMED_PER_CALL_MAX: usize = 50_000;
+
 /// Overdue holds that one ledger call expires: bounds the time of a call, as [`ENTRIES_PER_CALL_MAX`] does.
 pub const EXPIRIES_PER_CALL_MAX: usize = 256;
 

@@ -97,6 +97,13 @@ pub enum Call {
         /// Entries with a sequence above this one; 0 for all that is kept.
         after: u64,
     },
+    /// Removes from the sale's log what every consumer group has read and acknowledged, oldest first, at most about
+    /// [`crate::limits::TRIMMED_PER_CALL_MAX`] entries. The last entry stays, and all of them where there is no group.
+    /// Answered by [`Answer::Trimmed`].
+    Trim {
+        /// Of which sale.
+        sale: SaleName,
+    },
 }
 
 impl Call {
@@ -220,6 +227,15 @@ pub enum Answer {
     },
     /// To `Log`.
     Log(Vec<LogEntry>),
+    /// To `Trim`.
+    Trimmed {
+        /// Consumer groups of the log; a ledger that has no such thing has none.
+        groups: u64,
+        /// Entries removed by this call; 0 says that there is no more to remove.
+        removed: u64,
+        /// Entries that are left.
+        left: u64,
+    },
 }
 
 /// Why a call has no answer. Only `Refused` says that nothing happened.

@@ -16,6 +16,10 @@ pub(super) struct FakeSale {
     pub(super) state: SaleState,
     pub(super) bookings: Vec<Booking>,
     pub(super) log: Vec<LogEntry>,
+    /// Up to where it is trimmed once its first page is read.
+    pub(super) trimmed_meanwhile: u64,
+    /// How far each consumer group of the log has acknowledged it.
+    pub(super) groups: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -107,7 +111,8 @@ impl FakeLedger {
         let (Call::Alter { sale, .. }
         | Call::Snapshot { sale }
         | Call::Page { sale, .. }
-        | Call::Log { sale, .. }) = &call
+        | Call::Log { sale, .. }
+        | Call::Trim { sale }) = &call
         else {
             panic!("no command asks that: {call:?}")
         };
@@ -145,7 +150,16 @@ impl FakeLedger {
             }
             Call::Log { after, .. } => {
                 let entries = sale.log.iter().filter(|entry| entry.sequence > after);
-                Answer::Log(entries.take(PAGE).cloned().collect())
+                let page = entries.take(PAGE).cloned().collect();
+                sale.log.retain(|entry| entry.sequence > sale.trimmed_meanwhile);
+                Answer::Log(page)
+            }
+            Call::Trim { .. } => {
+                let done = sale.groups.iter().min().copied().unwrap_or(0);
+                let removed = sale.log.iter().take(PAGE).filter(|entry| entry.sequence <= done).count();
+                sale.log.drain(..removed);
+                let (groups, left) = (sale.groups.len() as u64, sale.log.len() as u64);
+                Answer::Trimmed { groups, removed: removed as u64, left }
             }
             _ => unreachable!(),
         }

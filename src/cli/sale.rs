@@ -77,6 +77,15 @@ pub enum SaleCommand {
         #[arg(long)]
         follow: bool,
     },
+    /// Remove from the log what every consumer group has acknowledged
+    #[command(
+        after_help = "Without a consumer group nothing was consumed, and nothing is removed. The log of a SQLite \
+        ledger has no consumer groups and is kept whole."
+    )]
+    Trim {
+        /// Which sale
+        name: SaleName,
+    },
 }
 
 /// The terms beside the stock. `none` means: without.
@@ -130,9 +139,10 @@ where
 impl SaleCommand {
     /// Whether it changes a sale; the others may read a ledger that a server writes.
     pub fn changes(&self) -> bool {
-        use SaleCommand::{Close, List, Log, Open, Pause, Resume, Set, Show};
+        use SaleCommand::{Close, List, Log, Open, Pause, Resume, Set, Show, Trim};
         match self {
-            List { .. } | Show { .. } | Log { .. } => false,
+            // A SQLite file's log is never trimmed, so that it need not be written either.
+            List { .. } | Show { .. } | Log { .. } | Trim { .. } => false,
             Open { .. } | Set { .. } | Pause { .. } | Resume { .. } | Close { .. } => true,
         }
     }
@@ -179,6 +189,7 @@ impl SaleCommand {
             SaleCommand::Resume { name } => set_status(ledger, out, *name, SaleStatus::Open),
             SaleCommand::Close { name } => set_status(ledger, out, *name, SaleStatus::Closed),
             SaleCommand::Log { name, follow } => log(ledger, out, *name, follow.then_some(wait)),
+            SaleCommand::Trim { name } => trim(ledger, out, *name),
         }
     }
 }
@@ -318,6 +329,33 @@ fn log(
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+fn trim(ledger: &mut dyn Ledger, out: &mut dyn Write, sale: SaleName) -> Result<(), CommandError> {
+    let mut total = 0;
+    loop {
+        match ask(ledger, Call::Trim { sale })? {
+            Answer::Trimmed { groups: 0, left, .. } => {
+                writeln!(
+                    out,
+                    "removed nothing: the log has no consumer group, so that nobody has consumed it; {left} entries \
+                     are left"
+                )?;
+                return Ok(());
+            }
+            Answer::Trimmed { groups, removed: 0, left } => {
+                writeln!(
+                    out,
+                    "removed {total} entries that each of {groups} consumer groups had acknowledged; {left} entries \
+                     are left"
+                )?;
+                return Ok(());
+            }
+            Answer::Trimmed { removed, .. } => total += removed,
+            Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
+            other => return Err(unexpected(&other)),
         }
     }
 }

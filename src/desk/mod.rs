@@ -145,6 +145,8 @@ struct Line {
     clock_offset_ms: i64,
     /// A page of the log is on the way.
     following: bool,
+    /// The log goes on after this sequence no more: it was trimmed, and is not asked for again.
+    log_gone_after: Option<u64>,
 }
 
 #[derive(Debug)]

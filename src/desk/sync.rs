@@ -88,10 +88,14 @@ impl<C> Desk<C> {
         if entry.following {
             return;
         }
-        if let Some(after) = entry.board.follow_from() {
-            entry.following = true;
-            let sale = *entry.board.name();
-            self.send(Sent::Log { line, after }, Call::Log { sale, after }, now);
+        match entry.board.follow_from() {
+            Some(after) if entry.log_gone_after != Some(after) => {
+                entry.following = true;
+                let sale = *entry.board.name();
+                self.send(Sent::Log { line, after }, Call::Log { sale, after }, now);
+            }
+            Some(_) => {}
+            None => entry.log_gone_after = None,
         }
     }
 
@@ -109,13 +113,13 @@ impl<C> Desk<C> {
             Ok(Answer::Log(entries)) => {
                 // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
                 let whole = entries.first().is_some_and(|first| first.sequence == after + 1);
-                if let Some(last) = entries.last().filter(|_| whole) {
-                    entry.board.note_log(
-                        after,
-                        last.sequence,
-                        entries.iter().map(|entry: &LogEntry| &entry.booking.id),
-                    );
-                    self.follow_log(line, now);
+                match entries.last().filter(|_| whole) {
+                    Some(last) => {
+                        let ids = entries.iter().map(|entry: &LogEntry| &entry.booking.id);
+                        entry.board.note_log(after, last.sequence, ids);
+                        self.follow_log(line, now);
+                    }
+                    None => entry.log_gone_after = Some(after),
                 }
             }
             Ok(other) => tracing::error!(?other, "a log was answered with something else"),
@@ -187,6 +191,7 @@ impl<C> Desk<C> {
             // Taken as the host's own until the first answer; the ledger has the last word anyhow.
             clock_offset_ms: 0,
             following: false,
+            log_gone_after: None,
             synced_here: reader == self.core.0 as u64,
         });
     }

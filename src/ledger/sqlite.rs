@@ -217,7 +217,12 @@ impl std::fmt::Debug for SqliteLedger {
 fn changes(call: &Call) -> bool {
     !matches!(
         call,
-        Call::Snapshot { .. } | Call::LookUp { .. } | Call::Sales | Call::Page { .. } | Call::Log { .. }
+        Call::Snapshot { .. }
+            | Call::LookUp { .. }
+            | Call::Sales
+            | Call::Page { .. }
+            | Call::Log { .. }
+            | Call::Trim { .. }
     )
 }
 

@@ -1,7 +1,7 @@
 //! One suite for every ledger: the same calls at the same times get the same answers as from a plain model.
 //!
-//! `random` compares them on random calls; `named` has a test for each promise that someone relies on; `files` and
-//! `servers` are about what only SQLite or only Redis can do.
+//! `random` compares them on random calls; `named` has a test for each promise that someone relies on; `files`,
+//! `servers` and `trimming` are about what only SQLite or only Redis can do.
 
 mod files;
 mod model;
@@ -11,4 +11,5 @@ mod random;
 mod redis_server;
 mod servers;
 mod subjects;
+mod trimming;
 mod words;

@@ -64,7 +64,8 @@ impl Model {
             | Call::Cancel { sale, .. }
             | Call::Expire { sale }
             | Call::Page { sale, .. }
-            | Call::Log { sale, .. } => sale,
+            | Call::Log { sale, .. }
+            | Call::Trim { sale } => sale,
         };
         let Some(sale) = self.sales.get_mut(name) else { return Answer::NoSuchSale };
         sale.state.now = now;
@@ -117,6 +118,8 @@ impl Sale {
             Call::Log { after, .. } => {
                 Answer::Log(self.log.iter().filter(|entry| entry.sequence > *after).cloned().collect())
             }
+            // Its log has no consumer groups.
+            Call::Trim { .. } => Answer::Trimmed { groups: 0, removed: 0, left: self.log.len() as u64 },
         }
     }
 

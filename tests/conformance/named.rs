@@ -128,6 +128,7 @@ fn a_missing_sale_is_not_a_sold_out_one() {
             alter(change),
             page,
             log_after(0),
+            trim(),
         ] {
             assert_eq!(ledger.ask(call), Answer::NoSuchSale, "{}", ledger.name());
         }
@@ -340,6 +341,28 @@ fn a_buyer_gets_no_more_than_the_limit_and_gets_it_back() {
     });
 }
 
+/// Redis counts many buyers in one field: those whose names hash alike, begin alike or end alike are still apart, and a
+/// cancellation finds what a reservation counted, however long the name.
+#[test]
+fn buyers_are_counted_apart_whatever_their_names() {
+    on_each_ledger(|ledger| {
+        ledger.ask(open_on(SaleTerms { total: 1_000, per_buyer: Some(1), ..SaleTerms::default() }));
+        let alike = ["u-81", "mm0", "mk0v", "o8.n", "rvs3", "u-8", "u-811", "-81", "8", "u-81.", "1"];
+        let lengths = (1..=64).map(|length| "Zz9_.-qX".repeat(8)[..length].to_owned());
+        let buyers: Vec<String> = alike.iter().map(|name| (*name).to_owned()).chain(lengths).collect();
+        let claims = |try_: &str| -> Vec<Claim> {
+            let claim = |(n, buyer): (usize, &String)| claim(&format!("{try_}-{n}"), 1, Some(buyer));
+            buyers.iter().enumerate().map(claim).collect()
+        };
+        let all = |reservation: Reservation| vec![reservation; buyers.len()];
+        assert_eq!(reservations(ledger.ask(reserve(claims("a")))), all(GRANTED), "{}", ledger.name());
+        assert_eq!(reservations(ledger.ask(reserve(claims("b")))), all(Reservation::BuyerLimit));
+        let ids: Vec<String> = (0..buyers.len()).map(|n| format!("a-{n}")).collect();
+        ledger.ask(cancel(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+        assert_eq!(reservations(ledger.ask(reserve(claims("c")))), all(GRANTED), "{}", ledger.name());
+    });
+}
+
 #[test]
 fn a_full_call_is_granted_whole() {
     on_each_ledger(|ledger| {
@@ -458,6 +481,22 @@ fn pages_and_the_log_are_read_in_pieces() {
                 assert_eq!(entry.booking.id.as_str(), ids[sequence as usize - 1]);
             }
         }
+    });
+}
+
+#[test]
+fn a_log_that_nobody_consumes_is_not_trimmed() {
+    on_each_ledger(|ledger| {
+        ledger.ask(open(5));
+        assert_eq!(ledger.ask(trim()), Answer::Trimmed { groups: 0, removed: 0, left: 0 });
+        ledger.ask(reserve_ids(&["a", "b"]));
+        assert_eq!(
+            ledger.ask(trim()),
+            Answer::Trimmed { groups: 0, removed: 0, left: 2 },
+            "{}",
+            ledger.name()
+        );
+        assert_eq!(log_entries(ledger.ask(log_after(0))).len(), 2);
     });
 }
 

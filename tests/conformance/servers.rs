@@ -8,7 +8,7 @@ use boxoffice::ledger::redis::{ConnectError, RedisLedger};
 use boxoffice::ledger::url::{LedgerUrl, RedisUrl};
 
 use crate::redis_server::RedisServer;
-use crate::subjects::{RedisSubject, Subject, connect};
+use crate::subjects::{RedisSubject, START, Subject, connect};
 use crate::words::*;
 
 fn url(text: &str) -> RedisUrl {
@@ -112,6 +112,7 @@ fn broken(key: &str, command: &[&str]) -> Vec<Result<Answer, CallError>> {
         page,
         log_after(0),
         expire(),
+        trim(),
     ];
     let answers = calls.map(|call| ledger.execute(&[call]).remove(0));
     if answers.iter().skip(1).all(Result::is_err) {
@@ -211,6 +212,48 @@ fn keys_are_those_that_consumers_rely_on() {
             expires_at
         ]
     );
+}
+
+#[test]
+fn what_nobody_holds_any_more_leaves_nothing_but_its_record() {
+    let mut ledger = RedisSubject::new();
+    let terms = SaleTerms { total: 5, hold_ms: Some(500), per_buyer: Some(5), ..SaleTerms::default() };
+    ledger.ask(open_on(terms));
+    // The buyers of one bucket, and one of another.
+    ledger.ask(reserve([
+        claim("a", 1, Some("u-81")),
+        claim("b", 2, Some("mm0")),
+        claim("c", 1, Some("u.82")),
+    ]));
+    ledger.ask(cancel(&["b"]));
+    let mut connection = ledger.server.connection();
+    let mut buyers = || {
+        let mut of_buckets: Vec<String> =
+            redis::cmd("HVALS").arg("bx:{ticket}:buyers").query(&mut connection).unwrap();
+        of_buckets.sort();
+        of_buckets
+    };
+    assert_eq!(buyers(), [" u-81=1", " u.82=1"]);
+    ledger.set_time(START + 500);
+    ledger.ask(expire());
+    assert_eq!(buyers(), [""; 0]);
+    let holds: u64 = redis::cmd("ZCARD").arg("bx:{ticket}:holds").query(&mut connection).unwrap();
+    assert_eq!(holds, 0);
+}
+
+#[test]
+fn a_sale_without_holds_logs_no_deadlines() {
+    let mut ledger = RedisSubject::new();
+    ledger.ask(open(5));
+    ledger.ask(reserve([claim("a", 1, None)]));
+    type Entry = (String, Vec<String>);
+    let entries: Vec<Entry> = redis::cmd("XRANGE")
+        .arg("bx:{ticket}:log")
+        .arg("-")
+        .arg("+")
+        .query(&mut ledger.server.connection())
+        .unwrap();
+    assert_eq!(entries[0].1, ["booking", "a", "status", "confirmed", "quantity", "1", "buyer", ""]);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The ledgers under test, each with a clock that the test turns.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use boxoffice::booking::{Answer, Call, CallError};
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::RedisLedger;
-use boxoffice::ledger::sqlite::SqliteLedger;
+use boxoffice::ledger::sqlite::{OpenError, SqliteLedger};
 use boxoffice::ledger::url::LedgerUrl;
 use tempfile::TempDir;
 
@@ -105,8 +106,18 @@ impl Subject for SqliteSubject {
 
     fn disturb(&mut self) {
         self.ledger = None;
-        let clock = self.clock.clone();
-        self.ledger = Some(SqliteLedger::open_with_clock(self.path(), move || clock.now()).unwrap());
+        let started = Instant::now();
+        self.ledger = loop {
+            let clock = self.clock.clone();
+            match SqliteLedger::open_with_clock(self.path(), move || clock.now()) {
+                Ok(ledger) => break Some(ledger),
+                // A server that another test starts just now has our lock until it is its own program.
+                Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(10) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
     }
 
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {

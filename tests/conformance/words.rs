@@ -68,6 +68,10 @@ pub fn log_after(after: u64) -> Call {
     Call::Log { sale: sale(), after }
 }
 
+pub fn trim() -> Call {
+    Call::Trim { sale: sale() }
+}
+
 pub fn state(answer: Answer) -> SaleState {
     match answer {
         Answer::Sale { state, .. }

@@ -6,6 +6,7 @@
 mod support;
 
 mod access_log;
+mod consumers;
 mod crashes;
 mod holds;
 mod http;

@@ -69,9 +69,14 @@ fn command(folder: &Path) -> Command {
 
 /// Runs `boxoffice` with these words, in that folder, to its end.
 pub fn boxoffice(folder: &Path, words: &[&str]) -> Ended {
-    let mut process = Process::start("boxoffice", command(folder).args(words));
+    let mut process = boxoffice_started(folder, words);
     let status = process.wait(COMMAND_LIMIT);
     Ended { status, said: process.said() }
+}
+
+/// Starts `boxoffice` with these words, in that folder, for a command that goes on.
+pub fn boxoffice_started(folder: &Path, words: &[&str]) -> Process {
+    Process::start("boxoffice", command(folder).args(words))
 }
 
 /// Asserts that `boxoffice audit` finds nothing wrong with the sale.

@@ -102,6 +102,14 @@ impl Claimed {
     }
 }
 
+/// Whether nothing older than that sequence is kept.
+fn log_starts_at(ledger: &mut dyn Ledger, sale: SaleName, sequence: u64) -> Result<bool, CommandError> {
+    match ask(ledger, Call::Log { sale, after: 0 })? {
+        Answer::Log(entries) => Ok(entries.first().is_some_and(|first| first.sequence == sequence)),
+        other => Err(unexpected(&other)),
+    }
+}
+
 impl Recount {
     /// Reads every page of the sale's bookings.
     pub(super) fn read_bookings(
@@ -153,6 +161,12 @@ impl Recount {
                 break;
             }
             let asked_after = read.last;
+            let start = entries[0].sequence;
+            if read.entries > 0 && start != asked_after + 1 && log_starts_at(ledger, sale, start)? {
+                // Trimmed while it was read, beyond where we were: what was read before says nothing any more.
+                read = LogRead::default();
+                self.entries.values_mut().for_each(|entry| entry.last_logged = None);
+            }
             for entry in entries {
                 if read.entries == 0 {
                     read.first = entry.sequence;

@@ -172,6 +172,17 @@ fn a_log_that_was_trimmed_is_said_and_still_replayed() {
 }
 
 #[test]
+fn a_log_that_is_trimmed_while_it_is_read_has_no_gap() {
+    let mut ledger = sold();
+    let last = ledger.sale("ticket").state.sequence;
+    assert!(last > 4, "two pages");
+    ledger.sale("ticket").trimmed_meanwhile = last - 1;
+    let (count, report) = audit(&mut ledger, &[]);
+    assert_eq!(count, 0, "{report}");
+    assert!(report.contains(&format!("note        the log is kept from sequence {last} on")), "{report}");
+}
+
+#[test]
 fn what_clients_were_told_is_held_against_the_ledger() {
     let log = whole_log();
     finds(

@@ -130,3 +130,20 @@ fn spans_print_as_they_are_read() {
         assert_eq!(parse_hold_ms(&span(ms)), Ok(ms));
     }
 }
+
+#[test]
+fn trims_in_steps_and_says_what_is_left() {
+    let mut ledger = FakeLedger::with("ticket", SaleTerms { total: 20, ..SaleTerms::default() });
+    for n in 0..10 {
+        ledger.sale("ticket").book(&format!("b-{n}"), 1, None);
+    }
+    let said = run(&mut ledger, "trim ticket").unwrap();
+    assert!(said.starts_with("removed nothing") && said.contains("10 entries are left"), "{said}");
+    ledger.sale("ticket").groups = vec![9, 7];
+    let said = run(&mut ledger, "trim ticket").unwrap();
+    assert_eq!(
+        said,
+        "removed 7 entries that each of 2 consumer groups had acknowledged; 3 entries are left\n"
+    );
+    assert_eq!(run(&mut ledger, "trim other").unwrap_err().0, 1);
+}

@@ -85,9 +85,9 @@ mod tests {
         let mut out = Vec::new();
         pack(&reserve_one(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("*13\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
+        assert!(text.starts_with("*14\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
         assert!(text.contains("\r\nbx:{ticket}:stock\r\n"), "{text}");
-        assert!(text.ends_with("$3\r\nb-1\r\n$0\r\n\r\n$1\r\n1\r\n$0\r\n\r\n"), "{text}");
+        assert!(text.ends_with("$3\r\nb-1\r\n$0\r\n\r\n$1\r\n1\r\n$0\r\n\r\n$0\r\n\r\n"), "{text}");
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         fn never_panics_on_what_redis_sends(
             bytes in proptest::collection::vec(any::<u8>(), 0..48),
             text in "[0-9,a-z\n@: -]{0,48}",
-            which in 0usize..6,
+            which in 0usize..7,
         ) {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
@@ -186,6 +186,7 @@ mod tests {
                 2 => Call::Page { sale, cursor: String::new() },
                 3 => Call::Log { sale, after: 0 },
                 4 => Call::Sales,
+                5 => Call::Trim { sale },
                 _ => Call::Cancel { sale, ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);

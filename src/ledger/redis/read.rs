@@ -200,6 +200,12 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             Some(Answer::Cancelled { state, cancellations })
         }
         Call::Log { .. } => lines().map(read_log_entry).collect::<Option<Vec<_>>>().map(Answer::Log),
+        Call::Trim { .. } => {
+            let mut counts = rest?.split(',').map(number);
+            let mut next = || counts.next().flatten();
+            let answer = Answer::Trimmed { groups: next()?, removed: next()?, left: next()? };
+            counts.next().is_none().then_some(answer)
+        }
         Call::Sales | Call::Page { .. } => None,
     }
 }

@@ -36,4 +36,5 @@ scripts! {
     EXPIRE "expire.lua",
     PAGE "page.lua",
     LOG "log.lua",
+    TRIM "trim.lua",
 }

@@ -61,6 +61,8 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         }
         Call::Page { cursor, .. } => return sale.page(cursor),
         Call::Log { after, .. } => return sale.read_log(*after),
+        // A log without consumer groups is kept whole.
+        Call::Trim { .. } => return Ok(Answer::Trimmed { groups: 0, removed: 0, left: sale.state.sequence }),
     };
     sale.save()?;
     Ok(answer)
@@ -77,7 +79,8 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::Cancel { sale, .. }
         | Call::Expire { sale }
         | Call::Page { sale, .. }
-        | Call::Log { sale, .. } => sale,
+        | Call::Log { sale, .. }
+        | Call::Trim { sale } => sale,
         Call::Sales => unreachable!("asks for no one sale"),
     }
 }
