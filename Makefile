@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test bench
+.PHONY: help setup setup-bench fmt lint unit integration loom test bench bench-bytes
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,3 +40,7 @@ setup-bench:
 bench: setup-bench ## Measure both ledgers beside their peers; writes bench/runs/
 	$(CARGO) build --locked --release
 	bench/run.py
+
+bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; writes bench/runs/
+	$(CARGO) build --locked --release
+	bench/bytes.py
