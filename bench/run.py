@@ -234,7 +234,10 @@ def machine_cpu():
 
 
 def latency(output, percent):
-    value, unit = re.search(rf"^ +{percent}% +([\d.]+)(us|ms|s)$", output, re.M).groups()
+    found = re.search(rf"^ +{percent}% +([\d.]+)(us|ms|s) *$", output, re.M)
+    if not found:
+        return None  # wrk says nan or nothing where it was itself starved
+    value, unit = found.groups()
     return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
