@@ -10,7 +10,7 @@ export CARGO_TERM_COLOR ?= auto
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install the servers and clients that the tests start (Debian's packages, only those missing)
+setup: ## Install the servers and clients that the tests start (only those missing)
 	@tests/setup.sh
 
 fmt: ## Format the sources

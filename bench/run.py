@@ -10,9 +10,10 @@ Beside it, in the same run: a bare epoll loop that answers the very bytes of a s
 a constant, and nginx with Lua and Redis, one EVALSHA an order.
 
 How: every server is up all the time; the cases take turns, round after round, each round in another order, so that a
-slow minute of a shared machine falls on all of them. Figures are medians over the rounds; a ratio is the median of
-the ratios within a round. On a machine whose cores wrk shares, requests a second say as much of wrk as of the server;
-the CPU time a request is the server's own.
+slow minute of a shared machine falls on all of them. A run in which other processes or machines took much of the CPU
+time is tried again, and the quietest try counts. Figures are medians over the rounds; a ratio is the median of the
+ratios within a round. On a machine whose cores wrk shares, requests a second say as much of wrk as of the server; the
+CPU time a request is the server's own.
 
 Python's standard library only.
 """
@@ -37,6 +38,8 @@ BENCH = pathlib.Path(__file__).resolve().parent
 ROOT = BENCH.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
+OTHERS_PERCENT_MAX = 10  # a run in which others took more of the machine is tried again,
+TRIES = 4  # this often in all
 HUGE = 100_000_000_000  # a stock that no run sells out
 
 
@@ -183,13 +186,14 @@ class Case:
         if self.script:
             command += ["--", prefix]
         sold_before = self.sold() if self.sold else 0
-        before = self.cpu()
+        before, machine_before = self.cpu(), machine_cpu()
         output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
-        after = self.cpu()
+        after, machine_after = self.cpu(), machine_cpu()
         sold = self.sold() - sold_before if self.sold else None
         requests, elapsed = re.search(r"(\d+) requests in ([\d.]+)s", output).groups()
         requests = int(requests)
         spent = [later - earlier for earlier, later in zip(before, after)]
+        whole, busy, wrk = [later - earlier for earlier, later in zip(machine_before, machine_after)]
         errors = re.search(r"Socket errors: (.*)", output)
         refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
         result = {
@@ -202,24 +206,38 @@ class Case:
             "server_user_us": spent[0] / requests * 1e6,
             "server_system_us": spent[1] / requests * 1e6,
             "redis_us": (spent[2] + spent[3]) / requests * 1e6 if self.redis else None,
+            "others_percent": max(0.0, (busy - sum(spent) - wrk) / whole * 100),
             "sold": sold,
             "errors": errors[1] if errors else None,
             "non_2xx": int(refused[1]) if refused else 0,
         }
         result["server_us"] = result["server_user_us"] + result["server_system_us"]
         # wrk leaves with requests on the way: each connection's last one is sold but not counted.
-        if sold is not None and not requests <= sold <= requests + connections:
+        if sold is not None and not requests <= sold <= requests + connections and not errors:
             fail(f"{self.name}: wrk counted {requests} answers, {sold} were sold\n{output}")
-        if result["non_2xx"] or result["errors"]:
-            fail(f"{self.name}: wrk met errors\n{output}")
-        return result, output
+        if result["non_2xx"]:
+            fail(f"{self.name}: wrk met refusals\n{output}")
+        return result
 
     def cpu(self):
         return [*self.server.cpu(), *(self.redis.process.cpu() if self.redis else ())]
 
 
+def machine_cpu():
+    """Seconds of all cores: in all, busy in processes or taken by other machines, and busy in wrk so far."""
+    user, nice, system, idle, waiting, irq, softirq, stolen = (
+        int(word) / TICKS for word in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    )
+    children = os.times()
+    busy = user + nice + system + irq + softirq + stolen
+    return busy + idle + waiting + irq + softirq, busy, children.children_user + children.children_system
+
+
 def latency(output, percent):
-    value, unit = re.search(rf"^ +{percent}% +([\d.]+)(us|ms|s)$", output, re.M).groups()
+    found = re.search(rf"^ +{percent}% +([\d.]+)(us|ms|s) *$", output, re.M)
+    if not found:
+        return None  # wrk says nan or nothing where it was itself starved
+    value, unit = found.groups()
     return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
@@ -339,6 +357,7 @@ RATIOS = (
 
 
 def summary(facts, options, results):
+    others = [result["others_percent"] for result in results]
     lines = [
         f"# {facts['date']}, {facts['cores']} cores",
         "",
@@ -346,6 +365,7 @@ def summary(facts, options, results):
         f"nginx {facts['nginx']}, wrk {facts['wrk']}.",
         f"{options.rounds} rounds of {options.seconds} s a case, {options.connections} connections; wrk on the same cores. "
         "`bench/run.py` says how; `raw.jsonl` has every run.",
+        f"Others took {statistics.median(others):.0f}% of the machine in the median run, {max(others):.0f}% in the worst.",
         "",
         "Medians. CPU is user + system time a request, in microseconds.",
         "",
@@ -369,6 +389,22 @@ def summary(facts, options, results):
     return "\n".join(lines) + "\n"
 
 
+def quietest(case, options, round_number, tries):
+    """Runs the case until others leave it alone, a few times at most; gives the try in which they took least. A try in
+    which wrk met an error, as when it or the server was starved for seconds, does not count."""
+    first = len(tries)
+    for number in range(TRIES):
+        result = case.run(options.seconds, options.connections, f"round-{round_number}-{number}")
+        tries.append({"round": round_number, "try": number, **result})
+        if result["others_percent"] <= OTHERS_PERCENT_MAX and not result["errors"]:
+            break
+        time.sleep(options.seconds)
+    clean = [result for result in tries[first:] if not result["errors"]]
+    if not clean:
+        fail(f"{case.name}: wrk met errors in each of {TRIES} tries: {tries[-1]['errors']}")
+    return min(clean, key=lambda result: result["others_percent"])
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
@@ -385,7 +421,7 @@ def main():
     out = options.out or BENCH / "runs" / f"{facts['date']}-{facts['cores']}core-{platform.machine()}"
     scratch = ROOT / "target/bench"  # beside the build, on a real disk: /tmp may be memory
     scratch.mkdir(parents=True, exist_ok=True)
-    results, processes = [], []
+    tries, results, processes = [], [], []
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         try:
             cases = start(pathlib.Path(folder), options.binary.resolve(), processes)
@@ -395,11 +431,12 @@ def main():
             for round_number in range(options.rounds):
                 turn = round_number % len(cases)
                 for case in cases[turn:] + cases[:turn]:
-                    result, _ = case.run(options.seconds, options.connections, f"round-{round_number}")
-                    results.append({"round": round_number, **result})
+                    result = quietest(case, options, round_number, tries)
+                    results.append(result)
                     print(
                         f"{round_number} {case.name:36} {result['per_second']:10,.0f}/s "
-                        f"{result['server_us']:7.2f} us server {result['redis_us'] or 0:6.2f} us Redis",
+                        f"{result['server_us']:7.2f} us server {result['redis_us'] or 0:6.2f} us Redis "
+                        f"{result['others_percent']:4.0f}% others",
                         flush=True,
                     )
         finally:
@@ -407,9 +444,9 @@ def main():
                 process.end()
 
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / "raw.jsonl", "w") as raw:
+    with open(out / "raw.jsonl", "w", encoding="utf-8") as raw:
         raw.write(json.dumps({**facts, "rounds": options.rounds, "seconds": options.seconds}) + "\n")
-        raw.writelines(json.dumps(result) + "\n" for result in results)
+        raw.writelines(json.dumps({**each, "counts": each in results}) + "\n" for each in tries)
     (out / "summary.md").write_text(summary(facts, options, results))
     print(f"\n{summary(facts, options, results)}\nwritten to {out}")
 

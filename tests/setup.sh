@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests start and talk to, where it is missing: `tests/setup.sh`, and for the peers of the
-# bench `tests/setup.sh bench`. Debian's packages; asks nothing; starts no service.
+# bench `tests/setup.sh bench`. Debian's packages, and schemathesis from PyPI into target/; asks nothing; starts no
+# service.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # Debian keeps servers in sbin, which is not on everybody's PATH.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -43,41 +45,62 @@ done
 for entry in "${needed_files[@]}"; do
     [[ -e "${entry%%=*}" ]] || missing+=("${entry#*=}")
 done
-if ((${#missing[@]} == 0)); then
-    exit 0
-fi
+# schemathesis is for the tests alone. Debian's python3 comes without what makes its virtual environment.
+if [[ "${1-}" != bench ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 
-echo "setup: installing ${missing[*]}"
-if ! command -v apt-get >/dev/null; then
-    echo "setup: no apt-get here; install by hand what provides: ${missing[*]} (Debian's package names)" >&2
-    exit 1
-fi
-as_root=()
-if ((EUID != 0)); then
-    if ! command -v sudo >/dev/null; then
-        echo "setup: not root and no sudo; run as root: apt-get install ${missing[*]}" >&2
+install_packages() {
+    echo "setup: installing ${missing[*]}"
+    if ! command -v apt-get >/dev/null; then
+        echo "setup: no apt-get here; install by hand what provides: ${missing[*]} (Debian's package names)" >&2
         exit 1
     fi
-    as_root=(sudo)
-    # A CI has nobody to type a password: fail with a message instead of waiting for one.
-    if [[ "${CI-}" == true || ! -t 0 ]]; then as_root+=(-n); fi
-fi
+    as_root=()
+    if ((EUID != 0)); then
+        if ! command -v sudo >/dev/null; then
+            echo "setup: not root and no sudo; run as root: apt-get install ${missing[*]}" >&2
+            exit 1
+        fi
+        as_root=(sudo)
+        # A CI has nobody to type a password: fail with a message instead of waiting for one.
+        if [[ "${CI-}" == true || ! -t 0 ]]; then as_root+=(-n); fi
+    fi
 
-# Debian starts a server when it installs one. The tests bring their own, so a policy says no for as long as
-# this takes, unless the machine has a policy already.
-policy=/usr/sbin/policy-rc.d
-if [[ ! -e "$policy" ]]; then
-    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
-    "${as_root[@]}" chmod 755 "$policy"
-    trap '"${as_root[@]}" rm -f "$policy"' EXIT
-fi
-apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0)
-"${apt_get[@]}" update </dev/null
-"${apt_get[@]}" install --no-install-recommends "${missing[@]}" </dev/null
+    # Debian starts a server when it installs one. The tests bring their own, so a policy says no for as long as
+    # this takes, unless the machine has a policy already.
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e "$policy" ]]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+        trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    fi
+    apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0)
+    "${apt_get[@]}" update </dev/null
+    "${apt_get[@]}" install --no-install-recommends "${missing[@]}" </dev/null
 
-for entry in "${needed[@]}"; do
-    if ! command -v "${entry%%=*}" >/dev/null; then
-        echo "setup: ${entry#*=} is installed but ${entry%%=*} is still not to be found" >&2
+    for entry in "${needed[@]}"; do
+        if ! command -v "${entry%%=*}" >/dev/null; then
+            echo "setup: ${entry#*=} is installed but ${entry%%=*} is still not to be found" >&2
+            exit 1
+        fi
+    done
+}
+if ((${#missing[@]} > 0)); then install_packages; fi
+
+# schemathesis drives the server from its OpenAPI description. Made anew where the versions changed.
+venv=target/schemathesis
+versions=tests/openapi/requirements.txt
+if [[ "${1-}" != bench ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
+    echo "setup: installing schemathesis into $venv"
+    if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        echo "setup: $(command -v python3) cannot do it: it takes Python 3.11 or newer with venv and ensurepip" \
+            "(Debian: python3 and python3-venv)" >&2
         exit 1
     fi
-done
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    if ! "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$versions" </dev/null; then
+        echo "setup: pip could not install $versions from PyPI; see above" >&2
+        exit 1
+    fi
+    cp "$versions" "$venv/installed.txt"
+fi

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::api::decode;
+use crate::api::decode::{self, Whole};
 use crate::api::encode;
 use crate::booking::{SaleChange, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
@@ -13,11 +13,11 @@ use crate::clock::WallTime;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SaleBody {
-    total: Option<u64>,
+    total: Option<Whole>,
     #[serde(default, deserialize_with = "given")]
     hold_seconds: Option<Option<f64>>,
     #[serde(default, deserialize_with = "given")]
-    per_buyer: Option<Option<u32>>,
+    per_buyer: Option<Option<Whole>>,
     #[serde(default, deserialize_with = "given")]
     starts_at: Option<Option<Time>>,
     #[serde(default, deserialize_with = "given")]
@@ -56,7 +56,7 @@ impl SaleBody {
                 "hold_seconds: {seconds} is out of range; it takes 0.001 to 2592000 (30 days)"
             ));
         }
-        let sketch = SaleTerms { total: read.total.unwrap_or(0), ..read.terms_with(0) };
+        let sketch = SaleTerms { total: read.total.map_or(0, |total| total.0), ..read.terms_with(0) };
         sketch.check().map_err(|error| error.to_string())?;
         Ok(read)
     }
@@ -64,14 +64,14 @@ impl SaleBody {
     /// The terms of a new sale.
     pub(super) fn terms(&self) -> Result<SaleTerms, String> {
         let total = self.total.ok_or("total: is missing; a new sale needs its number of tickets")?;
-        Ok(self.terms_with(total))
+        Ok(self.terms_with(total.0))
     }
 
     fn terms_with(&self, total: u64) -> SaleTerms {
         SaleTerms {
             total,
             hold_ms: self.hold_ms().flatten(),
-            per_buyer: self.per_buyer.flatten(),
+            per_buyer: self.per_buyer().flatten(),
             starts_at: self.starts_at.flatten().map(|time| time.0),
             ends_at: self.ends_at.flatten().map(|time| time.0),
         }
@@ -82,12 +82,17 @@ impl SaleBody {
         self.hold_seconds.map(|hold| hold.map(|seconds| (seconds * 1000.0).round() as u64))
     }
 
+    fn per_buyer(&self) -> Option<Option<u32>> {
+        // What does not fit is out of range all the same.
+        self.per_buyer.map(|limit| limit.map(|Whole(tickets)| u32::try_from(tickets).unwrap_or(u32::MAX)))
+    }
+
     /// The change of a sale that exists.
     pub(super) fn change(&self) -> SaleChange {
         SaleChange {
-            total: self.total,
+            total: self.total.map(|total| total.0),
             hold_ms: self.hold_ms(),
-            per_buyer: self.per_buyer,
+            per_buyer: self.per_buyer(),
             starts_at: self.starts_at.map(|time| time.map(|time| time.0)),
             ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
             status: None,
@@ -142,10 +147,12 @@ mod tests {
             (r#"{"hold_seconds":0}"#, "hold_seconds: "),
             (r#"{"hold_seconds":1e9}"#, "hold_seconds: "),
             (r#"{"per_buyer":0}"#, "per-buyer: "),
+            (r#"{"per_buyer":4294967297}"#, "per-buyer: "),
             (r#"{"starts_at":"soon"}"#, "starts_at: "),
             (r#"{"starts_at":"2026-02-01T09:00:00Z","ends_at":"2026-02-01T09:00:00Z"}"#, "ends: "),
             (r#"{"stock":1}"#, "stock: unknown field"),
             ("", "body: "),
+            ("[5,null,null,null,null]", "body: "),
         ] {
             let error = SaleBody::read(body.as_bytes()).expect_err(body);
             assert!(error.starts_with(said), "{body}: {error}");

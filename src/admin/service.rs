@@ -5,8 +5,8 @@ use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Shared, metrics, sales};
-use crate::api::Problem;
 use crate::api::encode::{self, Instance, JSON};
+use crate::api::{Problem, openapi};
 use crate::booking::{Answer, Call, CallError, SaleName, SaleStatus};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::http::{HttpError, Method, Request, Response, Status};
@@ -91,15 +91,29 @@ impl Service for Operator<'_> {
     }
 }
 
+/// Every path, as the description of this listener has it, and the methods that it takes.
+const PATHS: &[(&str, &str)] = &[
+    ("/livez", "GET, HEAD"),
+    ("/readyz", "GET, HEAD"),
+    ("/metrics", "GET, HEAD"),
+    ("/openapi.json", "GET, HEAD"),
+    ("/openapi-admin.json", "GET, HEAD"),
+    ("/problems/{name}", "GET, HEAD"),
+    ("/v1/sales", "GET, HEAD"),
+    ("/v1/sales/{sale}", "GET, HEAD, PUT"),
+    ("/v1/sales/{sale}/pause", "POST"),
+    ("/v1/sales/{sale}/resume", "POST"),
+    ("/v1/sales/{sale}/close", "POST"),
+    ("/v1/drain", "POST"),
+];
+
 /// The methods that a path takes; empty where there is no such path.
 fn allow(path: &str) -> &'static str {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments.as_slice() {
-        ["livez" | "readyz" | "metrics"] | ["v1", "sales"] | ["problems", _] => "GET, HEAD",
-        ["v1", "sales", _] => "GET, HEAD, PUT",
-        ["v1", "sales", _, "pause" | "resume" | "close"] | ["v1", "drain"] => "POST",
-        _ => "",
-    }
+    let is_at = |template: &str| {
+        template.split('/').count() == path.split('/').count()
+            && template.split('/').zip(path.split('/')).all(|(part, it)| part.starts_with('{') || part == it)
+    };
+    PATHS.iter().find(|(template, _)| is_at(template)).map_or("", |(_, methods)| methods)
 }
 
 impl<'a> Operator<'a> {
@@ -127,6 +141,8 @@ impl<'a> Operator<'a> {
                 self.scratch.extend_from_slice(text.as_bytes());
                 Ok(Page::Text(Status::Ok, metrics::CONTENT_TYPE))
             }
+            ["openapi.json"] => Ok(self.describe(openapi::CLIENTS)),
+            ["openapi-admin.json"] => Ok(self.describe(openapi::OPERATORS)),
             ["problems", name] => self.explain(name),
             ["v1", "sales"] => Ok(self.list_sales()),
             ["v1", "sales", sale] if request.method == Method::Put => self.put_sale(request, sale),
@@ -193,6 +209,11 @@ impl<'a> Operator<'a> {
                 self.text(Status::ServiceUnavailable, &line)
             }
         }
+    }
+
+    fn describe(&mut self, description: &str) -> Page {
+        self.scratch.extend_from_slice(description.as_bytes());
+        Page::Json(Status::Ok)
     }
 
     fn explain(&mut self, name: &str) -> Result<Page, Trouble> {
@@ -340,4 +361,33 @@ fn is_address(host: &[u8]) -> bool {
 
 fn unexpected(answer: &Answer) -> Trouble {
     CallError::Garbled(format!("an answer of another kind: {answer:?}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_described_with_its_methods_and_no_other_is() {
+        let described = openapi::methods(openapi::OPERATORS);
+        let served = PATHS.iter().map(|(path, methods)| (path.to_string(), openapi::sorted(methods)));
+        assert_eq!(described, served.collect());
+    }
+
+    #[test]
+    fn finds_the_methods_of_a_path() {
+        for (path, methods) in [
+            ("/v1/sales", "GET, HEAD"),
+            ("/v1/sales/", "GET, HEAD, PUT"),
+            ("/v1/sales/a", "GET, HEAD, PUT"),
+            ("/v1/sales/a/pause", "POST"),
+            ("/v1/sales/a/b", ""),
+            ("/v1/sales/a/pause/", ""),
+            ("/", ""),
+            ("*", ""),
+            ("/livez/", ""),
+        ] {
+            assert_eq!(allow(path), methods, "{path}");
+        }
+    }
 }

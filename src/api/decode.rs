@@ -1,6 +1,11 @@
 //! Bodies and fields to the domain's words; every error says which field, and what it takes.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::booking::{BookingId, BuyerId, Quantity};
 use crate::limits;
@@ -18,7 +23,7 @@ pub struct BookingBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBooking<B> {
-    quantity: Option<u64>,
+    quantity: Option<Whole>,
     buyer: Option<B>,
 }
 
@@ -32,19 +37,19 @@ pub fn booking_body(body: &[u8]) -> Result<BookingBody, String> {
     }
     // What nearly everybody sends is read in place. Where that fails, reading again with copies takes texts with
     // escapes, and finds out where an error is.
-    match serde_json::from_slice::<RawBooking<&str>>(body) {
-        Ok(raw) if body.trim_ascii_start().starts_with(b"{") => checked(raw.quantity, raw.buyer),
-        _ => {
+    match serde_json::from_slice::<Object<RawBooking<&str>>>(body) {
+        Ok(Object(raw)) => checked(raw.quantity, raw.buyer),
+        Err(_) => {
             let raw: RawBooking<String> = from_json(body)?;
             checked(raw.quantity, raw.buyer.as_deref())
         }
     }
 }
 
-fn checked(quantity: Option<u64>, buyer: Option<&str>) -> Result<BookingBody, String> {
+fn checked(quantity: Option<Whole>, buyer: Option<&str>) -> Result<BookingBody, String> {
     let quantity = match quantity {
         None => Quantity::ONE,
-        Some(tickets) => Quantity::new(tickets).ok_or_else(|| {
+        Some(Whole(tickets)) => Quantity::new(tickets).ok_or_else(|| {
             format!("quantity: {tickets} is out of range; it takes 1 to {}", limits::QUANTITY_MAX)
         })?,
     };
@@ -55,17 +60,70 @@ fn checked(quantity: Option<u64>, buyer: Option<&str>) -> Result<BookingBody, St
     Ok(BookingBody { quantity, buyer })
 }
 
-/// Reads JSON into `T`.
+/// A whole number of at least 0. JSON does not tell 2 from 2.0, and neither does an `integer` of JSON Schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole(pub u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Whole, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number of at least 0")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                // Up to here a double has every whole number.
+                const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+                match number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number) {
+                    true => Ok(Whole(number as u64)),
+                    false => Err(E::invalid_value(Unexpected::Float(number), &self)),
+                }
+            }
+        }
+
+        reader.deserialize_u64(Number)
+    }
+}
+
+/// A `T` that is written as a JSON object and as nothing else: serde would read a struct from an array as well, field by
+/// field, and `[2, "u-1"]` would book.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Object<T>, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        reader.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Reads a JSON object into `T`.
 ///
 /// # Errors
 /// A sentence that names the field by its path, the line and the column.
 pub fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
-    // A list would be read as the fields in their order.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err("body: invalid type: a list, expected an object at line 1 column 1".to_owned());
-    }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         match path.as_str() {
             "." => format!("body: {}", error.inner()),
@@ -106,13 +164,27 @@ mod tests {
             BookingBody { quantity: Quantity::new(2).unwrap(), buyer: Some(BuyerId::parse("u-81").unwrap()) };
         assert_eq!(booking_body(br#"{"quantity":2,"buyer":"u-81"}"#), Ok(two));
         assert_eq!(booking_body(br#"{"buyer":"u\u002d81","quantity":2}"#), Ok(two));
+        for quantity in ["2.0", "2e0", "0.2e1"] {
+            let body = format!(r#"{{"quantity":{quantity},"buyer":"u-81"}}"#);
+            assert_eq!(booking_body(body.as_bytes()), Ok(two), "{quantity}");
+        }
     }
 
     #[test]
     fn names_what_is_wrong() {
-        for quantity in
-            ["0", "-1", "9223372036854775808", "99999999999999999999", "1.5", "1e3", "\"1\"", "true", "[]"]
-        {
+        for quantity in [
+            "0",
+            "-1",
+            "9223372036854775808",
+            "99999999999999999999",
+            "1.5",
+            "1e-3",
+            "1e20",
+            "1e999",
+            "\"1\"",
+            "true",
+            "[]",
+        ] {
             let said = error(format!(r#"{{"quantity":{quantity}}}"#));
             assert!(said.starts_with("quantity: "), "{quantity}: {said}");
         }
@@ -121,12 +193,22 @@ mod tests {
         assert!(error(br#"{"buyer":"a b"}"#).starts_with("buyer: has a byte at offset 1"));
         assert!(error(br#"{"buyer":""}"#).starts_with("buyer: is empty"));
         assert!(error(br#"{"buyer":7}"#).starts_with("buyer: "));
-        for broken in
-            ["{", "nonsense", "{}x", "[1]", "[2,\"bob\"]", "1", "\u{feff}{}", "{\"buyer\":\"\\ud800\"}"]
-        {
+        for broken in [
+            "{",
+            "nonsense",
+            "{}x",
+            "[1]",
+            "1",
+            "null",
+            "[2,\"u-1\"]",
+            "[null,null]",
+            "\u{feff}{}",
+            "{\"buyer\":\"\\ud800\"}",
+        ] {
             let said = error(broken);
             assert!(said.contains("line 1"), "{broken}: {said}");
         }
+        assert!(error("[2,\"u-1\"]").starts_with("body: invalid type: sequence, expected a JSON object"));
         assert!(error(b"{\"buyer\":\"\xff\"}").starts_with("buyer: "));
         let deep = format!("{{\"buyer\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(error(deep).starts_with("buyer: "));

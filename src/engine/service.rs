@@ -66,6 +66,14 @@ enum Existing {
     Cancel,
 }
 
+/// What a request that is refused from memory was about.
+#[derive(Clone, Copy)]
+enum About {
+    Wish(Wish),
+    Booking(BookingId),
+    Sale,
+}
+
 impl Clerk<'_> {
     fn buy(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
@@ -126,7 +134,7 @@ impl Clerk<'_> {
         match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
             Ok(()) => waiting.handled(),
             Err(refusal) => {
-                self.refuse_at_once(request, waiting.reply(), line, wish.id, Some(wish), asked, refusal)
+                self.refuse_at_once(request, waiting.reply(), line, About::Wish(wish), asked, refusal)
             }
         }
     }
@@ -156,9 +164,14 @@ impl Clerk<'_> {
         };
         match asked {
             Ok(()) => waiting.handled(),
-            Err(refusal) => {
-                self.refuse_at_once(request, waiting.reply(), line, Some(id), None, Asked::Existing, refusal)
-            }
+            Err(refusal) => self.refuse_at_once(
+                request,
+                waiting.reply(),
+                line,
+                About::Booking(id),
+                Asked::Existing,
+                refusal,
+            ),
         }
     }
 
@@ -168,19 +181,23 @@ impl Clerk<'_> {
         request: &Request<'_>,
         reply: Reply<'_>,
         line: LineIndex,
-        id: Option<BookingId>,
-        wish: Option<Wish>,
+        about: About,
         asked: Asked,
         refusal: Refusal,
     ) -> Handled {
         self.core.metrics.count(Ending::of_refusal(refusal));
         let sale = *self.core.desk.sale(line).name();
+        let id = match about {
+            About::Wish(wish) => wish.id,
+            About::Booking(id) => Some(id),
+            About::Sale => None,
+        };
         let instance = match &id {
             Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
             None => Instance::Path(request.path),
         };
         let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, None, instance);
-        if let Some(wish) = wish {
+        if let About::Wish(wish) = about {
             self.core.log_booking(line, &wish, asked, &Outcome::Refused(refusal));
         }
         answered.into()
@@ -195,7 +212,7 @@ impl Clerk<'_> {
             }
             None => {
                 let refusal = Refusal::LedgerUnavailable;
-                self.refuse_at_once(request, reply, line, None, None, Asked::Existing, refusal)
+                self.refuse_at_once(request, reply, line, About::Sale, Asked::Existing, refusal)
             }
         }
     }

@@ -138,6 +138,7 @@ fn refusals_say_what_is_wrong() {
     for body in [
         "{",
         "[]",
+        "[1,\"u-1\"]",
         "{\"quantity\":0}",
         "{\"quantity\":-1}",
         "{\"quantity\":1.5}",

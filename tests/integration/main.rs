@@ -11,6 +11,7 @@ mod crashes;
 mod holds;
 mod http;
 mod load_balancer;
+mod openapi;
 mod operators;
 mod outages;
 mod sells_exactly;

@@ -7,6 +7,7 @@ pub mod host;
 pub mod nginx;
 pub mod process;
 pub mod redis_server;
+pub mod schemathesis;
 pub mod tools;
 pub mod turn;
 
