@@ -102,7 +102,7 @@ impl GrantedIds {
     }
 
     /// Ids put in, and the bytes that their tables take.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     fn size(&self) -> (u64, usize) {
         let slots: usize = self.tables.iter().filter_map(OnceLock::get).map(|table| table.len()).sum();
         (self.ids.load(Ordering::Relaxed), slots * size_of::<AtomicU32>())
