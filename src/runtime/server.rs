@@ -104,7 +104,7 @@ impl Server {
     /// Starts a host on `config`, on the given CPUs of this machine.
     ///
     /// # Errors
-    /// See [`StartError`]. Nothing is left running then.
+    /// See [`StartError`]. What had started by then ends with the process, which has nothing to serve.
     pub fn start(config: &Config, machine: &[usize]) -> Result<Server, StartError> {
         let cores = config.cores.list(machine);
         let listeners = listen::bind(config.listen, cores.len())?;

@@ -1,8 +1,5 @@
 //! A real redis-server of one test: in a directory of its own, on a socket of its own, gone when the test ends.
 
-// Each test binary uses its own part of this.
-#![allow(dead_code)]
-
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
