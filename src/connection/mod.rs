@@ -23,10 +23,12 @@ mod writing;
 pub use pool::BufferPool;
 pub use reply::{Answered, Exchange, Handled, Reply};
 
+use std::sync::Arc;
+
 use crate::clock::Monotonic;
 use crate::http::parse::HeadScanner;
 use crate::http::{DateCache, HttpError, Reason, Request};
-use crate::limits;
+use crate::limits::{ClientLimits, Limit};
 use reading::Reading;
 use writing::HeldAnswers;
 
@@ -39,6 +41,12 @@ pub trait Service {
     /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the
     /// connection closes after it.
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered;
+
+    /// Takes note of a limit that the client met and that refuses nothing: a request that waits for those before it
+    /// (`pipeline`, `unsent-bytes`), the last request of a connection (`requests`).
+    fn note(&mut self, limit: Limit) {
+        let _ = limit;
+    }
 }
 
 /// What a connection borrows from its core while it works.
@@ -66,17 +74,41 @@ pub enum Fate {
 /// Why [`Connection::handle_deadline`] ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Nothing was asked for `IDLE_TIMEOUT_MS`.
+    /// Nothing was asked for as long as `idle-time`.
     Idle,
-    /// The client did not read for `WRITE_STALL_TIMEOUT_MS`; what was unsent is lost.
+    /// The client did not read for as long as `write-stall`; what was unsent is lost.
     Stalled,
-    /// The client did not close within `LINGER_TIMEOUT_MS`.
+    /// The client did not close for as long as `linger`.
     Lingered,
+}
+
+impl Cut {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Cut; 3] = [Cut::Idle, Cut::Stalled, Cut::Lingered];
+
+    /// A short name for counters.
+    pub fn label(self) -> &'static str {
+        match self {
+            Cut::Idle => "idle",
+            Cut::Stalled => "stalled",
+            Cut::Lingered => "lingered",
+        }
+    }
+
+    /// The limit that was met.
+    pub fn limit(self) -> Limit {
+        match self {
+            Cut::Idle => Limit::IdleTime,
+            Cut::Stalled => Limit::WriteStall,
+            Cut::Lingered => Limit::Linger,
+        }
+    }
 }
 
 /// One client's connection.
 #[derive(Debug)]
 pub struct Connection {
+    limits: Arc<ClientLimits>,
     reading: Reading,
     /// A remainder that is no whole request yet; owns no heap when there is none.
     input: Vec<u8>,
@@ -111,8 +143,10 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted. Until its first byte it is idle.
-    pub fn new(now: Monotonic) -> Connection {
+    pub fn new(now: Monotonic, limits: Arc<ClientLimits>) -> Connection {
         Connection {
+            read_deadline: now.plus_ms(limits.idle_time_ms),
+            limits,
             reading: Reading::Head(HeadScanner::default()),
             input: Vec::new(),
             input_start: 0,
@@ -123,7 +157,6 @@ impl Connection {
             next_request: 0,
             next_answer: 0,
             last_request: None,
-            read_deadline: now.plus_ms(limits::IDLE_TIMEOUT_MS),
             write_deadline: now,
             fate: Fate::Open,
             parked: false,
@@ -226,7 +259,7 @@ impl Connection {
         assert_eq!(held_bytes, self.held_bytes as usize);
         assert!(self.held.len() <= self.unanswered() as usize, "an answer nobody asked for");
         assert!(!matches!(self.held.front(), Some(Some(_))), "the answer whose turn it is does not wait");
-        assert!(self.unanswered() as usize <= limits::PIPELINE_DEPTH_MAX + 1, "the depth, and a refusal");
+        assert!(self.unanswered() as usize <= self.limits.pipeline + 1, "the depth, and a refusal");
         let is_finished = matches!(self.reading, Reading::Finished);
         assert!(!(is_finished && (self.parked || !self.input.is_empty())), "what is not read is not kept");
         assert!(!self.parked || (matches!(self.reading, Reading::Head(_)) && !self.input.is_empty()));
@@ -246,9 +279,25 @@ impl Connection {
 
     /// Whether so much waits that no further request is begun.
     fn is_full(&self) -> bool {
-        self.unanswered() as usize >= limits::PIPELINE_DEPTH_MAX
-            || self.output.len() - self.output_start as usize + self.held_bytes as usize
-                >= limits::UNSENT_BYTES_MAX
+        self.full_of().is_some()
+    }
+
+    /// The limit that keeps further requests from being begun.
+    fn full_of(&self) -> Option<Limit> {
+        let unsent_bytes = self.output.len() - self.output_start as usize + self.held_bytes as usize;
+        if self.unanswered() as usize >= self.limits.pipeline {
+            Some(Limit::Pipeline)
+        } else if unsent_bytes >= self.limits.unsent_bytes {
+            Some(Limit::UnsentBytes)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of the heap that the connection holds. For tests and the simulator: its pool counts the same.
+    pub fn buffered_bytes(&self) -> usize {
+        let held: usize = self.held.iter().flatten().map(Vec::capacity).sum();
+        self.input.capacity() + self.output.capacity() + held + pool::queue_bytes(&self.held)
     }
 
     /// Ends the connection where nothing is left to do.
@@ -263,7 +312,7 @@ impl Connection {
             self.close(turn.pool);
         } else if self.fate == Fate::Open {
             self.fate = Fate::Linger;
-            self.read_deadline = turn.now.plus_ms(limits::LINGER_TIMEOUT_MS);
+            self.read_deadline = turn.now.plus_ms(self.limits.linger_ms);
         }
     }
 }

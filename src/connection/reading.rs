@@ -9,8 +9,8 @@ use crate::clock::Monotonic;
 use crate::http::body::ChunkedDecoder;
 use crate::http::framing::BodyLength;
 use crate::http::parse::{self, Head, HeadScanner, Scan};
-use crate::http::{HttpError, Method, Request, Version};
-use crate::limits;
+use crate::http::{HttpError, Method, Reason, Request, Version};
+use crate::limits::Limit;
 
 /// What the next bytes are a part of.
 #[derive(Debug)]
@@ -37,16 +37,12 @@ impl Connection {
         if self.input.is_empty() || matches!(self.reading, Reading::Chunked { .. }) {
             let taken = self.read(bytes, turn, service);
             let rest = &bytes[taken..];
-            if !rest.is_empty() {
-                turn.pool.reserve(&mut self.input, rest.len());
-                self.input.extend_from_slice(rest);
+            if !rest.is_empty() && self.keep(rest, turn, service) {
                 self.begin_head_clock(turn.now);
             }
         } else {
             self.compact_input();
-            turn.pool.reserve(&mut self.input, bytes.len());
-            self.input.extend_from_slice(bytes);
-            if !self.parked {
+            if self.keep(bytes, turn, service) && !self.parked {
                 self.read_input(turn, service);
             }
         }
@@ -108,7 +104,7 @@ impl Connection {
     /// Starts the head's clock where `input` has just become the beginning of a head.
     fn begin_head_clock(&mut self, now: Monotonic) {
         if matches!(self.reading, Reading::Head(_)) {
-            self.read_deadline = now.plus_ms(limits::HEAD_TIMEOUT_MS);
+            self.read_deadline = now.plus_ms(self.limits.head_time_ms);
         }
     }
 
@@ -116,8 +112,8 @@ impl Connection {
     pub(super) fn renew_read_clock(&mut self, now: Monotonic) {
         if !self.is_full() && !self.input.is_empty() {
             let span = match self.reading {
-                Reading::Head(_) => limits::HEAD_TIMEOUT_MS,
-                _ => limits::BODY_TIMEOUT_MS,
+                Reading::Head(_) => self.limits.head_time_ms,
+                _ => self.limits.body_time_ms,
             };
             self.read_deadline = now.plus_ms(span);
         }
@@ -140,6 +136,19 @@ impl Connection {
         }
     }
 
+    /// Keeps `bytes` behind what `input` holds. Where the core has no room for them the request is refused, and the
+    /// connection reads no more: false.
+    fn keep(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) -> bool {
+        if turn.pool.try_reserve(&mut self.input, bytes.len()) {
+            self.input.extend_from_slice(bytes);
+            return true;
+        }
+        let kept = &self.input[self.input_start as usize..];
+        let head_only = if kept.is_empty() { bytes } else { kept }.starts_with(b"HEAD ");
+        self.refuse(Reason::Overloaded.into(), head_only, turn, service);
+        false
+    }
+
     fn compact_input(&mut self) {
         let start = std::mem::take(&mut self.input_start) as usize;
         if start > 0 {
@@ -153,17 +162,22 @@ impl Connection {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
-            let is_full = self.is_full();
+            let full_of = self.full_of();
             match &mut self.reading {
                 Reading::Finished => {
                     self.must_linger = true;
                     return bytes.len();
                 }
-                Reading::Head(_) if is_full => {
+                Reading::Head(_) if full_of.is_some() => {
                     self.parked = true;
+                    full_of.into_iter().for_each(|limit| service.note(limit));
                     return at;
                 }
-                Reading::Head(scanner) => match scanner.scan(rest) {
+                Reading::Head(_) if turn.pool.is_exhausted() => {
+                    self.refuse(Reason::Overloaded.into(), rest.starts_with(b"HEAD "), turn, service);
+                    return bytes.len();
+                }
+                Reading::Head(scanner) => match scanner.scan(rest, &self.limits) {
                     Ok(Scan::Partial) => return at,
                     Ok(Scan::EmptyLine) => at += 2,
                     Ok(Scan::Complete(head_bytes)) => match self.read_head(rest, head_bytes, turn, service) {
@@ -187,8 +201,12 @@ impl Connection {
                 Reading::Chunked { head_bytes, decoder } => {
                     self.continue_due = false;
                     let head_bytes = *head_bytes as usize;
-                    turn.pool.reserve(&mut self.input, rest.len());
-                    match decoder.decode(rest, &mut self.input) {
+                    if !turn.pool.try_reserve(&mut self.input, rest.len()) {
+                        let head_only = self.input.starts_with(b"HEAD ");
+                        self.refuse(Reason::Overloaded.into(), head_only, turn, service);
+                        return bytes.len();
+                    }
+                    match decoder.decode(rest, &mut self.input, &self.limits) {
                         Ok(taken) => at += taken,
                         Err(error) => {
                             self.refuse(error, self.input.starts_with(b"HEAD "), turn, service);
@@ -217,7 +235,7 @@ impl Connection {
         service: &mut impl Service,
     ) -> usize {
         let mut room = parse::field_room();
-        let head = match parse::parse_head(&bytes[..head_bytes], &mut room) {
+        let head = match parse::parse_head(&bytes[..head_bytes], &mut room, &self.limits) {
             Ok(head) => head,
             Err(error) => {
                 self.refuse(error, bytes.starts_with(b"HEAD "), turn, service);
@@ -236,14 +254,15 @@ impl Connection {
                 0
             }
             BodyLength::Chunked => {
-                turn.pool.reserve(&mut self.input, head_bytes);
-                self.input.extend_from_slice(&bytes[..head_bytes]);
+                if !self.keep(&bytes[..head_bytes], turn, service) {
+                    return bytes.len();
+                }
                 let decoder = ChunkedDecoder::default();
                 self.reading = Reading::Chunked { head_bytes: head_bytes as u32, decoder };
                 head_bytes
             }
         };
-        self.read_deadline = turn.now.plus_ms(limits::BODY_TIMEOUT_MS);
+        self.read_deadline = turn.now.plus_ms(self.limits.body_time_ms);
         self.continue_due = head.expects_continue && bytes.len() == head_bytes;
         self.write_due_continue(turn.now, turn.pool);
         taken
@@ -253,7 +272,7 @@ impl Connection {
     /// cheaper than keeping what the first time found.
     fn serve_gathered(&mut self, head: &[u8], body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
         let mut room = parse::field_room();
-        match parse::parse_head(head, &mut room) {
+        match parse::parse_head(head, &mut room, &self.limits) {
             Ok(head) => self.serve(&head, body, turn, service),
             Err(error) => unreachable!("a head that was valid before: {error}"),
         }
@@ -263,7 +282,12 @@ impl Connection {
         let sequence = self.next_request;
         self.next_request = sequence.wrapping_add(1);
         self.continue_due = false;
-        if head.persists && !self.draining {
+        // Only a number that is not 0 is ever reached: with a limit, sequence numbers do not wrap.
+        let is_last = self.next_request == self.limits.requests && self.limits.requests > 0;
+        if is_last {
+            service.note(Limit::Requests);
+        }
+        if head.persists && !self.draining && !is_last {
             self.reading = Reading::Head(HeadScanner::default());
         } else {
             self.last_request = Some(sequence);

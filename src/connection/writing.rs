@@ -6,7 +6,6 @@ use super::reply::{Exchange, Reply};
 use super::{BufferPool, Connection, Fate, Turn};
 use crate::clock::Monotonic;
 use crate::http::encode;
-use crate::limits;
 
 /// Early answers: the front is the place of `next_answer`, and empty places wait for theirs.
 pub(super) type HeldAnswers = VecDeque<Option<Vec<u8>>>;
@@ -35,10 +34,10 @@ impl Connection {
             turn.pool.put(&mut self.output);
             self.output_start = 0;
             if self.is_idle() {
-                self.read_deadline = turn.now.plus_ms(limits::IDLE_TIMEOUT_MS);
+                self.read_deadline = turn.now.plus_ms(self.limits.idle_time_ms);
             }
         } else if bytes > 0 {
-            self.write_deadline = turn.now.plus_ms(limits::WRITE_STALL_TIMEOUT_MS);
+            self.write_deadline = turn.now.plus_ms(self.limits.write_stall_ms);
         }
         if was_full {
             self.renew_read_clock(turn.now);
@@ -80,7 +79,7 @@ impl Connection {
             self.held = pool.take_queue();
         }
         if self.held.len() <= ahead {
-            self.held.resize_with(ahead + 1, || None);
+            pool.grow_queue(&mut self.held, ahead + 1);
         }
         self.held_bytes += answer.len() as u32;
         self.held[ahead] = Some(answer);
@@ -99,7 +98,7 @@ impl Connection {
 
     fn begin_output(&mut self, now: Monotonic) {
         if self.output.is_empty() {
-            self.write_deadline = now.plus_ms(limits::WRITE_STALL_TIMEOUT_MS);
+            self.write_deadline = now.plus_ms(self.limits.write_stall_ms);
         }
     }
 }
