@@ -409,3 +409,146 @@ fn an_exchange_of_another_connection_is_not_answered_here() {
     let (stray, _) = one.mirror.waiting.remove(1);
     assert!(other.with(|connection, turn, _| connection.reply(stray, turn).is_none()));
 }
+
+/// Limits unlike the defaults.
+fn small() -> ClientLimits {
+    ClientLimits {
+        target_bytes: 300,
+        head_bytes: 1_100,
+        fields: 8,
+        body_bytes: 600,
+        chunk_overhead_bytes: 10,
+        head_time_ms: 300,
+        body_time_ms: 400,
+        idle_time_ms: 500,
+        write_stall_ms: 600,
+        linger_ms: 700,
+        requests: 3,
+        pipeline: 2,
+        unsent_bytes: 2_000,
+        buffered_bytes: 64 * 1024,
+        ..ClientLimits::default()
+    }
+}
+
+#[test]
+fn sizes_are_bounded_as_configured() {
+    let chunked =
+        |body: &str| format!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    let sized = |bytes: usize| {
+        format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n{}", "x".repeat(bytes))
+    };
+    let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(bytes - 1));
+    let head = |bytes: usize| {
+        let start = "GET / HTTP/1.1\r\nHost: h\r\nA: ";
+        format!("{start}{}\r\n\r\n", "b".repeat(bytes - start.len() - 4))
+    };
+    let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
+    for (most, more, refusal) in [
+        (target(300), target(301), "?target-too-long"),
+        (head(1_100), head(1_101), "?head-too-large"),
+        (fields(8), fields(9), "?too-many-fields"),
+        (sized(600), sized(601), "?body-too-large"),
+        (chunked(&format!("258\r\n{}\r\n0\r\n\r\n", "x".repeat(600))), chunked("259\r\n"), "?body-too-large"),
+        (chunked("0;12345678=\r\n")[..58].to_owned(), chunked("0;1234567890=\r\n"), "?chunk-overhead"),
+    ] {
+        for step in [1, 7, 5_000] {
+            let mut bench = Bench::with_limits(&small());
+            most.as_bytes().chunks(step).for_each(|piece| bench.send(piece));
+            assert!(!bench.mirror.seen.iter().any(|seen| seen.starts_with('?')), "{:?}", bench.mirror.seen);
+            let mut bench = Bench::with_limits(&small());
+            more.as_bytes().chunks(step).for_each(|piece| bench.send(piece));
+            assert_eq!(bench.mirror.seen, [refusal]);
+        }
+    }
+}
+
+#[test]
+fn times_are_bounded_as_configured() {
+    let after = |bytes: &[u8], flush: bool| {
+        let mut bench = Bench::with_limits(&small());
+        bench.with(|connection, turn, mirror| connection.handle_bytes(bytes, turn, mirror));
+        if flush {
+            bench.flush();
+        }
+        let ms = bench.connection.deadline().unwrap().0 / 1_000_000;
+        let cut = bench.expire();
+        (ms, cut, bench.mirror.seen.last().cloned().unwrap_or_default())
+    };
+    assert_eq!(after(b"GET", true), (300, None, "?head-timeout".to_owned()));
+    let half = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1";
+    assert_eq!(after(half, true), (400, None, "?body-timeout".to_owned()));
+    assert_eq!(after(b"", true), (500, Some(Cut::Idle), String::new()));
+    assert_eq!(after(GET, true).0, 500);
+    assert_eq!(after(GET, false), (600, Some(Cut::Stalled), "GET /a ".to_owned()));
+    assert_eq!(after(b"\n", true), (700, Some(Cut::Lingered), "?bare-line-feed".to_owned()));
+}
+
+#[test]
+fn the_last_request_of_a_connection_is_told_so() {
+    let mut bench = Bench::with_limits(&small());
+    bench.send(&[LATER, &GET.repeat(4)].concat());
+    assert_eq!(bench.mirror.noted, [Limit::Pipeline]);
+    bench.answer(0);
+    assert_eq!(bench.mirror.noted, [Limit::Pipeline, Limit::Requests]);
+    let text = String::from_utf8(bench.written.clone()).unwrap();
+    assert_eq!((statuses(&bench.written).len(), text.matches("Connection: close").count()), (3, 1));
+    assert!(text.rfind("HTTP/1.1 200") < text.find("Connection: close"));
+    assert_eq!(
+        bench.connection.fate(),
+        Fate::Linger,
+        "the client has sent more: its answers must not be lost"
+    );
+
+    // Any number, past the end of the sequence numbers too.
+    let mut bench = Bench::with_limits(&ClientLimits { requests: 0, ..small() });
+    (bench.connection.next_request, bench.connection.next_answer) = (u32::MAX - 1, u32::MAX - 1);
+    (0..5).for_each(|_| bench.send(GET));
+    assert_eq!((statuses(&bench.written).len(), bench.connection.fate()), (5, Fate::Open));
+}
+
+#[test]
+fn where_the_core_has_no_room_a_half_request_is_refused_and_a_whole_one_too() {
+    let chunked = b"HEAD /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // Others hold all but three kilobytes of it.
+    let with_others = || {
+        let mut bench = Bench::with_limits(&small());
+        let mut others = Vec::new();
+        while bench.pool.lent_bytes() < 61 * 1024 {
+            others.push(bench.pool.take(1));
+        }
+        bench
+    };
+    let refused = |bench: &mut Bench, pieces: &[&[u8]]| {
+        for bytes in pieces {
+            let mut turn = Turn { now: bench.now, date: &bench.date, pool: &mut bench.pool };
+            bench.connection.handle_bytes(bytes, &mut turn, &mut bench.mirror);
+            bench.connection.check_invariants();
+        }
+        assert_eq!(bench.connection.input.capacity(), 0);
+        assert_eq!(bench.mirror.seen.last().unwrap(), "?overloaded");
+        assert!(bench.connection.output().starts_with(b"HTTP/1.1 503"));
+        bench.connection.output().to_vec()
+    };
+    // A head that needs more than a kilobyte.
+    refused(&mut with_others(), &[b"GET /", &[b'a'; 1_030]]);
+    // A body: by its own bytes, and by those of its head.
+    refused(
+        &mut with_others(),
+        &[b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nA:", &[b' '; 1_000], b"\r\n\r\n"],
+    );
+    refused(&mut with_others(), &[chunked, b"258\r\n", &[b'x'; 590], b"0123456789\r\n", &[b' '; 700]]);
+    // Whoever refuses knows that it was HEAD.
+    let answer = refused(&mut with_others(), &[&chunked[..], b"1", &[b'0'; 1_000]].map(|piece| piece));
+    assert!(answer.ends_with(b"\r\n\r\n"), "{}", answer.escape_ascii());
+    // A whole request where nothing at all is left.
+    let mut bench = with_others();
+    let _rest = [bench.pool.take(1), bench.pool.take(1), bench.pool.take(1)];
+    assert!(bench.pool.is_exhausted());
+    refused(&mut bench, &[GET]);
+    // Room for it: served.
+    let mut bench = with_others();
+    let mut turn = Turn { now: bench.now, date: &bench.date, pool: &mut bench.pool };
+    bench.connection.handle_bytes(GET, &mut turn, &mut bench.mirror);
+    assert_eq!(bench.mirror.seen, ["GET /a "]);
+}

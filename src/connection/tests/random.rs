@@ -83,6 +83,31 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Limits of all sizes, the defaults among them.
+fn limits() -> impl Strategy<Value = ClientLimits> {
+    let sizes = (
+        prop_oneof![Just(128_usize), 1..6_usize],
+        prop_oneof![Just(256 * 1024_usize), 1_024..3_000_usize],
+        prop_oneof![Just(0_u32), 1..100_u32],
+        prop_oneof![Just(1_usize << 28), (400 << 10)..(2_usize << 20)],
+    );
+    let times = [100..20_000_u64, 100..20_000, 100..20_000, 100..20_000, 100..4_000];
+    (sizes, times).prop_map(|((pipeline, unsent_bytes, requests, buffered_bytes), times)| {
+        let mut limits = ClientLimits { pipeline, unsent_bytes, requests, ..ClientLimits::default() };
+        [
+            limits.head_time_ms,
+            limits.body_time_ms,
+            limits.idle_time_ms,
+            limits.write_stall_ms,
+            limits.linger_ms,
+        ] = times;
+        // No less than what goes together with the others.
+        let least = 4 * (limits.head_bytes + limits.body_bytes + limits.unsent_bytes);
+        limits.buffered_bytes = buffered_bytes.max(least);
+        limits
+    })
+}
+
 /// A client that numbers its requests, and the half of one that it still owes.
 #[derive(Default)]
 struct Client {
@@ -136,8 +161,9 @@ proptest! {
     #[test]
     fn answers_keep_their_order_and_connections_end_whatever_happens(
         steps in prop::collection::vec(step(), 0..60),
+        limits in limits(),
     ) {
-        let mut bench = Bench::new();
+        let mut bench = Bench::with_limits(&limits);
         let mut client = Client::default();
         let (mut is_cut, mut has_ended) = (false, false);
         for step in steps {
@@ -194,6 +220,10 @@ proptest! {
             prop_assert_eq!(answered, expected);
             let refusals = bench.mirror.seen.len() - seen.len();
             prop_assert_eq!(statuses(&bench.written).len(), seen.len() + refusals);
+        }
+        if limits.requests > 0 {
+            let served = bench.mirror.seen.iter().filter(|seen| !seen.starts_with('?')).count();
+            prop_assert!(served <= limits.requests as usize);
         }
         // Left alone, it ends.
         for _ in 0..4 {
