@@ -10,6 +10,7 @@ mod consumers;
 mod crashes;
 mod holds;
 mod http;
+mod limits;
 mod load_balancer;
 mod openapi;
 mod operators;

@@ -1,10 +1,11 @@
 //! An HTTP/1.1 client that hides nothing: raw bytes out, a parsed response in, one connection.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// How long a test waits for an answer before it fails: far above any deadline of the server's.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,7 +88,22 @@ impl Client {
 
     /// Connects.
     pub fn try_connect(address: SocketAddr) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        Client::over(TcpStream::connect_timeout(&address, Duration::from_secs(5))?)
+    }
+
+    /// Connects from that address of this machine.
+    #[track_caller]
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Client {
+        let connect = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect(&address.into())?;
+            Client::over(socket.into())
+        };
+        connect().unwrap_or_else(|error: io::Error| panic!("{address} from {source}: {error}"))
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Client> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -63,6 +63,35 @@ impl Process {
         }
     }
 
+    /// How many file descriptors it has open.
+    pub fn descriptors(&self) -> u64 {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).expect("a running child has a folder in /proc").count() as u64
+    }
+
+    /// Lets it open descriptors below this number only. Those that it has stay as they are.
+    pub fn limit_descriptors(&self, most: u64) {
+        let pid = i32::try_from(self.child.id()).expect("process ids are positive i32");
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: prlimit reads `new` where it is no null pointer and writes `old` where that is none; both live here.
+        let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
+        limit.rlim_cur = most;
+        // SAFETY: as above.
+        let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!((read, set), (0, 0), "{}", std::io::Error::last_os_error());
+    }
+
+    /// How much processor time all its threads have used.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // Fields 14 and 15 in all (proc(5)): user and system time; the second field ends with the last bracket.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        // SAFETY: sysconf takes an integer and touches no memory of ours.
+        let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64)
+    }
+
     /// Kills it (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal(libc::SIGKILL);
