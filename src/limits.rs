@@ -87,7 +87,8 @@ pub const CONNECTIONS_MAX: usize = 100_000;
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 0;
 
 /// Bytes of buffers that the connections of one core hold: remainders of requests, answers that wait for their turn,
-/// unsent output. Room for 4,000 bodies of the largest size at once, or 250,000 dribbled heads.
+/// unsent output. Room for 1,000 bodies of the largest size at once (buffers come in sizes, theirs is 256 KiB), or for
+/// 250,000 dribbled heads.
 pub const BUFFERED_BYTES_PER_CORE_MAX: usize = 256 << 20;
 
 /// File descriptors kept free of clients: standard streams, the ledger, the access log, operators' connections.

@@ -143,11 +143,11 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// (RFC 9110 section 6.6.1).
 pub const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 Content-Type: application/problem+json\r\n\
-Content-Length: 121\r\n\
+Content-Length: 131\r\n\
 Retry-After: 1\r\n\
 Connection: close\r\n\
 \r\n\
-{\"type\":\"/problems/overloaded\",\"title\":\"Overloaded\",\"status\":503,\"detail\":\"too many connections; try again in a second\"}\n";
+{\"type\":\"/problems/overloaded\",\"title\":\"Overloaded\",\"status\":503,\"detail\":\"no room for another connection; try again in a second\"}\n";
 
 /// Appends the response to `out`. With `head_only` (HEAD) the fields of the whole response go out and the
 /// body does not.

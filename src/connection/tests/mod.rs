@@ -7,6 +7,7 @@ mod table;
 use super::*;
 use crate::clock::WallTime;
 use crate::http::{Response, Status, encode};
+use crate::limits;
 
 /// Answers every request with what it saw; puts those under `/later` off.
 #[derive(Default)]
