@@ -156,6 +156,17 @@ pub const DIAL_TIMEOUT_MS: u64 = 500;
 /// How long the ledger may leave a call unanswered before its connection is given up, in milliseconds.
 pub const LEDGER_SILENCE_MS: u64 = 5_000;
 
+/// Replicas that a booking can be asked to be on: WAIT is answered by each of them.
+pub const REPLICAS_MAX: u32 = 100;
+
+/// How long a batch waits for its replicas, in milliseconds, before the ledger's connection is given up and the batch sent
+/// again on the next one. Many round trips to a replica, and below the shortest patience that clients have by default.
+pub const REPLICA_WAIT_MS: u64 = 1_000;
+
+/// How often a Redis is asked whether it still writes as `--durability` demands, in milliseconds: somebody may change it
+/// while it runs.
+pub const FITNESS_CHECK_MS: u64 = 1_000;
+
 /// Bytes of one ledger reply: 256 entries of at most 200 bytes, and far more room than that.
 pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -211,5 +222,6 @@ const _: () = {
     assert!(RECONNECT_MS_FIRST < RECONNECT_MS_LAST && RECONNECT_MS_LAST < 1_000);
     assert!(SYNC_INTERVAL_MS < LOOP_STALL_MS);
     assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
+    assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);
     assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);
 };

@@ -5,6 +5,7 @@
 
 mod client;
 pub mod codec;
+mod fitness;
 mod frame;
 mod pack;
 mod read;
