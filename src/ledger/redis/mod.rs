@@ -12,5 +12,6 @@ mod read;
 mod reply;
 mod scripts;
 pub mod session;
+mod survey;
 
 pub use client::{ConnectError, RedisLedger};
