@@ -20,6 +20,7 @@ pub use error::{ConfigError, Source};
 pub use terms::{parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
 pub use words::{SETTINGS, Words};
 
+pub use crate::booking::Durability;
 use crate::booking::{SaleName, SaleTerms};
 use crate::limits::{self as bounds, ClientLimits};
 use terms::parse_span_ms;
@@ -58,13 +59,6 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// What clients are limited to.
     pub limits: ClientLimits,
-}
-
-/// When a booking counts as made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// When the ledger has answered.
-    Ack,
 }
 
 impl Config {
@@ -122,7 +116,7 @@ impl Config {
                 Some(word) => word.number(0.0, bounds::BUFFER_MAX)?,
                 None => 0.2,
             },
-            durability: durability(&pick("durability"))?,
+            durability: durability(&pick("durability"), &pick("ledger"))?,
             ledger_timeout: ledger_timeout(&pick("ledger-timeout"))?,
             access_log: path(&pick("access-log"))?,
             limits: limits::read(words::by_source("limit", flags, variable, file))?,
@@ -181,16 +175,17 @@ fn sales(words: &[Word]) -> Result<Vec<(SaleName, SaleTerms)>, ConfigError> {
     Ok(sales)
 }
 
-fn durability(words: &[Word]) -> Result<Durability, ConfigError> {
+/// A level other than the default is asked of Redis alone.
+fn durability(words: &[Word], ledger_words: &[Word]) -> Result<Durability, ConfigError> {
     let Some(word) = words.last() else { return Ok(Durability::Ack) };
-    match word.text.as_str() {
-        "ack" => Ok(Durability::Ack),
-        "aof" => Err(word.wrong("is not available in this version; it takes ack")),
-        text if text.starts_with("replicas=") => {
-            Err(word.wrong("is not available in this version; it takes ack"))
-        }
-        _ => Err(word.wrong("takes ack")),
+    let durability = Durability::parse(&word.text)
+        .ok_or_else(|| word.wrong("takes ack, aof or replicas=N, N being 1 to 100"))?;
+    if durability != Durability::Ack && ledger(ledger_words)?.starts_with("sqlite:") {
+        return Err(word.wrong(
+            "is for a ledger in Redis; a SQLite ledger always has a booking on the disk before it answers",
+        ));
     }
+    Ok(durability)
 }
 
 fn ledger_timeout(words: &[Word]) -> Result<Duration, ConfigError> {

@@ -157,6 +157,17 @@ pub const DIAL_TIMEOUT_MS: u64 = 500;
 /// How long the ledger may leave a call unanswered before its connection is given up, in milliseconds.
 pub const LEDGER_SILENCE_MS: u64 = 5_000;
 
+/// Replicas that a booking can be asked to be on: WAIT is answered by each of them.
+pub const REPLICAS_MAX: u32 = 100;
+
+/// How long a batch waits for its replicas, in milliseconds, before the ledger's connection is given up and the batch sent
+/// again on the next one. Many round trips to a replica, and below the shortest patience that clients have by default.
+pub const REPLICA_WAIT_MS: u64 = 1_000;
+
+/// How often a Redis is asked whether it still writes as `--durability` demands, in milliseconds: somebody may change it
+/// while it runs.
+pub const FITNESS_CHECK_MS: u64 = 1_000;
+
 /// Bytes of one ledger reply: 256 entries of at most 200 bytes, and far more room than that.
 pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -171,6 +182,19 @@ pub const TRIMMED_PER_CALL_MAX: usize = 50_000;
 
 /// Overdue holds that one ledger call expires: bounds the time of a call, as [`ENTRIES_PER_CALL_MAX`] does.
 pub const EXPIRIES_PER_CALL_MAX: usize = 256;
+
+/// Groups of held bookings of one page of a survey: each may have [`GROUP_BOOKINGS_MAX`] ids.
+pub const GROUPS_PER_PAGE: usize = 100;
+
+/// Bookings of one group of holds: as `GROUP_MAX` in `lua/reserve.lua`. A group is expired whole.
+pub const GROUP_BOOKINGS_MAX: usize = 64;
+
+/// Mendings of one ledger call: at a few microseconds of Redis time each, as [`ENTRIES_PER_CALL_MAX`].
+pub const REPAIRS_PER_CALL_MAX: usize = 256;
+
+/// How far a sale's clock may be ahead of the ledger's own before an audit says so, in milliseconds: a failover to a
+/// machine whose clock is a little behind is nothing to worry about.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 60_000;
 
 /// Blocks of access-log lines between a core and the log's thread; past it lines are dropped and counted.
 pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
@@ -207,10 +231,12 @@ const _: () = {
     assert!(HEAD_BYTES_MAX <= READ_CHUNK_BYTES);
     assert!(FIELDS_MAX <= FIELDS_CEILING);
     assert!(ENTRIES_PER_CALL_MAX <= WAITING_PER_CORE_MAX);
+    assert!(GROUP_BOOKINGS_MAX < EXPIRIES_PER_CALL_MAX);
     assert!(STOCK_MAX < 1 << 53);
     assert!(QUANTITY_MAX as u64 <= STOCK_MAX);
     assert!(RECONNECT_MS_FIRST < RECONNECT_MS_LAST && RECONNECT_MS_LAST < 1_000);
     assert!(SYNC_INTERVAL_MS < LOOP_STALL_MS);
     assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
+    assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);
     assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);
 };

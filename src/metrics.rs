@@ -2,6 +2,7 @@
 //! stores, no read-modify-write on the data path.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Monotonic;
 use crate::connection::Cut;
@@ -92,6 +93,8 @@ pub struct CoreMetrics {
     /// The loop's last turn, by the process's monotonic clock, in milliseconds.
     pub last_turn_ms: Count,
     ledger_up: AtomicBool,
+    /// Written and read only while the ledger is down.
+    ledger_trouble: Mutex<String>,
 }
 
 impl Default for CoreMetrics {
@@ -114,6 +117,7 @@ impl Default for CoreMetrics {
             ledger_losses: Count::default(),
             last_turn_ms: Count::default(),
             ledger_up: AtomicBool::new(false),
+            ledger_trouble: Mutex::default(),
         }
     }
 }
@@ -171,6 +175,19 @@ impl CoreMetrics {
     /// See [`CoreMetrics::ledger_up`].
     pub fn set_ledger_up(&self, up: bool) {
         self.ledger_up.store(up, Ordering::Relaxed);
+    }
+
+    /// Why the way to the ledger does not work; empty where that is not known.
+    pub fn ledger_trouble(&self) -> String {
+        self.ledger_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// See [`CoreMetrics::ledger_trouble`].
+    pub fn set_ledger_trouble(&self, reason: &str) {
+        let mut known = self.ledger_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != reason {
+            reason.clone_into(&mut known);
+        }
     }
 }
 

@@ -205,7 +205,9 @@ impl<'a> Operator<'a> {
         match self.shared.metrics.iter().position(|core| !core.ledger_up()) {
             None => self.text(Status::Ok, "ready"),
             Some(core) => {
-                let line = format!("loop {core} has no connection to the ledger");
+                let why = self.shared.metrics[core].ledger_trouble();
+                let colon = if why.is_empty() { "" } else { ": " };
+                let line = format!("loop {core} has no connection to the ledger{colon}{why}");
                 self.text(Status::ServiceUnavailable, &line)
             }
         }

@@ -64,8 +64,9 @@ pub struct ServeFlags {
     /// Spare permits to ask the ledger, as a part of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]
     #[arg(long, value_name = "F")]
     buffer: Option<String>,
-    /// When a booking counts as made: ack, when the ledger has answered [default: ack] [env: BOXOFFICE_DURABILITY]
-    #[arg(long, value_name = "ack")]
+    /// When a booking counts as made (Redis): ack, when Redis has answered; aof, only by a Redis that has each write on
+    /// its disk first; replicas=N, when N replicas have it too [default: ack] [env: BOXOFFICE_DURABILITY]
+    #[arg(long, value_name = "ack|aof|replicas=N")]
     durability: Option<String>,
     /// How long a client waits for the ledger before it is told 503, 10ms to 1m [default: 2s] [env:
     /// BOXOFFICE_LEDGER_TIMEOUT]

@@ -124,12 +124,13 @@ fn errors_name_the_word_its_place_and_what_it_takes() {
     );
     assert_eq!(flag("buffer", "NaN"), "--buffer: \"NaN\" takes a number from 0 to 10");
     assert_eq!(flag("no-pin", "maybe"), "--no-pin: \"maybe\" takes true or false");
-    assert_eq!(
-        flag("durability", "aof"),
-        "--durability: \"aof\" is not available in this version; it takes ack"
-    );
-    assert!(flag("durability", "replicas=2").contains("not available in this version"));
-    assert_eq!(flag("durability", "none"), "--durability: \"none\" takes ack");
+    for wrong in ["none", "replicas=0", "replicas=101", "replicas=", "replicas=-1", "AOF"] {
+        let takes = format!("--durability: \"{wrong}\" takes ack, aof or replicas=N, N being 1 to 100");
+        assert_eq!(flag("durability", wrong), takes);
+    }
+    for of_redis in ["aof", "replicas=2"] {
+        assert!(flag("durability", of_redis).contains("is for a ledger in Redis"));
+    }
     assert!(
         flag("ledger", "postgres://x").starts_with("--ledger: \"postgres://x\" takes sqlite:PATH, redis://")
     );
@@ -221,4 +222,14 @@ fn the_file_is_named_by_flag_or_variable() {
     assert_eq!(config_file(Some("a.toml".into()), &variable), Some("a.toml".into()));
     assert_eq!(config_file(None, &variable), Some("b.toml".into()));
     assert_eq!(config_file(None, &|_| None), None);
+}
+
+#[test]
+fn durability_is_read() {
+    let redis = || Sources::default().flag("ledger", "redis://127.0.0.1/0");
+    let read = |text: &str| redis().flag("durability", text).read().unwrap().durability;
+    assert_eq!(redis().read().unwrap().durability, Durability::Ack);
+    assert_eq!((read("ack"), read("aof")), (Durability::Ack, Durability::Aof));
+    assert_eq!(read("replicas=2"), Durability::Replicas(2));
+    assert_eq!(Sources::default().flag("durability", "ack").read().unwrap().durability, Durability::Ack);
 }

@@ -4,6 +4,7 @@
 
 mod rules;
 mod schema;
+mod survey;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -223,6 +224,7 @@ fn changes(call: &Call) -> bool {
             | Call::Page { .. }
             | Call::Log { .. }
             | Call::Trim { .. }
+            | Call::Survey { .. }
     )
 }
 

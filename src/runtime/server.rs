@@ -18,7 +18,7 @@ use super::redis_link::{Endpoint, RedisLink};
 use super::worker::{self, Link, Worker};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::booking::{Answer, Call, CallError, SaleName};
+use crate::booking::{Answer, Call, CallError, Durability, SaleName};
 use crate::config::Config;
 use crate::engine::{Admission, Engine, Settings};
 use crate::ledger::Ledger;
@@ -133,7 +133,7 @@ impl Server {
         let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
         let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
         let drain = Drain::new(wakers.clone());
-        let (links, admin_ledger, ledger_thread) = connect(ready, &wakers, clock)?;
+        let (links, admin_ledger, ledger_thread) = connect(ready, config.durability, &wakers, clock)?;
 
         let admin = Admin::start(
             admin_listener,
@@ -321,7 +321,12 @@ fn one(ledger: &mut dyn Ledger, call: Call, what: &'static str) -> Result<Answer
 type Connected = (Vec<Link>, Box<dyn Ledger>, Option<(ThreadHandle, JoinHandle<()>)>);
 
 /// Gives every loop its way to the ledger, and the admin listener another.
-fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Result<Connected, StartError> {
+fn connect(
+    ready: Ready,
+    durability: Durability,
+    wakers: &[Arc<mio::Waker>],
+    clock: SystemClock,
+) -> Result<Connected, StartError> {
     match ready {
         Ready::Sqlite(ledger) => {
             let (handles, admin, thread) = ledger_thread::start(Box::new(ledger), wakers.to_vec())?;
@@ -338,6 +343,7 @@ fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Resu
                 Link::Redis(Box::new(RedisLink::new(
                     endpoint.clone(),
                     url.clone(),
+                    durability,
                     seed,
                     worker::LEDGER,
                     now,

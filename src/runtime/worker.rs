@@ -344,6 +344,9 @@ impl Worker {
                 false => self.engine.handle_ledger_down(),
             }
         }
+        if !up && let Link::Redis(link) = &self.link {
+            self.engine.note_ledger_trouble(link.trouble());
+        }
     }
 
     fn send_calls(&mut self, now: Now) {
