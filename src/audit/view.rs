@@ -16,7 +16,7 @@ use crate::clock::WallTime;
 use crate::ledger::Ledger;
 
 /// Calls for what changed meanwhile before the reading stops: a sale that is sold from faster than it can be read.
-const CHANGES_CALLS_MAX: u32 = 100_000;
+const CHANGES_CALLS_MAX: u32 = 20_000;
 
 /// Everything known of a sale, by booking. Holds one entry a booking, about 250 bytes, and no text twice.
 #[derive(Default)]

@@ -122,7 +122,9 @@ impl Sale {
             }
             // Its log has no consumer groups.
             Call::Trim { .. } => Answer::Trimmed { groups: 0, removed: 0, left: self.log.len() as u64 },
-            Call::Survey { .. } | Call::Repair { .. } => unreachable!("nothing is stored here that could be wrong"),
+            Call::Survey { .. } | Call::Repair { .. } => {
+                unreachable!("nothing is stored here that could be wrong")
+            }
         }
     }
 

@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
+use boxoffice::ledger::Ledger;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 
+use crate::audits::audit_of;
 use crate::subjects::{ModelSubject, RedisSubject, START, SqliteSubject, Subject};
 
 /// Cases of a run where `PROPTEST_CASES` does not say: some seconds' worth.
@@ -227,6 +230,15 @@ fn normal_log(mut entries: Vec<LogEntry>) -> Vec<LogEntry> {
     entries
 }
 
+/// A subject as an audit asks it.
+struct Audited<'a>(&'a mut dyn Subject);
+
+impl Ledger for Audited<'_> {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        self.0.execute(calls)
+    }
+}
+
 /// Reads all there is of a sale: the same on every ledger, and state, bookings and log tell one story.
 fn books_add_up(sale: SaleName, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(), TestCaseError> {
     let calls = [
@@ -275,6 +287,12 @@ fn books_add_up(sale: SaleName, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(
             if matches!(booking.status, BookingStatus::Held { expires_at } if expires_at <= state.now) {
                 booking.status = BookingStatus::Expired;
             }
+        }
+        if ledger.name() != "model" {
+            let findings = audit_of(&mut Audited(&mut **ledger), sale);
+            // Redis' own time is not the test's.
+            let differs = findings.listed.iter().find(|difference| difference.kind != Kind::Clock);
+            prop_assert_eq!(differs, None, "an audit of {} finds a difference", ledger.name());
         }
         let page: BTreeMap<BookingId, Booking> =
             page.into_iter().map(|booking| (booking.id, booking)).collect();

@@ -18,7 +18,7 @@ use crate::redis_server::RedisServer;
 pub const START: u64 = 4_000_000_000_000;
 
 /// A ledger, and the ways in which a test may handle it.
-pub trait Subject {
+pub trait Subject: Send {
     fn name(&self) -> &'static str;
     /// From now on it is `now` for all sales that there are.
     fn set_time(&mut self, now: u64);
