@@ -202,12 +202,16 @@ impl<'a> Operator<'a> {
         if self.shared.drain.has_begun() {
             return self.text(Status::ServiceUnavailable, "draining");
         }
-        match self.shared.metrics.iter().position(|core| !core.ledger_up()) {
+        let unable = if let Some(core) = self.shared.metrics.iter().position(|core| !core.ledger_up()) {
+            Some(format!("loop {core} has no connection to the ledger"))
+        } else if self.shared.board.any_silent() {
+            Some(format!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS))
+        } else {
+            self.shared.trouble.get()
+        };
+        match unable {
             None => self.text(Status::Ok, "ready"),
-            Some(core) => {
-                let line = format!("loop {core} has no connection to the ledger");
-                self.text(Status::ServiceUnavailable, &line)
-            }
+            Some(line) => self.text(Status::ServiceUnavailable, &line),
         }
     }
 
