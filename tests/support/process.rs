@@ -36,6 +36,11 @@ impl Process {
         Process { name: name.to_owned(), child, lines, transcript, readers }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line of its standard output; `None` once there is no more of it. Panics after `limit`.
     pub fn next_line(&self, limit: Duration) -> Option<String> {
         match self.lines.recv_timeout(limit) {
