@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test bench bench-bytes
+.PHONY: help setup setup-bench fmt lint unit integration loom test bench bench-bytes bench-crowds
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,3 +44,7 @@ bench: setup-bench ## Measure both ledgers beside their peers; writes bench/runs
 bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; writes bench/runs/
 	$(CARGO) build --locked --release
 	bench/bytes.py
+
+bench-crowds: ## Measure what idle and dribbling crowds cost the others; writes bench/runs/
+	$(CARGO) build --locked --release --bin boxoffice --example load
+	bench/crowds.py

@@ -2,10 +2,12 @@
 //!
 //! Pure: takes texts, reads no file, no environment and no machine. Whatever comes out is valid, and whatever does not
 //! is refused with the word that is wrong, where it stands, and what that place takes. Every source has the same names
-//! and takes the same texts; in TOML a number or a boolean may stand bare, and `sale` is a text or a list of texts.
+//! and takes the same texts; in TOML a number or a boolean may stand bare, `sale` is a text or a list of texts, and
+//! `limit` one of these or a table.
 
 mod cores;
 mod error;
+mod limits;
 mod terms;
 mod words;
 
@@ -18,8 +20,9 @@ pub use error::{ConfigError, Source};
 pub use terms::{parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
 pub use words::{SETTINGS, Words};
 
+pub use crate::booking::Durability;
 use crate::booking::{SaleName, SaleTerms};
-use crate::limits;
+use crate::limits::{self as bounds, ClientLimits};
 use terms::parse_span_ms;
 use words::Word;
 
@@ -43,24 +46,19 @@ pub struct Config {
     pub ledger: String,
     /// Sales to open where the ledger has none of that name, each name once.
     pub sales: Vec<(SaleName, SaleTerms)>,
-    /// This host's weight among the hosts, 1 to [`limits::WEIGHT_MAX`].
+    /// This host's weight among the hosts, 1 to [`bounds::WEIGHT_MAX`].
     pub weight: u32,
-    /// Spare permits, as a part of the stock, 0 to [`limits::BUFFER_MAX`].
+    /// Spare permits, as a part of the stock, 0 to [`bounds::BUFFER_MAX`].
     pub buffer: f64,
     /// When a booking counts as made.
     pub durability: Durability,
-    /// How long a client waits for the ledger before it is told 503, [`limits::LEDGER_TIMEOUT_MS_MIN`] to
-    /// [`limits::LEDGER_TIMEOUT_MS_MAX`].
+    /// How long a client waits for the ledger before it is told 503, [`bounds::LEDGER_TIMEOUT_MS_MIN`] to
+    /// [`bounds::LEDGER_TIMEOUT_MS_MAX`].
     pub ledger_timeout: Duration,
     /// Where one line for each booking request goes.
     pub access_log: Option<PathBuf>,
-}
-
-/// When a booking counts as made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// When the ledger has answered.
-    Ack,
+    /// What clients are limited to.
+    pub limits: ClientLimits,
 }
 
 impl Config {
@@ -111,16 +109,17 @@ impl Config {
             ledger: ledger(&pick("ledger"))?,
             sales: sales(&pick("sale"))?,
             weight: match pick("weight").last() {
-                Some(word) => word.number(1, limits::WEIGHT_MAX)?,
+                Some(word) => word.number(1, bounds::WEIGHT_MAX)?,
                 None => 1,
             },
             buffer: match pick("buffer").last() {
-                Some(word) => word.number(0.0, limits::BUFFER_MAX)?,
+                Some(word) => word.number(0.0, bounds::BUFFER_MAX)?,
                 None => 0.2,
             },
-            durability: durability(&pick("durability"))?,
+            durability: durability(&pick("durability"), &pick("ledger"))?,
             ledger_timeout: ledger_timeout(&pick("ledger-timeout"))?,
             access_log: path(&pick("access-log"))?,
+            limits: limits::read(words::by_source("limit", flags, variable, file))?,
         })
     }
 }
@@ -176,22 +175,23 @@ fn sales(words: &[Word]) -> Result<Vec<(SaleName, SaleTerms)>, ConfigError> {
     Ok(sales)
 }
 
-fn durability(words: &[Word]) -> Result<Durability, ConfigError> {
+/// A level other than the default is asked of Redis alone.
+fn durability(words: &[Word], ledger_words: &[Word]) -> Result<Durability, ConfigError> {
     let Some(word) = words.last() else { return Ok(Durability::Ack) };
-    match word.text.as_str() {
-        "ack" => Ok(Durability::Ack),
-        "aof" => Err(word.wrong("is not available in this version; it takes ack")),
-        text if text.starts_with("replicas=") => {
-            Err(word.wrong("is not available in this version; it takes ack"))
-        }
-        _ => Err(word.wrong("takes ack")),
+    let durability = Durability::parse(&word.text)
+        .ok_or_else(|| word.wrong("takes ack, aof or replicas=N, N being 1 to 100"))?;
+    if durability != Durability::Ack && ledger(ledger_words)?.starts_with("sqlite:") {
+        return Err(word.wrong(
+            "is for a ledger in Redis; a SQLite ledger always has a booking on the disk before it answers",
+        ));
     }
+    Ok(durability)
 }
 
 fn ledger_timeout(words: &[Word]) -> Result<Duration, ConfigError> {
     let Some(word) = words.last() else { return Ok(Duration::from_secs(2)) };
     match parse_span_ms(&word.text) {
-        Some(ms) if (limits::LEDGER_TIMEOUT_MS_MIN..=limits::LEDGER_TIMEOUT_MS_MAX).contains(&ms) => {
+        Some(ms) if (bounds::LEDGER_TIMEOUT_MS_MIN..=bounds::LEDGER_TIMEOUT_MS_MAX).contains(&ms) => {
             Ok(Duration::from_millis(ms))
         }
         _ => Err(word.wrong("takes a duration of 10ms to 1m, such as 500ms or 2s")),

@@ -35,6 +35,7 @@
 //! * [`cli`] and [`config`]: subcommands; flags, variables and file to a valid [`Config`](config::Config). `main.rs` opens
 //!   what they name.
 //! * [`admin`]: the operators' listener, on threads of its own.
+//! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`ending`]: what was done, as lines and as counts, in one set of words.
 //! * [`limits`]: every bound, with its unit and its reason. [`clock`]: time as values.
 //!
@@ -49,6 +50,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod booking;
 pub mod cli;
 pub mod clock;

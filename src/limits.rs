@@ -1,7 +1,12 @@
 //! The bounds that clients, operators and ledgers can meet: each with its value, its unit and its reason. Sizes that
 //! only their own module can notice (of a pool, of a first table) stand there.
 //!
-//! Relations between bounds are asserted at compile time at the end of the file.
+//! Those that clients meet are defaults: [`ClientLimits`] holds what the operator made of them. Relations between bounds
+//! are asserted at compile time at the end of the file, those between configured ones by [`ClientLimits::check`].
+
+mod clients;
+
+pub use clients::{ClientLimits, Contradiction, Limit, REQUEST_LINE_SPARE_BYTES, Unit};
 
 /// Longest identifier (sale, booking, key, buyer), in bytes: a 36-byte UUID with room for a prefix.
 pub const IDENTIFIER_BYTES_MAX: usize = 64;
@@ -19,11 +24,15 @@ pub const HOLD_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Bytes of a request target (RFC 9112 section 3 advises to support at least 8,000).
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 
-/// Bytes of a request head, request line included.
+/// Bytes of a request head, request line included: the longest target, and as much again for the fields that browsers
+/// and proxies send.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Header fields of one request.
+/// Header fields of one request: browsers send under 30, proxies add a few.
 pub const FIELDS_MAX: usize = 100;
+
+/// Most header fields that can be configured: room for them is on the stack while a head is parsed.
+pub const FIELDS_CEILING: usize = 256;
 
 /// Bytes of a request body after decoding: a booking's JSON is under 300.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -34,21 +43,31 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 8 * 1024;
 /// Empty lines accepted before a request line (RFC 9112 section 2.2 asks for at least one).
 pub const LEADING_EMPTY_LINES_MAX: usize = 4;
 
-/// From the first byte of a head to its last, in milliseconds.
+/// From the first byte of a head to its last, in milliseconds: in total, so that dribbling buys no time. A head is a
+/// packet or two, which even a bad mobile network delivers in a few seconds.
 pub const HEAD_TIMEOUT_MS: u64 = 10_000;
 
-/// From the end of a head to the end of its body, in milliseconds.
+/// From the end of a head to the end of its body, in milliseconds: in total, for 64 KiB at 6.5 KiB/s.
 pub const BODY_TIMEOUT_MS: u64 = 10_000;
 
 /// How long a kept-alive connection may idle, in milliseconds: longer than Nginx keeps an upstream (60 s),
 /// so that Nginx closes first and never sends into a closing connection.
 pub const IDLE_TIMEOUT_MS: u64 = 75_000;
 
-/// How long a client may leave written bytes unread, in milliseconds.
+/// How long a client may leave written bytes unread, in milliseconds: the kernel's buffers are full by then.
 pub const WRITE_STALL_TIMEOUT_MS: u64 = 10_000;
 
-/// How long a closing connection is still read, so that a refused upload can read its answer, in milliseconds.
+/// How long a closing connection is still read, so that a refused upload can read its answer, in milliseconds: a few
+/// round trips.
 pub const LINGER_TIMEOUT_MS: u64 = 2_000;
+
+/// Longest lingering that can be configured, in milliseconds: a drain waits for it.
+pub const LINGER_CEILING_MS: u64 = 4_000;
+
+/// Requests of one connection, after which it is closed; 0 for any number. Connections cannot be moved between loops, but
+/// new ones are dealt out anew, so that a long-lived crowd evens out. At a thousand requests a second it costs a
+/// handshake every 100 s.
+pub const REQUESTS_PER_CONNECTION_MAX: u32 = 100_000;
 
 /// Requests of one connection whose answers are not written yet; past it the connection is not read.
 pub const PIPELINE_DEPTH_MAX: usize = 128;
@@ -56,11 +75,20 @@ pub const PIPELINE_DEPTH_MAX: usize = 128;
 /// Bytes read from one connection in one go; the buffer belongs to the core, not to the connection.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
 
-/// Unwritten answer bytes of one connection past which it is not read any more.
+/// Unwritten answer bytes of one connection past which it is not read any more: some 2,000 refusals.
 pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
-/// Connections of one core.
-pub const CONNECTIONS_PER_CORE_MAX: usize = 100_000;
+/// Connections of a host, on all its loops together: at about 1 KiB each in this process, and a few in the kernel, far
+/// below what a small machine has. The limit of open files bounds them too.
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+/// Connections of one peer address, 0 for any number. Off: behind Nginx every client has the address of Nginx, and many
+/// people share one behind a carrier's NAT. For hosts that clients reach directly.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 0;
+
+/// Bytes of buffers that the connections of one core hold: remainders of requests, answers that wait for their turn,
+/// unsent output. Room for 4,000 bodies of the largest size at once, or 250,000 dribbled heads.
+pub const BUFFERED_BYTES_PER_CORE_MAX: usize = 256 << 20;
 
 /// File descriptors kept free of clients: standard streams, the ledger, the access log, operators' connections.
 pub const DESCRIPTORS_RESERVED: usize = 32;
@@ -128,6 +156,17 @@ pub const DIAL_TIMEOUT_MS: u64 = 500;
 /// How long the ledger may leave a call unanswered before its connection is given up, in milliseconds.
 pub const LEDGER_SILENCE_MS: u64 = 5_000;
 
+/// Replicas that a booking can be asked to be on: WAIT is answered by each of them.
+pub const REPLICAS_MAX: u32 = 100;
+
+/// How long a batch waits for its replicas, in milliseconds, before the ledger's connection is given up and the batch sent
+/// again on the next one. Many round trips to a replica, and below the shortest patience that clients have by default.
+pub const REPLICA_WAIT_MS: u64 = 1_000;
+
+/// How often a Redis is asked whether it still writes as `--durability` demands, in milliseconds: somebody may change it
+/// while it runs.
+pub const FITNESS_CHECK_MS: u64 = 1_000;
+
 /// Bytes of one ledger reply: 256 entries of at most 200 bytes, and far more room than that.
 pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -142,6 +181,19 @@ pub const TRIMMED_PER_CALL_MAX: usize = 50_000;
 
 /// Overdue holds that one ledger call expires: bounds the time of a call, as [`ENTRIES_PER_CALL_MAX`] does.
 pub const EXPIRIES_PER_CALL_MAX: usize = 256;
+
+/// Groups of held bookings of one page of a survey: each may have [`GROUP_BOOKINGS_MAX`] ids.
+pub const GROUPS_PER_PAGE: usize = 100;
+
+/// Bookings of one group of holds: as `GROUP_MAX` in `lua/reserve.lua`. A group is expired whole.
+pub const GROUP_BOOKINGS_MAX: usize = 64;
+
+/// Mendings of one ledger call: at a few microseconds of Redis time each, as [`ENTRIES_PER_CALL_MAX`].
+pub const REPAIRS_PER_CALL_MAX: usize = 256;
+
+/// How far a sale's clock may be ahead of the ledger's own before an audit says so, in milliseconds: a failover to a
+/// machine whose clock is a little behind is nothing to worry about.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 60_000;
 
 /// Blocks of access-log lines between a core and the log's thread; past it lines are dropped and counted.
 pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
@@ -176,11 +228,14 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 const _: () = {
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX <= READ_CHUNK_BYTES);
+    assert!(FIELDS_MAX <= FIELDS_CEILING);
     assert!(ENTRIES_PER_CALL_MAX <= WAITING_PER_CORE_MAX);
+    assert!(GROUP_BOOKINGS_MAX < EXPIRIES_PER_CALL_MAX);
     assert!(STOCK_MAX < 1 << 53);
     assert!(QUANTITY_MAX as u64 <= STOCK_MAX);
     assert!(RECONNECT_MS_FIRST < RECONNECT_MS_LAST && RECONNECT_MS_LAST < 1_000);
     assert!(SYNC_INTERVAL_MS < LOOP_STALL_MS);
-    assert!(LINGER_TIMEOUT_MS < DRAIN_TIMEOUT_MS);
+    assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
+    assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);
     assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);
 };

@@ -1,14 +1,17 @@
 //! The `boxoffice` command: reads the command line, opens what it names, runs it, and turns the end into an exit status.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use boxoffice::audit::Sources;
 use boxoffice::cli::{self, Cli, Command, CommandError, ServeFlags};
 use boxoffice::ledger::{self, Ledger};
+use boxoffice::limits::SYNC_INTERVAL_MS;
 use boxoffice::runtime::Server;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -22,6 +25,11 @@ const USAGE: u8 = 2;
 
 /// How often `sale log --follow` looks for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long an audit waits for a host's metrics.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of them: 100,000 sales, three gauges each, and far more room than that.
+const METRICS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("BOXOFFICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -40,8 +48,8 @@ fn main() -> ExitCode {
             })?;
             Ok(0)
         }),
-        Command::Audit(flags) => with_ledger(&flags.ledger.ledger, true, |ledger, out| {
-            let report = flags.run(ledger, out, &open_text)?;
+        Command::Audit(flags) => with_ledger(&flags.ledger.ledger, !flags.repair, |ledger, out| {
+            let report = flags.run(ledger, out, &FilesAndHosts)?;
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
@@ -78,8 +86,44 @@ fn with_ledger(
     }
 }
 
-fn open_text(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    Ok(Box::new(BufReader::new(File::open(path)?)))
+/// What an audit holds against the ledger.
+struct FilesAndHosts;
+
+impl Sources for FilesAndHosts {
+    fn access_log(&self, path: &Path) -> io::Result<Box<dyn BufRead>> {
+        Ok(Box::new(BufReader::new(File::open(path)?)))
+    }
+
+    fn metrics(&self, source: &str, again: bool) -> io::Result<String> {
+        match source.strip_prefix("http://") {
+            Some(rest) => {
+                if again {
+                    std::thread::sleep(2 * Duration::from_millis(SYNC_INTERVAL_MS));
+                }
+                get(rest)
+            }
+            None => std::fs::read_to_string(source),
+        }
+    }
+}
+
+/// The body of what is at `http://ADDRESS/PATH`; HTTP/1.0, so that it ends with the connection.
+fn get(address_and_path: &str) -> io::Result<String> {
+    let (address, path) = address_and_path.split_once('/').unwrap_or((address_and_path, "metrics"));
+    let addresses = address.to_socket_addrs()?.collect::<Vec<_>>();
+    let address_tried = addresses.first().ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(address_tried, HTTP_TIMEOUT)?;
+    stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(METRICS_BYTES_MAX).read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
+        _ => {
+            let line: String = answer.lines().next().unwrap_or("nothing").chars().take(80).collect();
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("it answers {line:?}")))
+        }
+    }
 }
 
 fn serve(flags: &ServeFlags) -> ExitCode {

@@ -2,11 +2,13 @@
 //! stores, no read-modify-write on the data path.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Monotonic;
 use crate::connection::Cut;
 use crate::ending::Ending;
 use crate::http::Reason;
+use crate::limits::Limit;
 
 /// A number that only one thread raises.
 #[derive(Debug, Default)]
@@ -63,15 +65,19 @@ impl Histogram {
 #[derive(Debug)]
 pub struct CoreMetrics {
     requests: [Count; Ending::ALL.len()],
-    /// Malformed input, by the index of its [`Reason`].
-    pub malformed: [Count; Reason::ALL.len()],
+    malformed: [Count; Reason::ALL.len()],
+    limits: [Count; Limit::ALL.len()],
     /// Connections open now.
     pub connections_open: Count,
     /// Connections ever accepted.
     pub connections_accepted: Count,
     /// Connections refused with a canned 503.
     pub connections_refused: Count,
-    cuts: [Count; 3],
+    /// Times that the system would not let a connection be accepted: no file descriptor left, or no memory.
+    pub accept_failures: Count,
+    /// Bytes of buffers that connections hold now.
+    pub buffered_bytes: Count,
+    cuts: [Count; Cut::ALL.len()],
     /// Ledger calls sent.
     pub ledger_calls: Count,
     /// Bookings and look-ups that travelled in those calls.
@@ -87,19 +93,21 @@ pub struct CoreMetrics {
     /// The loop's last turn, by the process's monotonic clock, in milliseconds.
     pub last_turn_ms: Count,
     ledger_up: AtomicBool,
+    /// Written and read only while the ledger is down.
+    ledger_trouble: Mutex<String>,
 }
-
-/// Why connections were cut, as the label `reason` of `boxoffice_connections_cut_total`.
-pub const CUTS: [&str; 3] = ["idle", "stalled", "lingered"];
 
 impl Default for CoreMetrics {
     fn default() -> CoreMetrics {
         CoreMetrics {
             requests: std::array::from_fn(|_| Count::default()),
             malformed: std::array::from_fn(|_| Count::default()),
+            limits: std::array::from_fn(|_| Count::default()),
             connections_open: Count::default(),
             connections_accepted: Count::default(),
             connections_refused: Count::default(),
+            accept_failures: Count::default(),
+            buffered_bytes: Count::default(),
             cuts: Default::default(),
             ledger_calls: Count::default(),
             ledger_entries: Count::default(),
@@ -109,19 +117,44 @@ impl Default for CoreMetrics {
             ledger_losses: Count::default(),
             last_turn_ms: Count::default(),
             ledger_up: AtomicBool::new(false),
+            ledger_trouble: Mutex::default(),
         }
     }
 }
 
 impl CoreMetrics {
-    /// Counts a connection that was cut.
+    /// Counts a connection that was cut, and the limit that it met.
     pub fn count_cut(&self, cut: Cut) {
         self.cuts[cut as usize].add(1);
+        self.count_limit(cut.limit());
     }
 
-    /// How often connections were cut, in the order of [`CUTS`].
-    pub fn cuts(&self) -> [u64; 3] {
-        std::array::from_fn(|index| self.cuts[index].get())
+    /// How often connections were cut so.
+    pub fn cut(&self, cut: Cut) -> u64 {
+        self.cuts[cut as usize].get()
+    }
+
+    /// Counts a request that HTTP refused, and the limit that it met, where it was one.
+    pub fn count_malformed(&self, reason: Reason) {
+        self.malformed[reason as usize].add(1);
+        if let Some(limit) = reason.limit() {
+            self.count_limit(limit);
+        }
+    }
+
+    /// How often requests were refused so.
+    pub fn malformed(&self, reason: Reason) -> u64 {
+        self.malformed[reason as usize].get()
+    }
+
+    /// Counts a client that met a limit.
+    pub fn count_limit(&self, limit: Limit) {
+        self.limits[limit as usize].add(1);
+    }
+
+    /// How often clients met that limit.
+    pub fn limit(&self, limit: Limit) -> u64 {
+        self.limits[limit as usize].get()
     }
 
     /// Counts a request that ended so.
@@ -142,6 +175,19 @@ impl CoreMetrics {
     /// See [`CoreMetrics::ledger_up`].
     pub fn set_ledger_up(&self, up: bool) {
         self.ledger_up.store(up, Ordering::Relaxed);
+    }
+
+    /// Why the way to the ledger does not work; empty where that is not known.
+    pub fn ledger_trouble(&self) -> String {
+        self.ledger_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// See [`CoreMetrics::ledger_trouble`].
+    pub fn set_ledger_trouble(&self, reason: &str) {
+        let mut known = self.ledger_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != reason {
+            reason.clone_into(&mut known);
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
+use crate::connection::Cut;
 use crate::http::Reason;
-use crate::metrics::{CUTS, CoreMetrics, Histogram, LATENCY_BOUNDS_US};
+use crate::limits::Limit;
+use crate::metrics::{CoreMetrics, Histogram, LATENCY_BOUNDS_US};
 use crate::stock::ShardTotals;
 
 /// Media type of the page.
@@ -126,17 +128,23 @@ impl Page {
             let total = self.cores.iter().map(|core| core.ended(ending)).sum();
             counter(&mut metric, &[("outcome", ending.label().to_owned())], total)?;
         }
-        let help = "Malformed input by reason; each was answered once and its connection closed";
+        let help = "Requests that HTTP refused by reason; each was answered once and its connection closed";
         let mut metric = encoder.encode_descriptor("malformed_requests", help, None, MetricType::Counter)?;
         for &reason in Reason::ALL {
-            let total = self.cores.iter().map(|core| core.malformed[reason as usize].get()).sum();
+            let total = self.cores.iter().map(|core| core.malformed(reason)).sum();
             counter(&mut metric, &[("reason", reason.label().to_owned())], total)?;
         }
         let help = "Connections that were cut by reason";
         let mut metric = encoder.encode_descriptor("connections_cut", help, None, MetricType::Counter)?;
-        for (index, reason) in CUTS.iter().enumerate() {
-            let total = self.cores.iter().map(|core| core.cuts()[index]).sum();
-            counter(&mut metric, &[("reason", (*reason).to_owned())], total)?;
+        for cut in Cut::ALL {
+            let total = self.cores.iter().map(|core| core.cut(cut)).sum();
+            counter(&mut metric, &[("reason", cut.label().to_owned())], total)?;
+        }
+        let help = "Times that a client met a limit of serve --limit, by its name";
+        let mut metric = encoder.encode_descriptor("limits_met", help, None, MetricType::Counter)?;
+        for &limit in Limit::ALL {
+            let total = self.cores.iter().map(|core| core.limit(limit)).sum();
+            counter(&mut metric, &[("limit", limit.name().to_owned())], total)?;
         }
         Ok(())
     }
@@ -190,6 +198,16 @@ impl Collector for Page {
             encoder,
             ("connections_refused", "Connections answered with a canned 503", Counter),
             |core| core.connections_refused.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("accept_failures", "Times that the system would not let a connection be accepted", Counter),
+            |core| core.accept_failures.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("buffered_bytes", "Bytes of buffers that connections of clients hold now", Gauge),
+            |core| core.buffered_bytes.get(),
         )?;
         self.each_core(
             encoder,

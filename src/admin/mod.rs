@@ -181,8 +181,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let peer = stream.peer_addr()?;
     let mut now = shared.clock.now();
     let mut date = DateCache::new(now.wall);
-    let mut pool = BufferPool::new();
-    let mut connection = Connection::new(now.monotonic);
+    let mut pool = BufferPool::default();
+    let mut connection = Connection::new(now.monotonic, Arc::default());
     let mut operator = Operator::new(shared, peer);
     let mut buffer = vec![0; limits::HEAD_BYTES_MAX];
     let mut shut = false;

@@ -203,7 +203,9 @@ impl<'a> Operator<'a> {
             return self.text(Status::ServiceUnavailable, "draining");
         }
         let unable = if let Some(core) = self.shared.metrics.iter().position(|core| !core.ledger_up()) {
-            Some(format!("loop {core} has no connection to the ledger"))
+            let why = self.shared.metrics[core].ledger_trouble();
+            let colon = if why.is_empty() { "" } else { ": " };
+            Some(format!("loop {core} has no connection to the ledger{colon}{why}"))
         } else if self.shared.board.any_silent() {
             Some(format!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS))
         } else {

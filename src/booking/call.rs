@@ -3,7 +3,9 @@
 //! Every call of one sale is atomic: it happens whole or not at all, and its answer carries the sale's state as of
 //! the end of the call.
 
-use super::{Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleState, SaleTerms};
+use super::{
+    Booking, BookingId, BuyerId, Part, Quantity, Repair, Row, SaleChange, SaleName, SaleState, SaleTerms,
+};
 use crate::clock::WallTime;
 
 /// A call on its way; comes back with its answer.
@@ -104,6 +106,29 @@ pub enum Call {
         /// Of which sale.
         sale: SaleName,
     },
+    /// Reads one page of a part of a sale as it is stored, for an audit: what is wrong is a row like any other. A row
+    /// that exists all the while is on some page, and may be on two. Answered by [`Answer::Surveyed`].
+    Survey {
+        /// Of which sale.
+        sale: SaleName,
+        /// Which part.
+        part: Part,
+        /// Empty to start, then what the last page gave as `next`. That of the log is good for its changes.
+        cursor: String,
+    },
+    /// Mends what follows from bookings and log, all or nothing, where the sale is still at this version and sequence.
+    /// It moves neither. Answered by [`Answer::Sale`], or [`Answer::ChangeRefused`] where the sale has moved or the
+    /// counts would be above the total.
+    Repair {
+        /// Which sale.
+        sale: SaleName,
+        /// The version that the audit found.
+        version: u64,
+        /// The sequence that the audit found.
+        sequence: u64,
+        /// What is mended, in this order; at most [`crate::limits::REPAIRS_PER_CALL_MAX`].
+        repairs: Vec<Repair>,
+    },
 }
 
 impl Call {
@@ -176,14 +201,14 @@ pub struct LogEntry {
 pub enum Answer {
     /// The ledger has no sale of that name. Not the same as sold out.
     NoSuchSale,
-    /// To `Open` (`created` says whether it made it), `Alter`, `Snapshot` and `Expire`.
+    /// To `Open` (`created` says whether it made it), `Alter`, `Snapshot`, `Expire` and `Repair`.
     Sale {
         /// The sale as it is now.
         state: SaleState,
         /// Whether this call created it.
         created: bool,
     },
-    /// To `Alter`, where the new total is below held + sold or the new terms do not fit together.
+    /// To `Alter`, where the new total is below held + sold or the new terms do not fit together, and to `Repair`.
     ChangeRefused {
         /// The sale as it is.
         state: SaleState,
@@ -235,6 +260,21 @@ pub enum Answer {
         removed: u64,
         /// Entries that are left.
         left: u64,
+    },
+    /// To `Survey`.
+    Surveyed {
+        /// The sale as it is now. A count that is below zero is told as zero here, and as a row.
+        state: SaleState,
+        /// The sale's clock as it is stored.
+        clock: WallTime,
+        /// The ledger's own clock; `state.now` is the later of both.
+        time: WallTime,
+        /// The rows of this page.
+        rows: Vec<Row>,
+        /// Where the next page starts.
+        next: String,
+        /// Whether this was the last page there is now.
+        done: bool,
     },
 }
 

@@ -3,14 +3,18 @@
 //! Knows nothing of HTTP, of Redis or SQLite. The ledgers and the API both speak these words.
 
 mod call;
+mod durability;
 mod identifier;
 mod outcome;
 mod sale;
+mod survey;
 
 pub use call::{Answer, Call, CallError, CallId, Cancellation, Claim, Confirmation, LogEntry, Reservation};
+pub use durability::Durability;
 pub use identifier::{BookingId, BuyerId, IdentifierError, SaleName};
 pub use outcome::{Outcome, Refusal};
 pub use sale::{SaleChange, SaleState, SaleStatus, SaleTerms, TermsError};
+pub use survey::{Part, Repair, Row, StoredBooking};
 
 use crate::clock::WallTime;
 use crate::limits;

@@ -1,30 +1,24 @@
-//! `boxoffice audit`: recounts a sale from its bookings, replays its log, and holds access logs against both.
+//! `boxoffice audit`: the command around [`crate::audit`].
 
-mod access;
-mod recount;
-mod verdict;
-
-use std::io::{self, BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::sale::state_of;
 use super::{CommandError, LedgerFlag};
-use crate::booking::{Call, SaleName, SaleState};
+use crate::audit::{Audit, AuditError, Findings, Repaired, Sources, repair};
+use crate::booking::SaleName;
 use crate::ledger::Ledger;
-use access::AccessCount;
-use recount::Recount;
-use verdict::Verdict;
 
-/// How often a sale that is being sold meanwhile is counted before the last count stands.
+/// How often a repair is tried, of a sale that moves on each time.
 const ATTEMPTS: u32 = 3;
 
 /// `boxoffice audit`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Give the access logs of all hosts that sell the sale: a booking whose line is in none of \
-    them is a difference. Exit status: 0 no difference, 1 some difference or the audit failed, 2 wrong usage."
+    them is a difference. Exit status: 0 no difference (or none any more), 1 some difference or the audit failed, 2 wrong \
+    usage."
 )]
 pub struct AuditFlags {
     /// Which sale
@@ -35,107 +29,110 @@ pub struct AuditFlags {
     /// Access logs to hold against the bookings
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub access_log: Vec<PathBuf>,
-    /// Repair what can be repaired (not available in this version)
+    /// Metrics of the hosts to hold against the bookings: http://ADDR:PORT/metrics, or files of them
+    #[arg(long, value_name = "URL|FILE", num_args = 1..)]
+    pub metrics: Vec<String>,
+    /// Mend counts, buyers' tickets, the index of holds and the list of sales; never bookings or log. Refused while a
+    /// difference is unexplained
     #[arg(long)]
     pub repair: bool,
+    /// Report as one JSON object
+    #[arg(long, conflicts_with = "repair")]
+    pub json: bool,
 }
 
 /// What an audit came to; it has written its report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditReport {
-    /// How many differences; the exit status is 1 where there are any.
+    /// How many differences there are, after the repair where one was asked for; the exit status is 1 where there are any.
     pub differences: u64,
 }
 
 impl AuditFlags {
     /// Audits and writes a report: what was counted, notes, each difference by id, and the verdict in the last line.
-    /// `open` opens an access log; it is called again for each attempt.
+    /// Repairs where that was asked for, and audits again.
     ///
     /// # Errors
-    /// Where the sale, its ledger or a file cannot be read, or the report not be written.
+    /// Where the sale, its ledger, a file or a host cannot be read, or the report not be written.
     pub fn run(
         &self,
         ledger: &mut dyn Ledger,
         out: &mut dyn Write,
-        open: &dyn Fn(&Path) -> io::Result<Box<dyn BufRead>>,
+        sources: &dyn Sources,
     ) -> Result<AuditReport, CommandError> {
-        if self.repair {
-            return Err(CommandError::NotAvailable("--repair"));
+        let audit = Audit { sale: self.name, access_logs: &self.access_log, metrics: &self.metrics };
+        let mut findings = audit.run(ledger, sources)?;
+        if self.json {
+            writeln!(out, "{}", findings.json())?;
+        } else {
+            write_report(out, &findings)?;
         }
-        let mut attempt = 1;
-        loop {
-            let before = self.state(ledger)?;
-            let mut recount = Recount::default();
-            // The files first: a line is written after its booking, so that no line is newer than the bookings read.
-            let mut access = AccessCount::default();
-            for path in &self.access_log {
-                let file = |error| CommandError::File { path: path.display().to_string(), error };
-                let mut reader = open(path).map_err(file)?;
-                access.read(&mut *reader, &self.name, &mut recount).map_err(file)?;
-            }
-            recount.read_bookings(ledger, self.name)?;
-            let mut verdict = Verdict::default();
-            recount.replay_log(ledger, self.name, &before, &mut verdict)?;
-            let after = self.state(ledger)?;
-            let moved = (before.version, before.sequence) != (after.version, after.sequence);
-            if moved && attempt < ATTEMPTS {
+        if self.repair && findings.differences > 0 {
+            findings = self.repair(ledger, out, sources, &audit, findings)?;
+        }
+        out.flush()?;
+        Ok(AuditReport { differences: findings.differences })
+    }
+
+    fn repair(
+        &self,
+        ledger: &mut dyn Ledger,
+        out: &mut dyn Write,
+        sources: &dyn Sources,
+        audit: &Audit<'_>,
+        mut findings: Findings,
+    ) -> Result<Findings, CommandError> {
+        for attempt in 1..=ATTEMPTS {
+            if findings.unexplained > 0 {
                 writeln!(
                     out,
-                    "the sale went from sequence {} to {} while it was counted; counting again",
-                    before.sequence, after.sequence
+                    "refused     {} of the differences above do not follow from a wrong count or index, and to mend the \
+                     others might hide why; nothing was changed",
+                    findings.unexplained
                 )?;
-                attempt += 1;
-                continue;
+                return Ok(findings);
             }
-            if moved {
-                verdict.note(format!(
-                    "the sale went from sequence {} to {} during each of {ATTEMPTS} counts: pause it for a count of \
-                     one moment; differences below may be what moved",
-                    before.sequence, after.sequence
-                ));
+            if findings.mends.is_empty() {
+                writeln!(out, "refused     there is nothing that a repair could change")?;
+                return Ok(findings);
             }
-            recount.judge(&before, &mut verdict);
-            if !self.access_log.is_empty() {
-                recount.judge_access(&mut verdict);
-                access.judge(&mut verdict);
+            let repaired = repair(ledger, &findings)?;
+            let done = match repaired {
+                Repaired::Done => findings.mends.len(),
+                Repaired::Moved(done) => done,
+            };
+            for said in findings.mends[..done].iter().flat_map(|mend| &mend.said) {
+                writeln!(out, "repaired    {said}")?;
             }
-            self.report(out, &before, &recount, &access, &verdict)?;
-            return Ok(AuditReport { differences: verdict.differences() });
+            if repaired != Repaired::Done && attempt == ATTEMPTS {
+                writeln!(
+                    out,
+                    "refused     the sale changed between each of {ATTEMPTS} audits and its repair; pause it and try again"
+                )?;
+                return Ok(findings);
+            }
+            findings = audit.run(ledger, sources)?;
+            if repaired == Repaired::Done {
+                break;
+            }
+            writeln!(out, "note        the sale changed before it was repaired: audited again")?;
         }
-    }
-
-    fn state(&self, ledger: &mut dyn Ledger) -> Result<SaleState, CommandError> {
-        state_of(ledger, self.name, Call::Snapshot { sale: self.name })
-    }
-
-    fn report(
-        &self,
-        out: &mut dyn Write,
-        state: &SaleState,
-        recount: &Recount,
-        access: &AccessCount,
-        verdict: &Verdict,
-    ) -> Result<(), CommandError> {
-        writeln!(
-            out,
-            "sale        {}: {} in all, {} held, {} sold, {} available, at sequence {}",
-            self.name,
-            state.terms.total,
-            state.held,
-            state.sold,
-            state.available(),
-            state.sequence
-        )?;
-        writeln!(out, "bookings    {}", recount.bookings_line())?;
-        writeln!(out, "log         {}", recount.log_line())?;
-        if !self.access_log.is_empty() {
-            writeln!(out, "access log  {}", access.line(self.access_log.len()))?;
-        }
-        verdict.write(out)?;
-        out.flush()?;
-        Ok(())
+        write_report(out, &findings)?;
+        Ok(findings)
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests;
+fn write_report(out: &mut dyn Write, findings: &Findings) -> io::Result<()> {
+    findings.lines().iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+impl From<AuditError> for CommandError {
+    fn from(error: AuditError) -> CommandError {
+        match error {
+            AuditError::NoSuchSale(sale) => CommandError::NoSuchSale(sale),
+            AuditError::Ledger(error) => CommandError::Ledger(error),
+            AuditError::Unexpected(text) => CommandError::Unexpected(text),
+            AuditError::Source { name, error } => CommandError::File { path: name, error },
+        }
+    }
+}

@@ -29,9 +29,6 @@ pub enum CommandError {
     /// The terms asked for do not fit together.
     #[error("{0}")]
     Terms(#[from] TermsError),
-    /// A flag that this version does not have yet.
-    #[error("{0} is not available in this version")]
-    NotAvailable(&'static str),
     /// The ledger did not answer, or refused.
     #[error("{0}")]
     Ledger(#[from] CallError),
@@ -55,7 +52,7 @@ impl CommandError {
     /// 1 where it failed, 2 where the command line is wrong; 0 where the reader of a pipe has seen enough and left.
     pub fn exit_status(&self) -> u8 {
         match self {
-            CommandError::Terms(_) | CommandError::NotAvailable(_) => 2,
+            CommandError::Terms(_) => 2,
             CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
         }

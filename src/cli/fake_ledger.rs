@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, Quantity, SaleName,
-    SaleState, SaleTerms,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, Part, Quantity, Repair,
+    Row, SaleName, SaleState, SaleTerms, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -12,48 +12,48 @@ use crate::ledger::Ledger;
 const PAGE: usize = 3;
 
 #[derive(Default)]
-pub(super) struct FakeSale {
-    pub(super) state: SaleState,
-    pub(super) bookings: Vec<Booking>,
-    pub(super) log: Vec<LogEntry>,
+pub(crate) struct FakeSale {
+    pub(crate) state: SaleState,
+    pub(crate) bookings: Vec<Booking>,
+    pub(crate) log: Vec<LogEntry>,
     /// Up to where it is trimmed once its first page is read.
-    pub(super) trimmed_meanwhile: u64,
+    pub(crate) trimmed_meanwhile: u64,
     /// How far each consumer group of the log has acknowledged it.
-    pub(super) groups: Vec<u64>,
+    pub(crate) groups: Vec<u64>,
 }
 
 #[derive(Default)]
-pub(super) struct FakeLedger {
-    pub(super) sales: BTreeMap<SaleName, FakeSale>,
+pub(crate) struct FakeLedger {
+    pub(crate) sales: BTreeMap<SaleName, FakeSale>,
     /// Calls after which the next booking is made, as if someone bought meanwhile.
-    pub(super) bookings_between: u32,
-    pub(super) down: bool,
+    pub(crate) bookings_between: u32,
+    pub(crate) down: bool,
     clock: u64,
 }
 
-pub(super) fn name(text: &str) -> SaleName {
+pub(crate) fn name(text: &str) -> SaleName {
     SaleName::parse(text).unwrap()
 }
 
-pub(super) fn id(text: &str) -> BookingId {
+pub(crate) fn id(text: &str) -> BookingId {
     BookingId::parse(text).unwrap()
 }
 
 impl FakeLedger {
     /// One sale of that name.
-    pub(super) fn with(sale: &str, terms: SaleTerms) -> FakeLedger {
+    pub(crate) fn with(sale: &str, terms: SaleTerms) -> FakeLedger {
         let mut ledger = FakeLedger::default();
         ledger.answer(Call::Open { sale: name(sale), terms });
         ledger
     }
 
-    pub(super) fn sale(&mut self, sale: &str) -> &mut FakeSale {
+    pub(crate) fn sale(&mut self, sale: &str) -> &mut FakeSale {
         self.sales.get_mut(sale).unwrap()
     }
 }
 
 impl FakeSale {
-    pub(super) fn book(&mut self, booking: &str, quantity: u64, buyer: Option<&str>) {
+    pub(crate) fn book(&mut self, booking: &str, quantity: u64, buyer: Option<&str>) {
         let status = match self.state.terms.hold_ms {
             Some(ms) => BookingStatus::Held { expires_at: WallTime(self.state.now.0 + ms) },
             None => BookingStatus::Confirmed,
@@ -68,7 +68,7 @@ impl FakeSale {
         self.record(self.bookings.len() - 1);
     }
 
-    pub(super) fn set(&mut self, booking: &str, status: BookingStatus) {
+    pub(crate) fn set(&mut self, booking: &str, status: BookingStatus) {
         let index = self.bookings.iter().position(|known| known.id.as_str() == booking).unwrap();
         self.bookings[index].status = status;
         self.record(index);
@@ -112,6 +112,8 @@ impl FakeLedger {
         | Call::Snapshot { sale }
         | Call::Page { sale, .. }
         | Call::Log { sale, .. }
+        | Call::Survey { sale, .. }
+        | Call::Repair { sale, .. }
         | Call::Trim { sale }) = &call
         else {
             panic!("no command asks that: {call:?}")
@@ -161,8 +163,96 @@ impl FakeLedger {
                 let (groups, left) = (sale.groups.len() as u64, sale.log.len() as u64);
                 Answer::Trimmed { groups, removed: removed as u64, left }
             }
+            Call::Survey { part, cursor, .. } => {
+                let rows = match part {
+                    Part::Changes => sale.changes(cursor.parse().unwrap_or(0)),
+                    part => sale.rows(part),
+                };
+                // A page of the log goes on after a sequence, any other after so many rows.
+                let of_log = matches!(part, Part::Log | Part::Changes);
+                let after: usize = cursor.parse().unwrap_or(0);
+                let skipped = match of_log {
+                    true => sale.log.iter().filter(|entry| entry.sequence <= after as u64).count(),
+                    false => after,
+                };
+                let rows: Vec<Row> = match part {
+                    Part::Changes => rows,
+                    _ => rows.into_iter().skip(skipped).take(PAGE).collect(),
+                };
+                let last = rows.iter().rev().find_map(|row| match row {
+                    Row::Change(entry) => Some(entry.sequence.to_string()),
+                    _ => None,
+                });
+                let done = rows.len() < PAGE || part == Part::Changes;
+                let next = if of_log { last.unwrap_or(cursor) } else { (after + rows.len()).to_string() };
+                let now = sale.state.now;
+                sale.log.retain(|entry| entry.sequence > sale.trimmed_meanwhile);
+                let state = sale.state.clone();
+                if self.bookings_between > 0 && part != Part::Changes {
+                    self.bookings_between -= 1;
+                    sale.book(&format!("meanwhile-{}", self.clock), 1, None);
+                }
+                Answer::Surveyed { state, clock: now, time: now, rows, next, done }
+            }
+            Call::Repair { version, sequence, repairs, .. } => {
+                if (version, sequence) != (sale.state.version, sale.state.sequence) {
+                    return Answer::ChangeRefused { state: sale.state.clone() };
+                }
+                for repair in repairs {
+                    match repair {
+                        Repair::Counts { held, sold } => (sale.state.held, sale.state.sold) = (held, sold),
+                        other => panic!("nothing else is ever wrong here: {other:?}"),
+                    }
+                }
+                Answer::Sale { state: sale.state.clone(), created: false }
+            }
             _ => unreachable!(),
         }
+    }
+}
+
+impl FakeSale {
+    /// What a real ledger would have stored.
+    fn rows(&self, part: Part) -> Vec<Row> {
+        let booking = |booking: &Booking| Row::Booking { id: booking.id, record: self.stored(booking) };
+        match part {
+            Part::Bookings => self.bookings.iter().map(booking).collect(),
+            Part::Holds => self.bookings.iter().filter_map(group).collect(),
+            Part::Buyers => {
+                let mut tickets: BTreeMap<BuyerId, u64> = BTreeMap::new();
+                for booking in self.bookings.iter().filter(|booking| self.stored(booking).counted) {
+                    *tickets.entry(booking.buyer.unwrap()).or_default() += u64::from(booking.quantity.get());
+                }
+                vec![Row::Buyers(tickets.into_iter().collect())]
+            }
+            Part::Log => self.log.iter().cloned().map(Row::Change).collect(),
+            Part::Stock | Part::Changes => Vec::new(),
+        }
+    }
+
+    fn changes(&self, after: u64) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for entry in self.log.iter().filter(|entry| entry.sequence > after) {
+            rows.push(Row::Change(entry.clone()));
+            let booking = self.bookings.iter().find(|booking| booking.id == entry.booking.id).unwrap();
+            rows.push(Row::Booking { id: booking.id, record: self.stored(booking) });
+            rows.extend(group(booking));
+        }
+        rows.extend(self.rows(Part::Buyers));
+        rows
+    }
+
+    fn stored(&self, booking: &Booking) -> StoredBooking {
+        let Booking { status, quantity, buyer, .. } = *booking;
+        let counted = status.holds_stock() && buyer.is_some() && self.state.terms.per_buyer.is_some();
+        StoredBooking { status: Some(status), quantity: quantity.get(), buyer, counted, sequence: None }
+    }
+}
+
+fn group(booking: &Booking) -> Option<Row> {
+    match booking.status {
+        BookingStatus::Held { expires_at } => Some(Row::Group { expires_at, ids: vec![booking.id] }),
+        _ => None,
     }
 }
 

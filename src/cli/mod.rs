@@ -83,7 +83,7 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) ->
 }
 
 #[cfg(all(test, not(loom)))]
-mod fake_ledger;
+pub(crate) mod fake_ledger;
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -6,14 +6,31 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::config::{Config, ConfigError, Source, Words, config_file};
+use crate::limits::{ClientLimits, Limit};
+
+const AFTER_HELP: &str = "Each setting can come from its flag, its BOXOFFICE_* variable or the TOML file of --config \
+    (same names, without dashes before them); the first of these wins.\n\nExample: boxoffice serve --sale ticket=10000";
+
+/// The limits, one a line, before [`AFTER_HELP`].
+fn after_long_help() -> String {
+    let defaults = ClientLimits::default();
+    let mut text = "Limits of --limit, with their defaults and ranges:\n".to_owned();
+    for &limit in Limit::ALL {
+        let (least, most) = limit.range();
+        let (least, most) = (limit.text(least), limit.text(most));
+        let default = limit.text(defaults.get(limit));
+        text.push_str(&format!("  {:<22}{default:>7}   {least} to {most}\n", limit.name()));
+    }
+    text.push_str(
+        "requests and address-connections: 0 is any number. README.md says what happens past each.\n\n",
+    );
+    text + AFTER_HELP
+}
 
 /// `boxoffice serve`. The texts are read by [`Config::read`], together with the variables and the file, so that each
 /// place takes the same words and gives the same errors.
 #[derive(Debug, Default, Args)]
-#[command(
-    after_help = "Each setting can come from its flag, its BOXOFFICE_* variable or the TOML file of --config \
-    (same names, without dashes before them); the first of these wins.\n\nExample: boxoffice serve --sale ticket=10000"
-)]
+#[command(after_help = AFTER_HELP, after_long_help = after_long_help())]
 pub struct ServeFlags {
     /// Where clients connect [default: 127.0.0.1:3005] [env: BOXOFFICE_LISTEN]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -47,8 +64,9 @@ pub struct ServeFlags {
     /// Spare permits to ask the ledger, as a part of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]
     #[arg(long, value_name = "F")]
     buffer: Option<String>,
-    /// When a booking counts as made: ack, when the ledger has answered [default: ack] [env: BOXOFFICE_DURABILITY]
-    #[arg(long, value_name = "ack")]
+    /// When a booking counts as made (Redis): ack, when Redis has answered; aof, only by a Redis that has each write on
+    /// its disk first; replicas=N, when N replicas have it too [default: ack] [env: BOXOFFICE_DURABILITY]
+    #[arg(long, value_name = "ack|aof|replicas=N")]
     durability: Option<String>,
     /// How long a client waits for the ledger before it is told 503, 10ms to 1m [default: 2s] [env:
     /// BOXOFFICE_LEDGER_TIMEOUT]
@@ -57,6 +75,10 @@ pub struct ServeFlags {
     /// Append one JSON line for each booking request [env: BOXOFFICE_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     access_log: Option<String>,
+    /// Set a limit that clients meet, such as idle-time=60s; may be given again. `boxoffice serve --help` lists them
+    /// [env: BOXOFFICE_LIMIT, several apart by spaces]
+    #[arg(long, value_name = "NAME=VALUE")]
+    limit: Vec<String>,
     /// TOML file with the same names [env: BOXOFFICE_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -109,8 +131,8 @@ impl ServeFlags {
         if self.no_pin {
             words.flag("no-pin", "true");
         }
-        for sale in &self.sale {
-            words.flag("sale", sale);
+        for (name, texts) in [("sale", &self.sale), ("limit", &self.limit)] {
+            texts.iter().for_each(|text| words.flag(name, text));
         }
         words
     }
@@ -147,13 +169,14 @@ mod tests {
         let config = config(
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
              --ledger sqlite:x --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
-             --access-log l --config c.toml",
+             --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
         .unwrap();
         assert_eq!((config.listen.port(), config.admin.port(), config.pin), (1, 2, false));
         assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
         assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "sqlite:x", 0.0));
+        assert_eq!((config.limits.linger_ms, config.limits.pipeline), (1_000, 7));
         assert_eq!((config.access_log, config.admin_token_file), (Some("l".into()), Some("t".into())));
     }
 

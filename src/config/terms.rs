@@ -88,7 +88,7 @@ pub(super) fn parse_span_ms(text: &str) -> Option<u64> {
     (!text.is_empty()).then_some(sum)
 }
 
-fn digits(text: &str) -> Option<u64> {
+pub(super) fn digits(text: &str) -> Option<u64> {
     // `parse` alone would take a sign.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

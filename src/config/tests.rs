@@ -52,6 +52,7 @@ fn defaults_are_those_of_the_documentation() {
         durability: Durability::Ack,
         ledger_timeout: Duration::from_secs(2),
         access_log: None,
+        limits: ClientLimits::default(),
     };
     assert_eq!(config, expected);
 }
@@ -123,12 +124,13 @@ fn errors_name_the_word_its_place_and_what_it_takes() {
     );
     assert_eq!(flag("buffer", "NaN"), "--buffer: \"NaN\" takes a number from 0 to 10");
     assert_eq!(flag("no-pin", "maybe"), "--no-pin: \"maybe\" takes true or false");
-    assert_eq!(
-        flag("durability", "aof"),
-        "--durability: \"aof\" is not available in this version; it takes ack"
-    );
-    assert!(flag("durability", "replicas=2").contains("not available in this version"));
-    assert_eq!(flag("durability", "none"), "--durability: \"none\" takes ack");
+    for wrong in ["none", "replicas=0", "replicas=101", "replicas=", "replicas=-1", "AOF"] {
+        let takes = format!("--durability: \"{wrong}\" takes ack, aof or replicas=N, N being 1 to 100");
+        assert_eq!(flag("durability", wrong), takes);
+    }
+    for of_redis in ["aof", "replicas=2"] {
+        assert!(flag("durability", of_redis).contains("is for a ledger in Redis"));
+    }
     assert!(
         flag("ledger", "postgres://x").starts_with("--ledger: \"postgres://x\" takes sqlite:PATH, redis://")
     );
@@ -136,6 +138,54 @@ fn errors_name_the_word_its_place_and_what_it_takes() {
     assert!(flag("cores", "0-7").contains("it has 0-3"), "{}", flag("cores", "0-7"));
     assert!(flag("sale", "ticket").contains("takes NAME=STOCK"));
     assert!(flag("access-log", "").contains("takes the name of a file"));
+}
+
+#[test]
+fn each_limit_comes_from_the_first_source_that_names_it() {
+    let file = "[limit]\nhead-bytes = '32KiB'\nrequests = 7\nidle-time = '60s'\n";
+    let sources = Sources::default().file(file).variable("BOXOFFICE_LIMIT", "requests=8  idle-time=50s");
+    let limits = sources.flag("limit", "idle-time=40s").flag("limit", "connections=9").read().unwrap().limits;
+    let expected = ClientLimits {
+        head_bytes: 32 * 1024,
+        requests: 8,
+        idle_time_ms: 40_000,
+        connections: 9,
+        ..ClientLimits::default()
+    };
+    assert_eq!(limits, expected);
+    for text in ["limit = 'pipeline=5'", "limit = ['pipeline=5']", "[limit]\npipeline = '5'"] {
+        assert_eq!(Sources::default().file(text).read().unwrap().limits.pipeline, 5, "{text}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_wrong_is_named_with_what_it_takes() {
+    let flag = |text: &str| Sources::default().flag("limit", text);
+    assert_eq!(flag("linger=1h").error(), "--limit: \"linger=1h\" takes a duration from 100ms to 4s");
+    assert!(
+        flag("lingers=1s")
+            .error()
+            .starts_with("--limit: \"lingers=1s\" names no limit; it takes target-bytes,")
+    );
+    assert_eq!(
+        flag("linger=1s").flag("limit", "linger=2s").error(),
+        "--limit: \"linger=2s\" names linger, which is named before"
+    );
+    assert_eq!(
+        Sources::default().variable("BOXOFFICE_LIMIT", "linger=1s head-bytes=1KiB").error(),
+        "BOXOFFICE_LIMIT: \"head-bytes=1KiB\" must be 8320 or more, since target-bytes is 8KiB"
+    );
+    assert_eq!(
+        Sources::default().file("[limit]\ntarget-bytes = 20000").error(),
+        "box.toml: limit: \"target-bytes=20000\" does not go with head-bytes, which must be 20128 or more, since \
+         target-bytes is 20000"
+    );
+    // Of a weaker source too, although it does not count.
+    let hidden = flag("linger=1s").variable("BOXOFFICE_LIMIT", "linger=1h");
+    assert!(hidden.error().starts_with("BOXOFFICE_LIMIT: \"linger=1h\" takes"));
+    let file = |text: &str| Words::from_toml(Path::new("box.toml"), text).unwrap_err().to_string();
+    assert!(file("limit = [[1]]").contains("takes a table, a text or a list of texts"));
+    assert!(file("[limit]\na = []").contains("takes a table, a text or a list of texts"));
 }
 
 #[test]
@@ -172,4 +222,14 @@ fn the_file_is_named_by_flag_or_variable() {
     assert_eq!(config_file(Some("a.toml".into()), &variable), Some("a.toml".into()));
     assert_eq!(config_file(None, &variable), Some("b.toml".into()));
     assert_eq!(config_file(None, &|_| None), None);
+}
+
+#[test]
+fn durability_is_read() {
+    let redis = || Sources::default().flag("ledger", "redis://127.0.0.1/0");
+    let read = |text: &str| redis().flag("durability", text).read().unwrap().durability;
+    assert_eq!(redis().read().unwrap().durability, Durability::Ack);
+    assert_eq!((read("ack"), read("aof")), (Durability::Ack, Durability::Aof));
+    assert_eq!(read("replicas=2"), Durability::Replicas(2));
+    assert_eq!(Sources::default().flag("durability", "ack").read().unwrap().durability, Durability::Ack);
 }

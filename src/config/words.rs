@@ -8,7 +8,7 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 12] = [
+pub const SETTINGS: [&str; 13] = [
     "listen",
     "admin",
     "admin-token-file",
@@ -21,7 +21,11 @@ pub const SETTINGS: [&str; 12] = [
     "durability",
     "ledger-timeout",
     "access-log",
+    "limit",
 ];
+
+/// The settings that take several texts; in their variable these stand apart by white space.
+const LISTS: [&str; 2] = ["sale", "limit"];
 
 /// The settings that one source (all flags, or a file) gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,11 +66,16 @@ impl Words {
             let name = setting(&key)
                 .ok_or_else(|| wrong(format!("is no setting; it takes {}", SETTINGS.join(", "))))?;
             let texts = match value {
-                toml::Value::Array(items) if name == "sale" => items.into_iter().map(plain).collect(),
+                toml::Value::Array(items) if LISTS.contains(&name) => items.into_iter().map(plain).collect(),
+                toml::Value::Table(items) if name == "limit" => {
+                    let pair = |(name, value)| Some(format!("{name}={}", plain(value)?));
+                    items.into_iter().map(pair).collect()
+                }
                 value => plain(value).map(|text| vec![text]),
             };
             let texts = texts.ok_or_else(|| match name {
                 "sale" => wrong("takes a text or a list of texts".to_owned()),
+                "limit" => wrong("takes a table, a text or a list of texts".to_owned()),
                 _ => wrong("takes one text, number or boolean".to_owned()),
             })?;
             words.texts.insert(name, texts);
@@ -122,29 +131,38 @@ impl Word {
 }
 
 /// The words of a setting from the first source that has it. A variable that is empty counts as not set, so that a
-/// wrapper can clear it; one for `sale` may hold several, apart by white space.
+/// wrapper can clear it; one for `sale` or `limit` may hold several, apart by white space.
 pub(super) fn pick(
     name: &'static str,
     flags: &Words,
     variable: &dyn Fn(&str) -> Option<String>,
     file: Option<&Words>,
 ) -> Vec<Word> {
-    let with = |texts: &[String], source: Source| {
+    by_source(name, flags, variable, file).into_iter().find(|words| !words.is_empty()).unwrap_or_default()
+}
+
+/// The words of a setting from each source that has it: flags, then the variable, then the file.
+pub(super) fn by_source(
+    name: &'static str,
+    flags: &Words,
+    variable: &dyn Fn(&str) -> Option<String>,
+    file: Option<&Words>,
+) -> [Vec<Word>; 3] {
+    let with = |texts: &[String], source: Source| -> Vec<Word> {
         texts.iter().map(|text| Word { text: text.clone(), source: source.clone() }).collect()
     };
-    if let Some(texts) = flags.texts.get(name) {
-        return with(texts, Source::Flag(format!("--{name}")));
-    }
+    let flag_words = flags.texts.get(name).map(|texts| with(texts, Source::Flag(format!("--{name}"))));
     let variable_name = format!("BOXOFFICE_{}", name.to_uppercase().replace('-', "_"));
-    if let Some(value) = variable(&variable_name).filter(|value| !value.trim().is_empty()) {
-        let texts: Vec<String> = match name {
-            "sale" => value.split_whitespace().map(str::to_owned).collect(),
-            _ => vec![value],
+    let value = variable(&variable_name).filter(|value| !value.trim().is_empty());
+    let variable_words = value.map(|value| {
+        let texts: Vec<String> = match LISTS.contains(&name) {
+            true => value.split_whitespace().map(str::to_owned).collect(),
+            false => vec![value],
         };
-        return with(&texts, Source::Variable(variable_name));
-    }
-    match file.and_then(|file| Some((file.file.clone()?, file.texts.get(name)?))) {
-        Some((path, texts)) => with(texts, Source::File { path, key: name.to_owned() }),
-        None => Vec::new(),
-    }
+        with(&texts, Source::Variable(variable_name))
+    });
+    let file_words = file
+        .and_then(|file| Some((file.file.clone()?, file.texts.get(name)?)))
+        .map(|(path, texts)| with(texts, Source::File { path, key: name.to_owned() }));
+    [flag_words, variable_words, file_words].map(Option::unwrap_or_default)
 }

@@ -4,31 +4,33 @@
 //! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
 //! for [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
-//! Reading and writing are two machines. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`:
-//! after a framing error, or a last request, no byte is ever read as a request again. Writing is a window of
-//! sequence numbers, from `next_answer` to `next_request`: the answer whose turn it is goes straight into the
-//! output, and one that is early waits in the window.
+//! Reading and writing are two machines, each in its own file; this one has what both decide together: deadlines
+//! and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`: after a framing error, or a last
+//! request, no byte is ever read as a request again. Writing is a window of sequence numbers, from `next_answer` to
+//! `next_request`: the answer whose turn it is goes straight into the output, and one that is early waits in the
+//! window.
 //!
 //! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder
 //! is kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
 
 mod pool;
+mod reading;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 pub use pool::BufferPool;
 pub use reply::{Answered, Exchange, Handled, Reply};
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::clock::Monotonic;
-use crate::http::body::ChunkedDecoder;
-use crate::http::framing::BodyLength;
-use crate::http::parse::{self, Head, HeadScanner, Scan};
-use crate::http::{DateCache, HttpError, Method, Reason, Request, Version, encode};
-use crate::limits;
-use reply::Manner;
+use crate::http::parse::HeadScanner;
+use crate::http::{DateCache, HttpError, Reason, Request};
+use crate::limits::{ClientLimits, Limit};
+use reading::Reading;
+use writing::HeldAnswers;
 
 /// What answers requests.
 pub trait Service {
@@ -39,6 +41,12 @@ pub trait Service {
     /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the
     /// connection closes after it.
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered;
+
+    /// Takes note of a limit that the client met and that refuses nothing: a request that waits for those before it
+    /// (`pipeline`, `unsent-bytes`), the last request of a connection (`requests`).
+    fn note(&mut self, limit: Limit) {
+        let _ = limit;
+    }
 }
 
 /// What a connection borrows from its core while it works.
@@ -66,32 +74,41 @@ pub enum Fate {
 /// Why [`Connection::handle_deadline`] ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Nothing was asked for `IDLE_TIMEOUT_MS`.
+    /// Nothing was asked for as long as `idle-time`.
     Idle,
-    /// The client did not read for `WRITE_STALL_TIMEOUT_MS`; what was unsent is lost.
+    /// The client did not read for as long as `write-stall`; what was unsent is lost.
     Stalled,
-    /// The client did not close within `LINGER_TIMEOUT_MS`.
+    /// The client did not close for as long as `linger`.
     Lingered,
 }
 
-/// Early answers: the front is the place of `next_answer`, and empty places wait for theirs.
-type HeldAnswers = VecDeque<Option<Vec<u8>>>;
+impl Cut {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Cut; 3] = [Cut::Idle, Cut::Stalled, Cut::Lingered];
 
-#[derive(Debug)]
-enum Reading {
-    /// `input` holds the head so far (or requests that wait for back pressure to end).
-    Head(HeadScanner),
-    /// `input` holds head and body so far; the request is complete at `total_bytes`.
-    Sized { head_bytes: u32, total_bytes: u32 },
-    /// `input` holds the head and, after it, what was decoded so far.
-    Chunked { head_bytes: u32, decoder: ChunkedDecoder },
-    /// No more requests: what arrives is dropped.
-    Finished,
+    /// A short name for counters.
+    pub fn label(self) -> &'static str {
+        match self {
+            Cut::Idle => "idle",
+            Cut::Stalled => "stalled",
+            Cut::Lingered => "lingered",
+        }
+    }
+
+    /// The limit that was met.
+    pub fn limit(self) -> Limit {
+        match self {
+            Cut::Idle => Limit::IdleTime,
+            Cut::Stalled => Limit::WriteStall,
+            Cut::Lingered => Limit::Linger,
+        }
+    }
 }
 
 /// One client's connection.
 #[derive(Debug)]
 pub struct Connection {
+    limits: Arc<ClientLimits>,
     reading: Reading,
     /// A remainder that is no whole request yet; owns no heap when there is none.
     input: Vec<u8>,
@@ -126,19 +143,20 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted. Until its first byte it is idle.
-    pub fn new(now: Monotonic) -> Connection {
+    pub fn new(now: Monotonic, limits: Arc<ClientLimits>) -> Connection {
         Connection {
+            read_deadline: now.plus_ms(limits.idle_time_ms),
+            limits,
             reading: Reading::Head(HeadScanner::default()),
             input: Vec::new(),
             input_start: 0,
             output_start: 0,
             output: Vec::new(),
-            held: VecDeque::new(),
+            held: HeldAnswers::new(),
             held_bytes: 0,
             next_request: 0,
             next_answer: 0,
             last_request: None,
-            read_deadline: now.plus_ms(limits::IDLE_TIMEOUT_MS),
             write_deadline: now,
             fate: Fate::Open,
             parked: false,
@@ -146,110 +164,6 @@ impl Connection {
             peer_ended: false,
             must_linger: false,
             draining: false,
-        }
-    }
-
-    /// Takes bytes that arrived. To be called where [`Connection::wants_read`]; each call takes all of
-    /// `bytes`.
-    pub fn handle_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
-        if matches!(self.reading, Reading::Finished) {
-            // The client sends although nothing more is answered: a close now could reset its unread answer.
-            self.must_linger |= !bytes.is_empty();
-            return;
-        }
-        if self.input.is_empty() || matches!(self.reading, Reading::Chunked { .. }) {
-            let taken = self.read(bytes, turn, service);
-            let rest = &bytes[taken..];
-            if !rest.is_empty() {
-                turn.pool.reserve(&mut self.input, rest.len());
-                self.input.extend_from_slice(rest);
-                self.begin_head_clock(turn.now);
-            }
-        } else {
-            self.compact_input();
-            turn.pool.reserve(&mut self.input, bytes.len());
-            self.input.extend_from_slice(bytes);
-            if !self.parked {
-                self.read_input(turn, service);
-            }
-        }
-        self.settle(turn);
-    }
-
-    /// Takes the end of the client's stream. What was asked is still answered; half a request is dropped.
-    pub fn handle_end(&mut self, turn: &mut Turn<'_>) {
-        self.peer_ended = true;
-        if !self.parked {
-            self.finish_reading(turn);
-        }
-        self.settle(turn);
-    }
-
-    /// Goes on with requests that waited for back pressure to end. To be called after answers and writes;
-    /// costs nothing where none waits.
-    pub fn resume(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
-        if !self.wants_resume() {
-            return;
-        }
-        self.parked = false;
-        self.read_input(turn, service);
-        if !self.parked {
-            if self.peer_ended {
-                self.finish_reading(turn);
-            } else if !self.input.is_empty() {
-                self.begin_head_clock(turn.now);
-            }
-        }
-        self.settle(turn);
-    }
-
-    /// Whether [`Connection::resume`] has something to do.
-    pub fn wants_resume(&self) -> bool {
-        self.parked && !self.is_full()
-    }
-
-    /// The way to answer a request that was put off. `None` where the connection has closed since.
-    pub fn reply<'a>(&'a mut self, exchange: Exchange, turn: &'a mut Turn<'_>) -> Option<Reply<'a>> {
-        let ahead = exchange.sequence().wrapping_sub(self.next_answer);
-        let is_awaited = self.fate == Fate::Open
-            && ahead < self.unanswered()
-            && self.held.get(ahead as usize).is_none_or(Option::is_none);
-        is_awaited.then(|| Reply::new(self, exchange, turn))
-    }
-
-    /// What is to be written now; empty where there is nothing.
-    pub fn output(&self) -> &[u8] {
-        &self.output[self.output_start as usize..]
-    }
-
-    /// Takes note that the first `bytes` of [`Connection::output`] are written.
-    pub fn handle_written(&mut self, bytes: usize, turn: &mut Turn<'_>) {
-        let was_full = self.is_full();
-        self.output_start += bytes as u32;
-        assert!(self.output_start as usize <= self.output.len(), "more was written than there was");
-        if self.output_start as usize == self.output.len() {
-            turn.pool.put(&mut self.output);
-            self.output_start = 0;
-            if self.is_idle() {
-                self.read_deadline = turn.now.plus_ms(limits::IDLE_TIMEOUT_MS);
-            }
-        } else if bytes > 0 {
-            self.write_deadline = turn.now.plus_ms(limits::WRITE_STALL_TIMEOUT_MS);
-        }
-        if was_full {
-            self.renew_read_clock(turn.now);
-        }
-        self.settle(turn);
-    }
-
-    /// Whether more bytes are to be read. False while too much waits to be answered or written: back pressure
-    /// instead of memory.
-    pub fn wants_read(&self) -> bool {
-        match self.fate {
-            Fate::Closed => false,
-            Fate::Linger => true,
-            Fate::Open if self.peer_ended || self.parked => false,
-            Fate::Open => matches!(self.reading, Reading::Finished) || !self.is_full(),
         }
     }
 
@@ -345,7 +259,7 @@ impl Connection {
         assert_eq!(held_bytes, self.held_bytes as usize);
         assert!(self.held.len() <= self.unanswered() as usize, "an answer nobody asked for");
         assert!(!matches!(self.held.front(), Some(Some(_))), "the answer whose turn it is does not wait");
-        assert!(self.unanswered() as usize <= limits::PIPELINE_DEPTH_MAX + 1, "the depth, and a refusal");
+        assert!(self.unanswered() as usize <= self.limits.pipeline + 1, "the depth, and a refusal");
         let is_finished = matches!(self.reading, Reading::Finished);
         assert!(!(is_finished && (self.parked || !self.input.is_empty())), "what is not read is not kept");
         assert!(!self.parked || (matches!(self.reading, Reading::Head(_)) && !self.input.is_empty()));
@@ -365,216 +279,25 @@ impl Connection {
 
     /// Whether so much waits that no further request is begun.
     fn is_full(&self) -> bool {
-        self.unanswered() as usize >= limits::PIPELINE_DEPTH_MAX
-            || self.output.len() - self.output_start as usize + self.held_bytes as usize
-                >= limits::UNSENT_BYTES_MAX
+        self.full_of().is_some()
     }
 
-    /// Whether the client has until `read_deadline` to send something: it is in a request that we are willing
-    /// to read, or it is idle. While we keep it waiting, no clock runs against it.
-    fn read_clock_runs(&self) -> bool {
-        if matches!(self.reading, Reading::Finished) || self.parked || self.is_full() {
-            return false;
-        }
-        !self.input.is_empty() || (self.unanswered() == 0 && self.output.is_empty())
-    }
-
-    /// Starts the head's clock where `input` has just become the beginning of a head.
-    fn begin_head_clock(&mut self, now: Monotonic) {
-        if matches!(self.reading, Reading::Head(_)) {
-            self.read_deadline = now.plus_ms(limits::HEAD_TIMEOUT_MS);
-        }
-    }
-
-    /// Gives a request whose clock stood still, because the connection was full, its time anew.
-    fn renew_read_clock(&mut self, now: Monotonic) {
-        if !self.is_full() && !self.input.is_empty() {
-            let span = match self.reading {
-                Reading::Head(_) => limits::HEAD_TIMEOUT_MS,
-                _ => limits::BODY_TIMEOUT_MS,
-            };
-            self.read_deadline = now.plus_ms(span);
-        }
-    }
-
-    /// Reads requests from `input` itself.
-    fn read_input(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
-        let mut kept = std::mem::take(&mut self.input);
-        let start = std::mem::take(&mut self.input_start) as usize;
-        let taken = self.read(&kept[start..], turn, service);
-        if start + taken == kept.len() {
-            turn.pool.put(&mut kept);
-            return;
-        }
-        // What is left is often a few bytes, and a client may take its time: it must not hold a large buffer.
-        self.input_start = turn.pool.shrink(&mut kept, start + taken) as u32;
-        self.input = kept;
-        if taken > 0 {
-            self.begin_head_clock(turn.now);
-        }
-    }
-
-    fn compact_input(&mut self) {
-        let start = std::mem::take(&mut self.input_start) as usize;
-        if start > 0 {
-            self.input.drain(..start);
-        }
-    }
-
-    /// Reads as many requests from `bytes` as are whole and allowed, and returns how many bytes are done
-    /// with. `bytes` is never a part of `input`, which is empty unless a chunked body gathers there.
-    fn read(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) -> usize {
-        let mut at = 0;
-        while at < bytes.len() {
-            let rest = &bytes[at..];
-            let is_full = self.is_full();
-            match &mut self.reading {
-                Reading::Finished => {
-                    self.must_linger = true;
-                    return bytes.len();
-                }
-                Reading::Head(_) if is_full => {
-                    self.parked = true;
-                    return at;
-                }
-                Reading::Head(scanner) => match scanner.scan(rest) {
-                    Ok(Scan::Partial) => return at,
-                    Ok(Scan::EmptyLine) => at += 2,
-                    Ok(Scan::Complete(head_bytes)) => match self.read_head(rest, head_bytes, turn, service) {
-                        0 => return at,
-                        taken => at += taken,
-                    },
-                    Err(error) => {
-                        self.refuse(error, rest.starts_with(b"HEAD "), turn, service);
-                        return bytes.len();
-                    }
-                },
-                Reading::Sized { head_bytes, total_bytes } => {
-                    let (head_bytes, total_bytes) = (*head_bytes as usize, *total_bytes as usize);
-                    // Some of the body has come: the client does not wait for leave to send it.
-                    self.continue_due = false;
-                    let Some(whole) = rest.get(..total_bytes) else { return at };
-                    let (head, body) = whole.split_at(head_bytes);
-                    self.serve_gathered(head, body, turn, service);
-                    at += total_bytes;
-                }
-                Reading::Chunked { head_bytes, decoder } => {
-                    self.continue_due = false;
-                    let head_bytes = *head_bytes as usize;
-                    turn.pool.reserve(&mut self.input, rest.len());
-                    match decoder.decode(rest, &mut self.input) {
-                        Ok(taken) => at += taken,
-                        Err(error) => {
-                            self.refuse(error, self.input.starts_with(b"HEAD "), turn, service);
-                            return bytes.len();
-                        }
-                    }
-                    if decoder.is_complete() {
-                        let mut whole = std::mem::take(&mut self.input);
-                        let (head, body) = whole.split_at(head_bytes);
-                        self.serve_gathered(head, body, turn, service);
-                        turn.pool.put(&mut whole);
-                    }
-                }
-            }
-        }
-        at
-    }
-
-    /// Reads a head whose end is known, and its request where that is whole. Returns how many bytes are done
-    /// with; 0 where all of `bytes` is to be kept until more arrives.
-    fn read_head(
-        &mut self,
-        bytes: &[u8],
-        head_bytes: usize,
-        turn: &mut Turn<'_>,
-        service: &mut impl Service,
-    ) -> usize {
-        let mut room = parse::field_room();
-        let head = match parse::parse_head(&bytes[..head_bytes], &mut room) {
-            Ok(head) => head,
-            Err(error) => {
-                self.refuse(error, bytes.starts_with(b"HEAD "), turn, service);
-                return bytes.len();
-            }
-        };
-        let taken = match head.body {
-            BodyLength::Bytes(body_bytes) => {
-                let total_bytes = head_bytes + body_bytes;
-                if let Some(whole) = bytes.get(..total_bytes) {
-                    self.serve(&head, &whole[head_bytes..], turn, service);
-                    return total_bytes;
-                }
-                self.reading =
-                    Reading::Sized { head_bytes: head_bytes as u32, total_bytes: total_bytes as u32 };
-                0
-            }
-            BodyLength::Chunked => {
-                turn.pool.reserve(&mut self.input, head_bytes);
-                self.input.extend_from_slice(&bytes[..head_bytes]);
-                let decoder = ChunkedDecoder::default();
-                self.reading = Reading::Chunked { head_bytes: head_bytes as u32, decoder };
-                head_bytes
-            }
-        };
-        self.read_deadline = turn.now.plus_ms(limits::BODY_TIMEOUT_MS);
-        self.continue_due = head.expects_continue && bytes.len() == head_bytes;
-        self.write_due_continue(turn.now, turn.pool);
-        taken
-    }
-
-    /// Serves a request whose body took more than one read: its head is parsed a second time, which is
-    /// cheaper than keeping what the first time found.
-    fn serve_gathered(&mut self, head: &[u8], body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
-        let mut room = parse::field_room();
-        match parse::parse_head(head, &mut room) {
-            Ok(head) => self.serve(&head, body, turn, service),
-            Err(error) => unreachable!("a head that was valid before: {error}"),
-        }
-    }
-
-    fn serve(&mut self, head: &Head<'_>, body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
-        let sequence = self.next_request;
-        self.next_request = sequence.wrapping_add(1);
-        self.continue_due = false;
-        if head.persists && !self.draining {
-            self.reading = Reading::Head(HeadScanner::default());
+    /// The limit that keeps further requests from being begun.
+    fn full_of(&self) -> Option<Limit> {
+        let unsent_bytes = self.output.len() - self.output_start as usize + self.held_bytes as usize;
+        if self.unanswered() as usize >= self.limits.pipeline {
+            Some(Limit::Pipeline)
+        } else if unsent_bytes >= self.limits.unsent_bytes {
+            Some(Limit::UnsentBytes)
         } else {
-            self.last_request = Some(sequence);
-            // A client that asked to close sends no more; one that did not may well be sending.
-            self.must_linger |= head.persists;
-            self.finish_reading(turn);
+            None
         }
-        let request = Request { body, ..head.request };
-        let manner = Manner {
-            head_only: request.method == Method::Head,
-            announces_keep_alive: request.version == Version::Http10,
-        };
-        service.handle(&request, Reply::new(self, Exchange::new(sequence, manner), turn));
     }
 
-    /// Has the service answer what HTTP refuses, in its turn, as the last answer.
-    #[cold]
-    fn refuse(&mut self, error: HttpError, head_only: bool, turn: &mut Turn<'_>, service: &mut impl Service) {
-        let sequence = self.next_request;
-        self.next_request = sequence.wrapping_add(1);
-        self.last_request = Some(sequence);
-        self.must_linger = true;
-        self.finish_reading(turn);
-        let manner = Manner { head_only, announces_keep_alive: false };
-        service.refuse(&error, Reply::new(self, Exchange::new(sequence, manner), turn));
-    }
-
-    /// Reads no request any more, and drops half a one.
-    fn finish_reading(&mut self, turn: &mut Turn<'_>) {
-        self.reading = Reading::Finished;
-        self.parked = false;
-        self.continue_due = false;
-        turn.pool.put(&mut self.input);
-        self.input_start = 0;
-        if self.last_request.is_none() && self.unanswered() > 0 {
-            self.last_request = Some(self.next_request.wrapping_sub(1));
-        }
+    /// Bytes of the heap that the connection holds. For tests and the simulator: its pool counts the same.
+    pub fn buffered_bytes(&self) -> usize {
+        let held: usize = self.held.iter().flatten().map(Vec::capacity).sum();
+        self.input.capacity() + self.output.capacity() + held + pool::queue_bytes(&self.held)
     }
 
     /// Ends the connection where nothing is left to do.
@@ -589,64 +312,7 @@ impl Connection {
             self.close(turn.pool);
         } else if self.fate == Fate::Open {
             self.fate = Fate::Linger;
-            self.read_deadline = turn.now.plus_ms(limits::LINGER_TIMEOUT_MS);
-        }
-    }
-
-    /// Appends the answer whose turn it is, and those behind it that waited for it.
-    fn write_answer(
-        &mut self,
-        bytes_max: usize,
-        now: Monotonic,
-        pool: &mut BufferPool,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) {
-        self.begin_output(now);
-        pool.reserve(&mut self.output, bytes_max);
-        encode(&mut self.output);
-        self.next_answer = self.next_answer.wrapping_add(1);
-        self.held.pop_front();
-        while let Some(answer @ Some(_)) = self.held.front_mut() {
-            let mut answer = answer.take().unwrap_or_default();
-            self.held_bytes -= answer.len() as u32;
-            pool.reserve(&mut self.output, answer.len());
-            self.output.extend_from_slice(&answer);
-            pool.put(&mut answer);
-            self.held.pop_front();
-            self.next_answer = self.next_answer.wrapping_add(1);
-        }
-        if self.held_bytes == 0 {
-            pool.put_queue(&mut self.held);
-        }
-        self.write_due_continue(now, pool);
-    }
-
-    /// Keeps an answer that is `ahead` places before its turn.
-    fn hold_answer(&mut self, ahead: usize, answer: Vec<u8>, pool: &mut BufferPool) {
-        if self.held.capacity() == 0 {
-            self.held = pool.take_queue();
-        }
-        if self.held.len() <= ahead {
-            self.held.resize_with(ahead + 1, || None);
-        }
-        self.held_bytes += answer.len() as u32;
-        self.held[ahead] = Some(answer);
-    }
-
-    /// Writes `100 Continue` where the request that is being read waits for it and every earlier one is
-    /// answered.
-    fn write_due_continue(&mut self, now: Monotonic, pool: &mut BufferPool) {
-        if self.continue_due && self.unanswered() == 0 {
-            self.continue_due = false;
-            self.begin_output(now);
-            pool.reserve(&mut self.output, encode::CONTINUE.len());
-            self.output.extend_from_slice(encode::CONTINUE);
-        }
-    }
-
-    fn begin_output(&mut self, now: Monotonic) {
-        if self.output.is_empty() {
-            self.write_deadline = now.plus_ms(limits::WRITE_STALL_TIMEOUT_MS);
+            self.read_deadline = turn.now.plus_ms(self.limits.linger_ms);
         }
     }
 }

@@ -1,15 +1,25 @@
 //! Buffers that connections borrow while they have something to keep, so that an idle connection owns none.
+//!
+//! The pool counts what it has lent, and bounds it. At the bound no half request is kept and no request is begun
+//! ([`BufferPool::is_exhausted`], [`BufferPool::try_reserve`]): each is refused, once, and its connection closes. So
+//! nobody waits for room, and nothing can wait for ever. What is on the way by then is still written: the answers of
+//! requests that were begun before, which `WAITING_PER_CORE_MAX` bounds, and one refusal a connection.
+
+use crate::limits;
 
 /// Capacities of the pooled buffers, in bytes. The smallest holds a dribbled head or a small answer and keeps
-/// a slow client cheap; the largest holds `UNSENT_BYTES_MAX`.
+/// a slow client cheap; the largest holds the default of `unsent-bytes`.
 const CLASS_BYTES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
 
 /// Bytes that each class keeps at most while nobody uses them.
 const SPARE_BYTES_PER_CLASS_MAX: usize = 1 << 20;
 
 /// One core's spare buffers, by capacity.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BufferPool {
+    /// Capacity of all that is lent, in bytes.
+    lent_bytes: usize,
+    lent_bytes_max: usize,
     spare: [Vec<Vec<u8>>; CLASS_BYTES.len()],
     queues: Vec<super::HeldAnswers>,
 }
@@ -17,24 +27,48 @@ pub struct BufferPool {
 /// Spare queues of held answers.
 const SPARE_QUEUES_MAX: usize = 64;
 
+/// What the places of a queue take, in bytes.
+pub(super) fn queue_bytes(queue: &super::HeldAnswers) -> usize {
+    queue.capacity() * size_of::<Option<Vec<u8>>>()
+}
+
+impl Default for BufferPool {
+    fn default() -> BufferPool {
+        BufferPool::new(limits::BUFFERED_BYTES_PER_CORE_MAX)
+    }
+}
+
 impl BufferPool {
-    /// An empty pool.
-    pub fn new() -> BufferPool {
-        BufferPool::default()
+    /// An empty pool that lends so many bytes for requests.
+    pub fn new(lent_bytes_max: usize) -> BufferPool {
+        BufferPool { lent_bytes: 0, lent_bytes_max, spare: Default::default(), queues: Vec::new() }
+    }
+
+    /// Capacity of all that is lent, in bytes.
+    pub fn lent_bytes(&self) -> usize {
+        self.lent_bytes
+    }
+
+    /// Whether no further request is to be begun.
+    pub fn is_exhausted(&self) -> bool {
+        self.lent_bytes >= self.lent_bytes_max
     }
 
     /// An empty buffer that holds `bytes` without growing.
     pub fn take(&mut self, bytes: usize) -> Vec<u8> {
-        match CLASS_BYTES.iter().position(|class| bytes <= *class) {
+        let buffer = match CLASS_BYTES.iter().position(|class| bytes <= *class) {
             Some(class) => self.spare[class].pop().unwrap_or_else(|| Vec::with_capacity(CLASS_BYTES[class])),
             None => Vec::with_capacity(bytes),
-        }
+        };
+        self.lent_bytes += buffer.capacity();
+        buffer
     }
 
     /// Takes a buffer back; `buffer` owns nothing afterwards.
     pub fn put(&mut self, buffer: &mut Vec<u8>) {
         let mut buffer = std::mem::take(buffer);
         let capacity = buffer.capacity();
+        self.lent_bytes -= capacity;
         let Some(class) = CLASS_BYTES.iter().rposition(|class| *class <= capacity) else { return };
         // A buffer that grew far past its class would be kept at the price of a small one.
         let fits = capacity < CLASS_BYTES[class] * 2;
@@ -44,8 +78,23 @@ impl BufferPool {
         }
     }
 
+    /// Makes room for `additional` more bytes of a request; false, and nothing done, where that would lend more than is
+    /// allowed.
+    pub fn try_reserve(&mut self, buffer: &mut Vec<u8>, additional: usize) -> bool {
+        if buffer.capacity() - buffer.len() < additional {
+            let wanted = buffer.len() + additional;
+            let larger = CLASS_BYTES.into_iter().find(|class| wanted <= *class);
+            let larger = larger.unwrap_or(wanted.max(buffer.capacity() * 2));
+            if self.lent_bytes - buffer.capacity() + larger > self.lent_bytes_max {
+                return false;
+            }
+            self.replace(buffer, additional);
+        }
+        true
+    }
+
     /// Makes room for `additional` more bytes: by a larger buffer from the pool, not by growing the one at
-    /// hand.
+    /// hand. Never refuses: for answers.
     pub fn reserve(&mut self, buffer: &mut Vec<u8>, additional: usize) {
         if buffer.capacity() - buffer.len() < additional {
             self.replace(buffer, additional);
@@ -80,11 +129,21 @@ impl BufferPool {
     }
 
     pub(super) fn take_queue(&mut self) -> super::HeldAnswers {
-        self.queues.pop().unwrap_or_default()
+        let queue = self.queues.pop().unwrap_or_default();
+        self.lent_bytes += queue_bytes(&queue);
+        queue
+    }
+
+    /// Makes a queue `places` long.
+    pub(super) fn grow_queue(&mut self, queue: &mut super::HeldAnswers, places: usize) {
+        self.lent_bytes -= queue_bytes(queue);
+        queue.resize_with(places, || None);
+        self.lent_bytes += queue_bytes(queue);
     }
 
     pub(super) fn put_queue(&mut self, queue: &mut super::HeldAnswers) {
         let mut queue = std::mem::take(queue);
+        self.lent_bytes -= queue_bytes(&queue);
         if queue.capacity() > 0 && self.queues.len() < SPARE_QUEUES_MAX {
             queue.clear();
             self.queues.push(queue);
@@ -98,7 +157,7 @@ mod tests {
 
     #[test]
     fn buffers_come_back() {
-        let mut pool = BufferPool::new();
+        let mut pool = BufferPool::default();
         let mut buffer = pool.take(10);
         assert_eq!(buffer.capacity(), 1024);
         buffer.push(7);
@@ -111,7 +170,7 @@ mod tests {
 
     #[test]
     fn growing_swaps_buffers_and_keeps_bytes() {
-        let mut pool = BufferPool::new();
+        let mut pool = BufferPool::default();
         let mut buffer = Vec::new();
         for byte in 0..300_000_u32 {
             pool.reserve(&mut buffer, 1);
@@ -119,11 +178,42 @@ mod tests {
         }
         assert!(buffer.iter().enumerate().all(|(at, byte)| *byte == at as u8));
         assert!(pool.spare.iter().all(|class| class.len() == 1));
+        assert_eq!(pool.lent_bytes(), buffer.capacity());
+        pool.put(&mut buffer);
+        assert_eq!(pool.lent_bytes(), 0);
+    }
+
+    #[test]
+    fn no_more_is_lent_for_requests_than_is_allowed() {
+        let mut pool = BufferPool::new(6 * 1024);
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        assert!(pool.try_reserve(&mut one, 1) && pool.try_reserve(&mut other, 1_000));
+        one.push(7);
+        // 4 KiB for the one, which gives its kilobyte back.
+        assert!(pool.try_reserve(&mut one, 1_024));
+        assert_eq!((pool.lent_bytes(), one.len(), one.capacity()), (5 * 1024, 1, 4 * 1024));
+        assert!(!pool.is_exhausted());
+        assert!(!pool.try_reserve(&mut other, 1_025), "4 KiB and 4 KiB");
+        assert_eq!((pool.lent_bytes(), other.capacity()), (5 * 1024, 1024));
+        assert!(!pool.try_reserve(&mut Vec::new(), 300_000));
+        // Answers are taken nevertheless.
+        pool.reserve(&mut other, 1_025);
+        assert!(pool.is_exhausted() && pool.try_reserve(&mut other, 1_025));
+        let mut queue = pool.take_queue();
+        pool.grow_queue(&mut queue, 100);
+        assert!(pool.lent_bytes() >= 8 * 1024 + 100 * 24);
+        pool.put_queue(&mut queue);
+        pool.put(&mut one);
+        pool.put(&mut other);
+        assert_eq!(pool.lent_bytes(), 0);
+        let mut again = pool.take_queue();
+        assert!(pool.lent_bytes() > 0, "a queue that comes back counts");
+        pool.put_queue(&mut again);
     }
 
     #[test]
     fn spare_buffers_are_bounded() {
-        let mut pool = BufferPool::new();
+        let mut pool = BufferPool::default();
         let mut taken: Vec<_> = (0..3000).map(|_| pool.take(1)).collect();
         taken.iter_mut().for_each(|buffer| pool.put(buffer));
         assert_eq!(pool.spare[0].len(), 1024);

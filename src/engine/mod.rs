@@ -4,10 +4,14 @@
 //! the ledger brought (`handle_*`), ends the turn, then takes what is to be written and sent (`poll_*`). So the same engine
 //! runs on mio and in tests that have no socket.
 
+mod admission;
 mod ids;
 mod service;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod timers;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rand::SeedableRng;
@@ -23,8 +27,11 @@ use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
 use crate::desk::{Desk, LineIndex, Resolved, Wish};
 use crate::ending::Ending;
 use crate::http::DateCache;
+use crate::limits::{ClientLimits, Limit};
 use crate::metrics::CoreMetrics;
 use crate::stock::{Board, CoreIndex};
+pub use admission::Admission;
+use admission::Admitted;
 use service::Clerk;
 use timers::Timers;
 
@@ -57,6 +64,7 @@ struct Slot {
     touched: bool,
     /// The deadline that the wheel knows of; entries with another one are stale.
     timer_at: Option<Monotonic>,
+    admitted: Admitted,
 }
 
 /// What an engine is made with.
@@ -68,8 +76,10 @@ pub struct Settings {
     pub ledger_timeout_ms: u64,
     /// Secret randomness for the ids it makes.
     pub seed: [u8; 32],
-    /// Connections it takes at most.
-    pub connections_max: usize,
+    /// What its clients are limited to.
+    pub limits: Arc<ClientLimits>,
+    /// The count of connections that it shares with the host's other loops.
+    pub admission: Arc<Admission>,
 }
 
 /// What the request handlers of one core share: everything of the engine but its connections.
@@ -103,7 +113,8 @@ impl Core {
 pub struct Engine {
     core: Core,
     connections: Slab<Slot>,
-    connections_max: usize,
+    limits: Arc<ClientLimits>,
+    admission: Arc<Admission>,
     next_generation: u32,
     timers: Timers<ConnectionKey>,
     due: Vec<(ConnectionKey, Monotonic)>,
@@ -134,12 +145,13 @@ impl Engine {
                 now,
             },
             connections: Slab::new(),
-            connections_max: settings.connections_max,
+            admission: settings.admission,
             next_generation: 0,
             timers: Timers::new(now.monotonic),
             due: Vec::new(),
             touched: Vec::new(),
-            pool: BufferPool::default(),
+            pool: BufferPool::new(settings.limits.buffered_bytes),
+            limits: settings.limits,
             date: DateCache::new(now.wall),
             draining: false,
         }
@@ -152,24 +164,44 @@ impl Engine {
         self.core.metrics.last_turn_ms.set(now.monotonic.0 / 1_000_000);
     }
 
-    /// A client connected; `None` where this core has no room for it (answer it with
+    /// A client connected from `peer`; `None` where there is no room for it (answer it with
     /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
-    pub fn handle_accepted(&mut self) -> Option<ConnectionKey> {
-        if self.connections.len() >= self.connections_max || self.draining {
-            self.core.metrics.connections_refused.add(1);
-            return None;
-        }
+    pub fn handle_accepted(&mut self, peer: IpAddr) -> Option<ConnectionKey> {
+        let admitted = match self.admit(peer) {
+            Ok(admitted) => admitted,
+            Err(limit) => {
+                self.core.metrics.connections_refused.add(1);
+                limit.into_iter().for_each(|limit| self.core.metrics.count_limit(limit));
+                return None;
+            }
+        };
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
-        let connection = Connection::new(self.core.now.monotonic);
-        let slot = Slot { connection, generation, touched: false, timer_at: None };
+        let connection = Connection::new(self.core.now.monotonic, Arc::clone(&self.limits));
+        let slot = Slot { connection, generation, touched: false, timer_at: None, admitted };
         let index =
-            u32::try_from(self.connections.insert(slot)).expect("CONNECTIONS_PER_CORE_MAX fits in u32");
+            u32::try_from(self.connections.insert(slot)).expect("the limit of connections fits in u32");
         let key = ConnectionKey { index, generation };
         self.core.metrics.connections_accepted.add(1);
         self.core.metrics.connections_open.set(self.connections.len() as u64);
         self.arm(key);
         Some(key)
+    }
+
+    /// The system would not let a connection be accepted.
+    pub fn count_accept_failure(&mut self) {
+        self.core.metrics.accept_failures.add(1);
+    }
+
+    /// Lets a connection in, or names the limit that keeps it out; none where the host drains.
+    fn admit(&self, peer: IpAddr) -> Result<Admitted, Option<Limit>> {
+        if self.draining {
+            return Err(None);
+        }
+        if self.pool.is_exhausted() {
+            return Err(Some(Limit::BufferedBytes));
+        }
+        self.admission.admit(peer).map_err(Some)
     }
 
     /// Bytes from a client, in any fragmentation.
@@ -188,7 +220,8 @@ impl Engine {
             && slot.generation == key.generation
         {
             slot.connection.close(&mut self.pool);
-            self.connections.remove(key.index());
+            let slot = self.connections.remove(key.index());
+            self.admission.release(slot.admitted);
             self.core.metrics.connections_open.set(self.connections.len() as u64);
         }
     }
@@ -291,6 +324,11 @@ impl Engine {
         self.core.metrics.set_ledger_up(false);
     }
 
+    /// Why the way to the ledger does not work, for operators.
+    pub fn note_ledger_trouble(&mut self, reason: Option<&str>) {
+        self.core.metrics.set_ledger_trouble(reason.unwrap_or_default());
+    }
+
     /// The ledger answered a call.
     pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>) {
         let since = self.core.desk.handle_answer(id, answer, self.core.now);
@@ -311,6 +349,7 @@ impl Engine {
         }
         self.core.desk.end_turn(self.core.now);
         self.core.metrics.waiting.set(self.core.desk.waiting() as u64);
+        self.core.metrics.buffered_bytes.set(self.pool.lent_bytes() as u64);
         if let Some(log) = &mut self.core.log {
             log.hand_over();
         }

@@ -7,7 +7,8 @@ use crate::booking::{BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
-use crate::http::{HttpError, Method, Request, Response, Status};
+use crate::http::{HttpError, Method, Reason, Request, Response, Status};
+use crate::limits::Limit;
 
 /// Serves the requests of one connection.
 pub(super) struct Clerk<'a> {
@@ -44,17 +45,22 @@ impl Service for Clerk<'_> {
     }
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
-        self.core.metrics.malformed[error.reason as usize].add(1);
+        self.core.metrics.count_malformed(error.reason);
         let detail = error.to_string();
+        let problem = if error.reason == Reason::Overloaded { Problem::OVERLOADED } else { Problem::HTTP };
         encode::problem(
             reply,
             &mut self.core.scratch,
             error.status(),
-            Problem::HTTP,
+            problem,
             Some(&detail),
             Instance::None,
             &[],
         )
+    }
+
+    fn note(&mut self, limit: Limit) {
+        self.core.metrics.count_limit(limit);
     }
 }
 

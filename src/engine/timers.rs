@@ -8,7 +8,8 @@ use crate::limits;
 
 /// Width of a slot, in nanoseconds (100 ms): the precision of every connection time-out.
 const TICK_NS: u64 = 100_000_000;
-/// Slots of the wheel: a whole turn must be longer than the longest time-out.
+/// Slots of the wheel: a whole turn is longer than the time-outs are by default. One that is longer comes up, and is
+/// put back, once a turn.
 const SLOTS: u64 = 1024;
 
 const _: () = assert!(limits::IDLE_TIMEOUT_MS * 1_000_000 < TICK_NS * (SLOTS - 1));

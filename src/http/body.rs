@@ -5,7 +5,7 @@
 //! sizes, bare line feeds and extensions without end.
 
 use super::{HttpError, Place, Reason, is_token_byte, is_value_byte};
-use crate::limits;
+use crate::limits::ClientLimits;
 
 /// Most digits of a chunk size: what fits 64 bits, leading zeros included.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -62,10 +62,14 @@ impl ChunkedDecoder {
     /// to the end of the body. Extensions and trailers are checked and dropped.
     ///
     /// # Errors
-    /// What the grammar forbids; more than `BODY_BYTES_MAX` decoded bytes; more than
-    /// `CHUNK_OVERHEAD_BYTES_MAX` bytes of extensions and trailers. After an error the decoder is not to be
-    /// used.
-    pub fn decode(&mut self, bytes: &[u8], body: &mut Vec<u8>) -> Result<usize, HttpError> {
+    /// What the grammar forbids; more decoded bytes than `body-bytes`; more bytes of extensions and trailers than
+    /// `chunk-overhead-bytes`. After an error the decoder is not to be used.
+    pub fn decode(
+        &mut self,
+        bytes: &[u8],
+        body: &mut Vec<u8>,
+        limits: &ClientLimits,
+    ) -> Result<usize, HttpError> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::End {
             if self.state == State::Data {
@@ -78,7 +82,7 @@ impl ChunkedDecoder {
                 at += carried;
             } else {
                 self.state = self
-                    .step(bytes[at])
+                    .step(bytes[at], limits)
                     .map_err(|reason| HttpError { reason, place: Place::BodyByte(self.taken + at as u32) })?;
                 at += 1;
             }
@@ -94,7 +98,7 @@ impl ChunkedDecoder {
     }
 
     /// Takes one byte of framing.
-    fn step(&mut self, byte: u8) -> Result<State, Reason> {
+    fn step(&mut self, byte: u8, limits: &ClientLimits) -> Result<State, Reason> {
         match self.state {
             State::Size => match byte {
                 b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {
@@ -108,11 +112,11 @@ impl ChunkedDecoder {
                 }
                 _ if self.digits == 0 => Err(Reason::ChunkSize),
                 b'\r' => Ok(State::SizeLineFeed),
-                b' ' | b'\t' | b';' => self.after_extension_part(byte),
+                b' ' | b'\t' | b';' => self.after_extension_part(byte, limits),
                 _ => Err(Reason::ChunkSize),
             },
             State::BeforeSemicolon => {
-                self.count_overhead()?;
+                self.count_overhead(limits)?;
                 match byte {
                     b' ' | b'\t' => Ok(State::BeforeSemicolon),
                     b';' => Ok(State::ExtensionNameStart),
@@ -120,7 +124,7 @@ impl ChunkedDecoder {
                 }
             }
             State::ExtensionNameStart => {
-                self.count_overhead()?;
+                self.count_overhead(limits)?;
                 match byte {
                     b' ' | b'\t' => Ok(State::ExtensionNameStart),
                     _ if is_token_byte(byte) => Ok(State::ExtensionName),
@@ -128,38 +132,38 @@ impl ChunkedDecoder {
                 }
             }
             State::ExtensionName => match byte {
-                _ if is_token_byte(byte) => self.counted(State::ExtensionName),
-                b'=' => self.counted(State::ExtensionValueStart),
-                b' ' | b'\t' => self.counted(State::AfterExtensionName),
-                _ => self.after_extension_part(byte),
+                _ if is_token_byte(byte) => self.counted(limits, State::ExtensionName),
+                b'=' => self.counted(limits, State::ExtensionValueStart),
+                b' ' | b'\t' => self.counted(limits, State::AfterExtensionName),
+                _ => self.after_extension_part(byte, limits),
             },
             State::AfterExtensionName => match byte {
-                b'=' => self.counted(State::ExtensionValueStart),
-                b' ' | b'\t' => self.counted(State::AfterExtensionName),
-                b';' => self.counted(State::ExtensionNameStart),
+                b'=' => self.counted(limits, State::ExtensionValueStart),
+                b' ' | b'\t' => self.counted(limits, State::AfterExtensionName),
+                b';' => self.counted(limits, State::ExtensionNameStart),
                 _ => Err(Reason::ChunkExtension),
             },
             State::ExtensionValueStart => match byte {
-                b' ' | b'\t' => self.counted(State::ExtensionValueStart),
-                b'"' => self.counted(State::ExtensionQuoted),
-                _ if is_token_byte(byte) => self.counted(State::ExtensionToken),
+                b' ' | b'\t' => self.counted(limits, State::ExtensionValueStart),
+                b'"' => self.counted(limits, State::ExtensionQuoted),
+                _ if is_token_byte(byte) => self.counted(limits, State::ExtensionToken),
                 _ => Err(Reason::ChunkExtension),
             },
             State::ExtensionToken => match byte {
-                _ if is_token_byte(byte) => self.counted(State::ExtensionToken),
-                _ => self.after_extension_part(byte),
+                _ if is_token_byte(byte) => self.counted(limits, State::ExtensionToken),
+                _ => self.after_extension_part(byte, limits),
             },
             State::ExtensionQuoted => match byte {
-                b'"' => self.counted(State::AfterExtensionQuoted),
-                b'\\' => self.counted(State::ExtensionQuotedPair),
-                _ if is_value_byte(byte) => self.counted(State::ExtensionQuoted),
+                b'"' => self.counted(limits, State::AfterExtensionQuoted),
+                b'\\' => self.counted(limits, State::ExtensionQuotedPair),
+                _ if is_value_byte(byte) => self.counted(limits, State::ExtensionQuoted),
                 _ => Err(Reason::ChunkExtension),
             },
             State::ExtensionQuotedPair => match byte {
-                _ if is_value_byte(byte) => self.counted(State::ExtensionQuoted),
+                _ if is_value_byte(byte) => self.counted(limits, State::ExtensionQuoted),
                 _ => Err(Reason::ChunkExtension),
             },
-            State::AfterExtensionQuoted => self.after_extension_part(byte),
+            State::AfterExtensionQuoted => self.after_extension_part(byte, limits),
             State::SizeLineFeed => {
                 if byte != b'\n' {
                     return Err(Reason::ChunkEnd);
@@ -167,7 +171,7 @@ impl ChunkedDecoder {
                 if self.size == 0 {
                     return Ok(State::TrailerStart);
                 }
-                if self.size > limits::BODY_BYTES_MAX as u64 - u64::from(self.decoded) {
+                if self.size > limits.body_bytes as u64 - u64::from(self.decoded) {
                     return Err(Reason::BodyTooLarge);
                 }
                 self.decoded += self.size as u32;
@@ -181,20 +185,20 @@ impl ChunkedDecoder {
             State::DataReturn | State::DataLineFeed => Err(Reason::ChunkEnd),
             State::TrailerStart => match byte {
                 b'\r' => Ok(State::EndLineFeed),
-                _ if is_token_byte(byte) => self.counted(State::TrailerName),
+                _ if is_token_byte(byte) => self.counted(limits, State::TrailerName),
                 _ => Err(Reason::Trailer),
             },
             State::TrailerName => match byte {
-                b':' => self.counted(State::TrailerValue),
-                _ if is_token_byte(byte) => self.counted(State::TrailerName),
+                b':' => self.counted(limits, State::TrailerValue),
+                _ if is_token_byte(byte) => self.counted(limits, State::TrailerName),
                 _ => Err(Reason::Trailer),
             },
             State::TrailerValue => match byte {
-                b'\r' => self.counted(State::TrailerLineFeed),
-                _ if is_value_byte(byte) => self.counted(State::TrailerValue),
+                b'\r' => self.counted(limits, State::TrailerLineFeed),
+                _ if is_value_byte(byte) => self.counted(limits, State::TrailerValue),
                 _ => Err(Reason::Trailer),
             },
-            State::TrailerLineFeed if byte == b'\n' => self.counted(State::TrailerStart),
+            State::TrailerLineFeed if byte == b'\n' => self.counted(limits, State::TrailerStart),
             State::EndLineFeed if byte == b'\n' => Ok(State::End),
             State::TrailerLineFeed | State::EndLineFeed => Err(Reason::Trailer),
             State::Data | State::End => unreachable!("decode takes no framing in these states"),
@@ -203,23 +207,23 @@ impl ChunkedDecoder {
 
     /// The byte after a size, a name, a token or a quoted string: the line ends, or another extension
     /// follows. White space is allowed before the semicolon only (`BWS`).
-    fn after_extension_part(&mut self, byte: u8) -> Result<State, Reason> {
+    fn after_extension_part(&mut self, byte: u8, limits: &ClientLimits) -> Result<State, Reason> {
         match byte {
             b'\r' => Ok(State::SizeLineFeed),
-            b';' => self.counted(State::ExtensionNameStart),
-            b' ' | b'\t' => self.counted(State::BeforeSemicolon),
+            b';' => self.counted(limits, State::ExtensionNameStart),
+            b' ' | b'\t' => self.counted(limits, State::BeforeSemicolon),
             _ => Err(Reason::ChunkExtension),
         }
     }
 
-    fn counted(&mut self, next: State) -> Result<State, Reason> {
-        self.count_overhead()?;
+    fn counted(&mut self, limits: &ClientLimits, next: State) -> Result<State, Reason> {
+        self.count_overhead(limits)?;
         Ok(next)
     }
 
-    fn count_overhead(&mut self) -> Result<(), Reason> {
+    fn count_overhead(&mut self, limits: &ClientLimits) -> Result<(), Reason> {
         self.overhead += 1;
-        if self.overhead as usize > limits::CHUNK_OVERHEAD_BYTES_MAX {
+        if self.overhead as usize > limits.chunk_overhead_bytes {
             return Err(Reason::ChunkOverhead);
         }
         Ok(())
@@ -229,6 +233,7 @@ impl ChunkedDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     /// Decodes `bytes` in pieces of `step`; the body and the number of bytes taken.
     fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, usize), Reason> {
@@ -236,7 +241,8 @@ mod tests {
         let mut body = Vec::new();
         let mut taken = 0;
         for piece in bytes.chunks(step) {
-            taken += decoder.decode(piece, &mut body).map_err(|error| error.reason)?;
+            taken +=
+                decoder.decode(piece, &mut body, &ClientLimits::default()).map_err(|error| error.reason)?;
             if decoder.is_complete() {
                 return Ok((body, taken));
             }

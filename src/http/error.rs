@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Status;
+use crate::limits::Limit;
 
 /// A request that cannot be served: the client erred, or asked for what this server does not do. It is
 /// answered once, and the connection closes: where the next request would begin is not known any more.
@@ -85,7 +86,7 @@ reasons! {
     TargetEscape, BadRequest, "target-escape", "the request target holds `%` without two hexadecimal digits";
     /// Not origin-form, absolute-form, or `*` with OPTIONS (RFC 9112 section 3.2).
     TargetForm, BadRequest, "target-form", "the request target is no absolute path and no http URI";
-    /// A target longer than `TARGET_BYTES_MAX`.
+    /// A target longer than the limit `target-bytes`.
     TargetTooLong, UriTooLong, "target-too-long", "the request target is too long";
     /// A version other than HTTP/1.0 and HTTP/1.1.
     VersionUnsupported, VersionNotSupported, "version-unsupported", "only HTTP/1.1 and HTTP/1.0 are spoken here";
@@ -95,9 +96,9 @@ reasons! {
     SpaceBeforeColon, BadRequest, "space-before-colon", "white space between a field name and its colon";
     /// A field line continued on the next (RFC 9112 section 5.2).
     ObsoleteFolding, BadRequest, "obsolete-folding", "a header line begins with white space";
-    /// More fields than `FIELDS_MAX`.
+    /// More fields than the limit `fields`.
     TooManyFields, FieldsTooLarge, "too-many-fields", "too many header fields";
-    /// A head longer than `HEAD_BYTES_MAX`.
+    /// A head longer than the limit `head-bytes`.
     HeadTooLarge, FieldsTooLarge, "head-too-large", "the request head is too large";
     /// HTTP/1.1 without Host (RFC 9112 section 3.2).
     HostMissing, BadRequest, "host-missing", "an HTTP/1.1 request needs a Host field";
@@ -115,7 +116,7 @@ reasons! {
     LengthRepeated, BadRequest, "length-repeated", "more than one Content-Length field";
     /// Content-Length that is no decimal number, or none that fits 64 bits (RFC 9112 section 6.3).
     LengthInvalid, BadRequest, "length-invalid", "Content-Length is not one decimal number";
-    /// A body longer than `BODY_BYTES_MAX`.
+    /// A body longer than the limit `body-bytes`.
     BodyTooLarge, ContentTooLarge, "body-too-large", "the request body is too large";
     /// Expect other than `100-continue` (RFC 9110 section 10.1.1).
     ExpectationUnknown, ExpectationFailed, "expectation-unknown", "an Expect other than `100-continue`";
@@ -127,12 +128,31 @@ reasons! {
     ChunkEnd, BadRequest, "chunk-end", "a chunk does not end with CR LF where its size says";
     /// A trailer line that the grammar forbids (RFC 9112 section 7.1.2).
     Trailer, BadRequest, "trailer", "a malformed trailer field";
-    /// Extensions and trailers longer than `CHUNK_OVERHEAD_BYTES_MAX`.
+    /// Extensions and trailers longer than the limit `chunk-overhead-bytes`.
     ChunkOverhead, ContentTooLarge, "chunk-overhead", "too many bytes of chunk extensions and trailers";
-    /// A head that did not end within `HEAD_TIMEOUT_MS`.
+    /// A head that did not end within the limit `head-time`.
     HeadTimeout, RequestTimeout, "head-timeout", "the request head took too long to arrive";
-    /// A body that did not end within `BODY_TIMEOUT_MS`.
+    /// A body that did not end within the limit `body-time`.
     BodyTimeout, RequestTimeout, "body-timeout", "the request body took too long to arrive";
+    /// The core's buffers are used up (the limit `buffered-bytes`): the client did nothing wrong.
+    Overloaded, ServiceUnavailable, "overloaded", "this host has as much in its buffers as it allows itself";
+}
+
+impl Reason {
+    /// The limit that was met, where it was one.
+    pub fn limit(self) -> Option<Limit> {
+        match self {
+            Reason::TargetTooLong => Some(Limit::TargetBytes),
+            Reason::TooManyFields => Some(Limit::Fields),
+            Reason::HeadTooLarge => Some(Limit::HeadBytes),
+            Reason::BodyTooLarge => Some(Limit::BodyBytes),
+            Reason::ChunkOverhead => Some(Limit::ChunkOverheadBytes),
+            Reason::HeadTimeout => Some(Limit::HeadTime),
+            Reason::BodyTimeout => Some(Limit::BodyTime),
+            Reason::Overloaded => Some(Limit::BufferedBytes),
+            _ => None,
+        }
+    }
 }
 
 impl HttpError {

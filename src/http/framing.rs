@@ -4,7 +4,6 @@
 //! request smuggling lives on two places that decide it differently.
 
 use super::{Reason, Version};
-use crate::limits;
 
 /// How often a field came, and its value where that was once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,7 @@ impl<'a> Occurrence<'a> {
 /// How the body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// So many bytes follow the head: 0 to `BODY_BYTES_MAX`.
+    /// So many bytes follow the head: 0 to the limit `body-bytes`.
     Bytes(usize),
     /// Chunks follow the head.
     Chunked,
@@ -47,13 +46,14 @@ pub fn body_length(
     version: Version,
     content_length: Occurrence<'_>,
     transfer_encoding: Occurrence<'_>,
+    body_bytes_max: usize,
 ) -> Result<BodyLength, Reason> {
     match (transfer_encoding, content_length) {
         (Occurrence::Absent, Occurrence::Absent) => Ok(BodyLength::Bytes(0)),
         (Occurrence::Absent, Occurrence::Repeated) => Err(Reason::LengthRepeated),
         (Occurrence::Absent, Occurrence::Once(value)) => {
             let bytes = decimal(value).ok_or(Reason::LengthInvalid)?;
-            if bytes > limits::BODY_BYTES_MAX as u64 {
+            if bytes > body_bytes_max as u64 {
                 return Err(Reason::BodyTooLarge);
             }
             Ok(BodyLength::Bytes(bytes as usize))
@@ -117,6 +117,15 @@ pub fn expects_continue(version: Version, expect: Occurrence<'_>) -> Result<bool
 mod tests {
     use super::Occurrence::{Absent, Once, Repeated};
     use super::*;
+    use crate::limits;
+
+    fn body_length(
+        version: Version,
+        content_length: Occurrence<'_>,
+        transfer_encoding: Occurrence<'_>,
+    ) -> Result<BodyLength, Reason> {
+        super::body_length(version, content_length, transfer_encoding, limits::BODY_BYTES_MAX)
+    }
 
     #[test]
     fn content_length_is_digits_and_nothing_else() {

@@ -8,16 +8,17 @@ use std::mem::MaybeUninit;
 use super::framing::{self, BodyLength, ConnectionOptions, Occurrence};
 use super::target;
 use super::{HttpError, Method, Place, Reason, Request, Version, is_token_byte, is_value_byte};
-use crate::limits;
+use crate::limits::{self, ClientLimits, REQUEST_LINE_SPARE_BYTES};
 
 /// Longest method that is told from an endless one.
 const METHOD_BYTES_MAX: usize = 64;
 
 /// Longest request line: method, target, version and the spaces between them.
-const REQUEST_LINE_BYTES_MAX: usize =
-    METHOD_BYTES_MAX + 1 + limits::TARGET_BYTES_MAX + 1 + "HTTP/1.1\r".len();
-
-const _: () = assert!(REQUEST_LINE_BYTES_MAX < limits::HEAD_BYTES_MAX);
+fn request_line_bytes_max(limits: &ClientLimits) -> usize {
+    const BESIDE_THE_TARGET: usize = METHOD_BYTES_MAX + 1 + 1 + "HTTP/1.1\r".len();
+    const { assert!(BESIDE_THE_TARGET < REQUEST_LINE_SPARE_BYTES) };
+    limits.target_bytes + BESIDE_THE_TARGET
+}
 
 /// Finds the end of one head in bytes that arrive piece by piece.
 ///
@@ -33,8 +34,6 @@ pub struct HeadScanner {
     empty_lines: u8,
 }
 
-const _: () = assert!(limits::HEAD_BYTES_MAX <= u16::MAX as usize);
-
 /// What the scanner knows after the bytes it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan {
@@ -49,8 +48,9 @@ pub enum Scan {
 impl HeadScanner {
     /// Looks for the end of the head that begins with `bytes`, which are those of the last call and any that
     /// arrived since.
-    pub fn scan(&mut self, bytes: &[u8]) -> Result<Scan, HttpError> {
-        let window = &bytes[..bytes.len().min(limits::HEAD_BYTES_MAX)];
+    pub fn scan(&mut self, bytes: &[u8], limits: &ClientLimits) -> Result<Scan, HttpError> {
+        let window = &bytes[..bytes.len().min(limits.head_bytes)];
+        let request_line_bytes_max = request_line_bytes_max(limits);
         let seen = usize::from(self.scanned);
         if seen == 0 {
             match window.first() {
@@ -65,7 +65,7 @@ impl HeadScanner {
         for line_feed in memchr::memchr_iter(b'\n', &window[seen..]) {
             let line_feed = seen + line_feed;
             let line_start = usize::from(self.line_start);
-            if line_start == 0 && line_feed >= REQUEST_LINE_BYTES_MAX {
+            if line_start == 0 && line_feed >= request_line_bytes_max {
                 return Err(too_long(window));
             }
             if line_feed == line_start || window[line_feed - 1] != b'\r' {
@@ -84,10 +84,10 @@ impl HeadScanner {
             }
             self.line_start = (line_feed + 1) as u16;
         }
-        if self.line_start == 0 && window.len() > REQUEST_LINE_BYTES_MAX {
+        if self.line_start == 0 && window.len() > request_line_bytes_max {
             return Err(too_long(window));
         }
-        if window.len() == limits::HEAD_BYTES_MAX {
+        if window.len() == limits.head_bytes {
             return Err(Reason::HeadTooLarge.into());
         }
         self.scanned = window.len() as u16;
@@ -106,11 +106,11 @@ fn too_long(window: &[u8]) -> HttpError {
 }
 
 /// Room for the fields of one head, on the caller's stack; costs nothing until it is filled.
-pub type FieldRoom<'a> = [MaybeUninit<httparse::Header<'a>>; limits::FIELDS_MAX];
+pub type FieldRoom<'a> = [MaybeUninit<httparse::Header<'a>>; limits::FIELDS_CEILING];
 
 /// An empty [`FieldRoom`].
 pub fn field_room<'a>() -> FieldRoom<'a> {
-    [const { MaybeUninit::uninit() }; limits::FIELDS_MAX]
+    [const { MaybeUninit::uninit() }; limits::FIELDS_CEILING]
 }
 
 /// A whole head, understood.
@@ -127,10 +127,14 @@ pub struct Head<'a> {
 }
 
 /// Reads a whole head: exactly the bytes that [`HeadScanner`] delimited.
-pub fn parse_head<'a>(bytes: &'a [u8], room: &'a mut FieldRoom<'a>) -> Result<Head<'a>, HttpError> {
+pub fn parse_head<'a>(
+    bytes: &'a [u8],
+    room: &'a mut FieldRoom<'a>,
+    limits: &ClientLimits,
+) -> Result<Head<'a>, HttpError> {
     count_scanned(bytes.len());
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(bytes, room) {
+    match parsed.parse_with_uninit_headers(bytes, &mut room[..limits.fields]) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(diagnose(bytes, None)),
         Err(error) => return Err(diagnose(bytes, Some(error))),
@@ -142,7 +146,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], room: &'a mut FieldRoom<'a>) -> Result<He
     let fields: &'a [httparse::Header<'a>] = parsed.headers;
     let version = if minor_version == 0 { Version::Http10 } else { Version::Http11 };
 
-    if target.len() > limits::TARGET_BYTES_MAX {
+    if target.len() > limits.target_bytes {
         return Err(Reason::TargetTooLong.into());
     }
     let method = Method::from_name(method_name);
@@ -175,7 +179,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], room: &'a mut FieldRoom<'a>) -> Result<He
         Occurrence::Once(_) => return Err(Reason::HostInvalid.into()),
         Occurrence::Repeated => return Err(Reason::HostRepeated.into()),
     }
-    let body = framing::body_length(version, content_length, transfer_encoding)?;
+    let body = framing::body_length(version, content_length, transfer_encoding, limits.body_bytes)?;
     let expects_continue = framing::expects_continue(version, expect)?;
     let request =
         Request { method, method_name, path: target.path, query: target.query, version, body: &[], fields };

@@ -56,7 +56,7 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// Of the request.
     pub version: Version,
-    /// The decoded body, at most `BODY_BYTES_MAX` bytes.
+    /// The decoded body, at most as many bytes as the limit `body-bytes` allows.
     pub body: &'a [u8],
     pub(crate) fields: &'a [httparse::Header<'a>],
 }

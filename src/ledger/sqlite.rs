@@ -5,6 +5,7 @@
 
 mod rules;
 mod schema;
+mod survey;
 mod watch;
 
 use std::fs::{File, TryLockError};
@@ -395,6 +396,7 @@ fn changes(call: &Call) -> bool {
             | Call::Page { .. }
             | Call::Log { .. }
             | Call::Trim { .. }
+            | Call::Survey { .. }
     )
 }
 

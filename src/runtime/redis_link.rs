@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event::Source};
 
-use crate::booking::{Answer, Call, CallError, CallId};
+use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
 use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
@@ -35,20 +35,27 @@ pub struct RedisLink {
     connected: bool,
     /// How often it was dialled: the next address each time.
     dials: usize,
-    /// A loss was told of, and no return since.
-    reported: bool,
+    /// The loss that was told of, with no return since.
+    reported: Option<String>,
     token: Token,
 }
 
 impl RedisLink {
     /// A link that dials when it is first [driven](RedisLink::drive).
-    pub fn new(endpoint: Endpoint, url: RedisUrl, seed: u64, token: Token, now: Monotonic) -> RedisLink {
+    pub fn new(
+        endpoint: Endpoint,
+        url: RedisUrl,
+        durability: Durability,
+        seed: u64,
+        token: Token,
+        now: Monotonic,
+    ) -> RedisLink {
         RedisLink {
             endpoint,
-            session: Session::new(url, seed, now),
+            session: Session::new(url, durability, seed, now),
             stream: None,
             connected: false,
-            reported: false,
+            reported: None,
             dials: 0,
             token,
         }
@@ -57,6 +64,11 @@ impl RedisLink {
     /// Whether calls are answered.
     pub fn is_up(&self) -> bool {
         self.session.is_up()
+    }
+
+    /// Why calls are not answered, where they are not.
+    pub fn trouble(&self) -> Option<&str> {
+        if self.is_up() { None } else { self.session.last_error() }
     }
 
     /// Takes a call.
@@ -115,19 +127,32 @@ impl RedisLink {
         self.stream = None;
     }
 
-    /// Tells of a loss once, not of every attempt that fails until the ledger is back.
+    /// Tells of a loss once, not of every attempt that fails until the ledger is back; and of a ledger that is there
+    /// and unfit, since only an operator can help that.
     fn report(&mut self) {
         let reason = self.session.last_error().unwrap_or("unknown");
-        match std::mem::replace(&mut self.reported, true) {
-            false => {
-                tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back")
+        let told = self.reported.as_deref();
+        if told.is_none() || self.session.is_unfit() && told != Some(reason) {
+            match self.session.is_unfit() {
+                true => tracing::error!(
+                    reason,
+                    "the ledger does not keep what --durability promises: nothing is sold"
+                ),
+                false => {
+                    tracing::warn!(
+                        reason,
+                        "no connection to the ledger; it is dialled again until it is back"
+                    )
+                }
             }
-            true => tracing::debug!(reason, "still no connection to the ledger"),
+            self.reported = Some(reason.to_owned());
+        } else {
+            tracing::debug!(reason, "still no connection to the ledger");
         }
     }
 
     fn report_return(&mut self) {
-        if self.session.is_up() && std::mem::take(&mut self.reported) {
+        if self.session.is_up() && self.reported.take().is_some() {
             tracing::info!("the connection to the ledger is back");
         }
     }

@@ -18,14 +18,14 @@ use super::redis_link::{Endpoint, RedisLink};
 use super::worker::{self, Link, Worker};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::booking::{Answer, Call, CallError, SaleName};
+use crate::booking::{Answer, Call, CallError, Durability, SaleName};
 use crate::config::Config;
-use crate::engine::{Engine, Settings};
+use crate::engine::{Admission, Engine, Settings};
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{OpenError, SqliteLedger};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
-use crate::limits;
+use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::stock::{Board, CoreIndex};
 
@@ -123,7 +123,10 @@ impl Server {
         let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
         open_sales(ready.ledger(), config, &board)?;
 
-        let connections_max = connections_max(cores.len());
+        let mut limits = config.limits.clone();
+        bound_by_descriptors(&mut limits, cores.len());
+        let admission = Arc::new(Admission::new(&limits));
+        let limits = Arc::new(limits);
         let clock = SystemClock::new();
         let ledger_timeout_ms = u64::try_from(config.ledger_timeout.as_millis()).unwrap_or(u64::MAX);
         let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
@@ -134,7 +137,7 @@ impl Server {
             Ready::Sqlite(ledger) => ledger.trouble(),
             Ready::Redis { .. } => Trouble::default(),
         };
-        let (links, admin_ledger, ledger_thread) = connect(ready, &wakers, clock)?;
+        let (links, admin_ledger, ledger_thread) = connect(ready, config.durability, &wakers, clock)?;
 
         let admin = Admin::start(
             admin_listener,
@@ -153,8 +156,13 @@ impl Server {
         let mut loops = Vec::with_capacity(cores.len());
         let parts = polls.into_iter().zip(listeners).zip(links).zip(metrics.iter().cloned());
         for (index, (((poll, listener), link), metrics)) in parts.enumerate() {
-            let settings =
-                Settings { core: CoreIndex(index), ledger_timeout_ms, seed: secret(), connections_max };
+            let settings = Settings {
+                core: CoreIndex(index),
+                ledger_timeout_ms,
+                seed: secret(),
+                limits: Arc::clone(&limits),
+                admission: Arc::clone(&admission),
+            };
             let lines = access_log.as_ref().map(AccessLog::buffer);
             let engine = Engine::new(settings, Arc::clone(&board), metrics, lines, clock.now());
             let worker =
@@ -318,7 +326,12 @@ fn one(ledger: &mut dyn Ledger, call: Call, what: &'static str) -> Result<Answer
 type Connected = (Vec<Link>, Box<dyn Ledger>, Option<(ThreadHandle, JoinHandle<()>)>);
 
 /// Gives every loop its way to the ledger, and the admin listener another.
-fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Result<Connected, StartError> {
+fn connect(
+    ready: Ready,
+    durability: Durability,
+    wakers: &[Arc<mio::Waker>],
+    clock: SystemClock,
+) -> Result<Connected, StartError> {
     match ready {
         Ready::Sqlite(ledger) => {
             let (handles, admin, thread) = ledger_thread::start(Box::new(ledger), wakers.to_vec())?;
@@ -335,6 +348,7 @@ fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Resu
                 Link::Redis(Box::new(RedisLink::new(
                     endpoint.clone(),
                     url.clone(),
+                    durability,
                     seed,
                     worker::LEDGER,
                     now,
@@ -345,25 +359,25 @@ fn connect(ready: Ready, wakers: &[Arc<mio::Waker>], clock: SystemClock) -> Resu
     }
 }
 
-/// How many connections a loop may take, so that descriptors are left for its ledger, its operators and its files.
-fn connections_max(cores: usize) -> usize {
+/// Lowers the limit of connections so that descriptors are left for the ledger, the operators and the files.
+fn bound_by_descriptors(limits: &mut ClientLimits, cores: usize) {
     let descriptors = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(descriptors) => usize::try_from(descriptors).unwrap_or(usize::MAX),
         Err(error) => {
             tracing::warn!(%error, "the system does not tell how many files may be open");
-            limits::CONNECTIONS_PER_CORE_MAX
+            return;
         }
     };
     let reserved = limits::DESCRIPTORS_RESERVED + limits::DESCRIPTORS_RESERVED_PER_CORE * cores;
-    let per_core = descriptors.saturating_sub(reserved) / cores;
-    if per_core < limits::CONNECTIONS_PER_CORE_MAX {
+    let connections = descriptors.saturating_sub(reserved).max(1);
+    if connections < limits.connections {
         tracing::info!(
-            per_core,
+            connections,
             descriptors,
             "connections are bounded by the limit of open files (ulimit -n)"
         );
+        limits.connections = connections;
     }
-    per_core.clamp(1, limits::CONNECTIONS_PER_CORE_MAX)
 }
 
 fn secret() -> [u8; 32] {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct Worker {
     listener: Option<TcpListener>,
     /// Since when no connection is accepted, because the system refuses them.
     accept_again_at: Option<Monotonic>,
+    /// Whether the last attempt to accept a connection failed.
+    accept_fails: bool,
     engine: Engine,
     link: Link,
     ledger_up: bool,
@@ -97,6 +99,7 @@ impl Worker {
             poll,
             listener: Some(listener),
             accept_again_at: None,
+            accept_fails: false,
             engine,
             link,
             ledger_up: false,
@@ -161,6 +164,8 @@ impl Worker {
         }
         for event in events {
             match event.token() {
+                // Each newcomer raises an event, also while there is no descriptor for any: the pause holds for all.
+                LISTENER if self.accept_again_at.is_some() => {}
                 LISTENER => self.accept(now.monotonic),
                 WAKER => {}
                 LEDGER => {
@@ -193,12 +198,19 @@ impl Worker {
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, peer)) => {
+                    self.accept_fails = false;
+                    self.admit(stream, peer.ip());
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                     _ => {
-                        tracing::error!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
+                        self.engine.count_accept_failure();
+                        // Once, not ten times a second for as long as it lasts.
+                        if !std::mem::replace(&mut self.accept_fails, true) {
+                            tracing::error!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
+                        }
                         self.accept_again_at = Some(now.plus_ms(limits::ACCEPT_PAUSE_MS));
                         return;
                     }
@@ -233,8 +245,8 @@ impl Worker {
         }
     }
 
-    fn admit(&mut self, mut stream: TcpStream) {
-        let Some(key) = self.engine.handle_accepted() else {
+    fn admit(&mut self, mut stream: TcpStream, peer: IpAddr) {
+        let Some(key) = self.engine.handle_accepted(peer) else {
             // A fresh socket's buffer takes the few bytes; whoever is gone already needs none. What the client has sent
             // is read, since closing over it would reset the connection before the answer is.
             let _ = stream.write(OVERLOADED);
@@ -331,6 +343,9 @@ impl Worker {
                 true => self.engine.handle_ledger_up(),
                 false => self.engine.handle_ledger_down(),
             }
+        }
+        if !up && let Link::Redis(link) = &self.link {
+            self.engine.note_ledger_trouble(link.trouble());
         }
     }
 

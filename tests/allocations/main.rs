@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use boxoffice::access_log::AccessLog;
 use boxoffice::booking::{SaleName, SaleState, SaleTerms};
 use boxoffice::clock::{Monotonic, Now, WallTime};
-use boxoffice::engine::{ConnectionKey, Engine, Settings};
+use boxoffice::engine::{Admission, ConnectionKey, Engine, Settings};
+use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::stock::{Board, CoreIndex};
 
@@ -53,14 +54,17 @@ impl Host {
         let terms = SaleTerms { total: available, ..Default::default() };
         let state = SaleState { terms, version: 1, now: WallTime(1_000), ..Default::default() };
         board.learn(&SaleName::parse("ticket").unwrap(), &state).unwrap();
+        // One connection asks far more than the default of `requests`.
+        let limits = Arc::new(ClientLimits { requests: 0, ..ClientLimits::default() });
+        let admission = Arc::new(Admission::new(&limits));
         let settings =
-            Settings { core: CoreIndex(0), ledger_timeout_ms: 2_000, seed: [7; 32], connections_max: 10 };
+            Settings { core: CoreIndex(0), ledger_timeout_ms: 2_000, seed: [7; 32], limits, admission };
         let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000) };
         let mut engine =
             Engine::new(settings, board, Arc::new(CoreMetrics::default()), log.map(AccessLog::buffer), now);
         engine.begin_turn(now);
         engine.handle_ledger_up();
-        let client = engine.handle_accepted().expect("room for a client");
+        let client = engine.handle_accepted(std::net::Ipv4Addr::LOCALHOST.into()).expect("room for a client");
         let mut host = Host { engine, client, turns: 0 };
         // The sync that a new engine begins with; nobody answers it, and none is due again within this test's clock.
         host.turn(b"");

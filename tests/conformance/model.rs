@@ -65,7 +65,9 @@ impl Model {
             | Call::Expire { sale }
             | Call::Page { sale, .. }
             | Call::Log { sale, .. }
-            | Call::Trim { sale } => sale,
+            | Call::Trim { sale }
+            | Call::Survey { sale, .. }
+            | Call::Repair { sale, .. } => sale,
         };
         let Some(sale) = self.sales.get_mut(name) else { return Answer::NoSuchSale };
         sale.state.now = now;
@@ -120,6 +122,9 @@ impl Sale {
             }
             // Its log has no consumer groups.
             Call::Trim { .. } => Answer::Trimmed { groups: 0, removed: 0, left: self.log.len() as u64 },
+            Call::Survey { .. } | Call::Repair { .. } => {
+                unreachable!("nothing is stored here that could be wrong")
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod support;
 mod access_log;
 mod consumers;
 mod crashes;
+mod durability;
 mod holds;
 mod http;
 mod load_balancer;

@@ -37,6 +37,7 @@ impl Process {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "for the faults, which look into /proc")]
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -22,6 +22,15 @@ impl RedisServer {
         RedisServer { port, folder: folder.to_owned(), process: serve(folder, port) }
     }
 
+    /// Makes it a replica of that server, from now on and at once.
+    pub fn follow(&self, primary: &RedisServer) {
+        primary.command(&["config", "set", "repl-diskless-sync-delay", "0"]);
+        self.command(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
+        eventually("the replica is in step", Duration::from_secs(15), || {
+            self.command(&["info", "replication"]).contains("master_link_status:up").then_some(())
+        });
+    }
+
     /// The ledger URL of database 0.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)

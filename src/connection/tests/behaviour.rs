@@ -3,6 +3,7 @@
 use super::table::statuses;
 use super::*;
 use crate::http::parse::BYTES_SCANNED;
+use crate::limits;
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 const LATER: &[u8] = b"GET /later HTTP/1.1\r\nHost: h\r\n\r\n";

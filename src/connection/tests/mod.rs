@@ -6,7 +6,7 @@ mod table;
 
 use super::*;
 use crate::clock::WallTime;
-use crate::http::{Response, Status};
+use crate::http::{Response, Status, encode};
 
 /// Answers every request with what it saw; puts those under `/later` off.
 #[derive(Default)]
@@ -14,6 +14,8 @@ struct Mirror {
     /// `METHOD path?query body` of every request, `?label` of every refusal.
     seen: Vec<String>,
     waiting: Vec<(Exchange, String)>,
+    /// Limits that were met and refused nothing.
+    noted: Vec<Limit>,
 }
 
 fn ok(body: &[u8]) -> Response<'_> {
@@ -38,6 +40,10 @@ impl Service for Mirror {
         self.seen.push(format!("?{}", error.reason.label()));
         reply.send(&Response { status: error.status(), ..ok(error.to_string().as_bytes()) })
     }
+
+    fn note(&mut self, limit: Limit) {
+        self.noted.push(limit);
+    }
 }
 
 /// A connection with its service and all that the engine would lend it.
@@ -53,10 +59,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with_limits(&ClientLimits::default())
+    }
+
+    fn with_limits(limits: &ClientLimits) -> Bench {
+        assert_eq!(limits.check(), Ok(()));
         Bench {
-            connection: Connection::new(Monotonic(0)),
+            connection: Connection::new(Monotonic(0), Arc::new(limits.clone())),
             mirror: Mirror::default(),
-            pool: BufferPool::new(),
+            pool: BufferPool::new(limits.buffered_bytes),
             date: DateCache::new(WallTime(784_111_777_000)),
             now: Monotonic(0),
             written: Vec::new(),
@@ -67,6 +78,7 @@ impl Bench {
         let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
         let result = act(&mut self.connection, &mut turn, &mut self.mirror);
         self.connection.check_invariants();
+        assert_eq!(self.pool.lent_bytes(), self.connection.buffered_bytes(), "all is lent by the pool");
         result
     }
 

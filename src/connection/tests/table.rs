@@ -2,6 +2,7 @@
 //! given.
 
 use super::*;
+use crate::limits;
 
 /// What was seen and how it was answered, entry by entry, then whether the connection would take more:
 /// `200 GET /a | 400 bare-line-feed | closed`. `...` says that a request is still incomplete.

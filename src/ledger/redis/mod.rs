@@ -5,11 +5,13 @@
 
 mod client;
 pub mod codec;
+mod fitness;
 mod frame;
 mod pack;
 mod read;
 mod reply;
 mod scripts;
 pub mod session;
+mod survey;
 
 pub use client::{ConnectError, RedisLedger};

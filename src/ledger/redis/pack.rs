@@ -5,9 +5,10 @@ use redis::Cmd;
 
 use super::codec::Stored;
 use super::scripts::{self, Script};
-use crate::booking::{BookingId, BuyerId, Call, Claim, SaleChange, SaleName, SaleTerms};
+use crate::booking::{BookingId, BuyerId, Call, Claim, Part, Repair, SaleChange, SaleName, SaleTerms};
 use crate::limits::{
-    EXPIRIES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, TRIMMED_PER_CALL_MAX,
+    EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES,
+    TRIMMED_PER_CALL_MAX,
 };
 
 /// Names all sales; not under any sale's hash tag.
@@ -19,9 +20,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
         Call::Open { sale, terms } => {
             // Before the sale and not after: a sale must never exist without being named. A name without a sale is
             // harmless, and the next open of that name mends it.
-            let mut add = redis::cmd("SADD");
-            add.arg(SALES_KEY).arg(sale.as_str());
-            add.write_packed_command(out);
+            name(sale).write_packed_command(out);
             open(sale, terms).write_packed_command(out);
         }
         Call::Alter { sale, change } => alter(sale, change).write_packed_command(out),
@@ -68,6 +67,26 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
         Call::Trim { sale } => {
             script(&scripts::TRIM, sale, 1, 8).arg(TRIMMED_PER_CALL_MAX).write_packed_command(out);
         }
+        Call::Survey { sale, part, cursor } => {
+            let rows = match part {
+                Part::Holds => GROUPS_PER_PAGE,
+                Part::Changes => LOG_ENTRIES_PER_CALL_MAX,
+                _ => PAGE_ENTRIES,
+            };
+            script(&scripts::SURVEY, sale, 3, 64)
+                .arg(part.word())
+                .arg(cursor.as_str())
+                .arg(rows)
+                .write_packed_command(out);
+        }
+        Call::Repair { sale, version, sequence, repairs } => {
+            if repairs.contains(&Repair::Name) {
+                // Of another slot than the sale, so beside the script. Naming a sale that is there is right, whatever
+                // becomes of the rest.
+                name(sale).write_packed_command(out);
+            }
+            repair(sale, *version, *sequence, repairs).write_packed_command(out);
+        }
     }
 }
 
@@ -75,6 +94,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
 pub fn replies_expected(call: &Call) -> usize {
     match call {
         Call::Open { .. } => 2,
+        Call::Repair { repairs, .. } if repairs.contains(&Repair::Name) => 2,
         _ => 1,
     }
 }
@@ -137,10 +157,41 @@ fn reserve(sale: &SaleName, claims: &[Claim]) -> Cmd {
 }
 
 /// The buyer's bucket, as `lua/sale.lua` reckons it too: there it would cost the hot path 0.4 us a claim.
-fn bucket_of(buyer: &BuyerId) -> String {
+pub(super) fn bucket_of(buyer: &BuyerId) -> String {
     // The modulus is a prime below 2^18: at a million buyers a bucket has four.
     let hash = buyer.as_str().bytes().fold(0_u32, |hash, byte| (hash * 6_007 + u32::from(byte)) % 262_139);
     format!("{hash:x}")
+}
+
+fn name(sale: &SaleName) -> Cmd {
+    let mut command = redis::cmd("SADD");
+    command.arg(SALES_KEY).arg(sale.as_str());
+    command
+}
+
+fn repair(sale: &SaleName, version: u64, sequence: u64, repairs: &[Repair]) -> Cmd {
+    let mut command = script(&scripts::REPAIR, sale, 2 + 3 * repairs.len(), repairs.len() * 80);
+    command.arg(version).arg(sequence);
+    for repair in repairs {
+        match repair {
+            Repair::Counts { held, sold } => command.arg("counts").arg(held).arg(sold),
+            Repair::Clock { to } => command.arg("clock").arg(to.0).arg(""),
+            Repair::Buyer { buyer, tickets } => command.arg("buyer").arg(buyer.as_str()).arg(tickets),
+            Repair::Hold { expires_at, ids } => {
+                let mut group = Vec::with_capacity(ids.len() * 24);
+                for id in ids {
+                    group.extend_from_slice(Stored::of(id).bytes());
+                    group.push(b' ');
+                }
+                command.arg("hold").arg(expires_at.0).arg(group)
+            }
+            Repair::Remove { part: Part::Holds, key } => command.arg("ungroup").arg(key.as_slice()).arg(""),
+            Repair::Remove { part: Part::Buyers, key } => command.arg("unbucket").arg(key.as_slice()).arg(""),
+            // Named beside the script; and nothing else is ever removed.
+            Repair::Name | Repair::Remove { .. } => &mut command,
+        };
+    }
+    command
 }
 
 fn open(sale: &SaleName, terms: &SaleTerms) -> Cmd {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::frame::{FrameError, frame_length};
 use super::pack::replies_expected;
 use super::reply::{Record, number, read_log_entry, read_state};
+use super::survey::read_survey;
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation,
     Reservation, SaleName,
@@ -126,6 +127,7 @@ fn read_value(call: &Call, value: Value) -> Result<Answer, CallError> {
         (Call::Sales, Value::Array(names)) => read_sales(names),
         (_, Value::BulkString(bytes)) if bytes == b"missing" => Some(Answer::NoSuchSale),
         (Call::Page { .. }, Value::BulkString(bytes)) => read_page(&bytes),
+        (Call::Survey { .. }, Value::BulkString(bytes)) => read_survey(&bytes),
         (_, Value::BulkString(bytes)) => match String::from_utf8(bytes) {
             Ok(text) => read_text(call, &text),
             Err(_) => None,
@@ -158,7 +160,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             "exists" => Some(Answer::Sale { state, created: false }),
             _ => None,
         },
-        Call::Alter { .. } => match rest? {
+        Call::Alter { .. } | Call::Repair { .. } => match rest? {
             "done" => Some(Answer::Sale { state, created: false }),
             "refused" => Some(Answer::ChangeRefused { state }),
             _ => None,
@@ -206,7 +208,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             let answer = Answer::Trimmed { groups: next()?, removed: next()?, left: next()? };
             counts.next().is_none().then_some(answer)
         }
-        Call::Sales | Call::Page { .. } => None,
+        Call::Sales | Call::Page { .. } | Call::Survey { .. } => None,
     }
 }
 
@@ -284,7 +286,7 @@ fn read_page(bytes: &[u8]) -> Option<Answer> {
     Some(Answer::Page { bookings, next: (cursor != "0").then(|| cursor.to_owned()) })
 }
 
-fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let offset = memchr::memchr(at, bytes)?;
     Some((&bytes[..offset], &bytes[offset + 1..]))
 }

@@ -37,4 +37,6 @@ scripts! {
     PAGE "page.lua",
     LOG "log.lua",
     TRIM "trim.lua",
+    SURVEY "survey.lua",
+    REPAIR "repair.lua",
 }

@@ -3,6 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use super::survey;
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, Call, Cancellation, Claim, Confirmation, LogEntry,
     Quantity, Reservation, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
@@ -18,6 +19,13 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         return sales(connection);
     }
     let name = sale_of(call);
+    match call {
+        Call::Survey { part, cursor, .. } => return survey::page(connection, name, *part, cursor, clock),
+        Call::Repair { version, sequence, repairs, .. } => {
+            return survey::repair(connection, name, (*version, *sequence), repairs, clock);
+        }
+        _ => {}
+    }
     let sale = Sale::read(connection, name, clock)?;
     if let Call::Open { terms, .. } = call {
         return match sale {
@@ -37,7 +45,9 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         sale.sweep()?;
     }
     let answer = match call {
-        Call::Open { .. } | Call::Sales => unreachable!("answered above"),
+        Call::Open { .. } | Call::Sales | Call::Survey { .. } | Call::Repair { .. } => {
+            unreachable!("answered above")
+        }
         Call::Alter { change, .. } => sale.alter(change)?,
         Call::Snapshot { .. } | Call::Expire { .. } => {
             Answer::Sale { state: sale.state.clone(), created: false }
@@ -80,7 +90,9 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::Expire { sale }
         | Call::Page { sale, .. }
         | Call::Log { sale, .. }
-        | Call::Trim { sale } => sale,
+        | Call::Trim { sale }
+        | Call::Survey { sale, .. }
+        | Call::Repair { sale, .. } => sale,
         Call::Sales => unreachable!("asks for no one sale"),
     }
 }
@@ -151,25 +163,7 @@ impl<'a> Sale<'a> {
             "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms
              FROM sales WHERE name = ?1",
         )?;
-        let state = statement.query_row([name.as_str()], |row| {
-            Ok(SaleState {
-                terms: SaleTerms {
-                    total: unsigned(row, 0)?,
-                    hold_ms: optional(row, 6)?,
-                    per_buyer: row.get(7)?,
-                    starts_at: optional(row, 8)?.map(WallTime),
-                    ends_at: optional(row, 9)?.map(WallTime),
-                },
-                held: unsigned(row, 1)?,
-                sold: unsigned(row, 2)?,
-                version: unsigned(row, 3)?,
-                sequence: unsigned(row, 4)?,
-                status: parsed(row, 5, SaleStatus::from_word)?,
-                // The sale's clock never goes back, whatever the machine's does.
-                now: clock.max(WallTime(unsigned(row, 10)?)),
-            })
-        });
-        let state = state.optional()?;
+        let state = statement.query_row([name.as_str()], |row| read_state(row, clock)).optional()?;
         Ok(state.map(|state| Sale { connection, name, sequence_before: state.sequence, state }))
     }
 
@@ -517,12 +511,32 @@ impl<'a> Sale<'a> {
     }
 }
 
+/// The row of a sale, in the columns' order of the queries that read it.
+pub(super) fn read_state(row: &Row<'_>, clock: WallTime) -> Result<SaleState> {
+    Ok(SaleState {
+        terms: SaleTerms {
+            total: unsigned(row, 0)?,
+            hold_ms: optional(row, 6)?,
+            per_buyer: row.get(7)?,
+            starts_at: optional(row, 8)?.map(WallTime),
+            ends_at: optional(row, 9)?.map(WallTime),
+        },
+        held: unsigned(row, 1)?,
+        sold: unsigned(row, 2)?,
+        version: unsigned(row, 3)?,
+        sequence: unsigned(row, 4)?,
+        status: parsed(row, 5, SaleStatus::from_word)?,
+        // The sale's clock never goes back, whatever the machine's does.
+        now: clock.max(WallTime(unsigned(row, 10)?)),
+    })
+}
+
 /// As SQLite stores it. Only a window's ends can be above `i64::MAX`, and are then as good as never.
-fn integer(number: u64) -> i64 {
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| malformed(column, Type::Integer))
 }
 
@@ -533,7 +547,7 @@ fn optional(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
     }
 }
 
-fn booking_status(word: &str, expires_at: Option<WallTime>) -> Option<BookingStatus> {
+pub(super) fn booking_status(word: &str, expires_at: Option<WallTime>) -> Option<BookingStatus> {
     match (word, expires_at) {
         ("held", Some(expires_at)) => Some(BookingStatus::Held { expires_at }),
         ("confirmed", None) => Some(BookingStatus::Confirmed),

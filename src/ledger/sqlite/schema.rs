@@ -44,8 +44,6 @@ CREATE TABLE bookings (
     PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 
-CREATE INDEX holds ON bookings (sale, expires_at_ms, sequence) WHERE status = 'held';
-
 CREATE TABLE buyers (
     sale    TEXT NOT NULL,
     buyer   TEXT NOT NULL,
@@ -65,6 +63,9 @@ CREATE TABLE log (
     PRIMARY KEY (sale, sequence)
 ) WITHOUT ROWID;
 ";
+
+/// By which holds expire.
+const HOLDS: &str = "CREATE INDEX holds ON bookings (sale, expires_at_ms, sequence) WHERE status = 'held';";
 
 /// What a file is.
 #[derive(PartialEq, Eq)]
@@ -105,7 +106,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<Found, OpenE
 /// Makes the tables, all or none.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT"
+        "BEGIN IMMEDIATE; {TABLES} {HOLDS} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT"
     ))
 }
 
@@ -127,6 +128,11 @@ pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), Op
 /// Writes the file's schema as it is: whether anything can be written at all.
 pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("BEGIN IMMEDIATE; PRAGMA user_version = {SCHEMA}; COMMIT"))
+}
+
+/// Makes the index of holds anew from the bookings.
+pub(super) fn index_holds(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("DROP INDEX IF EXISTS holds; {HOLDS}"))
 }
 
 /// A commit that was answered is on the disk: the log is written ahead and synced at each commit.

@@ -3,6 +3,11 @@
 //! A session outlives its connections. Calls that were sent and not answered when a connection broke are sent again
 //! on the next one, with the ids they had: the scripts book no id twice, so sending again is always safe. The runtime
 //! dials when [`Session::dial_at`] says so, moves bytes, and tells of losses; it never looks into a reply.
+//!
+//! **Durability.** A connection takes calls only once its Redis was found fit for the [`Durability`] that the host was
+//! started with, and is lost where that changes. With `replicas=N` the calls that clients are answered by are answered
+//! only when N replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as not
+//! answered, and are sent again with all the others.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,8 +15,8 @@ use std::ops::Range;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::codec;
-use crate::booking::{Answer, Call, CallError, CallId};
+use super::{codec, fitness};
+use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
 use crate::ledger::url::RedisUrl;
 use crate::limits;
@@ -23,8 +28,12 @@ enum Expected {
     Greeting,
     /// Of a SCRIPT LOAD: likewise.
     Script,
+    /// To what the Redis is asked about its [fitness]: that many replies. Likewise.
+    Fitness(usize),
     /// Of the call with that id.
     Call(CallId),
+    /// To a WAIT and the write before it: of all calls before.
+    Replicas,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +53,11 @@ struct Unanswered {
 /// See the [module](self).
 pub struct Session {
     url: RedisUrl,
+    durability: Durability,
+    /// Its Redis was found unfit, and not fit since.
+    unfit: bool,
+    /// When to ask again, on a connection that is up.
+    check_at: Monotonic,
     state: State,
     failures: u32,
     jitter: StdRng,
@@ -57,15 +71,22 @@ pub struct Session {
     input: Vec<u8>,
     consumed: usize,
     answers: VecDeque<(CallId, Result<Answer, CallError>)>,
+    /// Answers that wait for the replicas; their calls are still among the unanswered.
+    held: Vec<(CallId, Result<Answer, CallError>)>,
+    /// Calls that need their replicas were written since the last WAIT.
+    unsealed: bool,
     last_error: Option<String>,
 }
 
 impl Session {
     /// A session that wants to be dialled at once. `seed` varies the pauses between attempts from core to core and
     /// host to host, so that a returning Redis isn't dialled by all at the same instant.
-    pub fn new(url: RedisUrl, seed: u64, now: Monotonic) -> Session {
+    pub fn new(url: RedisUrl, durability: Durability, seed: u64, now: Monotonic) -> Session {
         Session {
             url,
+            durability,
+            unfit: false,
+            check_at: now,
             state: State::Down { dial_at: now },
             failures: 0,
             jitter: StdRng::seed_from_u64(seed),
@@ -77,6 +98,8 @@ impl Session {
             input: Vec::new(),
             consumed: 0,
             answers: VecDeque::new(),
+            held: Vec::new(),
+            unsealed: false,
             last_error: None,
         }
     }
@@ -99,7 +122,13 @@ impl Session {
         self.last_error.as_deref()
     }
 
-    /// The runtime has begun to connect. The set-up is ready to be written, and behind it every unanswered call.
+    /// Whether the connection was lost since its Redis does not keep what the [`Durability`] promises:
+    /// [`last_error`](Session::last_error) says what to do.
+    pub fn is_unfit(&self) -> bool {
+        self.unfit
+    }
+
+    /// The runtime has begun to connect. The set-up is ready to be written; calls follow once all of it is answered.
     pub fn handle_dialling(&mut self, now: Monotonic) {
         self.state = State::Dialling { give_up_at: now.plus_ms(limits::DIAL_TIMEOUT_MS) };
         self.heard_at = now;
@@ -107,9 +136,36 @@ impl Session {
         let greetings = codec::hello(user.as_deref(), password.as_deref(), *database, &mut self.output);
         self.expected.extend(std::iter::repeat_n(Expected::Greeting, greetings));
         self.load_scripts();
-        for Unanswered { id, call, .. } in &self.unanswered {
-            codec::pack(call, &mut self.output);
-            self.expected.push_back(Expected::Call(*id));
+        self.ask_fitness();
+    }
+
+    /// The set-up is through.
+    fn handle_up(&mut self, now: Monotonic) {
+        self.state = State::Up;
+        self.failures = 0;
+        self.check_at = now.plus_ms(limits::FITNESS_CHECK_MS);
+        for place in 0..self.unanswered.len() {
+            self.send(place);
+        }
+    }
+
+    /// Writes the call at that place.
+    fn send(&mut self, place: usize) {
+        let Unanswered { id, call, .. } = &self.unanswered[place];
+        codec::pack(call, &mut self.output);
+        self.expected.push_back(Expected::Call(*id));
+        self.unsealed |= self.needs_replicas(call);
+    }
+
+    /// Whether a client may be told something by the answer.
+    fn needs_replicas(&self, call: &Call) -> bool {
+        matches!(self.durability, Durability::Replicas(_)) && call.entries() > 0
+    }
+
+    fn ask_fitness(&mut self) {
+        match fitness::ask(self.durability, &mut self.output) {
+            0 => {}
+            replies => self.expected.push_back(Expected::Fitness(replies)),
         }
     }
 
@@ -139,6 +195,8 @@ impl Session {
             unanswered.doubtful = true;
         }
         self.expected.clear();
+        self.held.clear();
+        self.unsealed = false;
         self.output.clear();
         self.written = 0;
         self.input.clear();
@@ -147,18 +205,23 @@ impl Session {
 
     /// Takes a call; it is answered in the end, however many connections that needs.
     pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
-        if !matches!(self.state, State::Down { .. }) {
+        self.unanswered.push_back(Unanswered { id, call, doubtful: false });
+        if self.state == State::Up {
             if self.expected.is_empty() {
                 self.heard_at = now;
             }
-            codec::pack(&call, &mut self.output);
-            self.expected.push_back(Expected::Call(id));
+            self.send(self.unanswered.len() - 1);
         }
-        self.unanswered.push_back(Unanswered { id, call, doubtful: false });
     }
 
-    /// What to write next.
-    pub fn output(&self) -> &[u8] {
+    /// What to write next: all calls since the last time leave together, with one WAIT behind them where they need it.
+    pub fn output(&mut self) -> &[u8] {
+        if let Durability::Replicas(replicas) = self.durability
+            && std::mem::take(&mut self.unsealed)
+        {
+            fitness::wait(replicas, &mut self.output);
+            self.expected.push_back(Expected::Replicas);
+        }
         &self.output[self.written..]
     }
 
@@ -174,12 +237,12 @@ impl Session {
     /// Bytes from Redis, in any fragmentation.
     ///
     /// # Errors
-    /// Where the bytes are not replies or the set-up was refused: the connection is of no use and must be closed; the
+    /// Where the bytes are not replies, or the set-up was refused, or the Redis is unfit: the connection is of no use and must be closed; the
     /// session has noted the loss.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Monotonic) -> Result<(), String> {
         self.heard_at = now;
         self.input.extend_from_slice(bytes);
-        let outcome = self.read_frames();
+        let outcome = self.read_frames(now);
         self.input.drain(..self.consumed);
         self.consumed = 0;
         if let Err(reason) = &outcome {
@@ -188,11 +251,13 @@ impl Session {
         outcome
     }
 
-    fn read_frames(&mut self) -> Result<(), String> {
+    fn read_frames(&mut self, now: Monotonic) -> Result<(), String> {
         while let Some(&expected) = self.expected.front() {
             let rest = &self.input[self.consumed..];
             let length = match expected {
                 Expected::Greeting | Expected::Script => codec::frames_length(1, rest),
+                Expected::Fitness(replies) => codec::frames_length(replies, rest),
+                Expected::Replicas => codec::frames_length(2, rest),
                 Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
             };
             let Some(length) = length.map_err(|error| error.to_string())? else { return Ok(()) };
@@ -204,13 +269,17 @@ impl Session {
                     if let Some(error) = codec::first_error(&self.input[replies]) {
                         return Err(format!("Redis refused the connection's set-up: {error}"));
                     }
-                    let more = self.expected.iter().any(|next| !matches!(next, Expected::Call(_)));
-                    if !more {
-                        self.state = State::Up;
-                        self.failures = 0;
-                    }
+                }
+                Expected::Fitness(_) => {
+                    let judged = fitness::judge(self.durability, self.unfit, &self.input[replies]);
+                    self.unfit = judged.is_err();
+                    judged?;
                 }
                 Expected::Call(id) => self.read_answer(id, replies)?,
+                Expected::Replicas => self.read_replicas(replies)?,
+            }
+            if self.expected.is_empty() && matches!(self.state, State::Dialling { .. }) {
+                self.handle_up(now);
             }
         }
         match self.consumed == self.input.len() {
@@ -232,19 +301,37 @@ impl Session {
             if !self.expected.contains(&Expected::Script) {
                 self.load_scripts();
             }
-            codec::pack(&self.unanswered[place].call, &mut self.output);
-            self.expected.push_back(Expected::Call(id));
+            self.send(place);
             return Ok(());
         }
-        let Unanswered { id, call, doubtful } = self.unanswered.remove(place).expect("found above");
-        let answer = match codec::read(&call, &self.input[replies]) {
+        let Unanswered { call, doubtful, .. } = &self.unanswered[place];
+        let answer = match codec::read(call, &self.input[replies]) {
             // Of this try alone is it true that nothing happened.
-            Err(CallError::Refused(reason)) if doubtful => {
+            Err(CallError::Refused(reason)) if *doubtful => {
                 Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
             }
             answer => answer,
         };
-        self.answers.push_back((id, answer));
+        if answer.is_ok() && self.needs_replicas(call) {
+            self.held.push((id, answer));
+        } else {
+            self.unanswered.remove(place);
+            self.answers.push_back((id, answer));
+        }
+        Ok(())
+    }
+
+    /// What replicas have of the calls before.
+    fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), String> {
+        let Durability::Replicas(replicas) = self.durability else { return Ok(()) };
+        let judged = fitness::judge_wait(replicas, &self.input[replies]);
+        self.unfit = judged.is_err();
+        judged?;
+        for (id, answer) in std::mem::take(&mut self.held) {
+            let place = self.place(id)?;
+            self.unanswered.remove(place);
+            self.answers.push_back((id, answer));
+        }
         Ok(())
     }
 
@@ -258,19 +345,41 @@ impl Session {
         match self.state {
             State::Down { dial_at } => Some(dial_at),
             State::Dialling { give_up_at } => Some(give_up_at),
-            State::Up if self.expected.is_empty() => None,
-            State::Up => Some(self.heard_at.plus_ms(limits::LEDGER_SILENCE_MS)),
+            State::Up => self.silent_at().into_iter().chain(self.next_check()).min(),
         }
     }
 
-    /// Gives a silent connection up; `true` where the runtime must close it.
+    /// When a connection that is up counts as silent.
+    fn silent_at(&self) -> Option<Monotonic> {
+        (!self.expected.is_empty()).then(|| self.heard_at.plus_ms(limits::LEDGER_SILENCE_MS))
+    }
+
+    /// When a Redis in use is asked again whether it is fit; one question at a time.
+    fn next_check(&self) -> Option<Monotonic> {
+        let asked = || self.expected.iter().any(|next| matches!(next, Expected::Fitness(_)));
+        (self.durability != Durability::Ack && !asked()).then_some(self.check_at)
+    }
+
+    /// Gives a silent connection up; `true` where the runtime must close it. Asks again whether the Redis is fit, where
+    /// it is time for that.
     pub fn handle_deadline(&mut self, now: Monotonic) -> bool {
-        let silent =
-            !matches!(self.state, State::Down { .. }) && self.next_deadline().is_some_and(|at| now >= at);
-        if silent {
+        let silent_at = match self.state {
+            State::Down { .. } => None,
+            State::Dialling { give_up_at } => Some(give_up_at),
+            State::Up => self.silent_at(),
+        };
+        if silent_at.is_some_and(|at| now >= at) {
             self.handle_lost("no reply in time", now);
+            return true;
         }
-        silent
+        if self.state == State::Up && self.next_check().is_some_and(|at| now >= at) {
+            self.check_at = now.plus_ms(limits::FITNESS_CHECK_MS);
+            if self.expected.is_empty() {
+                self.heard_at = now;
+            }
+            self.ask_fitness();
+        }
+        false
     }
 }
 

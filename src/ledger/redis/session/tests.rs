@@ -5,9 +5,13 @@ use crate::booking::SaleName;
 use crate::ledger::url::RedisAddress;
 
 fn session() -> Session {
+    session_with(Durability::Ack)
+}
+
+fn session_with(durability: Durability) -> Session {
     let address = RedisAddress::Unix("/nowhere".into());
     let url = RedisUrl { address, user: None, password: Some("secret".to_owned()), database: 3 };
-    Session::new(url, 7, Monotonic(0))
+    Session::new(url, durability, 7, Monotonic(0))
 }
 
 fn ms(ms: u64) -> Monotonic {
@@ -34,12 +38,17 @@ fn take_commands(session: &mut Session) -> Vec<String> {
 
 /// Dials and answers the set-up; returns what was written behind it.
 fn connect(session: &mut Session, now: Monotonic) -> Vec<String> {
-    session.handle_dialling(now);
-    let commands = take_commands(session);
-    let calls = commands.iter().position(|command| command.contains("EVALSHA")).unwrap_or(commands.len());
-    session.handle_bytes("+OK\r\n".repeat(calls).as_bytes(), now).unwrap();
+    let commands = dial(session, now);
+    assert!(session.output().is_empty(), "a call left before the set-up was through");
+    session.handle_bytes("+OK\r\n".repeat(commands.len()).as_bytes(), now).unwrap();
     assert!(session.is_up());
-    commands[calls..].to_vec()
+    take_commands(session)
+}
+
+/// Dials; returns the set-up.
+fn dial(session: &mut Session, now: Monotonic) -> Vec<String> {
+    session.handle_dialling(now);
+    take_commands(session)
 }
 
 const MISSING: &[u8] = b"$-1\r\n";
@@ -191,4 +200,110 @@ fn pauses_grow_to_their_cap_and_start_over_after_a_success() {
     connect(&mut session, now);
     session.handle_lost("reset", now);
     assert!(session.dial_at().unwrap() <= now.plus_ms(limits::RECONNECT_MS_FIRST));
+}
+
+const AOF: &str = "*6\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n\
+                   $25\r\nno-appendfsync-on-rewrite\r\n$2\r\nno\r\n$0\r\n\r\n";
+
+#[test]
+fn a_call_waits_until_the_redis_is_found_fit() {
+    let mut session = session_with(Durability::Aof);
+    session.submit(CallId(1), snapshot("a"), ms(0));
+    let commands = dial(&mut session, ms(0));
+    session.submit(CallId(2), snapshot("b"), ms(0));
+    session.handle_bytes("+OK\r\n".repeat(commands.len() - 2).as_bytes(), ms(1)).unwrap();
+    assert!(!session.is_up() && session.output().is_empty());
+    let unfit = session.handle_bytes(AOF.replace("always", "everys").as_bytes(), ms(1)).unwrap_err();
+    assert!(unfit.contains("CONFIG SET appendfsync always") && session.is_unfit(), "{unfit}");
+    let commands = dial(&mut session, ms(500));
+    session.handle_bytes("+OK\r\n".repeat(commands.len() - 2).as_bytes(), ms(501)).unwrap();
+    session.handle_bytes(AOF.as_bytes(), ms(501)).unwrap();
+    assert!(session.is_up() && !session.is_unfit());
+    assert_eq!(take_commands(&mut session).len(), 2);
+}
+
+#[test]
+fn a_redis_that_becomes_unfit_while_it_is_used_is_lost() {
+    let mut session = session_with(Durability::Aof);
+    let commands = dial(&mut session, ms(0));
+    let set_up = "+OK\r\n".repeat(commands.len() - 2) + AOF;
+    session.handle_bytes(set_up.as_bytes(), ms(0)).unwrap();
+    assert_eq!(session.next_deadline(), Some(ms(limits::FITNESS_CHECK_MS)));
+    assert!(!session.handle_deadline(ms(limits::FITNESS_CHECK_MS)));
+    assert_eq!(take_commands(&mut session).len(), 2);
+    session.handle_bytes(AOF.as_bytes(), ms(1_001)).unwrap();
+    assert!(session.is_up());
+    session.handle_deadline(ms(2_000));
+    assert!(session.handle_bytes(AOF.replace("yes", "off").as_bytes(), ms(2_001)).is_err());
+    assert!(session.is_unfit() && !session.is_up());
+}
+
+fn look_up(name: &str) -> Call {
+    let id = crate::booking::BookingId::parse("b-1").unwrap();
+    Call::LookUp { sale: SaleName::parse(name).unwrap(), ids: vec![id] }
+}
+
+const ONLINE: &[u8] = b"$37\r\nrole:master\r\nslave0:ip=1,state=online\r\n";
+const FOUND: &[u8] = b"$7\r\nmissing\r\n";
+
+fn connect_with_replicas(session: &mut Session, now: Monotonic) -> Vec<String> {
+    let commands = dial(session, now);
+    session.handle_bytes("+OK\r\n".repeat(commands.len() - 1).as_bytes(), now).unwrap();
+    session.handle_bytes(ONLINE, now).unwrap();
+    assert!(session.is_up());
+    take_commands(session)
+}
+
+#[test]
+fn an_answer_is_held_until_enough_replicas_have_what_it_saw() {
+    let mut session = session_with(Durability::Replicas(1));
+    connect_with_replicas(&mut session, ms(0));
+    for id in 1..=2 {
+        session.submit(CallId(id), look_up("a"), ms(1));
+    }
+    session.submit(CallId(3), snapshot("a"), ms(1));
+    let commands = take_commands(&mut session);
+    assert_eq!(commands.len(), 5, "one write and one WAIT behind all that left together");
+    assert!(commands[3].contains("SET") && commands[4].contains("WAIT"), "{commands:?}");
+    session.handle_bytes(&FOUND.repeat(2), ms(2)).unwrap();
+    session.handle_bytes(MISSING, ms(2)).unwrap();
+    assert_eq!(answers(&mut session), [3], "no client is told anything by a snapshot");
+    session.handle_bytes(b"+OK\r\n", ms(2)).unwrap();
+    assert!(answers(&mut session).is_empty());
+    session.handle_bytes(b":1\r\n", ms(2)).unwrap();
+    assert_eq!(answers(&mut session), [1, 2]);
+    // Nothing that needs a replica leaves, so nothing waits for one.
+    session.submit(CallId(4), snapshot("a"), ms(3));
+    assert_eq!(take_commands(&mut session).len(), 1);
+}
+
+#[test]
+fn what_too_few_replicas_have_is_not_answered_and_sent_again() {
+    let mut session = session_with(Durability::Replicas(1));
+    connect_with_replicas(&mut session, ms(0));
+    session.submit(CallId(1), look_up("a"), ms(1));
+    take_commands(&mut session);
+    session.handle_bytes(&[FOUND, b"+OK\r\n:0\r\n"].concat(), ms(900)).unwrap_err();
+    assert!(answers(&mut session).is_empty() && session.is_unfit());
+    let again = connect_with_replicas(&mut session, ms(2_000));
+    assert!(again.len() == 3 && again[2].contains("WAIT"), "{again:?}");
+    session.handle_bytes(&[FOUND, b"+OK\r\n:1\r\n"].concat(), ms(2_001)).unwrap();
+    assert_eq!(answers(&mut session), [1]);
+}
+
+#[test]
+fn a_call_sent_again_for_want_of_its_script_has_a_wait_of_its_own() {
+    let mut session = session_with(Durability::Replicas(1));
+    connect_with_replicas(&mut session, ms(0));
+    session.submit(CallId(1), look_up("a"), ms(1));
+    take_commands(&mut session);
+    session.handle_bytes(b"-NOSCRIPT No matching script.\r\n+OK\r\n:1\r\n", ms(2)).unwrap();
+    assert!(answers(&mut session).is_empty());
+    let commands = take_commands(&mut session);
+    assert!(commands.last().unwrap().contains("WAIT"));
+    session.handle_bytes("+sha\r\n".repeat(commands.len() - 3).as_bytes(), ms(3)).unwrap();
+    session.handle_bytes(FOUND, ms(3)).unwrap();
+    assert!(answers(&mut session).is_empty());
+    session.handle_bytes(b"+OK\r\n:1\r\n", ms(3)).unwrap();
+    assert_eq!(answers(&mut session), [1]);
 }

@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use serde::Deserialize;
 
-use super::recount::Recount;
-use super::verdict::Verdict;
+use super::findings::Findings;
+use super::view::View;
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
 use crate::ending::Ending;
 use crate::limits::ACCESS_LOG_LINE_BYTES_MAX;
@@ -48,7 +48,7 @@ impl AccessCount {
         &mut self,
         reader: &mut dyn BufRead,
         sale: &SaleName,
-        recount: &mut Recount,
+        view: &mut View,
     ) -> io::Result<()> {
         let mut line = Vec::new();
         loop {
@@ -62,7 +62,7 @@ impl AccessCount {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let taken = self.take_in(&line, sale, recount);
+            let taken = self.take_in(&line, sale, view);
             if taken.is_some() {
                 continue;
             }
@@ -78,7 +78,7 @@ impl AccessCount {
     }
 
     /// `None` where it is no line of an access log.
-    fn take_in(&mut self, line: &[u8], sale: &SaleName, recount: &mut Recount) -> Option<()> {
+    fn take_in(&mut self, line: &[u8], sale: &SaleName, view: &mut View) -> Option<()> {
         let raw: RawLine<'_> = serde_json::from_slice(line).ok()?;
         if let Some(dropped) = raw.dropped {
             self.dropped = self.dropped.saturating_add(dropped);
@@ -93,22 +93,23 @@ impl AccessCount {
             None => None,
         };
         match Ending::from_label(outcome) {
-            Some(Ending::Granted) => {
+            Some(ending @ (Ending::Granted | Ending::Replayed)) => {
                 let quantity = Quantity::new(raw.quantity?)?.get();
                 let buyer = match raw.buyer {
                     Some(buyer) => Some(BuyerId::parse(buyer).ok()?),
                     None => None,
                 };
-                recount.granted(id?, quantity, buyer.as_ref());
-                self.granted += 1;
-                self.granted_tickets += u64::from(quantity);
-            }
-            Some(Ending::Replayed) => {
-                recount.replayed(id?);
-                self.replayed += 1;
+                let granted = ending == Ending::Granted;
+                view.told(id?, quantity, buyer.as_ref(), granted);
+                if granted {
+                    self.granted += 1;
+                    self.granted_tickets += u64::from(quantity);
+                } else {
+                    self.replayed += 1;
+                }
             }
             Some(Ending::OutcomeUnknown) => {
-                recount.left_unknown(id?);
+                view.left_unknown(id?);
                 self.unknown += 1;
             }
             Some(Ending::SoldOut) => self.sold_out += 1,
@@ -118,22 +119,27 @@ impl AccessCount {
         Some(())
     }
 
+    /// Lines that are missing for certain.
+    pub(super) fn missing(&self) -> u64 {
+        self.dropped.saturating_add(self.unreadable).saturating_add(self.torn)
+    }
+
     /// Says where the logs are not whole.
-    pub(super) fn judge(&self, verdict: &mut Verdict) {
+    pub(super) fn judge(&self, findings: &mut Findings) {
         if self.dropped > 0 {
-            verdict.note(format!(
+            findings.note(format!(
                 "the access log is incomplete: {} lines were dropped (of all sales), as it says itself",
                 self.dropped
             ));
         }
         if self.unreadable > 0 {
-            verdict.note(format!(
+            findings.note(format!(
                 "the access log is incomplete: {} lines are torn or are no lines of an access log",
                 self.unreadable
             ));
         }
         if self.torn > 0 {
-            verdict.note(format!("{} files end within a line, as a killed host leaves them", self.torn));
+            findings.note(format!("{} files end within a line, as a killed host leaves them", self.torn));
         }
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::booking::{BookingStatus, Quantity, SaleTerms};
+use crate::cli::CommandError;
 use crate::cli::fake_ledger::{FakeLedger, id, name};
 use crate::clock::WallTime;
 
@@ -39,21 +40,34 @@ fn whole_log() -> String {
     .concat()
 }
 
+/// Texts in the place of files and hosts; a source is an index.
+struct Texts<'a> {
+    logs: &'a [&'a str],
+    metrics: &'a [&'a str],
+}
+
+impl Sources for Texts<'_> {
+    fn access_log(&self, path: &Path) -> io::Result<Box<dyn BufRead>> {
+        let index: usize = path.to_str().unwrap().parse().map_err(|_| io::ErrorKind::NotFound)?;
+        Ok(Box::new(io::Cursor::new(self.logs[index].to_owned())))
+    }
+
+    fn metrics(&self, source: &str, _again: bool) -> io::Result<String> {
+        Ok(self.metrics[source.parse::<usize>().unwrap()].to_owned())
+    }
+}
+
+fn run(ledger: &mut FakeLedger, logs: &[&str], metrics: &[&str]) -> Findings {
+    let paths: Vec<PathBuf> = (0..logs.len()).map(|index| PathBuf::from(index.to_string())).collect();
+    let names: Vec<String> = (0..metrics.len()).map(|index| index.to_string()).collect();
+    let audit = Audit { sale: name("ticket"), access_logs: &paths, metrics: &names };
+    audit.run(ledger, &Texts { logs, metrics }).unwrap()
+}
+
 /// The verdict and the report.
 fn audit(ledger: &mut FakeLedger, logs: &[&str]) -> (u64, String) {
-    let flags = AuditFlags {
-        name: name("ticket"),
-        ledger: LedgerFlag { ledger: "sqlite:x".to_owned() },
-        access_log: (0..logs.len()).map(|index| PathBuf::from(index.to_string())).collect(),
-        repair: false,
-    };
-    let open = |path: &Path| -> io::Result<Box<dyn BufRead>> {
-        let index: usize = path.to_str().unwrap().parse().unwrap();
-        Ok(Box::new(io::Cursor::new(logs[index].to_owned())))
-    };
-    let mut out = Vec::new();
-    let report = flags.run(ledger, &mut out, &open).unwrap();
-    (report.differences, String::from_utf8(out).unwrap())
+    let findings = run(ledger, logs, &[]);
+    (findings.differences, findings.lines().join("\n") + "\n")
 }
 
 /// That the audit finds exactly these differences.
@@ -168,7 +182,7 @@ fn a_log_that_was_trimmed_is_said_and_still_replayed() {
         &["booking b: is 2 confirmed for bob in the ledger, but 4 confirmed for bob by its log"],
     );
     ledger.sale("ticket").log.clear();
-    assert!(audit(&mut ledger, &[]).1.contains("note        the ledger keeps no log"));
+    assert!(audit(&mut ledger, &[]).1.contains("log: has no entries, the sale is at sequence 6"));
 }
 
 #[test]
@@ -250,36 +264,137 @@ fn torn_lines_are_tolerated_and_told() {
 }
 
 #[test]
-fn a_sale_in_motion_is_counted_again() {
-    let mut ledger = sold();
-    ledger.bookings_between = 2;
-    let (count, report) = audit(&mut ledger, &[]);
-    assert_eq!(count, 0, "{report}");
-    assert!(report.starts_with("the sale went from sequence 6 to 7 while it was counted; counting again\n"));
+fn a_sale_in_motion_is_brought_to_one_moment() {
     let mut ledger = sold();
     ledger.sale("ticket").state.terms.total = 100;
+    // One booking with each page that is read.
     ledger.bookings_between = 100;
-    let (_, report) = audit(&mut ledger, &[]);
-    assert_eq!(report.matches("counting again").count(), 2, "{report}");
-    assert!(report.contains("during each of 3 counts"));
+    let (count, report) = audit(&mut ledger, &[&whole_log()]);
+    let pages = 100 - ledger.bookings_between;
+    assert!(pages > 6, "{pages}");
+    assert!(report.contains(&format!("at sequence {}", 6 + pages)), "{report}");
+    assert_eq!(count, u64::from(pages), "each of them is there, and no line tells of it:\n{report}");
+    assert_eq!(report.matches("but no line tells of it (untold)").count(), pages as usize, "{report}");
+}
+
+#[test]
+fn a_count_is_repaired_and_nothing_else() {
+    let mut ledger = sold();
+    ledger.sale("ticket").state.held = 5;
+    let findings = run(&mut ledger, &[], &[]);
+    let Findings { differences: 1, unexplained: 0, .. } = findings else { panic!("{findings:?}") };
+    assert_eq!(findings.mends[0].said, ["held: from 5 to 4"]);
+    assert_eq!(findings.json()["repairable"], true);
+    ledger.sale("ticket").book("e", 1, None);
+    assert_eq!(repair(&mut ledger, &findings).unwrap(), Repaired::Moved(0));
+    ledger.sale("ticket").state.held = 9;
+    let findings = run(&mut ledger, &[], &[]);
+    assert_eq!(repair(&mut ledger, &findings).unwrap(), Repaired::Done);
+    assert_eq!((ledger.sale("ticket").state.held, ledger.sale("ticket").state.sold), (5, 2));
+    finds(&mut ledger, &[], &[]);
+}
+
+#[test]
+#[should_panic(expected = "would hide it")]
+fn nothing_is_repaired_while_something_is_unexplained() {
+    let mut ledger = sold();
+    ledger.sale("ticket").state.held = 5;
+    ledger.sale("ticket").log.pop();
+    let findings = run(&mut ledger, &[], &[]);
+    let _ = repair(&mut ledger, &findings);
+}
+
+fn page(granted: u64, [available, held, sold]: [u64; 3]) -> String {
+    format!(
+        "# HELP boxoffice_requests x\nboxoffice_requests_total{{outcome=\"granted\"}} {granted}\n\
+         boxoffice_tickets{{sale=\"ticket\",state=\"available\"}} {available}\n\
+         boxoffice_tickets{{sale=\"ticket\",state=\"held\"}} {held}\n\
+         boxoffice_tickets{{sale=\"ticket\",state=\"sold\"}} {sold}\n# EOF\n"
+    )
+}
+
+#[test]
+fn metrics_are_held_against_the_ledger() {
+    let honest = page(2, [4, 4, 2]);
+    let verdict = |ledger: &mut FakeLedger, metrics: &[&str]| {
+        let findings = run(ledger, &[], metrics);
+        (findings.differences, findings.lines().join("\n"))
+    };
+    let (count, report) = verdict(&mut sold(), &[&honest, &honest]);
+    assert_eq!(count, 0, "{report}");
+    assert!(report.contains("metrics     2 hosts, 4 requests granted"), "{report}");
+    let (count, report) = verdict(&mut sold(), &[&honest]);
+    assert!(
+        count == 0 && report.contains("the hosts granted 2 of 4 bookings since they started"),
+        "{report}"
+    );
+    let (count, report) = verdict(&mut sold(), &[&honest, &page(3, [4, 4, 2])]);
+    assert_eq!(count, 1, "{report}");
+    assert!(report.contains("metrics: the hosts granted 5, the ledger has 4 bookings (metrics)"), "{report}");
+    let (count, report) = verdict(&mut sold(), &[&page(4, [5, 3, 2])]);
+    assert_eq!(count, 1, "{report}");
+    assert!(
+        report.contains("metrics 0: tells 5 available, 3 held, 2 sold; the ledger has 4, 4, 2"),
+        "{report}"
+    );
+    assert!(report.contains("the hosts' gauges are of another moment: read again"), "{report}");
+    // A sale that is being sold is of another moment by now.
+    let mut ledger = sold();
+    ledger.bookings_between = 1;
+    let (count, report) = verdict(&mut ledger, &[&honest]);
+    assert!(count == 0 && report.contains("the sale was changed meanwhile"), "{report}");
+    // What other sales granted is counted by the same hosts.
+    let mut ledger = sold();
+    ledger.execute(&[Call::Open {
+        sale: name("other"),
+        terms: SaleTerms { total: 1, ..SaleTerms::default() },
+    }]);
+    ledger.sale("other").book("o", 1, None);
+    let (count, report) = verdict(&mut ledger, &[&page(5, [4, 4, 2])]);
+    assert_eq!(count, 0, "{report}");
+    let (count, report) = verdict(&mut ledger, &[&page(6, [4, 4, 2])]);
+    assert!(count == 1 && report.contains("4 bookings, and 1 changes of other sales"), "{report}");
+    let nothing = "boxoffice_requests_total{outcome=\"granted\"} 0\n";
+    let (count, report) = verdict(&mut sold(), &[nothing]);
+    assert!(count == 0 && report.contains("the host does not follow the sale"), "{report}");
 }
 
 #[test]
 fn what_cannot_be_audited_fails() {
-    let mut flags = AuditFlags {
-        name: name("tickets"),
-        ledger: LedgerFlag { ledger: "sqlite:x".to_owned() },
-        access_log: Vec::new(),
-        repair: false,
+    let run = |sale: &str, logs: &[PathBuf], metrics: &[String]| {
+        let audit = Audit { sale: name(sale), access_logs: logs, metrics };
+        let texts = Texts { logs: &[], metrics: &["no metrics at all"] };
+        CommandError::from(audit.run(&mut sold(), &texts).unwrap_err())
     };
-    let open = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
-    let run = |flags: &AuditFlags, ledger: &mut FakeLedger| {
-        flags.run(ledger, &mut Vec::new(), &open).map(|_| ()).unwrap_err()
-    };
-    assert!(matches!(run(&flags, &mut sold()), CommandError::NoSuchSale(_)));
-    flags.name = name("ticket");
-    flags.access_log = vec!["missing.log".into()];
-    assert_eq!(run(&flags, &mut sold()).to_string(), "missing.log: entity not found");
-    flags.repair = true;
-    assert_eq!(run(&flags, &mut sold()).exit_status(), 2);
+    assert!(matches!(run("tickets", &[], &[]), CommandError::NoSuchSale(_)));
+    let missing = run("ticket", &["missing.log".into()], &[]);
+    assert_eq!((missing.to_string().as_str(), missing.exit_status()), ("missing.log: entity not found", 1));
+    assert_eq!(run("ticket", &[], &["0".into()]).to_string(), "0: no page of a host's metrics");
+}
+
+#[test]
+fn what_cannot_be_in_a_log_is_found() {
+    let mut ledger = sold();
+    let sale = ledger.sale("ticket");
+    sale.set("d", BookingStatus::Confirmed);
+    let (count, report) = audit(&mut ledger, &[]);
+    assert_eq!(count, 1, "{report}");
+    assert!(
+        report.contains(
+            "booking d: sequence 7 makes it 1 confirmed for bob where it was 1 cancelled for bob (log)"
+        ),
+        "{report}"
+    );
+    let mut ledger = sold();
+    let sale = ledger.sale("ticket");
+    sale.log[4].booking.quantity = Quantity::new(3).unwrap();
+    finds(
+        &mut ledger,
+        &[],
+        &[
+            "booking b: sequence 5 makes it 3 confirmed for bob where it was 2 held until \
+             1970-01-01T00:00:01.001Z for bob",
+            "booking b: is 2 confirmed for bob in the ledger, but 3 confirmed for bob by its log",
+        ],
+    );
 }

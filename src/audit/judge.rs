@@ -1,0 +1,329 @@
+//! Compares what was read, and says what does not fit. A difference that follows from a wrong count or index comes with
+//! its mending; any other stays unexplained.
+
+use std::collections::BTreeMap;
+
+use super::findings::{Findings, Kind};
+use super::view::{BuyerIndex, Claimed, Told, View};
+use super::{AuditError, ask, unexpected};
+use crate::booking::{Answer, BookingId, BookingStatus, Call, CallError, Part, Repair, SaleName, SaleState};
+use crate::clock::WallTime;
+use crate::ledger::Ledger;
+use crate::limits::{CLOCK_AHEAD_MS_MAX, GROUP_BOOKINGS_MAX};
+
+/// Holds the parts of the ledger against each other.
+pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
+    judge_unreadable(view, findings);
+    judge_counts(view, state, findings);
+    judge_buyers(view, state, findings);
+    judge_holds(view, findings);
+    judge_log(view, state, findings);
+    judge_clock(view, findings);
+}
+
+fn judge_unreadable(view: &View, findings: &mut Findings) {
+    for ((part, key), text) in &view.unreadable {
+        match part {
+            // The counts are set anew below.
+            Part::Stock => findings.derived(Kind::Record, "stock", text),
+            Part::Holds | Part::Buyers => {
+                findings.derived(Kind::Record, part.word(), format!("what is there cannot be read: {text}"));
+                let repair = Repair::Remove { part: *part, key: key.clone() };
+                findings
+                    .mend(repair, vec![format!("{}: removed what could not be read: {text}", part.word())]);
+            }
+            Part::Bookings | Part::Log | Part::Changes => {
+                findings.differ(Kind::Record, part.word(), format!("what is there cannot be read: {text}"));
+            }
+        }
+    }
+}
+
+fn judge_counts(view: &View, state: &SaleState, findings: &mut Findings) {
+    let (mut held, mut sold) = (0, 0);
+    for claimed in view.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
+        match claimed.status {
+            Some(BookingStatus::Held { .. }) => held += u64::from(claimed.quantity),
+            Some(BookingStatus::Confirmed) => sold += u64::from(claimed.quantity),
+            _ => {}
+        }
+    }
+    let total = state.terms.total;
+    let mut said = Vec::new();
+    for (name, counted, sum) in [("held", state.held, held), ("sold", state.sold, sold)] {
+        if counted != sum {
+            let text = format!("the ledger counts {counted}, its bookings sum to {sum}");
+            findings.derived(Kind::Count, name, text);
+        }
+        let odd = view.unreadable.get(&(Part::Stock, name.into()));
+        match odd {
+            Some(odd) => {
+                said.push(format!("{name}: from {} to {sum}", odd.rsplit(' ').next().unwrap_or_default()))
+            }
+            None if counted != sum => said.push(format!("{name}: from {counted} to {sum}")),
+            None => {}
+        }
+    }
+    if held + sold > total {
+        findings.differ(
+            Kind::Oversold,
+            "oversold",
+            format!("{} tickets held and sold, of {total}", held + sold),
+        );
+    } else {
+        if state.held + state.sold > total {
+            let text = format!("by its counts {} tickets held and sold, of {total}", state.held + state.sold);
+            findings.derived(Kind::Oversold, "oversold", text);
+        }
+        if !said.is_empty() {
+            findings.mend(Repair::Counts { held, sold }, said);
+        }
+    }
+}
+
+fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
+    let (mut all, mut counted) = (vec![0_u64; view.buyers.names.len()], vec![0_u64; view.buyers.names.len()]);
+    for claimed in view.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
+        let Some(buyer) = claimed.buyer.map(BuyerIndex::at) else { continue };
+        all[buyer] += claimed.tickets();
+        if claimed.counted {
+            counted[buyer] += claimed.tickets();
+        }
+    }
+    for (index, buyer) in view.buyers.names.iter().enumerate() {
+        let (told, sum) = (view.buyers.counted[index], counted[index]);
+        if told != sum {
+            let text = format!("the ledger counts {told} tickets, the bookings that count sum to {sum}");
+            findings.derived(Kind::Buyer, format!("buyer {buyer}"), text);
+            let repair = Repair::Buyer { buyer: *buyer, tickets: sum };
+            findings.mend(repair, vec![format!("buyer {buyer}: from {told} to {sum} tickets")]);
+        }
+    }
+    let Some(limit) = state.terms.per_buyer else { return };
+    let mut over = 0;
+    for (buyer, tickets) in view.buyers.names.iter().zip(all) {
+        if tickets > u64::from(limit) {
+            over += 1;
+            if state.version <= 1 {
+                let text = format!("has {tickets} tickets, of {limit} at most");
+                findings.differ(Kind::Limit, format!("buyer {buyer}"), text);
+            }
+        }
+    }
+    // The limit is that of bookings made from its change on, and nobody knows which those are.
+    if over > 0 && state.version > 1 {
+        findings.note(format!(
+            "{over} buyers have more than the limit of {limit} tickets; the sale's terms were changed, and the limit may \
+             have been another then"
+        ));
+    }
+}
+
+/// Each held booking is in a group of its deadline: else nobody looks at it then. What else is in a group does no harm,
+/// but a booking that is not there must have been once.
+fn judge_holds(view: &View, findings: &mut Findings) {
+    let mut lost: BTreeMap<WallTime, Vec<BookingId>> = BTreeMap::new();
+    for (id, entry) in &view.entries {
+        let held = match &entry.in_ledger {
+            Some(Claimed { status: Some(BookingStatus::Held { expires_at }), .. }) => *expires_at,
+            Some(Claimed { status: None, .. }) | None => {
+                if let Some(deadline) = entry.grouped
+                    && !view.unreadable.contains_key(&(Part::Bookings, id.as_str().into()))
+                {
+                    let text = format!("was held until {deadline}, but the ledger has no such booking");
+                    findings.differ(Kind::Hold, format!("booking {id}"), text);
+                }
+                continue;
+            }
+            Some(_) => continue,
+        };
+        let text = match entry.grouped {
+            Some(deadline) if deadline == held => continue,
+            Some(deadline) => format!("is held until {held}, but is looked at on {deadline}"),
+            None => format!("is held until {held}, but would never expire: it is not among the holds"),
+        };
+        findings.derived(Kind::Hold, format!("booking {id}"), text);
+        lost.entry(held).or_default().push(*id);
+    }
+    for (expires_at, mut ids) in lost {
+        ids.sort_unstable();
+        for ids in ids.chunks(GROUP_BOOKINGS_MAX) {
+            let said = ids.iter().map(|id| format!("booking {id}: among the holds until {expires_at}"));
+            findings.mend(Repair::Hold { expires_at, ids: ids.to_vec() }, said.collect());
+        }
+    }
+}
+
+fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
+    let log = view.log;
+    if log.entries == 0 {
+        if state.sequence > 0 {
+            findings.differ(
+                Kind::Log,
+                "log",
+                format!("has no entries, the sale is at sequence {}", state.sequence),
+            );
+        }
+    } else {
+        if log.last != state.sequence {
+            let text = format!("ends at sequence {}, the sale is at {}", log.last, state.sequence);
+            findings.differ(Kind::Log, "log", text);
+        }
+        if log.first > 1 {
+            findings.note(format!(
+                "the log is kept from sequence {} on: older changes were not replayed",
+                log.first
+            ));
+        }
+    }
+    let whole = log.first <= 1;
+    for (id, entry) in &view.entries {
+        match (&entry.in_ledger, &entry.last_logged) {
+            (Some(booking), Some(logged)) if !booking.agrees(logged) => findings.differ(
+                Kind::Replay,
+                format!("booking {id}"),
+                format!(
+                    "is {} in the ledger, but {} by its log",
+                    booking.shown(&view.buyers),
+                    logged.shown(&view.buyers)
+                ),
+            ),
+            (Some(booking), Some(logged)) if booking.sequence != 0 && booking.sequence != logged.sequence => {
+                findings.differ(
+                    Kind::Replay,
+                    format!("booking {id}"),
+                    format!(
+                        "is of sequence {} in the ledger, but {} by its log",
+                        booking.sequence, logged.sequence
+                    ),
+                );
+            }
+            (None, Some(logged)) => findings.differ(
+                Kind::Replay,
+                format!("booking {id}"),
+                format!("is {} by the log, but the ledger has no such booking", logged.shown(&view.buyers)),
+            ),
+            // A tombstone is no change of a booking.
+            (Some(booking), None) if whole && booking.status.is_some() => findings.differ(
+                Kind::Replay,
+                format!("booking {id}"),
+                format!("is {} in the ledger, but its log never says so", booking.shown(&view.buyers)),
+            ),
+            (Some(booking), None) if booking.sequence >= log.first.max(1) && log.entries > 0 => findings
+                .differ(
+                    Kind::Replay,
+                    format!("booking {id}"),
+                    format!(
+                        "is of sequence {} in the ledger, but its log has no such change",
+                        booking.sequence
+                    ),
+                ),
+            _ => {}
+        }
+    }
+}
+
+/// The sale's clock is that of its last change. It only ever goes forward, so that a time that was far ahead once stays.
+fn judge_clock(view: &View, findings: &mut Findings) {
+    let (stored, ledger) = view.clocks;
+    let ahead = |time: WallTime| time.0 > ledger.0.saturating_add(CLOCK_AHEAD_MS_MAX);
+    if !ahead(stored) {
+        return;
+    }
+    let text = format!("the sale's is at {stored}, the ledger's own at {ledger}: holds made now end late");
+    findings.derived(Kind::Clock, "clock", text);
+    // An entry of the log is never earlier than the one before, so that the sale cannot go back further.
+    let last = view.log.last_at;
+    if ahead(last) {
+        findings.note(format!(
+            "the clock cannot be set back: the log has an entry of {last}, and is never earlier afterwards"
+        ));
+    } else if view.log.entries > 0 {
+        findings.mend(Repair::Clock { to: last }, vec![format!("clock: from {stored} to {last}")]);
+    } else {
+        findings.mend(Repair::Clock { to: ledger }, vec![format!("clock: from {stored} to {ledger}")]);
+    }
+}
+
+/// Whether the sale is among the ledger's sales: hosts that start find it nowhere else.
+pub(super) fn judge_name(
+    ledger: &mut dyn Ledger,
+    sale: SaleName,
+    findings: &mut Findings,
+) -> Result<(), AuditError> {
+    match ask(ledger, Call::Sales) {
+        Ok(Answer::Sales(names)) if names.contains(&sale) => {}
+        Ok(Answer::Sales(_)) => {
+            findings.derived(Kind::Name, "name", "the ledger's list of sales does not have it");
+            findings.mend(Repair::Name, vec!["name: added to the ledger's list of sales".to_owned()]);
+        }
+        Ok(other) => return Err(unexpected(&other)),
+        Err(AuditError::Ledger(CallError::Garbled(text))) => {
+            findings.differ(Kind::Name, "name", format!("the ledger's list of sales cannot be read: {text}"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Holds the bookings against the lines of the access logs, of which `missing` are known not to be there.
+pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
+    let (mut by_replay, mut left_open) = (0_u64, 0_u64);
+    let mut untold = Vec::new();
+    for (id, entry) in &view.entries {
+        let (told, subject) = (&entry.told, || format!("booking {id}"));
+        if told.granted > 1 {
+            findings.differ(Kind::Told, subject(), format!("was granted {} times", told.granted));
+        }
+        let booking = match &entry.in_ledger {
+            Some(booking) if booking.status.is_some() => booking,
+            none_or_tombstone => {
+                let instead =
+                    if none_or_tombstone.is_some() { "only a tombstone" } else { "no such booking" };
+                if told.granted > 0 {
+                    let text = format!("was granted {} tickets, but the ledger has {instead}", told.quantity);
+                    findings.differ(Kind::Told, subject(), text);
+                } else if told.replayed && none_or_tombstone.is_none() {
+                    // A tombstone is told as a cancelled booking.
+                    let text = "was told to its client, but the ledger has no such booking";
+                    findings.differ(Kind::Told, subject(), text);
+                }
+                continue;
+            }
+        };
+        if (told.granted > 0 || told.replayed)
+            && (told.quantity, told.buyer) != (booking.quantity, booking.buyer)
+        {
+            let text = format!(
+                "was {} as {} for {}, but is {} in the ledger",
+                if told.granted > 0 { "granted" } else { "told" },
+                told.quantity,
+                view.buyers.word(told.buyer),
+                booking.shown(&view.buyers)
+            );
+            findings.differ(Kind::Told, subject(), text);
+        }
+        match told {
+            Told { granted: 1.., .. } => {}
+            Told { replayed: true, .. } => by_replay += 1,
+            Told { unknown: true, .. } => left_open += 1,
+            // It may have been the orphan of a request that was told nothing.
+            _ if booking.status == Some(BookingStatus::Cancelled) => {}
+            _ => untold.push((id, booking)),
+        }
+    }
+    if untold.len() as u64 <= missing && !untold.is_empty() {
+        findings.note(format!("{} bookings have no line; {missing} lines are missing", untold.len()));
+    } else {
+        for (id, booking) in untold {
+            let text = format!("is {} in the ledger, but no line tells of it", booking.shown(&view.buyers));
+            findings.differ(Kind::Untold, format!("booking {id}"), text);
+        }
+    }
+    if by_replay > 0 {
+        findings.note(format!("{by_replay} bookings are known by lines of their replays alone"));
+    }
+    if left_open > 0 {
+        findings.note(format!("{left_open} bookings were made by requests that were told outcome-unknown"));
+    }
+}

@@ -1,0 +1,422 @@
+//! All that is stored of a sale, read page by page while it is sold from, and brought to one sequence at the end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::num::NonZeroU32;
+
+use rustc_hash::FxBuildHasher;
+
+use super::findings::{Findings, Kind};
+use super::{AuditError, ask, unexpected};
+use crate::booking::{
+    Answer, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, Part, Row, SaleName, SaleState,
+    StoredBooking,
+};
+use crate::clock::WallTime;
+use crate::ledger::Ledger;
+
+/// Calls for what changed meanwhile before the reading stops: a sale that is sold from faster than it can be read.
+const CHANGES_CALLS_MAX: u32 = 100_000;
+
+/// Everything known of a sale, by booking. Holds one entry a booking, about 250 bytes, and no text twice.
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) entries: HashMap<BookingId, Entry, FxBuildHasher>,
+    pub(super) buyers: Buyers,
+    pub(super) log: LogRead,
+    pub(super) unreadable: BTreeMap<(Part, Vec<u8>), String>,
+    /// The sale's clock as stored, and the ledger's own.
+    pub(super) clocks: (WallTime, WallTime),
+    /// Version and sequence at the first page.
+    began_at: Option<(u64, u64)>,
+    ended_at: (u64, u64),
+    /// The first sequence that did not follow the one before.
+    gap_at: Option<u64>,
+    trimmed: bool,
+}
+
+/// What each source says of one booking.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) in_ledger: Option<Claimed>,
+    pub(super) last_logged: Option<Claimed>,
+    pub(super) told: Told,
+    /// The deadline of a group that it is in: its own where there is such a group.
+    pub(super) grouped: Option<WallTime>,
+}
+
+/// What the access logs say of one booking.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) granted: u32,
+    pub(super) replayed: bool,
+    pub(super) unknown: bool,
+    /// As the first granted or replayed line has it.
+    pub(super) quantity: u32,
+    pub(super) buyer: Option<BuyerIndex>,
+}
+
+/// A booking without its id.
+#[derive(Clone, Copy)]
+pub(super) struct Claimed {
+    /// `None` is a tombstone.
+    pub(super) status: Option<BookingStatus>,
+    pub(super) quantity: u32,
+    pub(super) buyer: Option<BuyerIndex>,
+    pub(super) counted: bool,
+    /// Of its latest change; 0 where it is not known.
+    pub(super) sequence: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct BuyerIndex(NonZeroU32);
+
+impl BuyerIndex {
+    pub(super) fn at(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Buyers {
+    indexes: HashMap<BuyerId, BuyerIndex, FxBuildHasher>,
+    pub(super) names: Vec<BuyerId>,
+    /// What the ledger counts for each.
+    pub(super) counted: Vec<u64>,
+}
+
+impl Buyers {
+    fn index(&mut self, buyer: Option<&BuyerId>) -> Option<BuyerIndex> {
+        let buyer = buyer?;
+        let next = u32::try_from(self.names.len() + 1).ok().and_then(NonZeroU32::new);
+        let next = BuyerIndex(next.expect("fewer buyers than 2^32 fit in memory"));
+        Some(*self.indexes.entry(*buyer).or_insert_with(|| {
+            self.names.push(*buyer);
+            self.counted.push(0);
+            next
+        }))
+    }
+
+    pub(super) fn word(&self, buyer: Option<BuyerIndex>) -> &str {
+        buyer.map_or("nobody", |buyer| self.names[buyer.at()].as_str())
+    }
+}
+
+/// What was read of the ledger's log.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LogRead {
+    pub(super) entries: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) last_at: WallTime,
+    /// Tickets held and sold after its last entry, by the log.
+    tickets: u64,
+}
+
+impl Claimed {
+    pub(super) fn tickets(&self) -> u64 {
+        match self.status {
+            Some(status) if status.holds_stock() => u64::from(self.quantity),
+            _ => 0,
+        }
+    }
+
+    /// Whether both say the same of a booking; who counts it and where it is logged aside.
+    pub(super) fn agrees(&self, other: &Claimed) -> bool {
+        (self.status, self.quantity, self.buyer) == (other.status, other.quantity, other.buyer)
+    }
+
+    pub(super) fn shown<'a>(&'a self, buyers: &'a Buyers) -> impl fmt::Display + 'a {
+        struct Shown<'a>(&'a Claimed, &'a Buyers);
+        impl fmt::Display for Shown<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let Shown(claimed, buyers) = self;
+                let Some(status) = claimed.status else { return f.write_str("a tombstone") };
+                write!(f, "{} {}", claimed.quantity, status.word())?;
+                if let BookingStatus::Held { expires_at } = status {
+                    write!(f, " until {expires_at}")?;
+                }
+                write!(f, " for {}", buyers.word(claimed.buyer))
+            }
+        }
+        Shown(self, buyers)
+    }
+}
+
+/// The oldest sequence that is kept.
+fn first_of_log(ledger: &mut dyn Ledger, sale: SaleName) -> Result<Option<u64>, AuditError> {
+    match ask(ledger, Call::Survey { sale, part: Part::Log, cursor: String::new() })? {
+        Answer::Surveyed { rows, .. } => Ok(rows.iter().find_map(|row| match row {
+            Row::Change(entry) => Some(entry.sequence),
+            _ => None,
+        })),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Whether a booking may go from one to the other.
+fn follows(before: Option<BookingStatus>, after: Option<BookingStatus>) -> bool {
+    use BookingStatus::{Cancelled, Confirmed, Expired, Held};
+    matches!(
+        (before, after),
+        (None, Some(Held { .. } | Confirmed))
+            | (Some(Held { .. }), Some(Confirmed | Cancelled | Expired))
+            | (Some(Confirmed), Some(Cancelled))
+            | (Some(Expired), Some(Confirmed | Cancelled))
+    )
+}
+
+impl View {
+    /// Reads the sale; gives its state at the sequence to which all that was read was brought.
+    pub(super) fn read(
+        &mut self,
+        ledger: &mut dyn Ledger,
+        sale: SaleName,
+        findings: &mut Findings,
+    ) -> Result<SaleState, AuditError> {
+        let (mut state, mut failure) = (None, None);
+        let mut log_end = String::new();
+        for part in [Part::Log, Part::Bookings, Part::Holds, Part::Buyers, Part::Changes] {
+            let start = if part == Part::Changes { log_end.clone() } else { String::new() };
+            match self.read_part(ledger, sale, part, start, findings) {
+                Ok((end, as_of)) => {
+                    if part == Part::Log {
+                        log_end = end;
+                    }
+                    state = Some(as_of);
+                }
+                // A key of another type, say: the other parts can be read all the same.
+                Err(AuditError::Ledger(CallError::Garbled(text))) => {
+                    if part != Part::Changes {
+                        findings.differ(Kind::Record, part.word(), format!("cannot be read: {text}"));
+                    }
+                    failure = Some(AuditError::Ledger(CallError::Garbled(text)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match (state, failure) {
+            (Some(state), _) => {
+                self.ended_at = (state.version, state.sequence);
+                Ok(state)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => unreachable!("each part was read or failed"),
+        }
+    }
+
+    /// Reads all pages of a part; gives the last cursor, and the state that came with the last page.
+    fn read_part(
+        &mut self,
+        ledger: &mut dyn Ledger,
+        sale: SaleName,
+        part: Part,
+        mut cursor: String,
+        findings: &mut Findings,
+    ) -> Result<(String, SaleState), AuditError> {
+        let mut calls = 0;
+        loop {
+            match ask(ledger, Call::Survey { sale, part, cursor: cursor.clone() })? {
+                Answer::Surveyed { state, clock, time, rows, next, done } => {
+                    self.began_at.get_or_insert((state.version, state.sequence));
+                    self.clocks = (clock, time);
+                    let gap_before = self.gap_at;
+                    self.take_in(part, rows, &state, findings);
+                    if gap_before != self.gap_at {
+                        // Trimming takes the oldest entries: those that were read, and some that were not.
+                        self.trimmed = first_of_log(ledger, sale)? == self.gap_at;
+                    }
+                    calls += 1;
+                    let too_many = part == Part::Changes && calls == CHANGES_CALLS_MAX;
+                    if too_many && !done {
+                        findings.note(
+                            "the sale changes faster than it can be read: pause it for a count of one moment; \
+                             differences may be what moved meanwhile",
+                        );
+                    }
+                    if done || too_many {
+                        return Ok((next, state));
+                    }
+                    if next == cursor {
+                        return Err(AuditError::Unexpected(format!("a page of {} without end", part.word())));
+                    }
+                    cursor = next;
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Whether the log lost entries while it was read that were not read yet.
+    pub(super) fn trimmed(&self) -> bool {
+        self.trimmed
+    }
+
+    /// Whether the sale changed while it was read.
+    pub(super) fn moved(&self) -> bool {
+        self.began_at != Some(self.ended_at)
+    }
+
+    fn take_in(&mut self, part: Part, rows: Vec<Row>, state: &SaleState, findings: &mut Findings) {
+        if part == Part::Changes {
+            // A buyer who has nothing any more has no row: what was read of it before is over.
+            for row in &rows {
+                if let Row::Change(entry) = row
+                    && let Some(buyer) = self.buyers.index(entry.booking.buyer.as_ref())
+                {
+                    self.buyers.counted[buyer.at()] = 0;
+                }
+            }
+        }
+        // Records before groups: a group counts where its deadline is the record's.
+        let (groups, others): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| matches!(row, Row::Group { .. }));
+        for row in others.into_iter().chain(groups) {
+            match row {
+                Row::Booking { id, record } => {
+                    let claimed = self.stored(&record);
+                    self.unreadable.remove(&(Part::Bookings, id.as_str().into()));
+                    self.entries.entry(id).or_default().in_ledger = Some(claimed);
+                }
+                Row::NoBooking { id } => self.entries.entry(id).or_default().in_ledger = None,
+                Row::Group { expires_at, ids } => ids.iter().for_each(|id| self.group(id, expires_at)),
+                Row::Buyers(buyers) => {
+                    for (buyer, tickets) in buyers {
+                        let buyer = self.buyers.index(Some(&buyer)).expect("a buyer has an index");
+                        self.buyers.counted[buyer.at()] = tickets;
+                    }
+                }
+                Row::Change(entry) => self.replay(&entry, state, findings),
+                Row::Unreadable { part, key, text } => {
+                    self.unreadable.insert((part, key), text);
+                }
+            }
+        }
+    }
+
+    fn group(&mut self, id: &BookingId, deadline: WallTime) {
+        let entry = self.entries.entry(*id).or_default();
+        let own = match entry.in_ledger {
+            Some(Claimed { status: Some(BookingStatus::Held { expires_at }), .. }) => Some(expires_at),
+            _ => None,
+        };
+        // It may be in two. The right one is enough.
+        if entry.grouped.is_none() || entry.grouped != own {
+            entry.grouped = Some(deadline);
+        }
+    }
+
+    /// One entry of the log, in its order.
+    fn replay(&mut self, entry: &LogEntry, state: &SaleState, findings: &mut Findings) {
+        let log = self.log;
+        let sequence = entry.sequence;
+        if log.entries == 0 {
+            self.log.first = sequence;
+        } else if sequence != log.last + 1 {
+            self.gap_at.get_or_insert(sequence);
+            let text = format!("sequence {sequence} follows {}, with a gap or out of order", log.last);
+            findings.differ(Kind::Log, "log", text);
+        }
+        if entry.at < log.last_at {
+            let text = format!("sequence {sequence} is of {}, earlier than the entry before", entry.at);
+            findings.differ(Kind::Log, "log", text);
+        }
+        let booking = &entry.booking;
+        let claimed = Claimed {
+            status: Some(booking.status),
+            quantity: booking.quantity.get(),
+            buyer: self.buyers.index(booking.buyer.as_ref()),
+            counted: false,
+            sequence,
+        };
+        let last = self.entries.entry(booking.id).or_default().last_logged.replace(claimed);
+        self.log.entries += 1;
+        (self.log.last, self.log.last_at) = (sequence, entry.at);
+        self.log.tickets =
+            (log.tickets + claimed.tickets()).saturating_sub(last.map_or(0, |last| last.tickets()));
+        if self.log.first == 1 || last.is_some() {
+            let before = last.and_then(|last| last.status);
+            let same =
+                last.is_none_or(|last| (last.quantity, last.buyer) == (claimed.quantity, claimed.buyer));
+            if !follows(before, claimed.status) || !same {
+                let before = match &last {
+                    Some(last) => last.shown(&self.buyers).to_string(),
+                    None => "nothing".to_owned(),
+                };
+                let text = format!(
+                    "sequence {sequence} makes it {} where it was {before}",
+                    claimed.shown(&self.buyers)
+                );
+                findings.differ(Kind::Log, format!("booking {}", booking.id), text);
+            }
+        }
+        // An altered sale may have had another total then; the log does not say.
+        if self.log.first == 1 && state.version <= 1 && self.log.tickets > state.terms.total {
+            let text = format!(
+                "at sequence {sequence} {} tickets were held and sold, of {}",
+                self.log.tickets, state.terms.total
+            );
+            findings.differ(Kind::Log, "log", text);
+        }
+    }
+
+    /// Takes in a line that granted (`true`) or replayed a booking.
+    pub(super) fn told(&mut self, id: BookingId, quantity: u32, buyer: Option<&BuyerId>, granted: bool) {
+        let buyer = self.buyers.index(buyer);
+        let told = &mut self.entries.entry(id).or_default().told;
+        if told.granted == 0 && (granted || !told.replayed) {
+            (told.quantity, told.buyer) = (quantity, buyer);
+        }
+        match granted {
+            true => told.granted += 1,
+            false => told.replayed = true,
+        }
+    }
+
+    /// Takes in a line that left a booking open.
+    pub(super) fn left_unknown(&mut self, id: BookingId) {
+        self.entries.entry(id).or_default().told.unknown = true;
+    }
+
+    pub(super) fn bookings_line(&self) -> String {
+        let mut counts = [0_u64; 5];
+        let mut tickets = 0;
+        for claimed in self.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
+            tickets += claimed.tickets();
+            counts[match claimed.status {
+                Some(BookingStatus::Held { .. }) => 0,
+                Some(BookingStatus::Confirmed) => 1,
+                Some(BookingStatus::Cancelled) => 2,
+                Some(BookingStatus::Expired) => 3,
+                None => 4,
+            }] += 1;
+        }
+        let [held, confirmed, cancelled, expired, tombstones] = counts;
+        let mut line = format!(
+            "{}: {held} held, {confirmed} confirmed, {cancelled} cancelled, {expired} expired; {tickets} tickets held and \
+             sold",
+            held + confirmed + cancelled + expired
+        );
+        if tombstones > 0 {
+            line.push_str(&format!("; {tombstones} tombstones"));
+        }
+        line
+    }
+
+    pub(super) fn log_line(&self) -> String {
+        match self.log.entries {
+            0 => "no entries".to_owned(),
+            entries => format!("{entries} entries, sequence {} to {}", self.log.first, self.log.last),
+        }
+    }
+
+    fn stored(&mut self, record: &StoredBooking) -> Claimed {
+        Claimed {
+            status: record.status,
+            quantity: record.quantity,
+            buyer: self.buyers.index(record.buyer.as_ref()),
+            counted: record.counted,
+            sequence: record.sequence.unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A sale as it is stored, row by row, and what may be mended in it: the words of an audit.
+
+use super::{BookingId, BookingStatus, BuyerId, LogEntry};
+use crate::clock::WallTime;
+
+/// What can be surveyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The counts and terms. Never asked for: each survey has the state; a row is of it where a count is no count.
+    Stock,
+    /// The records of all bookings, tombstones included.
+    Bookings,
+    /// The index of deadlines, by which holds expire.
+    Holds,
+    /// The tickets of each buyer, as they are counted.
+    Buyers,
+    /// The log.
+    Log,
+    /// What was changed after a place in the log: its entries, and what is stored now of each booking, deadline and
+    /// buyer in them.
+    Changes,
+}
+
+impl Part {
+    /// As reports name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::Stock => "stock",
+            Part::Bookings => "bookings",
+            Part::Holds => "holds",
+            Part::Buyers => "buyers",
+            Part::Log => "log",
+            Part::Changes => "changes",
+        }
+    }
+}
+
+/// One row of a [survey](super::Call::Survey).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A booking.
+    Booking {
+        /// Its id.
+        id: BookingId,
+        /// What is stored of it.
+        record: StoredBooking,
+    },
+    /// A booking that the log tells of and that is not stored.
+    NoBooking {
+        /// Its id.
+        id: BookingId,
+    },
+    /// Bookings that are to be looked at when this time has come.
+    Group {
+        /// The time.
+        expires_at: WallTime,
+        /// The bookings.
+        ids: Vec<BookingId>,
+    },
+    /// What buyers have. One row may have several buyers, and a survey of changes tells a row whole.
+    Buyers(Vec<(BuyerId, u64)>),
+    /// An entry of the log.
+    Change(LogEntry),
+    /// Something that no version of boxoffice writes.
+    Unreadable {
+        /// Where it is.
+        part: Part,
+        /// Under which key, as it is stored; [`Repair::Remove`] takes it.
+        key: Vec<u8>,
+        /// What it is, in printable characters.
+        text: String,
+    },
+}
+
+/// A booking as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredBooking {
+    /// Where it stands; `None` is a tombstone. A hold that is over and was not swept yet is still held.
+    pub status: Option<BookingStatus>,
+    /// How many tickets; 0 for a tombstone.
+    pub quantity: u32,
+    /// Whose it is.
+    pub buyer: Option<BuyerId>,
+    /// Whether its tickets count among those of its buyer.
+    pub counted: bool,
+    /// The sequence of its latest change, where the ledger keeps it with the booking; 0 for a tombstone.
+    pub sequence: Option<u64>,
+}
+
+/// One mending of what follows from bookings and log; neither is ever mended itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Sets the counts.
+    Counts {
+        /// Tickets in unpaid bookings.
+        held: u64,
+        /// Tickets in confirmed bookings.
+        sold: u64,
+    },
+    /// Sets the sale's clock back.
+    Clock {
+        /// To this time.
+        to: WallTime,
+    },
+    /// Names the sale among the others.
+    Name,
+    /// Sets what a buyer has.
+    Buyer {
+        /// Which.
+        buyer: BuyerId,
+        /// Tickets held and confirmed that count.
+        tickets: u64,
+    },
+    /// Enters held bookings among the deadlines.
+    Hold {
+        /// Their deadline.
+        expires_at: WallTime,
+        /// Which; at most [`crate::limits::GROUP_BOOKINGS_MAX`].
+        ids: Vec<BookingId>,
+    },
+    /// Removes what is [unreadable](Row::Unreadable) among holds or buyers.
+    Remove {
+        /// [`Part::Holds`] or [`Part::Buyers`].
+        part: Part,
+        /// The key that the survey gave.
+        key: Vec<u8>,
+    },
+}

@@ -1,0 +1,335 @@
+//! The reading half: which request is being read, when it is whole, and how long its client has for it.
+//!
+//! Nothing of a request is kept that can be served at once. It stops where the writing half is full
+//! ([`Connection::wants_read`]) and goes on with [`Connection::resume`].
+
+use super::reply::{Exchange, Manner, Reply};
+use super::{Connection, Fate, Service, Turn};
+use crate::clock::Monotonic;
+use crate::http::body::ChunkedDecoder;
+use crate::http::framing::BodyLength;
+use crate::http::parse::{self, Head, HeadScanner, Scan};
+use crate::http::{HttpError, Method, Reason, Request, Version};
+use crate::limits::Limit;
+
+/// What the next bytes are a part of.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// `input` holds the head so far (or requests that wait for back pressure to end).
+    Head(HeadScanner),
+    /// `input` holds head and body so far; the request is complete at `total_bytes`.
+    Sized { head_bytes: u32, total_bytes: u32 },
+    /// `input` holds the head and, after it, what was decoded so far.
+    Chunked { head_bytes: u32, decoder: ChunkedDecoder },
+    /// No more requests: what arrives is dropped.
+    Finished,
+}
+
+impl Connection {
+    /// Takes bytes that arrived. To be called where [`Connection::wants_read`]; each call takes all of
+    /// `bytes`.
+    pub fn handle_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
+        if matches!(self.reading, Reading::Finished) {
+            // The client sends although nothing more is answered: a close now could reset its unread answer.
+            self.must_linger |= !bytes.is_empty();
+            return;
+        }
+        if self.input.is_empty() || matches!(self.reading, Reading::Chunked { .. }) {
+            let taken = self.read(bytes, turn, service);
+            let rest = &bytes[taken..];
+            if !rest.is_empty() && self.keep(rest, turn, service) {
+                self.begin_head_clock(turn.now);
+            }
+        } else {
+            self.compact_input();
+            if self.keep(bytes, turn, service) && !self.parked {
+                self.read_input(turn, service);
+            }
+        }
+        self.settle(turn);
+    }
+
+    /// Takes the end of the client's stream. What was asked is still answered; half a request is dropped.
+    pub fn handle_end(&mut self, turn: &mut Turn<'_>) {
+        self.peer_ended = true;
+        if !self.parked {
+            self.finish_reading(turn);
+        }
+        self.settle(turn);
+    }
+
+    /// Goes on with requests that waited for back pressure to end. To be called after answers and writes;
+    /// costs nothing where none waits.
+    pub fn resume(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
+        if !self.wants_resume() {
+            return;
+        }
+        self.parked = false;
+        self.read_input(turn, service);
+        if !self.parked {
+            if self.peer_ended {
+                self.finish_reading(turn);
+            } else if !self.input.is_empty() {
+                self.begin_head_clock(turn.now);
+            }
+        }
+        self.settle(turn);
+    }
+
+    /// Whether [`Connection::resume`] has something to do.
+    pub fn wants_resume(&self) -> bool {
+        self.parked && !self.is_full()
+    }
+
+    /// Whether more bytes are to be read. False while too much waits to be answered or written: back pressure
+    /// instead of memory.
+    pub fn wants_read(&self) -> bool {
+        match self.fate {
+            Fate::Closed => false,
+            Fate::Linger => true,
+            Fate::Open if self.peer_ended || self.parked => false,
+            Fate::Open => matches!(self.reading, Reading::Finished) || !self.is_full(),
+        }
+    }
+
+    /// Whether the client has until `read_deadline` to send something: it is in a request that we are willing
+    /// to read, or it is idle. While we keep it waiting, no clock runs against it.
+    pub(super) fn read_clock_runs(&self) -> bool {
+        if matches!(self.reading, Reading::Finished) || self.parked || self.is_full() {
+            return false;
+        }
+        !self.input.is_empty() || (self.unanswered() == 0 && self.output.is_empty())
+    }
+
+    /// Starts the head's clock where `input` has just become the beginning of a head.
+    fn begin_head_clock(&mut self, now: Monotonic) {
+        if matches!(self.reading, Reading::Head(_)) {
+            self.read_deadline = now.plus_ms(self.limits.head_time_ms);
+        }
+    }
+
+    /// Gives a request whose clock stood still, because the connection was full, its time anew.
+    pub(super) fn renew_read_clock(&mut self, now: Monotonic) {
+        if !self.is_full() && !self.input.is_empty() {
+            let span = match self.reading {
+                Reading::Head(_) => self.limits.head_time_ms,
+                _ => self.limits.body_time_ms,
+            };
+            self.read_deadline = now.plus_ms(span);
+        }
+    }
+
+    /// Reads requests from `input` itself.
+    fn read_input(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
+        let mut kept = std::mem::take(&mut self.input);
+        let start = std::mem::take(&mut self.input_start) as usize;
+        let taken = self.read(&kept[start..], turn, service);
+        if start + taken == kept.len() {
+            turn.pool.put(&mut kept);
+            return;
+        }
+        // What is left is often a few bytes, and a client may take its time: it must not hold a large buffer.
+        self.input_start = turn.pool.shrink(&mut kept, start + taken) as u32;
+        self.input = kept;
+        if taken > 0 {
+            self.begin_head_clock(turn.now);
+        }
+    }
+
+    /// Keeps `bytes` behind what `input` holds. Where the core has no room for them the request is refused, and the
+    /// connection reads no more: false.
+    fn keep(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) -> bool {
+        if turn.pool.try_reserve(&mut self.input, bytes.len()) {
+            self.input.extend_from_slice(bytes);
+            return true;
+        }
+        let kept = &self.input[self.input_start as usize..];
+        let head_only = if kept.is_empty() { bytes } else { kept }.starts_with(b"HEAD ");
+        self.refuse(Reason::Overloaded.into(), head_only, turn, service);
+        false
+    }
+
+    fn compact_input(&mut self) {
+        let start = std::mem::take(&mut self.input_start) as usize;
+        if start > 0 {
+            self.input.drain(..start);
+        }
+    }
+
+    /// Reads as many requests from `bytes` as are whole and allowed, and returns how many bytes are done
+    /// with. `bytes` is never a part of `input`, which is empty unless a chunked body gathers there.
+    fn read(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let full_of = self.full_of();
+            match &mut self.reading {
+                Reading::Finished => {
+                    self.must_linger = true;
+                    return bytes.len();
+                }
+                Reading::Head(_) if full_of.is_some() => {
+                    self.parked = true;
+                    full_of.into_iter().for_each(|limit| service.note(limit));
+                    return at;
+                }
+                Reading::Head(_) if turn.pool.is_exhausted() => {
+                    self.refuse(Reason::Overloaded.into(), rest.starts_with(b"HEAD "), turn, service);
+                    return bytes.len();
+                }
+                Reading::Head(scanner) => match scanner.scan(rest, &self.limits) {
+                    Ok(Scan::Partial) => return at,
+                    Ok(Scan::EmptyLine) => at += 2,
+                    Ok(Scan::Complete(head_bytes)) => match self.read_head(rest, head_bytes, turn, service) {
+                        0 => return at,
+                        taken => at += taken,
+                    },
+                    Err(error) => {
+                        self.refuse(error, rest.starts_with(b"HEAD "), turn, service);
+                        return bytes.len();
+                    }
+                },
+                Reading::Sized { head_bytes, total_bytes } => {
+                    let (head_bytes, total_bytes) = (*head_bytes as usize, *total_bytes as usize);
+                    // Some of the body has come: the client does not wait for leave to send it.
+                    self.continue_due = false;
+                    let Some(whole) = rest.get(..total_bytes) else { return at };
+                    let (head, body) = whole.split_at(head_bytes);
+                    self.serve_gathered(head, body, turn, service);
+                    at += total_bytes;
+                }
+                Reading::Chunked { head_bytes, decoder } => {
+                    self.continue_due = false;
+                    let head_bytes = *head_bytes as usize;
+                    if !turn.pool.try_reserve(&mut self.input, rest.len()) {
+                        let head_only = self.input.starts_with(b"HEAD ");
+                        self.refuse(Reason::Overloaded.into(), head_only, turn, service);
+                        return bytes.len();
+                    }
+                    match decoder.decode(rest, &mut self.input, &self.limits) {
+                        Ok(taken) => at += taken,
+                        Err(error) => {
+                            self.refuse(error, self.input.starts_with(b"HEAD "), turn, service);
+                            return bytes.len();
+                        }
+                    }
+                    if decoder.is_complete() {
+                        let mut whole = std::mem::take(&mut self.input);
+                        let (head, body) = whole.split_at(head_bytes);
+                        self.serve_gathered(head, body, turn, service);
+                        turn.pool.put(&mut whole);
+                    }
+                }
+            }
+        }
+        at
+    }
+
+    /// Reads a head whose end is known, and its request where that is whole. Returns how many bytes are done
+    /// with; 0 where all of `bytes` is to be kept until more arrives.
+    fn read_head(
+        &mut self,
+        bytes: &[u8],
+        head_bytes: usize,
+        turn: &mut Turn<'_>,
+        service: &mut impl Service,
+    ) -> usize {
+        let mut room = parse::field_room();
+        let head = match parse::parse_head(&bytes[..head_bytes], &mut room, &self.limits) {
+            Ok(head) => head,
+            Err(error) => {
+                self.refuse(error, bytes.starts_with(b"HEAD "), turn, service);
+                return bytes.len();
+            }
+        };
+        let taken = match head.body {
+            BodyLength::Bytes(body_bytes) => {
+                let total_bytes = head_bytes + body_bytes;
+                if let Some(whole) = bytes.get(..total_bytes) {
+                    self.serve(&head, &whole[head_bytes..], turn, service);
+                    return total_bytes;
+                }
+                self.reading =
+                    Reading::Sized { head_bytes: head_bytes as u32, total_bytes: total_bytes as u32 };
+                0
+            }
+            BodyLength::Chunked => {
+                if !self.keep(&bytes[..head_bytes], turn, service) {
+                    return bytes.len();
+                }
+                let decoder = ChunkedDecoder::default();
+                self.reading = Reading::Chunked { head_bytes: head_bytes as u32, decoder };
+                head_bytes
+            }
+        };
+        self.read_deadline = turn.now.plus_ms(self.limits.body_time_ms);
+        self.continue_due = head.expects_continue && bytes.len() == head_bytes;
+        self.write_due_continue(turn.now, turn.pool);
+        taken
+    }
+
+    /// Serves a request whose body took more than one read: its head is parsed a second time, which is
+    /// cheaper than keeping what the first time found.
+    fn serve_gathered(&mut self, head: &[u8], body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
+        let mut room = parse::field_room();
+        match parse::parse_head(head, &mut room, &self.limits) {
+            Ok(head) => self.serve(&head, body, turn, service),
+            Err(error) => unreachable!("a head that was valid before: {error}"),
+        }
+    }
+
+    fn serve(&mut self, head: &Head<'_>, body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
+        let sequence = self.next_request;
+        self.next_request = sequence.wrapping_add(1);
+        self.continue_due = false;
+        // Only a number that is not 0 is ever reached: with a limit, sequence numbers do not wrap.
+        let is_last = self.next_request == self.limits.requests && self.limits.requests > 0;
+        if is_last {
+            service.note(Limit::Requests);
+        }
+        if head.persists && !self.draining && !is_last {
+            self.reading = Reading::Head(HeadScanner::default());
+        } else {
+            self.last_request = Some(sequence);
+            // A client that asked to close sends no more; one that did not may well be sending.
+            self.must_linger |= head.persists;
+            self.finish_reading(turn);
+        }
+        let request = Request { body, ..head.request };
+        let manner = Manner {
+            head_only: request.method == Method::Head,
+            announces_keep_alive: request.version == Version::Http10,
+        };
+        service.handle(&request, Reply::new(self, Exchange::new(sequence, manner), turn));
+    }
+
+    /// Has the service answer what HTTP refuses, in its turn, as the last answer.
+    #[cold]
+    pub(super) fn refuse(
+        &mut self,
+        error: HttpError,
+        head_only: bool,
+        turn: &mut Turn<'_>,
+        service: &mut impl Service,
+    ) {
+        let sequence = self.next_request;
+        self.next_request = sequence.wrapping_add(1);
+        self.last_request = Some(sequence);
+        self.must_linger = true;
+        self.finish_reading(turn);
+        let manner = Manner { head_only, announces_keep_alive: false };
+        service.refuse(&error, Reply::new(self, Exchange::new(sequence, manner), turn));
+    }
+
+    /// Reads no request any more, and drops half a one.
+    pub(super) fn finish_reading(&mut self, turn: &mut Turn<'_>) {
+        self.reading = Reading::Finished;
+        self.parked = false;
+        self.continue_due = false;
+        turn.pool.put(&mut self.input);
+        self.input_start = 0;
+        if self.last_request.is_none() && self.unanswered() > 0 {
+            self.last_request = Some(self.next_request.wrapping_sub(1));
+        }
+    }
+}

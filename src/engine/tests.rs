@@ -1,0 +1,420 @@
+//! A core and its clients without sockets: what each limit does, and that each is counted.
+
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::booking::{SaleName, SaleState, SaleTerms};
+use crate::clock::WallTime;
+use crate::connection::Cut;
+use crate::http::Reason;
+
+/// One loop, as the worker runs it, with sockets that take everything, or nothing.
+struct Loop {
+    engine: Engine,
+    metrics: Arc<CoreMetrics>,
+    now: Now,
+    /// What each client was sent.
+    written: HashMap<ConnectionKey, Vec<u8>>,
+    /// Clients that read nothing.
+    stuck: HashSet<ConnectionKey>,
+}
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const GET: &[u8] = b"GET /v1/sales/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
+const BUY: &[u8] = b"GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// The smallest that a core may buffer, and with it the smallest requests and answers.
+fn smallest() -> ClientLimits {
+    let limits = ClientLimits {
+        target_bytes: 256,
+        head_bytes: 1024,
+        body_bytes: 512,
+        unsent_bytes: 1024,
+        buffered_bytes: 16 * 1024,
+        ..ClientLimits::default()
+    };
+    assert_eq!(limits.check(), Ok(()));
+    limits
+}
+
+impl Loop {
+    fn new(limits: &ClientLimits) -> Loop {
+        Loop::of(limits, &Arc::new(Admission::new(limits)))
+    }
+
+    fn of(limits: &ClientLimits, admission: &Arc<Admission>) -> Loop {
+        let board = Arc::new(Board::new(1, 1.0, 0.2));
+        let terms = SaleTerms { total: 1_000_000, ..Default::default() };
+        let state = SaleState { terms, version: 1, now: WallTime(1_000), ..Default::default() };
+        board.learn(&SaleName::parse("ticket").unwrap(), &state).unwrap();
+        let settings = Settings {
+            core: CoreIndex(0),
+            ledger_timeout_ms: 2_000,
+            seed: [7; 32],
+            limits: Arc::new(limits.clone()),
+            admission: Arc::clone(admission),
+        };
+        let metrics = Arc::new(CoreMetrics::default());
+        let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000) };
+        let mut engine = Engine::new(settings, board, Arc::clone(&metrics), None, now);
+        engine.begin_turn(now);
+        engine.handle_ledger_up();
+        Loop { engine, metrics, now, written: HashMap::new(), stuck: HashSet::new() }
+    }
+
+    fn accept(&mut self) -> Option<ConnectionKey> {
+        self.engine.handle_accepted(PEER)
+    }
+
+    /// A turn in which this client's bytes arrive, where the loop wants them.
+    fn send(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        self.engine.begin_turn(self.now);
+        if self.engine.wants_read(key) {
+            self.engine.handle_bytes(key, bytes);
+        }
+        self.end_turn();
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.now.monotonic = self.now.monotonic.plus_ms(ms);
+        self.engine.begin_turn(self.now);
+        self.end_turn();
+    }
+
+    fn end_turn(&mut self) {
+        self.engine.end_turn();
+        while self.engine.poll_call().is_some() {}
+        while let Some(key) = self.engine.poll_touched() {
+            while !self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
+                let output = self.engine.output(key);
+                self.written.entry(key).or_default().extend_from_slice(output);
+                let bytes = output.len();
+                self.engine.handle_written(key, bytes);
+            }
+            if self.engine.fate(key) == Fate::Closed {
+                self.engine.handle_gone(key);
+            }
+        }
+        for (_, slot) in &self.engine.connections {
+            slot.connection.check_invariants();
+        }
+        let held: usize =
+            self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
+        assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
+    }
+
+    fn text(&self, key: ConnectionKey) -> &str {
+        self.written.get(&key).map_or("", |bytes| std::str::from_utf8(bytes).unwrap())
+    }
+
+    fn answers(&self, key: ConnectionKey) -> usize {
+        self.text(key).matches("HTTP/1.1 ").count()
+    }
+}
+
+/// Bytes that HTTP refuses for that reason, all at once; `None` where it takes time or other clients.
+fn malformed(reason: Reason) -> Option<Vec<u8>> {
+    let post = |fields: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+    let chunked = |body: &str| post("Transfer-Encoding: chunked\r\n") + body;
+    let limits = ClientLimits::default();
+    let text = match reason {
+        Reason::TlsHello => "\x16\x03\x01".to_owned(),
+        Reason::Http2Preface => "PRI * HTTP/2.0\r\n\r\n".to_owned(),
+        Reason::LeadingEmptyLines => "\r\n".repeat(5),
+        Reason::BareLineFeed => "GET / HTTP/1.1\n".to_owned(),
+        Reason::BareCarriageReturn => post("A: b\rc\r\n"),
+        Reason::ControlByte => post("A: \x01\r\n"),
+        Reason::RequestLine => "GET\r\n\r\n".to_owned(),
+        Reason::MethodNotImplemented => "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n".to_owned(),
+        Reason::TargetByte => "GET /\" HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        Reason::TargetEscape => "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        Reason::TargetForm => "GET a HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        Reason::TargetTooLong => {
+            format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(limits.target_bytes))
+        }
+        Reason::VersionUnsupported => "GET / HTTP/1.2\r\nHost: h\r\n\r\n".to_owned(),
+        Reason::FieldName => post(": b\r\n"),
+        Reason::SpaceBeforeColon => post("A : b\r\n"),
+        Reason::ObsoleteFolding => post("A: b\r\n c\r\n"),
+        Reason::TooManyFields => post(&"A: b\r\n".repeat(limits.fields)),
+        Reason::HeadTooLarge => post(&format!("A: {}\r\n", "b".repeat(limits.head_bytes))),
+        Reason::HostMissing => "GET / HTTP/1.1\r\n\r\n".to_owned(),
+        Reason::HostRepeated => post("Host: h\r\n"),
+        Reason::HostInvalid => "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(),
+        Reason::LengthAndEncoding => post("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+        Reason::EncodingInHttp10 => "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+        Reason::EncodingUnknown => post("Transfer-Encoding: gzip\r\n"),
+        Reason::LengthRepeated => post("Content-Length: 1\r\nContent-Length: 1\r\n"),
+        Reason::LengthInvalid => post("Content-Length: +1\r\n"),
+        Reason::BodyTooLarge => post(&format!("Content-Length: {}\r\n", limits.body_bytes + 1)),
+        Reason::ExpectationUnknown => post("Expect: tea\r\n"),
+        Reason::ChunkSize => chunked("x\r\n"),
+        Reason::ChunkExtension => chunked("1;=\r\n"),
+        Reason::ChunkEnd => chunked("1\r\nabc"),
+        Reason::Trailer => chunked("0\r\n: b\r\n"),
+        Reason::ChunkOverhead => chunked(&format!("1;{}\r\n", "a".repeat(limits.chunk_overhead_bytes))),
+        Reason::HeadTimeout | Reason::BodyTimeout | Reason::Overloaded => return None,
+    };
+    Some(text.into_bytes())
+}
+
+/// Has one request refused for that reason.
+fn refuse(reason: Reason) -> (Loop, ConnectionKey) {
+    let mut host =
+        Loop::new(&if reason == Reason::Overloaded { smallest() } else { ClientLimits::default() });
+    let key = host.accept().unwrap();
+    match (malformed(reason), reason) {
+        (Some(bytes), _) => host.send(key, &bytes),
+        (None, Reason::HeadTimeout) => {
+            host.send(key, b"GET /");
+            host.advance(10_200);
+        }
+        (None, Reason::BodyTimeout) => {
+            host.send(key, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n");
+            host.advance(10_200);
+        }
+        (None, _) => {
+            // Half a request takes a kilobyte.
+            for _ in 0..16 {
+                let key = host.accept().unwrap();
+                host.send(key, b"GET /");
+            }
+            host.send(key, b"GET /");
+        }
+    }
+    (host, key)
+}
+
+#[test]
+fn every_refusal_is_counted_once_under_its_reason_and_its_limit() {
+    for &reason in Reason::ALL {
+        let (host, key) = refuse(reason);
+        for &other in Reason::ALL {
+            assert_eq!(host.metrics.malformed(other), u64::from(other == reason), "{other:?} for {reason:?}");
+        }
+        for &limit in Limit::ALL {
+            assert_eq!(
+                host.metrics.limit(limit),
+                u64::from(reason.limit() == Some(limit)),
+                "{limit} for {reason:?}"
+            );
+        }
+        let text = host.text(key);
+        assert!(text.starts_with(&format!("HTTP/1.1 {}", reason.status().code())), "{reason:?}: {text}");
+        let (name, has_pause) =
+            if reason == Reason::Overloaded { ("overloaded", true) } else { ("http", false) };
+        assert!(text.contains(&format!("\"type\":\"/problems/{name}\"")), "{text}");
+        assert_eq!(text.contains("Retry-After: 1\r\n"), has_pause, "{text}");
+        assert!(text.contains("Connection: close\r\n"), "{text}");
+        assert_eq!(host.engine.fate(key), Fate::Linger, "{reason:?}");
+    }
+}
+
+/// Has a client meet that limit once.
+fn meet(limit: Limit) -> Loop {
+    let with = |change: fn(&mut ClientLimits)| {
+        let mut limits = ClientLimits::default();
+        change(&mut limits);
+        Loop::new(&limits)
+    };
+    match limit {
+        Limit::TargetBytes
+        | Limit::HeadBytes
+        | Limit::Fields
+        | Limit::BodyBytes
+        | Limit::ChunkOverheadBytes
+        | Limit::HeadTime
+        | Limit::BodyTime
+        | Limit::BufferedBytes => {
+            refuse(*Reason::ALL.iter().find(|reason| reason.limit() == Some(limit)).unwrap()).0
+        }
+        Limit::IdleTime => {
+            let mut host = Loop::new(&ClientLimits::default());
+            let key = host.accept().unwrap();
+            host.advance(74_000);
+            assert_eq!(host.engine.fate(key), Fate::Open);
+            host.advance(1_200);
+            assert_eq!(host.engine.fate(key), Fate::Closed);
+            host
+        }
+        Limit::WriteStall => {
+            let mut host = Loop::new(&ClientLimits::default());
+            let key = host.accept().unwrap();
+            host.stuck.insert(key);
+            host.send(key, GET);
+            host.advance(10_200);
+            assert_eq!(host.engine.fate(key), Fate::Closed);
+            host
+        }
+        Limit::Linger => {
+            let mut host = Loop::new(&ClientLimits { requests: 0, ..ClientLimits::default() });
+            let key = host.accept().unwrap();
+            host.send(key, b"GET\r\n\r\n");
+            host.advance(2_200);
+            assert_eq!(host.engine.fate(key), Fate::Closed);
+            host
+        }
+        Limit::Requests => {
+            let mut host = with(|limits| limits.requests = 3);
+            let key = host.accept().unwrap();
+            host.send(key, GET);
+            assert!(!host.text(key).contains("Connection: close"));
+            host.send(key, &GET.repeat(3));
+            assert_eq!(host.answers(key), 3, "what is behind the last one is not answered");
+            let last = host.text(key).rfind("HTTP/1.1 200").unwrap();
+            assert!(host.text(key).find("Connection: close").unwrap() > last, "{}", host.text(key));
+            assert_eq!(host.engine.fate(key), Fate::Linger);
+            host
+        }
+        Limit::Pipeline => {
+            let mut host = with(|limits| limits.pipeline = 3);
+            let key = host.accept().unwrap();
+            host.send(key, &BUY.repeat(3));
+            assert_eq!(host.metrics.limit(Limit::Pipeline), 0);
+            assert!(!host.engine.wants_read(key));
+            let key = host.accept().unwrap();
+            host.send(key, &BUY.repeat(4));
+            assert_eq!(host.engine.core.desk.waiting(), 6);
+            host
+        }
+        Limit::UnsentBytes => {
+            let mut host = with(|limits| limits.unsent_bytes = 2_048);
+            let key = host.accept().unwrap();
+            host.stuck.insert(key);
+            host.send(key, &GET.repeat(100));
+            let unsent = host.engine.output(key).len();
+            assert!((2_048..2_048 + 400).contains(&unsent), "{unsent}");
+            assert!(!host.engine.wants_read(key));
+            host
+        }
+        Limit::Connections => {
+            let mut host = with(|limits| limits.connections = 2);
+            let first = host.accept().unwrap();
+            assert!(host.accept().is_some() && host.accept().is_none());
+            host.send(first, GET);
+            assert_eq!(host.answers(first), 1);
+            host.engine.handle_gone(first);
+            assert!(host.accept().is_some());
+            host
+        }
+        Limit::AddressConnections => {
+            let mut host = with(|limits| limits.address_connections = 2);
+            let first = host.accept().unwrap();
+            assert!(host.accept().is_some() && host.accept().is_none());
+            assert!(host.engine.handle_accepted(Ipv4Addr::new(10, 0, 0, 2).into()).is_some());
+            host.engine.handle_gone(first);
+            assert!(host.accept().is_some());
+            host
+        }
+    }
+}
+
+#[test]
+fn every_limit_has_its_effect_and_its_counter() {
+    for &limit in Limit::ALL {
+        let host = meet(limit);
+        for &other in Limit::ALL {
+            assert_eq!(host.metrics.limit(other), u64::from(other == limit), "{other} for {limit}");
+        }
+    }
+}
+
+#[test]
+fn every_cut_is_counted() {
+    for cut in Cut::ALL {
+        let host = meet(cut.limit());
+        for other in Cut::ALL {
+            assert_eq!(host.metrics.cut(other), u64::from(other == cut), "{other:?} for {cut:?}");
+        }
+    }
+}
+
+#[test]
+fn loops_share_the_limit_of_connections() {
+    let limits = ClientLimits { connections: 5, ..ClientLimits::default() };
+    let admission = Arc::new(Admission::new(&limits));
+    let (mut one, mut other) = (Loop::of(&limits, &admission), Loop::of(&limits, &admission));
+    let keys: Vec<_> = (0..4).map(|_| one.accept().unwrap()).collect();
+    assert!(other.accept().is_some(), "a loop may have one of five as another has four");
+    assert!(other.accept().is_none() && one.accept().is_none());
+    assert_eq!((one.metrics.limit(Limit::Connections), other.metrics.connections_refused.get()), (1, 1));
+    keys.into_iter().for_each(|key| one.engine.handle_gone(key));
+    assert!((0..4).all(|_| other.accept().is_some()));
+    assert_eq!(admission.open(), 5);
+}
+
+#[test]
+fn a_core_buffers_no_more_than_it_may_and_nobody_waits_for_room() {
+    let limits = smallest();
+    let mut host = Loop::new(&limits);
+    let client = host.accept().unwrap();
+    let mut slow = Vec::new();
+    while let Some(key) = host.accept() {
+        slow.push(key);
+        host.send(key, b"POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\n{");
+        assert!(slow.len() < 100, "half requests fill the core");
+    }
+    assert_eq!((slow.len(), host.engine.pool.lent_bytes()), (16, 16 * 1024));
+    assert_eq!(host.metrics.limit(Limit::BufferedBytes), 1, "the newcomer");
+    // Those that are there already get their answer at once, be it a 503.
+    host.send(client, GET);
+    assert!(host.text(client).starts_with("HTTP/1.1 503"), "{}", host.text(client));
+    // A request that has its room is served, and gives it back.
+    host.send(slow[0], &[b' '; 499]);
+    assert!(host.text(slow[0]).starts_with("HTTP/1.1 400"), "{}", host.text(slow[0]));
+    let client = host.accept().unwrap();
+    host.send(client, GET);
+    assert!(host.text(client).starts_with("HTTP/1.1 200"), "{}", host.text(client));
+    // Clocks run against those that fill it.
+    host.advance(10_200);
+    assert!(slow[1..].iter().all(|&key| host.text(key).starts_with("HTTP/1.1 408")));
+    assert_eq!(host.engine.pool.lent_bytes(), 0);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 300, failure_persistence: None, ..Default::default()
+    })]
+
+    /// Clients of all kinds on a core with hardly any room: memory stays bounded, and all of them end.
+    #[test]
+    fn whatever_clients_do_memory_is_bounded_and_all_is_given_back(
+        steps in proptest::collection::vec((0..12_u8, 0..40_usize, 1..1_200_usize), 0..200),
+    ) {
+        let limits = ClientLimits {
+            connections: 24, address_connections: 24, requests: 9, pipeline: 3, ..smallest()
+        };
+        let mut host = Loop::new(&limits);
+        let mut keys = Vec::new();
+        for (action, client, bytes) in steps {
+            if action < 3 {
+                keys.extend(host.accept());
+                continue;
+            }
+            let Some(&key) = keys.get(client % keys.len().max(1)) else { continue };
+            match action {
+                3 => host.send(key, GET),
+                4 => host.send(key, &BUY.repeat(1 + bytes % 5)),
+                5 => host.send(key, &GET[..bytes % GET.len()]),
+                6 => host.send(key, &b"POST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;"[..]),
+                7 => host.send(key, &vec![b'a'; bytes]),
+                8 => { host.stuck.insert(key); }
+                9 => { host.stuck.remove(&key); }
+                10 => { host.engine.handle_end(key); host.end_turn(); }
+                _ => host.advance(bytes as u64),
+            }
+            // Begun before, or refused: an answer of at most a kilobyte each, in a buffer of at most four times that.
+            let most = limits.buffered_bytes + 4 * (limits.connections * (limits.pipeline + 1)) * 1024;
+            proptest::prop_assert!(host.engine.pool.lent_bytes() <= most);
+            proptest::prop_assert!(host.engine.admission.open() <= limits.connections);
+        }
+        // The ledger never answers: those who wait for it are told so, those who do not read are cut.
+        for _ in 0..8 {
+            host.advance(100_000);
+            host.advance(200);
+        }
+        proptest::prop_assert_eq!(host.engine.pool.lent_bytes(), 0);
+        proptest::prop_assert_eq!((host.engine.connections.len(), host.engine.admission.open()), (0, 0));
+    }
+}

@@ -1,0 +1,360 @@
+//! The reply of `lua/survey.lua` as rows. What boxoffice never writes is a row too, and says what it is.
+
+use arrayvec::ArrayString;
+use uuid::Uuid;
+
+use super::codec::Stored;
+use super::pack::bucket_of;
+use super::read::split_once;
+use super::reply::{number, read_log_entry, read_state};
+use crate::booking::{Answer, BookingId, BookingStatus, BuyerId, Part, Quantity, Row, StoredBooking};
+use crate::clock::WallTime;
+
+/// Bytes of something unreadable that are shown.
+const SHOWN_BYTES_MAX: usize = 80;
+
+/// `None` where the reply is not of the script's form. Whatever is stored gives rows.
+pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
+    let (state, rest) = split_once(reply, b'\n')?;
+    let (page, mut rest) = split_once(rest, b'\n')?;
+    let mut rows = Vec::new();
+    let state = match std::str::from_utf8(state).ok()? {
+        text if text.contains('-') => {
+            let state = read_state(&without_negative_counts(text, &mut rows))?;
+            if rows.is_empty() {
+                return None;
+            }
+            state
+        }
+        text => read_state(text)?,
+    };
+    let mut fields = std::str::from_utf8(page).ok()?.split(',');
+    let mut next = || fields.next();
+    let cursor = next()?.to_owned();
+    let done = match next()? {
+        "0" => false,
+        "1" => true,
+        _ => return None,
+    };
+    let (clock, time) = (WallTime(number(next()?)?), WallTime(number(next()?)?));
+    fields.next().is_none().then_some(())?;
+    let mut strings = Vec::new();
+    while !rest.is_empty() {
+        let letter = rest[0];
+        let (count, after) = split_once(&rest[1..], b',')?;
+        let count: usize = std::str::from_utf8(count).ok()?.parse().ok()?;
+        rest = after;
+        strings.clear();
+        for _ in 0..count {
+            let (length, after) = split_once(rest, b':')?;
+            let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
+            let (string, after) = after.split_at_checked(length)?;
+            strings.push(string);
+            rest = after;
+        }
+        rows.push(row(letter, &strings)?);
+    }
+    Some(Answer::Surveyed { state, clock, time, rows, next: cursor, done })
+}
+
+/// The state with 0 for a count below zero, and a row for each.
+fn without_negative_counts(state: &str, rows: &mut Vec<Row>) -> String {
+    let mut fields: Vec<&str> = state.split(',').collect();
+    for (index, name) in [(1, "held"), (2, "sold")] {
+        if let Some(field) = fields.get_mut(index)
+            && field.strip_prefix('-').and_then(number).is_some()
+        {
+            let text = format!("{name} is {field}");
+            rows.push(Row::Unreadable { part: Part::Stock, key: name.into(), text });
+            *field = "0";
+        }
+    }
+    fields.join(",")
+}
+
+/// `None` where the script never writes such a row.
+fn row(letter: u8, strings: &[&[u8]]) -> Option<Row> {
+    let unreadable = |part, key: &[u8], text: String| Row::Unreadable { part, key: key.to_vec(), text };
+    Some(match (letter, strings) {
+        (b'b', [stored, record]) => match (booking_id(stored), read_record(record)) {
+            (Some(id), Some(record)) => Row::Booking { id, record },
+            (id, _) => {
+                let text = match id {
+                    Some(id) => format!("{id} is {:?}", shown(record)),
+                    None => {
+                        format!("{:?} is no booking's id; its record is {:?}", shown(stored), shown(record))
+                    }
+                };
+                unreadable(Part::Bookings, stored, text)
+            }
+        },
+        (b'n', [stored]) => match booking_id(stored) {
+            Some(id) => Row::NoBooking { id },
+            None => unreadable(Part::Log, stored, format!("{:?} is no booking's id", shown(stored))),
+        },
+        (b'g', [group, deadline]) => {
+            match (group_ids(group), std::str::from_utf8(deadline).ok().and_then(number)) {
+                (Some(ids), Some(expires_at)) => Row::Group { expires_at: WallTime(expires_at), ids },
+                _ => unreadable(Part::Holds, group, format!("{:?} at {:?}", shown(group), shown(deadline))),
+            }
+        }
+        (b'u', [bucket, buyers]) => match bucket_buyers(bucket, buyers) {
+            Some(buyers) => Row::Buyers(buyers),
+            None => {
+                unreadable(Part::Buyers, bucket, format!("bucket {:?} is {:?}", shown(bucket), shown(buyers)))
+            }
+        },
+        (b'l', [id, fields @ ..]) => match change(id, fields) {
+            Some(row) => row,
+            None => {
+                let fields: Vec<String> = fields.iter().map(|field| shown(field)).collect();
+                unreadable(Part::Log, id, format!("entry {} is {fields:?}", shown(id)))
+            }
+        },
+        _ => return None,
+    })
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let text = bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string();
+    if bytes.len() > SHOWN_BYTES_MAX { text + "..." } else { text }
+}
+
+/// Only in the form that boxoffice stores it: another one is never found again.
+fn booking_id(stored: &[u8]) -> Option<BookingId> {
+    let id = match stored.split_first() {
+        Some((0, uuid)) => {
+            let uuid = Uuid::from_bytes(uuid.try_into().ok()?);
+            BookingId::parse(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer())).ok()?
+        }
+        _ => BookingId::parse(stored).ok()?,
+    };
+    (Stored::of(&id).bytes() == stored).then_some(id)
+}
+
+/// Reads `H2@1763827200123:u-81`, and `t`.
+fn read_record(record: &[u8]) -> Option<StoredBooking> {
+    let text = std::str::from_utf8(record).ok()?;
+    if text == "t" {
+        let tombstone =
+            StoredBooking { status: None, quantity: 0, buyer: None, counted: false, sequence: None };
+        return Some(tombstone);
+    }
+    let rest = text.get(1..)?;
+    let (terms, buyer) = match rest.split_once(':') {
+        Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?)),
+        None => (rest, None),
+    };
+    let (quantity, deadline) = match terms.split_once('@') {
+        Some((quantity, deadline)) => (quantity, Some(WallTime(number(deadline)?))),
+        None => (terms, None),
+    };
+    let (status, counted) = match (text.as_bytes()[0], deadline) {
+        (b'h', Some(expires_at)) => (BookingStatus::Held { expires_at }, false),
+        (b'H', Some(expires_at)) => (BookingStatus::Held { expires_at }, true),
+        (b'c', None) => (BookingStatus::Confirmed, false),
+        (b'C', None) => (BookingStatus::Confirmed, true),
+        (b'x', None) => (BookingStatus::Cancelled, false),
+        (b'e', None) => (BookingStatus::Expired, false),
+        _ => return None,
+    };
+    // One that counts among nobody's tickets is no record of ours.
+    (!counted || buyer.is_some()).then_some(())?;
+    let quantity = Quantity::new(number(quantity)?)?.get();
+    Some(StoredBooking { status: Some(status), quantity, buyer, counted, sequence: None })
+}
+
+/// Reads ids, each with a space behind it.
+fn group_ids(mut group: &[u8]) -> Option<Vec<BookingId>> {
+    let mut ids = Vec::new();
+    while !group.is_empty() {
+        let length = if group[0] == 0 { 17 } else { memchr::memchr(b' ', group)? };
+        let (stored, rest) = group.split_at_checked(length)?;
+        ids.push(booking_id(stored)?);
+        group = rest.strip_prefix(b" ")?;
+    }
+    (!ids.is_empty()).then_some(ids)
+}
+
+/// Reads ` u-81=2 u-82=1`: each buyer once, and in the bucket where it is looked for.
+fn bucket_buyers(bucket: &[u8], text: &[u8]) -> Option<Vec<(BuyerId, u64)>> {
+    let text = std::str::from_utf8(text).ok()?;
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut buyers: Vec<(BuyerId, u64)> = Vec::new();
+    for word in text.strip_prefix(' ')?.split(' ') {
+        let (buyer, tickets) = word.split_once('=')?;
+        let buyer = BuyerId::parse(buyer).ok()?;
+        let again = buyers.iter().any(|(known, _)| *known == buyer);
+        if again || tickets.is_empty() || bucket_of(&buyer).as_bytes() != bucket {
+            return None;
+        }
+        buyers.push((buyer, number(tickets)?));
+    }
+    Some(buyers)
+}
+
+fn change(id: &[u8], fields: &[&[u8]]) -> Option<Row> {
+    let (ms, sequence) = std::str::from_utf8(id).ok()?.split_once('-')?;
+    let mut texts = [""; 10];
+    if fields.len() > texts.len() {
+        return None;
+    }
+    for (text, field) in texts.iter_mut().zip(fields) {
+        *text = std::str::from_utf8(field).ok()?;
+    }
+    let (booking, status, quantity, buyer, expires_at) = match (fields.len(), texts) {
+        (8, ["booking", booking, "status", status, "quantity", quantity, "buyer", buyer, ..]) => {
+            (booking, status, quantity, buyer, "")
+        }
+        (
+            10,
+            [
+                "booking",
+                booking,
+                "status",
+                status,
+                "quantity",
+                quantity,
+                "buyer",
+                buyer,
+                "expires_at",
+                expires_at,
+            ],
+        ) => (booking, status, quantity, buyer, expires_at),
+        _ => return None,
+    };
+    // The line in which the log's own script has it.
+    let mut line = ArrayString::<512>::new();
+    for (index, text) in [sequence, ms, status, quantity, buyer, expires_at, booking].into_iter().enumerate()
+    {
+        if index > 0 {
+            line.try_push(',').ok()?;
+        }
+        line.try_push_str(text).ok()?;
+    }
+    (status != "held" || !expires_at.is_empty()).then_some(())?;
+    read_log_entry(&line).map(Row::Change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STATE: &str = "10,0,1,1,1,open,,,,,9";
+
+    fn rows(of: &[(u8, &[&[u8]])]) -> Vec<Row> {
+        let mut reply = format!("{STATE}\n17,0,8,9\n").into_bytes();
+        for (letter, strings) in of {
+            reply.extend_from_slice(format!("{}{},", char::from(*letter), strings.len()).as_bytes());
+            for string in *strings {
+                reply.extend_from_slice(format!("{}:", string.len()).as_bytes());
+                reply.extend_from_slice(string);
+            }
+        }
+        let Some(Answer::Surveyed { rows, next, done: false, .. }) = read_survey(&reply) else { panic!() };
+        assert_eq!(next, "17");
+        rows
+    }
+
+    fn id(text: &str) -> BookingId {
+        BookingId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn reads_what_is_stored() {
+        let uuid = Stored::of(&id("0a200a20-0a20-0a20-0a20-0a200a200a20")).bytes().to_vec();
+        let group = [&uuid[..], b" b-1 "].concat();
+        let bucket = bucket_of(&BuyerId::parse("u-81").unwrap());
+        let rows = rows(&[
+            (b'b', &[&uuid, b"H2@7:u-81"]),
+            (b'b', &[b"b-1", b"t"]),
+            (b'n', &[b"b-2"]),
+            (b'g', &[&group, b"7"]),
+            (b'u', &[bucket.as_bytes(), b" u-81=2"]),
+            (b'u', &[bucket.as_bytes(), b""]),
+            (b'l', &[b"5-1", b"booking", b"b-1", b"status", b"confirmed", b"quantity", b"1", b"buyer", b""]),
+        ]);
+        let Row::Booking { record, .. } = &rows[0] else { panic!("{rows:?}") };
+        assert!(record.counted && record.status == Some(BookingStatus::Held { expires_at: WallTime(7) }));
+        assert!(matches!(&rows[1], Row::Booking { record, .. } if record.status.is_none()));
+        assert_eq!(rows[2], Row::NoBooking { id: id("b-2") });
+        let ids = vec![id("0a200a20-0a20-0a20-0a20-0a200a200a20"), id("b-1")];
+        assert_eq!(rows[3], Row::Group { expires_at: WallTime(7), ids });
+        assert_eq!(rows[4], Row::Buyers(vec![(BuyerId::parse("u-81").unwrap(), 2)]));
+        assert_eq!(rows[5], Row::Buyers(vec![]));
+        assert!(matches!(&rows[6], Row::Change(entry) if entry.sequence == 1 && entry.at == WallTime(5)));
+    }
+
+    #[test]
+    fn what_boxoffice_never_writes_is_named_with_its_key() {
+        let uuid_as_text: &[u8] = b"0a200a20-0a20-0a20-0a20-0a200a200a20";
+        let bucket = bucket_of(&BuyerId::parse("u-81").unwrap());
+        let bucket = bucket.as_bytes();
+        let entry = |status: &'static [u8], last: &'static [&'static [u8]]| {
+            let first: [&[u8]; 9] =
+                [b"5-1", b"booking", b"b", b"status", status, b"quantity", b"1", b"buyer", b""];
+            [&first[..], last].concat()
+        };
+        let bad_entries = [
+            entry(b"held", &[]),
+            entry(b"sold", &[]),
+            entry(b"confirmed", &[b"expires_at"]),
+            vec![b"5-1"],
+            vec![b"5"],
+        ];
+        let mut bad: Vec<(u8, Vec<&[u8]>)> = vec![
+            (b'b', vec![b"a", b"z1"]),
+            (b'b', vec![b"a", b"c0"]),
+            (b'b', vec![b"a", b""]),
+            (b'b', vec![b"a", b"h1"]),
+            (b'b', vec![b"a", b"C1"]),
+            (b'b', vec![b"a", b"t1"]),
+            (b'b', vec![b"a", b"c1@5"]),
+            (b'b', vec![b"a", b"\xff"]),
+            (b'b', vec![b"a b", b"c1"]),
+            (b'b', vec![b"\0short", b"c1"]),
+            (b'b', vec![uuid_as_text, b"c1"]),
+            (b'g', vec![b"", b"7"]),
+            (b'g', vec![b"a", b"7"]),
+            (b'g', vec![b"a  ", b"7"]),
+            (b'g', vec![b"a ", b"inf"]),
+            (b'g', vec![b"a ", b"7.5"]),
+            (b'u', vec![b"0", b" u-81=2"]),
+            (b'u', vec![bucket, b" u-81=2 u-81=1"]),
+            (b'u', vec![bucket, b" u-81="]),
+            (b'u', vec![bucket, b" u-81=-1"]),
+            (b'u', vec![bucket, b"u-81=1"]),
+            (b'n', vec![b"a b"]),
+        ];
+        bad.extend(bad_entries.iter().map(|strings| (b'l', strings.clone())));
+        for (letter, strings) in &bad {
+            let rows = rows(&[(*letter, strings)]);
+            let [Row::Unreadable { key, .. }] = &rows[..] else { panic!("{rows:?}") };
+            assert_eq!(key, strings[0]);
+        }
+    }
+
+    #[test]
+    fn a_count_below_zero_is_a_row_and_anything_else_below_zero_no_reply() {
+        let read = |state: &str| read_survey(format!("{state}\n0,1,8,9\n").as_bytes());
+        let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9") else { panic!() };
+        assert_eq!((state.held, state.sold), (0, 1));
+        assert!(
+            matches!(&rows[..], [Row::Unreadable { part: Part::Stock, text, .. }] if text == "held is -3")
+        );
+        assert_eq!(read("-10,3,1,1,1,open,,,,,9"), None);
+        assert_eq!(read("10,--3,1,1,1,open,,,,,9"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64), text in "[bnugl0-9,:a ]{0,32}") {
+            let _ = read_survey(&bytes);
+            let _ = read_survey(&[STATE.as_bytes(), b"\n0,1,2,3\n", &bytes].concat());
+            let _ = read_survey(format!("{STATE}\n0,1,2,3\n{text}").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! A sale as the file has it, row by row, and the mending of what follows from bookings and log. What boxoffice never
+//! writes is a row too, and says what it is.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+
+use super::rules::{booking_status, integer, read_state};
+use super::schema;
+use crate::booking::{
+    Answer, Booking, BookingId, BookingStatus, BuyerId, LogEntry, Part, Quantity, Repair, Row, SaleName,
+    SaleState, StoredBooking,
+};
+use crate::clock::WallTime;
+use crate::limits::{LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
+
+type Result<T> = rusqlite::Result<T>;
+
+/// Bytes of something unreadable that are shown.
+const SHOWN_BYTES_MAX: usize = 80;
+
+const BOOKING: &str = "id, status, quantity, buyer, counted, expires_at_ms, sequence";
+
+/// A sale, and what is strange about its counts.
+struct Found {
+    state: SaleState,
+    clock: WallTime,
+    rows: Vec<Row>,
+}
+
+fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Option<Found>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT total, max(held, 0), max(sold, 0), version, sequence, status, hold_ms, per_buyer, starts_at_ms,
+         ends_at_ms, clock_ms, held, sold FROM sales WHERE name = ?1",
+    )?;
+    let found = statement.query_row([sale.as_str()], |row| {
+        let mut rows = Vec::new();
+        for (column, name) in [(11, "held"), (12, "sold")] {
+            let count: i64 = row.get(column)?;
+            if count < 0 {
+                let text = format!("{name} is {count}");
+                rows.push(Row::Unreadable { part: Part::Stock, key: name.into(), text });
+            }
+        }
+        let stored = WallTime(row.get::<_, i64>(10)?.unsigned_abs());
+        Ok(Found { state: read_state(row, clock)?, clock: stored, rows })
+    });
+    found.optional()
+}
+
+/// One page of a part.
+pub(super) fn page(
+    connection: &Connection,
+    sale: &SaleName,
+    part: Part,
+    cursor: &str,
+    time: WallTime,
+) -> Result<Answer> {
+    let Some(Found { state, clock, mut rows }) = find(connection, sale, time)? else {
+        return Ok(Answer::NoSuchSale);
+    };
+    let pages = Pages { connection, sale };
+    let next = match part {
+        Part::Stock => None,
+        Part::Bookings => pages.keyed("bookings", "id", BOOKING, cursor, &mut rows, read_booking)?,
+        Part::Buyers => pages.keyed("buyers", "buyer", "buyer, tickets", cursor, &mut rows, read_buyer)?,
+        Part::Holds => pages.holds(cursor, &mut rows)?,
+        Part::Log => return pages.log(cursor, PAGE_ENTRIES, false, (state, clock, time), rows),
+        Part::Changes => {
+            return pages.log(cursor, LOG_ENTRIES_PER_CALL_MAX, true, (state, clock, time), rows);
+        }
+    };
+    let done = next.is_none();
+    Ok(Answer::Surveyed { state, clock, time, rows, next: next.unwrap_or_default(), done })
+}
+
+struct Pages<'a> {
+    connection: &'a Connection,
+    sale: &'a SaleName,
+}
+
+impl Pages<'_> {
+    /// A page of a table whose key is a text. The cursor is the last key, in hexadecimal: it may be any bytes.
+    fn keyed(
+        &self,
+        table: &str,
+        key: &str,
+        columns: &str,
+        cursor: &str,
+        rows: &mut Vec<Row>,
+        read: fn(&SqlRow<'_>) -> Row,
+    ) -> Result<Option<String>> {
+        let compare = if cursor.is_empty() { ">=" } else { ">" };
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {columns} FROM {table} WHERE sale = ?1 AND {key} {compare} CAST(unhex(?2) AS TEXT)
+             AND typeof({key}) = 'text' ORDER BY {key} LIMIT ?3"
+        ))?;
+        let mut found = statement.query(params![self.sale.as_str(), cursor, PAGE_ENTRIES as i64])?;
+        let (mut count, mut last) = (0, Vec::new());
+        while let Some(row) = found.next()? {
+            count += 1;
+            last = bytes(row, 0);
+            rows.push(read(row));
+        }
+        if count == PAGE_ENTRIES {
+            return Ok(Some(last.iter().map(|byte| format!("{byte:02x}")).collect()));
+        }
+        // Keys that are no text stand behind all others and in no order that a cursor could keep.
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {columns} FROM {table} WHERE sale = ?1 AND typeof({key}) <> 'text' LIMIT ?2"
+        ))?;
+        let mut found = statement.query(params![self.sale.as_str(), PAGE_ENTRIES as i64])?;
+        while let Some(row) = found.next()? {
+            rows.push(read(row));
+        }
+        Ok(None)
+    }
+
+    /// A page of the index, which is what a hold expires by; the table has the deadlines too.
+    fn holds(&self, cursor: &str, rows: &mut Vec<Row>) -> Result<Option<String>> {
+        if !self.has_index()? {
+            let text = "the index is missing".to_owned();
+            rows.push(Row::Unreadable { part: Part::Holds, key: b"holds".to_vec(), text });
+            return Ok(None);
+        }
+        let mut fields = cursor.split(',');
+        let mut number = || fields.next().and_then(|field| field.parse::<i64>().ok());
+        let (expires_at, sequence) = (number().unwrap_or(i64::MIN), number().unwrap_or(i64::MIN));
+        let id = fields.next().unwrap_or_default();
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, expires_at_ms, sequence FROM bookings INDEXED BY holds WHERE sale = ?1 AND status = 'held'
+             AND (expires_at_ms, sequence, id) > (?2, ?3, CAST(unhex(?4) AS TEXT))
+             ORDER BY expires_at_ms, sequence, id LIMIT ?5",
+        )?;
+        let mut found =
+            statement.query(params![self.sale.as_str(), expires_at, sequence, id, PAGE_ENTRIES as i64])?;
+        let (mut count, mut next) = (0, String::new());
+        while let Some(row) = found.next()? {
+            count += 1;
+            let id = bytes(row, 0);
+            let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+            next =
+                format!("{},{},{hex}", whole(row, 1).unwrap_or(i64::MAX), whole(row, 2).unwrap_or(i64::MAX));
+            rows.push(match (BookingId::parse(&id), time(row, 1)) {
+                (Ok(id), Some(expires_at)) => Row::Group { expires_at, ids: vec![id] },
+                _ => unreadable(Part::Holds, id, row, 2),
+            });
+        }
+        Ok((count == PAGE_ENTRIES).then_some(next))
+    }
+
+    fn has_index(&self) -> Result<bool> {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND name = 'holds'";
+        self.connection.query_row(sql, [], |row| Ok(row.get::<_, i64>(0)? > 0))
+    }
+
+    /// A page of the log, and with `changes` what is stored now of all that it is about. The cursor is the last sequence.
+    fn log(
+        &self,
+        cursor: &str,
+        limit: usize,
+        changes: bool,
+        (state, clock, time): (SaleState, WallTime, WallTime),
+        mut rows: Vec<Row>,
+    ) -> Result<Answer> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT sequence, at_ms, booking, status, quantity, buyer, expires_at_ms FROM log
+             WHERE sale = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
+        )?;
+        let after: i64 = cursor.parse().unwrap_or(i64::MIN);
+        let mut found = statement.query(params![self.sale.as_str(), after, limit as i64])?;
+        let (mut count, mut next) = (0, cursor.to_owned());
+        let mut changed = Vec::new();
+        while let Some(row) = found.next()? {
+            count += 1;
+            next = whole(row, 0).unwrap_or(i64::MAX).to_string();
+            rows.push(match read_entry(row) {
+                Some(entry) => {
+                    changed.push((entry.booking.id, entry.booking.buyer));
+                    Row::Change(entry)
+                }
+                None => unreadable(Part::Log, bytes(row, 0), row, 7),
+            });
+        }
+        for (id, buyer) in changed.iter().filter(|_| changes) {
+            self.tell_changed(id, buyer.as_ref(), &mut rows)?;
+        }
+        Ok(Answer::Surveyed { state, clock, time, rows, next, done: count < limit })
+    }
+
+    fn tell_changed(&self, id: &BookingId, buyer: Option<&BuyerId>, rows: &mut Vec<Row>) -> Result<()> {
+        let sql = format!("SELECT {BOOKING} FROM bookings WHERE sale = ?1 AND id = ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let row = statement.query_row([self.sale.as_str(), id.as_str()], |row| Ok(read_booking(row)));
+        let row = row.optional()?.unwrap_or(Row::NoBooking { id: *id });
+        if let Row::Booking { record, .. } = &row
+            && let Some(BookingStatus::Held { expires_at }) = record.status
+            && self.has_index()?
+        {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT count(*) FROM bookings INDEXED BY holds
+                 WHERE sale = ?1 AND status = 'held' AND expires_at_ms = ?2 AND id = ?3",
+            )?;
+            let indexed = params![self.sale.as_str(), integer(expires_at.0), id.as_str()];
+            if statement.query_row(indexed, |row| row.get::<_, i64>(0))? > 0 {
+                rows.push(Row::Group { expires_at, ids: vec![*id] });
+            }
+        }
+        rows.push(row);
+        if let Some(buyer) = buyer {
+            let sql = "SELECT buyer, tickets FROM buyers WHERE sale = ?1 AND buyer = ?2";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let row = statement.query_row([self.sale.as_str(), buyer.as_str()], |row| Ok(read_buyer(row)));
+            rows.extend(row.optional()?);
+        }
+        Ok(())
+    }
+}
+
+/// Mends, where the sale is still where it was.
+pub(super) fn repair(
+    connection: &Connection,
+    sale: &SaleName,
+    audited: (u64, u64),
+    repairs: &[Repair],
+    time: WallTime,
+) -> Result<Answer> {
+    let Some(Found { mut state, .. }) = find(connection, sale, time)? else { return Ok(Answer::NoSuchSale) };
+    let total = state.terms.total;
+    let fits = |repair: &Repair| match repair {
+        Repair::Counts { held, sold } => held.checked_add(*sold).is_some_and(|taken| taken <= total),
+        _ => true,
+    };
+    if (state.version, state.sequence) != audited || !repairs.iter().all(fits) {
+        return Ok(Answer::ChangeRefused { state });
+    }
+    let mut index = false;
+    for repair in repairs {
+        match repair {
+            Repair::Counts { held, sold } => {
+                connection
+                    .prepare_cached("UPDATE sales SET held = ?2, sold = ?3 WHERE name = ?1")?
+                    .execute(params![sale.as_str(), integer(*held), integer(*sold)])?;
+                (state.held, state.sold) = (*held, *sold);
+            }
+            Repair::Clock { to } => {
+                connection
+                    .prepare_cached("UPDATE sales SET clock_ms = ?2 WHERE name = ?1")?
+                    .execute(params![sale.as_str(), integer(to.0)])?;
+                state.now = time.max(*to);
+            }
+            Repair::Buyer { buyer, tickets: 0 } => {
+                connection
+                    .prepare_cached("DELETE FROM buyers WHERE sale = ?1 AND buyer = ?2")?
+                    .execute([sale.as_str(), buyer.as_str()])?;
+            }
+            Repair::Buyer { buyer, tickets } => {
+                connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO buyers (sale, buyer, tickets) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![sale.as_str(), buyer.as_str(), integer(*tickets)])?;
+            }
+            Repair::Remove { part: Part::Buyers, key } => {
+                connection
+                    .prepare_cached("DELETE FROM buyers WHERE sale = ?1 AND CAST(buyer AS BLOB) = ?2")?
+                    .execute(params![sale.as_str(), key])?;
+            }
+            Repair::Hold { .. } | Repair::Remove { part: Part::Holds, .. } => index = true,
+            // A sale is named by its row; and nothing else is ever removed.
+            Repair::Name | Repair::Remove { .. } => {}
+        }
+    }
+    if index {
+        schema::index_holds(connection)?;
+    }
+    Ok(Answer::Sale { state, created: false })
+}
+
+fn read_booking(row: &SqlRow<'_>) -> Row {
+    let id = BookingId::parse(bytes(row, 0)).ok();
+    match id.zip(stored(row)) {
+        Some((id, record)) => Row::Booking { id, record },
+        None => unreadable(Part::Bookings, bytes(row, 0), row, 7),
+    }
+}
+
+fn stored(row: &SqlRow<'_>) -> Option<StoredBooking> {
+    let counted = match whole(row, 4)? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let (buyer, expires_at) = (buyer(row, 3)?, optional_time(row, 5)?);
+    let (status, quantity) = match text(row, 1)? {
+        "tombstone" => (None, 0),
+        word => (
+            Some(booking_status(word, expires_at)?),
+            Quantity::new(u64::try_from(whole(row, 2)?).ok()?)?.get(),
+        ),
+    };
+    let may_count = buyer.is_some() && status.is_some_and(BookingStatus::holds_stock);
+    let sequence = Some(u64::try_from(whole(row, 6)?).ok()?);
+    (may_count || !counted).then_some(StoredBooking { status, quantity, buyer, counted, sequence })
+}
+
+fn read_buyer(row: &SqlRow<'_>) -> Row {
+    let buyer = BuyerId::parse(bytes(row, 0)).ok();
+    match buyer.zip(whole(row, 1).and_then(|tickets| u64::try_from(tickets).ok())) {
+        Some(told) => Row::Buyers(vec![told]),
+        None => unreadable(Part::Buyers, bytes(row, 0), row, 2),
+    }
+}
+
+fn read_entry(row: &SqlRow<'_>) -> Option<LogEntry> {
+    let booking = Booking {
+        id: BookingId::parse(text(row, 2)?).ok()?,
+        status: booking_status(text(row, 3)?, optional_time(row, 6)?)?,
+        quantity: Quantity::new(u64::try_from(whole(row, 4)?).ok()?)?,
+        buyer: buyer(row, 5)?,
+    };
+    Some(LogEntry { sequence: u64::try_from(whole(row, 0)?).ok()?, at: time(row, 1)?, booking })
+}
+
+fn unreadable(part: Part, key: Vec<u8>, row: &SqlRow<'_>, columns: usize) -> Row {
+    let shown = |column| {
+        let value = match row.get_ref(column) {
+            Ok(ValueRef::Null) => "NULL".to_owned(),
+            Ok(ValueRef::Integer(number)) => number.to_string(),
+            Ok(ValueRef::Real(number)) => number.to_string(),
+            Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
+                format!("\"{}\"", bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii())
+            }
+            Err(error) => error.to_string(),
+        };
+        let name = row.as_ref().column_name(column).unwrap_or("?").to_owned();
+        format!("{name} {value}")
+    };
+    let text = (0..columns).map(shown).collect::<Vec<_>>().join(", ");
+    Row::Unreadable { part, key, text }
+}
+
+fn bytes(row: &SqlRow<'_>, column: usize) -> Vec<u8> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes.to_vec(),
+        Ok(ValueRef::Integer(number)) => number.to_string().into_bytes(),
+        _ => Vec::new(),
+    }
+}
+
+fn text<'a>(row: &'a SqlRow<'_>, column: usize) -> Option<&'a str> {
+    row.get_ref(column).ok()?.as_str().ok()
+}
+
+fn whole(row: &SqlRow<'_>, column: usize) -> Option<i64> {
+    row.get_ref(column).ok()?.as_i64().ok()
+}
+
+fn time(row: &SqlRow<'_>, column: usize) -> Option<WallTime> {
+    u64::try_from(whole(row, column)?).ok().map(WallTime)
+}
+
+/// The outer `None` where it is neither a time nor nothing.
+fn optional_time(row: &SqlRow<'_>, column: usize) -> Option<Option<WallTime>> {
+    match row.get_ref(column).ok()? {
+        ValueRef::Null => Some(None),
+        _ => time(row, column).map(Some),
+    }
+}
+
+/// As [`optional_time`].
+fn buyer(row: &SqlRow<'_>, column: usize) -> Option<Option<BuyerId>> {
+    match row.get_ref(column).ok()? {
+        ValueRef::Null => Some(None),
+        _ => BuyerId::parse(text(row, column)?).ok().map(Some),
+    }
+}
