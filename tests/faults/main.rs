@@ -15,6 +15,7 @@ mod support;
 mod buyers;
 mod checker;
 mod cut;
+mod failover;
 mod hosts;
 mod outages;
 mod proxy;
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     checker::check_the_checker();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut faults: Vec<Fault> =
-        [cut::FAULTS, hosts::FAULTS, outages::FAULTS, refusals::FAULTS, sqlite::FAULTS]
+        [cut::FAULTS, hosts::FAULTS, failover::FAULTS, outages::FAULTS, refusals::FAULTS, sqlite::FAULTS]
             .into_iter()
             .flatten()
             .map(|(name, promise, play)| Fault { name, promise, play: *play })

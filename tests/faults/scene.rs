@@ -153,11 +153,11 @@ impl Scene {
         self.evidence.unable.push((from, to));
     }
 
-    /// Waits until `/readyz` of every host is that.
+    /// Waits until `/readyz` of every host is that: within a second, and what a busy machine adds.
     #[track_caller]
     pub fn wait_for_readiness(&self, status: u16) {
         for host in &self.hosts {
-            eventually(&format!("/readyz says {status}"), Duration::from_secs(15), || {
+            eventually(&format!("/readyz says {status}"), Duration::from_secs(4), || {
                 (host.operator().get("/readyz").status == status).then_some(())
             });
         }
