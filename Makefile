@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test bench bench-bytes bench-crowds
+.PHONY: help setup setup-bench fmt lint unit integration loom test faults bench bench-bytes bench-crowds
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ loom: ## Every interleaving of the shard and the board
 
 test: setup lint loom ## Set up, lint, then every test there is
 	$(CARGO) test --locked --profile $(PROFILE)
+
+RUNS  ?= 5
+KILLS ?= 5000
+faults: setup ## Every fault at length (RUNS=5 KILLS=5000); writes tests/faults/RESULTS.md
+	RUNS=$(RUNS) KILLS=$(KILLS) TABLE=tests/faults/RESULTS.md \
+		$(CARGO) test --locked --profile $(PROFILE) --test faults
 
 setup-bench:
 	@tests/setup.sh bench

@@ -17,7 +17,7 @@ use crate::access_log::AccessLogCounters;
 use crate::connection::{BufferPool, Connection, Fate, Turn};
 use crate::http::DateCache;
 use crate::http::encode::OVERLOADED;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Trouble};
 use crate::limits;
 use crate::metrics::CoreMetrics;
 use crate::runtime::{Drain, SystemClock};
@@ -40,6 +40,8 @@ pub struct Parts {
     pub access_log: Option<AccessLogCounters>,
     /// A way to the ledger for administration.
     pub ledger: Box<dyn Ledger>,
+    /// What keeps the ledger from selling, where it says so itself.
+    pub trouble: Trouble,
     /// Ends the host.
     pub drain: Drain,
     /// Where the bearer token is.
@@ -68,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Vec<Arc<CoreMetrics>>,
     pub(crate) access_log: Option<AccessLogCounters>,
     pub(crate) ledger: Mutex<Box<dyn Ledger>>,
+    pub(crate) trouble: Trouble,
     pub(crate) drain: Drain,
     pub(crate) token: Option<String>,
     pub(crate) clock: SystemClock,
@@ -88,13 +91,14 @@ impl Admin {
     /// # Errors
     /// See [`AdminError`].
     pub fn start(listener: TcpListener, parts: Parts) -> Result<Admin, AdminError> {
-        let Parts { board, metrics, access_log, ledger, drain, token_file, clock } = parts;
+        let Parts { board, metrics, access_log, ledger, trouble, drain, token_file, clock } = parts;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             board,
             metrics,
             access_log,
             ledger: Mutex::new(ledger),
+            trouble,
             drain,
             token: token_file.map(read_token).transpose()?,
             clock,

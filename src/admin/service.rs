@@ -202,14 +202,18 @@ impl<'a> Operator<'a> {
         if self.shared.drain.has_begun() {
             return self.text(Status::ServiceUnavailable, "draining");
         }
-        match self.shared.metrics.iter().position(|core| !core.ledger_up()) {
+        let unable = if let Some(core) = self.shared.metrics.iter().position(|core| !core.ledger_up()) {
+            let why = self.shared.metrics[core].ledger_trouble();
+            let colon = if why.is_empty() { "" } else { ": " };
+            Some(format!("loop {core} has no connection to the ledger{colon}{why}"))
+        } else if self.shared.board.any_silent() {
+            Some(format!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS))
+        } else {
+            self.shared.trouble.get()
+        };
+        match unable {
             None => self.text(Status::Ok, "ready"),
-            Some(core) => {
-                let why = self.shared.metrics[core].ledger_trouble();
-                let colon = if why.is_empty() { "" } else { ": " };
-                let line = format!("loop {core} has no connection to the ledger{colon}{why}");
-                self.text(Status::ServiceUnavailable, &line)
-            }
+            Some(line) => self.text(Status::ServiceUnavailable, &line),
         }
     }
 

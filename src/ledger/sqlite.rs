@@ -1,26 +1,44 @@
 //! The embedded ledger: one SQLite file, one process that writes it, one transaction a batch.
 //!
-//! The rules are in `rules`, the same as those of `lua/`; here are the file, its lock and its transactions.
+//! The rules are in `rules`, the same as those of `lua/`; here are the file, its lock and its transactions. `watch`
+//! notices where the file is taken away from under us.
 
 mod rules;
 mod schema;
 mod survey;
+mod watch;
 
 use std::fs::{File, TryLockError};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::booking::{Answer, Call, CallError};
 use crate::clock::WallTime;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Trouble};
+use watch::Watch;
 
 /// Prepared statements that are kept: more than there are.
 const STATEMENTS_MAX: usize = 64;
 
 /// How long a write waits for a program that reads or writes the file beside us, such as `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pages of the write-ahead log at which it is carried over into the database: SQLite's own default.
+const CHECKPOINT_PAGES: i32 = 1_000;
+
+/// How often a disk that was full is tried again.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What PATH.lock says once PATH has been a ledger.
+const LEDGER_MARK: &str = "the file beside this one is a boxoffice ledger\n";
 
 /// Why a file cannot be the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +67,25 @@ pub enum OpenError {
         /// What it is instead.
         what: &'static str,
     },
+    /// There was a ledger, and now there is none.
+    #[error(
+        "{path} was a ledger and is gone ({path}.lock remembers); put it back, or, to begin anew with nothing sold, remove \
+        {path}.lock"
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a ledger, or was, and cannot be trusted any more.
+    #[error(
+        "{path} is damaged ({what}); it was left as it is: restore a backup, or see what `sqlite3 {path} .recover` saves"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A later version wrote it.
     #[error(
         "{path} has schema {found}, of a newer boxoffice than this one, which knows {known}; use the newer one"
@@ -71,8 +108,22 @@ pub struct SqliteLedger {
     connection: Connection,
     path: PathBuf,
     clock: Clock,
-    /// Held for as long as the file may be written; `None` where it is only read.
-    lock: Option<File>,
+    /// What may be written; `None` where it is only read.
+    writing: Option<Writing>,
+    trouble: Trouble,
+}
+
+/// What only the process that writes the file has.
+struct Writing {
+    /// Locked for as long as this exists.
+    _lock: File,
+    watch: Watch,
+    /// Pages in the write-ahead log after the last commit, as SQLite tells.
+    log_pages: Arc<AtomicI32>,
+    /// SQLite found the file damaged: nothing that it says counts until it was looked at.
+    damaged: Option<String>,
+    /// Since when no space is left, or was when it was last tried.
+    full_since: Option<Instant>,
 }
 
 impl SqliteLedger {
@@ -91,20 +142,57 @@ impl SqliteLedger {
         // `sqlite3` are to read while we serve. The system lets go of it however we end, so that it is never stale.
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(|error| unusable(path, error))?;
+        let lock = File::options().create(true).truncate(false).read(true).write(true).open(&lock_path);
+        let mut lock = lock.map_err(|error| unusable(path, error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(unusable(path, error)),
         }
+        let mut mark = String::new();
+        lock.read_to_string(&mut mark).map_err(|error| unusable(path, error))?;
+        let was_ledger = mark == LEDGER_MARK;
+        let is_there = path.metadata().is_ok_and(|file| file.len() > 0);
+        if was_ledger && !is_there {
+            return Err(OpenError::Gone { path: path.to_owned() });
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let connection = connect(path, flags)?;
-        if schema::check(&connection, path)? == schema::Found::Nothing {
-            schema::create(&connection).map_err(|error| unusable(path, error))?;
+        let mut connection = connect(path, flags)?;
+        let found = schema::check(&connection, path).map_err(|error| match error {
+            // It was ours once: "choose another path" would be bad advice.
+            OpenError::Foreign { path, what } if was_ledger => {
+                OpenError::Damaged { path, what: what.to_owned() }
+            }
+            error => error,
+        })?;
+        match found {
+            schema::Found::Nothing if was_ledger => return Err(OpenError::Gone { path: path.to_owned() }),
+            schema::Found::Nothing => schema::create(&connection).map_err(|error| unusable(path, error))?,
+            schema::Found::Ours => schema::check_pages(&connection, path)?,
+        }
+        if !was_ledger {
+            let marked = lock.set_len(0).and_then(|()| lock.write_all_at(LEDGER_MARK.as_bytes(), 0));
+            marked.map_err(|error| unusable(path, error))?;
         }
         schema::make_durable(&connection).map_err(|error| unusable(path, error))?;
-        Ok(SqliteLedger { connection, path: path.to_owned(), clock: Box::new(clock), lock: Some(lock) })
+        let log_pages = Arc::new(AtomicI32::new(0));
+        let told = Arc::clone(&log_pages);
+        // In place of SQLite's own hook, which would write the database at moments that the watch does not know of.
+        // Relaxed: it is called on the thread that commits.
+        let hook = move |_: &mut Wal, pages| {
+            told.store(pages, Ordering::Relaxed);
+            Ok(())
+        };
+        connection.wal_hook(Some(hook)).map_err(|error| unusable(path, error))?;
+        let watch = Watch::start(path).map_err(|error| unusable(path, error))?;
+        let writing = Writing { _lock: lock, watch, log_pages, damaged: None, full_since: None };
+        Ok(SqliteLedger {
+            connection,
+            path: path.to_owned(),
+            clock: Box::new(clock),
+            writing: Some(writing),
+            trouble: Trouble::default(),
+        })
     }
 
     /// Opens the file for reading, also while another process serves it. Calls that change something are refused.
@@ -119,15 +207,21 @@ impl SqliteLedger {
                 connection,
                 path: path.to_owned(),
                 clock: Box::new(system_time),
-                lock: None,
+                writing: None,
+                trouble: Trouble::default(),
             }),
             schema::Found::Nothing => Err(OpenError::Foreign { path: path.to_owned(), what: "it is empty" }),
         }
     }
 
+    /// Where this ledger says what keeps it from selling, for another thread to read.
+    pub fn trouble(&self) -> Trouble {
+        self.trouble.clone()
+    }
+
     /// Carries out `calls` in one transaction; an error is for all of them.
     fn transaction(&mut self, calls: &[Call]) -> Result<Vec<Answer>, CallError> {
-        let begin = if self.lock.is_some() { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let begin = if self.writing.is_some() { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.connection.execute_batch(begin).map_err(|error| self.refused(&error))?;
         let answers: rusqlite::Result<Vec<Answer>> =
             calls.iter().map(|call| rules::execute(&self.connection, call, (self.clock)())).collect();
@@ -137,19 +231,75 @@ impl SqliteLedger {
             error
         })?;
         match self.connection.execute_batch("COMMIT") {
-            Ok(()) => Ok(answers),
+            Ok(()) => {}
             Err(error) => {
                 // A full disk is found before the commit is written. After any other failure the commit may be in
                 // the file all the same.
                 let refused =
                     matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy));
-                let error = if refused {
-                    self.refused(&error)
-                } else {
-                    CallError::Unknown(format!("{}: {error}", self.path.display()))
-                };
+                let refusal = self.refused(&error);
                 self.roll_back();
-                Err(error)
+                return Err(match refused {
+                    true => refusal,
+                    false => CallError::Unknown(format!("{}: {error}", self.path.display())),
+                });
+            }
+        }
+        // What was committed into a file that is at its path no more is not there for anybody else.
+        self.check_files().map_err(CallError::Unknown)?;
+        self.carry_log_over();
+        Ok(answers)
+    }
+
+    /// Whether the file can be served: it is the one that was opened, and sound as far as is known.
+    fn check_files(&mut self) -> Result<(), String> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let sound = match &writing.damaged {
+            Some(what) => Err(what.clone()),
+            None => writing.watch.check(),
+        };
+        if let Err(what) = &sound {
+            if self.trouble.set(what.clone()) {
+                tracing::error!("{what}");
+            }
+            // Closing would delete a write-ahead log at our path, which may be another file's by now.
+            if let Err(error) =
+                self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            {
+                tracing::warn!(%error, "SQLite may write to the ledger's path when this host ends");
+            }
+        } else if writing.full_since.is_none() && self.trouble.clear() {
+            tracing::info!(path = %self.path.display(), "the ledger can be served again");
+        }
+        sound
+    }
+
+    /// Carries the write-ahead log over into the database once it is long enough. What fails is tried again after the
+    /// next commit: the log has it all.
+    fn carry_log_over(&mut self) {
+        let Some(writing) = &mut self.writing else { return };
+        if writing.log_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES {
+            let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            writing.watch.note_checkpoint();
+            if let Err(error) = done {
+                tracing::warn!(%error, path = %self.path.display(), "the write-ahead log stays as it is");
+            }
+        }
+    }
+
+    /// Once the disk was full: whether it still is. Without a try nobody would know, since who is told that this host is
+    /// not ready sends it no bookings.
+    fn probe_space(&mut self) {
+        let Some(writing) = &mut self.writing else { return };
+        let Some(tried_at) = writing.full_since else { return };
+        if tried_at.elapsed() < PROBE_INTERVAL {
+            return;
+        }
+        match schema::rewrite(&self.connection) {
+            Ok(()) => writing.full_since = None,
+            Err(_) => {
+                writing.full_since = Some(Instant::now());
+                self.roll_back();
             }
         }
     }
@@ -171,14 +321,32 @@ impl SqliteLedger {
         begun.and(restored).is_err()
     }
 
-    fn refused(&self, error: &rusqlite::Error) -> CallError {
+    /// The refusal for an error that changed nothing, and what it says of the file.
+    fn refused(&mut self, error: &rusqlite::Error) -> CallError {
         let path = self.path.display();
         CallError::Refused(match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => {
-                format!("no space is left for {path}; free some, nothing needs a restart")
+                let what = format!("no space is left for {path}; free some, nothing needs a restart");
+                if let Some(writing) = &mut self.writing {
+                    writing.full_since = Some(Instant::now());
+                    if self.trouble.set(what.clone()) {
+                        tracing::error!("{what}");
+                    }
+                }
+                what
             }
             Some(ErrorCode::DatabaseBusy) => {
                 format!("another program holds {path} locked; end its transaction, nothing needs a restart")
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                let what = format!(
+                    "{path} is damaged ({error}), so nothing is sold from it any more; stop this host and restore a \
+                     backup, or see what `sqlite3 {path} .recover` saves"
+                );
+                if let Some(writing) = &mut self.writing {
+                    writing.damaged = Some(what.clone());
+                }
+                what
             }
             _ => format!("{path}: {error}"),
         })
@@ -187,9 +355,13 @@ impl SqliteLedger {
 
 impl Ledger for SqliteLedger {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
-        if self.lock.is_none() && calls.iter().any(changes) {
+        if self.writing.is_none() && calls.iter().any(changes) {
             let refusal = CallError::Refused(format!("{} is open for reading only", self.path.display()));
             return vec![Err(refusal); calls.len()];
+        }
+        self.probe_space();
+        if let Err(what) = self.check_files() {
+            return vec![Err(CallError::Refused(what)); calls.len()];
         }
         match self.transaction(calls) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
@@ -209,7 +381,7 @@ impl std::fmt::Debug for SqliteLedger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqliteLedger")
             .field("path", &self.path)
-            .field("writes", &self.lock.is_some())
+            .field("writes", &self.writing.is_some())
             .finish()
     }
 }
@@ -252,31 +424,177 @@ mod tests {
     use super::*;
     use crate::booking::{BookingId, Claim, Quantity, SaleName, SaleTerms};
 
+    fn sale() -> SaleName {
+        SaleName::parse("ticket").unwrap()
+    }
+
+    /// A ledger at that path with a sale of 100,000.
+    fn selling(path: &Path) -> SqliteLedger {
+        let mut ledger = SqliteLedger::open(path).unwrap();
+        let terms = SaleTerms { total: 100_000, ..SaleTerms::default() };
+        ledger.execute(&[Call::Open { sale: sale(), terms }]).remove(0).unwrap();
+        ledger
+    }
+
+    /// Books `count` tickets, each with an id of its own that begins with `prefix`.
+    fn book(ledger: &mut SqliteLedger, prefix: &str, count: u32) -> Result<Answer, CallError> {
+        let claim = |n| {
+            let id = BookingId::parse(format!("{prefix}-{n}")).unwrap();
+            Claim { id, quantity: Quantity::ONE, buyer: None }
+        };
+        ledger.execute(&[Call::Reserve { sale: sale(), claims: (0..count).map(claim).collect() }]).remove(0)
+    }
+
+    #[track_caller]
+    fn expect_refused(answer: Result<Answer, CallError>, words: &str) {
+        assert!(matches!(&answer, Err(CallError::Refused(text)) if text.contains(words)), "{answer:?}");
+    }
+
+    fn log_of(path: &Path) -> PathBuf {
+        path.with_extension("db-wal")
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_sells_nothing_until_it_is_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("a.db"), directory.path().join("aside"));
+        let mut ledger = selling(&path);
+        for file in [path.clone(), log_of(&path)] {
+            std::fs::rename(&file, &aside).unwrap();
+            expect_refused(book(&mut ledger, "away", 1), "deleted or moved");
+            expect_refused(ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0), "deleted or moved");
+            assert!(ledger.trouble().get().is_some());
+            std::fs::rename(&aside, &file).unwrap();
+            book(&mut ledger, file.to_str().unwrap().rsplit('.').next().unwrap(), 1).unwrap();
+            assert_eq!(ledger.trouble().get(), None);
+        }
+    }
+
+    /// The old file has every acknowledged booking; the new one is left as it is, also at the end.
+    #[test]
+    fn a_file_that_is_replaced_sells_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("a.db"), directory.path().join("b.db"));
+        let mut ledger = selling(&path);
+        let mut foreign = selling(&other);
+        book(&mut foreign, "theirs", 7).unwrap();
+        // Killed, as far as the files tell: with its log.
+        for file in [other.clone(), log_of(&other)] {
+            std::fs::copy(&file, directory.path().join("copy")).unwrap();
+            std::fs::rename(
+                directory.path().join("copy"),
+                path.with_file_name(file.file_name().unwrap().to_str().unwrap().replace("b.db", "a.db")),
+            )
+            .unwrap();
+        }
+        expect_refused(book(&mut ledger, "ours", 1), "was replaced");
+        drop(ledger);
+        assert!(log_of(&path).exists(), "the log of the file that is there now was deleted");
+        let mut there = reopened(&path);
+        let answer = there.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+        assert!(matches!(answer, Ok(Answer::Sale { state, .. }) if state.sold == 7));
+    }
+
+    /// As `cp` does it: the same file, other bytes.
+    #[test]
+    fn a_file_that_is_written_over_sells_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut ledger = selling(&path);
+        // Our own checkpoints are no reason to stop.
+        for call in 0..150 {
+            book(&mut ledger, &format!("call-{call}"), 200).unwrap();
+        }
+        let checkpointed = path.metadata().unwrap().len();
+        assert!(checkpointed > 500_000, "no checkpoint yet at {checkpointed} bytes");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        expect_refused(book(&mut ledger, "late", 1), "another program");
+    }
+
+    /// Opens a file that was open in this process until now; see `tests/conformance/files.rs`.
+    fn reopened(path: &Path) -> SqliteLedger {
+        let started = Instant::now();
+        loop {
+            match SqliteLedger::open(path) {
+                Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(10) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_gone_is_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        drop(selling(&path));
+        std::fs::remove_file(&path).unwrap();
+        let begin = || loop {
+            match SqliteLedger::open(&path) {
+                Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(1)),
+                opened => return opened,
+            }
+        };
+        for empty in [false, true] {
+            if empty {
+                std::fs::write(&path, "").unwrap();
+            }
+            let error = begin().unwrap_err();
+            assert!(matches!(error, OpenError::Gone { .. }), "{error}");
+            assert_eq!(path.exists(), empty, "it must be left as it is");
+        }
+        std::fs::remove_file(directory.path().join("a.db.lock")).unwrap();
+        begin().unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut ledger = selling(&path);
+        for call in 0..10 {
+            book(&mut ledger, &format!("call-{call}"), 200).unwrap();
+        }
+        drop(ledger);
+        let honest = std::fs::read(&path).unwrap();
+        let mut holed = honest.clone();
+        holed[4096 * 5..4096 * 8].fill(0x5a);
+        let mut headless = honest.clone();
+        headless[..16].fill(0);
+        for bytes in [&holed[..], &headless[..], &honest[..honest.len() / 2]] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = SqliteLedger::open(&path).unwrap_err();
+            assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "it must be left as it is");
+        }
+        std::fs::write(&path, &honest).unwrap();
+        reopened(&path);
+    }
+
     #[test]
     fn a_full_disk_refuses_whole_calls_and_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
-        let mut ledger = SqliteLedger::open(directory.path().join("boxoffice.db")).unwrap();
-        let sale = SaleName::parse("ticket").unwrap();
-        let terms = SaleTerms { total: 100_000, ..SaleTerms::default() };
-        ledger.execute(&[Call::Open { sale, terms }]).remove(0).unwrap();
+        let mut ledger = selling(&directory.path().join("a.db"));
         // SQLite answers as it does on a full disk.
         ledger.connection.execute_batch("PRAGMA max_page_count = 40").unwrap();
         let mut granted = 0;
         let refusal = (0..200).find_map(|call: u32| {
-            let claim = |n| {
-                let id = BookingId::parse(format!("booking-{call}-{n}")).unwrap();
-                Claim { id, quantity: Quantity::ONE, buyer: None }
-            };
-            let answer =
-                ledger.execute(&[Call::Reserve { sale, claims: (0..50).map(claim).collect() }]).remove(0);
+            let answer = book(&mut ledger, &format!("call-{call}"), 50);
             granted += 50 * u64::from(answer.is_ok());
             answer.err()
         });
-        let Some(CallError::Refused(text)) = refusal else { panic!("{refusal:?}") };
-        assert!(text.contains("no space is left"), "{text}");
-        let answer = ledger.execute(&[Call::Snapshot { sale }]).remove(0);
+        expect_refused(Err(refusal.expect("40 pages are enough")), "no space is left");
+        assert!(ledger.trouble().get().is_some_and(|what| what.contains("no space is left")));
+        let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
         assert!(
             matches!(answer, Ok(Answer::Sale { state, .. }) if state.sold == granted && state.sequence == granted)
         );
+        assert!(ledger.trouble().get().is_some(), "reading says nothing about space");
+        // Whoever only reads finds out once there is space again.
+        std::thread::sleep(PROBE_INTERVAL);
+        ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0).unwrap();
+        assert_eq!(ledger.trouble().get(), None);
     }
 }

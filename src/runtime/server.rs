@@ -21,10 +21,10 @@ use crate::admin::{self, Admin};
 use crate::booking::{Answer, Call, CallError, Durability, SaleName};
 use crate::config::Config;
 use crate::engine::{Admission, Engine, Settings};
-use crate::ledger::Ledger;
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{OpenError, SqliteLedger};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
+use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::stock::{Board, CoreIndex};
@@ -133,6 +133,10 @@ impl Server {
         let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
         let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
         let drain = Drain::new(wakers.clone());
+        let trouble = match &ready {
+            Ready::Sqlite(ledger) => ledger.trouble(),
+            Ready::Redis { .. } => Trouble::default(),
+        };
         let (links, admin_ledger, ledger_thread) = connect(ready, config.durability, &wakers, clock)?;
 
         let admin = Admin::start(
@@ -142,6 +146,7 @@ impl Server {
                 metrics: metrics.clone(),
                 access_log: access_log.as_ref().map(AccessLog::counters),
                 ledger: admin_ledger,
+                trouble,
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),
                 clock,

@@ -105,7 +105,11 @@ impl Host {
                 command.args([option, "127.0.0.1:0"]);
             }
         }
-        let mut process = Process::start("boxoffice serve", command.args(words));
+        Host::wait_for(Process::start("boxoffice serve", command.args(words)))
+    }
+
+    /// Waits until a `boxoffice serve` that was started by other means is ready; likewise.
+    pub fn wait_for(mut process: Process) -> Result<Host, Ended> {
         let mut greeting = Vec::new();
         loop {
             match process.next_line(START_LIMIT) {

@@ -36,6 +36,12 @@ impl Process {
         Process { name: name.to_owned(), child, lines, transcript, readers }
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "for the faults, which look into /proc")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line of its standard output; `None` once there is no more of it. Panics after `limit`.
     pub fn next_line(&self, limit: Duration) -> Option<String> {
         match self.lines.recv_timeout(limit) {

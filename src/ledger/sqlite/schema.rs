@@ -81,6 +81,9 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<Found, OpenE
     let foreign = |what| OpenError::Foreign { path: path.to_owned(), what };
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => foreign("it is no SQLite database"),
+        Some(ErrorCode::DatabaseCorrupt) => {
+            OpenError::Damaged { path: path.to_owned(), what: error.to_string() }
+        }
         _ => unusable(path, error),
     };
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
@@ -107,6 +110,26 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
+/// Reads every page of a file and what SQLite can tell of it without comparing indexes: about a second for a million
+/// bookings, at the start alone.
+pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let damaged = |what| OpenError::Damaged { path: path.to_owned(), what };
+    let said = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match said {
+        Ok(said) if said == "ok" => Ok(()),
+        Ok(said) => Err(damaged(said)),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Err(damaged(error.to_string())),
+            _ => Err(unusable(path, error)),
+        },
+    }
+}
+
+/// Writes the file's schema as it is: whether anything can be written at all.
+pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; PRAGMA user_version = {SCHEMA}; COMMIT"))
+}
+
 /// Makes the index of holds anew from the bookings.
 pub(super) fn index_holds(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("DROP INDEX IF EXISTS holds; {HOLDS}"))
@@ -114,5 +137,7 @@ pub(super) fn index_holds(connection: &Connection) -> rusqlite::Result<()> {
 
 /// A commit that was answered is on the disk: the log is written ahead and synced at each commit.
 pub(super) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
+    // The log is made when the file is first read in this mode.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }

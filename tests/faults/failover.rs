@@ -1,0 +1,116 @@
+//! A primary that dies and a replica that takes its place, behind one address.
+
+use std::time::{Duration, Instant};
+
+use crate::checker::Rule;
+use crate::proxy::{Cut, RedisProxy};
+use crate::redis::Redis;
+use crate::scene::Scene;
+use crate::support::{eventually, free_port};
+use crate::{Effort, Row};
+
+pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[(
+    "primary killed and a replica promoted, --durability replicas=1",
+    "every acknowledged booking is on the replica, also where it was cut off before; until there is another replica, 503",
+    with_a_replica,
+)];
+
+/// A Redis that can have replicas, and be one.
+struct Node {
+    redis: Redis,
+    port: u16,
+}
+
+impl Node {
+    fn start() -> Node {
+        let port = free_port();
+        let words = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"];
+        Node { redis: Redis::start(&words), port }
+    }
+
+    /// Makes it a replica of another; returns once it has all that the other has.
+    fn follow(&self, primary: &Node) {
+        self.redis.command(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
+        eventually("a replica is in step", Duration::from_secs(20), || {
+            primary.redis.command(&["info", "replication"]).contains("state=online").then_some(())
+        });
+    }
+
+    /// Cuts it off from its primary: it keeps what it has, and gets no more.
+    fn cut_off(&self) {
+        self.redis.command(&["replicaof", "127.0.0.1", "1"]);
+    }
+
+    fn promote(&self) {
+        self.redis.command(&["replicaof", "no", "one"]);
+    }
+}
+
+/// Two Redis, the second following the first; a proxy that leads to the first; hosts that know the proxy alone.
+struct Pair {
+    primary: Node,
+    replica: Node,
+    proxy: RedisProxy,
+    scene: Scene,
+}
+
+impl Pair {
+    fn start(durability: &str) -> Pair {
+        let (primary, replica) = (Node::start(), Node::start());
+        replica.follow(&primary);
+        let socket = primary.redis.folder().join("proxy.sock");
+        let proxy = RedisProxy::start(&socket, &primary.redis.socket(), || Cut::Never);
+        // The judge looks at what is left in the end.
+        let scene = Scene::with_redis(&proxy.url(), &replica.redis.url(), 2, &["--durability", durability]);
+        Pair { primary, replica, proxy, scene }
+    }
+}
+
+fn with_a_replica(effort: &Effort) -> Row {
+    let mut row = Row::default();
+    for run in 0..2 * effort.runs {
+        let mut pair = Pair::start("replicas=1");
+        let crowd = pair.scene.buyers("crowd", 10);
+        crowd.wait_for(100);
+        if run % 2 == 0 {
+            // What is booked from now on only the primary has.
+            pair.replica.cut_off();
+            let from = Instant::now();
+            std::thread::sleep(Duration::from_millis(1_500));
+            pair.scene.unable_since(from, &crowd);
+        }
+        pair.primary.redis.kill();
+        pair.replica.promote();
+        pair.proxy.switch_to(&pair.replica.redis.socket());
+        let alone = Instant::now();
+        std::thread::sleep(Duration::from_millis(1_000));
+        pair.scene.unable_since(alone, &crowd);
+        let third = Node::start();
+        third.follow(&pair.replica);
+        crowd.wait_for(100);
+        pair.scene.keep(crowd);
+        row.judge(1, &mut pair.scene);
+    }
+    row.mutants.push(("durability ack, and hosts killed with the primary", forgotten_by_all()));
+    row
+}
+
+/// What only a dead primary and dead hosts knew.
+fn forgotten_by_all() -> crate::checker::Violation {
+    let mut pair = Pair::start("ack");
+    let crowd = pair.scene.buyers("crowd", 10);
+    crowd.wait_for(50);
+    pair.replica.cut_off();
+    crowd.wait_for(100);
+    for host in 0..pair.scene.hosts.len() {
+        pair.scene.kill_host(host);
+    }
+    pair.primary.redis.kill();
+    pair.replica.promote();
+    pair.proxy.switch_to(&pair.replica.redis.socket());
+    for host in 0..pair.scene.hosts.len() {
+        pair.scene.restart_host(host);
+    }
+    pair.scene.keep(crowd);
+    pair.scene.expect_conviction(&[Rule::Lost])
+}

@@ -1,0 +1,173 @@
+//! A Redis that is there and says no: each of its errors is a 503 for as long as it lasts, never a ticket and never
+//! "sold out". Every error is Redis' own, got by doing to it what brings it about.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::buyers::{Buyers, ask_once};
+use crate::checker::Rule;
+use crate::proxy::{Lie, liar};
+use crate::redis::Redis;
+use crate::scene::Scene;
+use crate::{Effort, Row};
+
+const PROMISE: &str =
+    "503 while it lasts, never a ticket and never \"sold out\"; then sales go on by themselves";
+
+pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[
+    ("Redis answers LOADING", PROMISE, loading),
+    ("Redis answers BUSY", PROMISE, busy),
+    ("Redis answers OOM", PROMISE, out_of_memory),
+    ("Redis answers MISCONF", PROMISE, misconfigured),
+    ("Redis answers READONLY", PROMISE, read_only),
+];
+
+/// How long each error lasts at least.
+const LASTS: Duration = Duration::from_millis(2_500);
+
+/// The lies that every row of this kind is shown: asked while the ledger is unable, through a proxy that makes of each
+/// 503 something else.
+pub fn tell_lies(scene: &Scene) -> Vec<(&'static str, Rule, crate::checker::Told)> {
+    let host = scene.hosts[0].address;
+    [
+        ("a proxy that makes 503 a booking", Lie::Booked, Rule::Lost),
+        ("a proxy that makes 503 \"sold out\"", Lie::SoldOut, Rule::FalseSoldOut),
+    ]
+    .map(|(name, lie, rule)| (name, rule, ask_once(liar(host, lie), &format!("lied-to-{lie:?}"), 1)))
+    .into()
+}
+
+/// Has the checker judge the scene with one of those lies in it at a time.
+pub fn convict_lies(scene: &mut Scene, lies: Vec<(&'static str, Rule, crate::checker::Told)>, row: &mut Row) {
+    for (name, rule, told) in lies {
+        scene.evidence.told.push(told);
+        row.mutants.push((name, scene.expect_conviction(&[rule])));
+        scene.evidence.told.pop();
+    }
+}
+
+/// Plays an error: `begin` brings it about, `word` is what Redis then says to a write, `end` ends it.
+fn play(
+    effort: &Effort,
+    redis: &mut Redis,
+    word: &str,
+    begin: impl Fn(&mut Redis, &Buyers),
+    end: impl Fn(&mut Redis),
+) -> Row {
+    let mut row = Row::default();
+    let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
+    let crowd = scene.buyers("crowd", 10);
+    let mut lies = Vec::new();
+    for _ in 0..effort.runs {
+        crowd.wait_for(100);
+        begin(redis, &crowd);
+        let from = Instant::now();
+        let said = redis.command(&["hset", "some", "thing", "else"]);
+        assert!(said.contains(word), "Redis does not say {word}: {said}");
+        lies = tell_lies(&scene);
+        std::thread::sleep(LASTS.saturating_sub(from.elapsed()));
+        let said = redis.command(&["hset", "some", "thing", "else"]);
+        assert!(said.contains(word), "Redis does not say {word} any more: {said}");
+        scene.unable_since(from, &crowd);
+        end(redis);
+        crowd.wait_for(100);
+    }
+    scene.keep(crowd);
+    row.judge(effort.runs, &mut scene);
+    convict_lies(&mut scene, lies, &mut row);
+    row
+}
+
+fn loading(effort: &Effort) -> Row {
+    let mut redis = Redis::start(&["--rdbcompression", "no"]);
+    // Something to load: each key takes its time, and Redis speaks to clients after each.
+    for key in 0..60 {
+        redis.command(&["set", &format!("filler-{key}"), &"x".repeat(2_000)]);
+    }
+    let begin = |redis: &mut Redis, _: &Buyers| {
+        // Of the commands behind a snapshot, Redis loads a thousand before it speaks again.
+        redis.command(&["bgrewriteaof"]);
+        crate::support::eventually("the AOF is rewritten", Duration::from_secs(10), || {
+            let told = redis.command(&["info", "persistence"]);
+            let idle = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+            idle.iter().all(|word| told.contains(word)).then_some(())
+        });
+        redis.kill();
+        redis.set_options(&["--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024"]);
+        redis.begin_again();
+        crate::support::eventually("redis-server loads", Duration::from_secs(10), || {
+            redis.try_command(&["ping"]).is_ok_and(|said| said.contains("LOADING")).then_some(())
+        });
+    };
+    let end = |redis: &mut Redis| {
+        redis.kill();
+        redis.set_options(&["--rdbcompression", "no"]);
+        redis.start_again();
+    };
+    play(effort, &mut redis, "LOADING", begin, end)
+}
+
+fn busy(effort: &Effort) -> Row {
+    let mut redis = Redis::start(&["--busy-reply-threshold", "100"]);
+    let begin = |redis: &mut Redis, _: &Buyers| {
+        // Somebody else's script that never ends.
+        let socket = redis.socket();
+        let script = Command::new("redis-cli")
+            .arg("-s")
+            .arg(socket)
+            .args(["eval", "while true do end", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-cli starts");
+        std::thread::spawn(move || {
+            let mut script = script;
+            script.wait()
+        });
+        crate::support::eventually("Redis is busy", Duration::from_secs(10), || {
+            redis.try_command(&["ping"]).is_ok_and(|said| said.contains("BUSY")).then_some(())
+        });
+    };
+    let end = |redis: &mut Redis| drop(redis.command(&["script", "kill"]));
+    play(effort, &mut redis, "BUSY", begin, end)
+}
+
+fn out_of_memory(effort: &Effort) -> Row {
+    let mut redis = Redis::start(&[]);
+    let set = |redis: &mut Redis, bytes: &str| {
+        redis.command(&["config", "set", "maxmemory", bytes, "maxmemory-policy", "noeviction"]);
+    };
+    play(effort, &mut redis, "OOM", |redis, _| set(redis, "1"), |redis| set(redis, "0"))
+}
+
+/// A snapshot that cannot be written stops writes. The file's name is a folder's, which also stops root.
+fn misconfigured(effort: &Effort) -> Row {
+    let mut redis = Redis::start(&["--dbfilename", "blocked"]);
+    let save = |redis: &Redis, status: &str| {
+        redis.command(&["bgsave"]);
+        crate::support::eventually("the snapshot ends", Duration::from_secs(10), || {
+            redis.command(&["info", "persistence"]).contains(status).then_some(())
+        });
+    };
+    let begin = |redis: &mut Redis, _: &Buyers| {
+        let blocked = redis.folder().join("blocked");
+        let _ = std::fs::remove_file(&blocked);
+        std::fs::create_dir(&blocked).expect("a folder");
+        redis.command(&["config", "set", "save", "86400 1"]);
+        save(redis, "rdb_last_bgsave_status:err");
+    };
+    let end = |redis: &mut Redis| {
+        std::fs::remove_dir(redis.folder().join("blocked")).expect("a folder");
+        save(redis, "rdb_last_bgsave_status:ok");
+    };
+    play(effort, &mut redis, "MISCONF", begin, end)
+}
+
+fn read_only(effort: &Effort) -> Row {
+    let mut redis = Redis::start(&[]);
+    // A replica of a primary that is not there: it keeps what it has.
+    let begin = |redis: &mut Redis, _: &Buyers| drop(redis.command(&["replicaof", "127.0.0.1", "1"]));
+    let end = |redis: &mut Redis| drop(redis.command(&["replicaof", "no", "one"]));
+    play(effort, &mut redis, "READONLY", begin, end)
+}
