@@ -220,6 +220,14 @@ pub const AUDIT_DIFFERENCES_MAX: usize = 10_000;
 /// Bytes of one access-log line that an audit reads: three identifiers and far more room than that.
 pub const ACCESS_LOG_LINE_BYTES_MAX: usize = 4 * 1024;
 
+/// Longest CPU profile that can be asked for, in seconds: with the samples below, some 6,000 stacks of each core, which
+/// pprof keeps in memory.
+pub const PROFILE_SECONDS_MAX: u64 = 60;
+
+/// Stacks that a CPU profile takes in a second of CPU time: not a divisor of the loops' own intervals, and rare enough to
+/// cost below a thousandth of it.
+pub const PROFILE_SAMPLES_PER_SECOND: i32 = 99;
+
 /// Connections of the admin listener served at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -2,6 +2,7 @@
 //! the loops only counters, the board and the drain flag, and speaks to the ledger by itself.
 
 mod metrics;
+mod profile;
 mod sales;
 mod service;
 

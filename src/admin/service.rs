@@ -1,10 +1,11 @@
 //! The operators' routes.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::{Shared, metrics, sales};
+use super::{Shared, metrics, profile, sales};
 use crate::api::encode::{self, Instance, JSON};
 use crate::api::{Problem, openapi};
 use crate::booking::{Answer, Call, CallError, SaleName, SaleStatus};
@@ -105,6 +106,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
     ("/v1/drain", "POST"),
+    ("/debug/profile", "POST"),
 ];
 
 /// The methods that a path takes; empty where there is no such path.
@@ -151,6 +153,7 @@ impl<'a> Operator<'a> {
             ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open),
             ["v1", "sales", sale, "close"] => self.set_status(sale, SaleStatus::Closed),
             ["v1", "drain"] => Ok(self.drain()),
+            ["debug", "profile"] => self.profile(request),
             _ => Err(Problem::NO_SUCH_PATH.into()),
         }
     }
@@ -303,6 +306,21 @@ impl<'a> Operator<'a> {
         self.shared.drain.begin();
         self.scratch.extend_from_slice(br#"{"draining":true}"#);
         Page::Json(Status::Accepted)
+    }
+
+    /// Unlike other calls it is refused on a host without a token, which anybody on the machine could ask: it shows what
+    /// the process is doing, and takes some of its time.
+    fn profile(&mut self, request: &Request<'_>) -> Result<Page, Trouble> {
+        if self.shared.token.is_none() {
+            return Err(Problem::TOKEN_NEEDED.into());
+        }
+        let seconds =
+            profile::seconds(request.query).map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+        tracing::info!(peer = %self.peer, seconds, "an operator profiles this host");
+        let (drain, stopping) = (&self.shared.drain, &self.shared.stopping);
+        let has_ended = || drain.has_begun() || stopping.load(Ordering::SeqCst);
+        profile::take(seconds, &has_ended, &mut self.scratch)?;
+        Ok(Page::Text(Status::Ok, profile::CONTENT_TYPE))
     }
 
     fn sale_name(&self, sale: &str) -> Result<SaleName, Trouble> {

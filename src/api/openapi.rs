@@ -115,8 +115,15 @@ mod tests {
                     told.insert(problem.name);
                 }
             }
-            let of_operators = [Problem::TOTAL_TOO_LOW, Problem::UNAUTHORIZED, Problem::FORBIDDEN]
-                .map(|problem| problem.name);
+            let of_operators = [
+                Problem::TOTAL_TOO_LOW,
+                Problem::UNAUTHORIZED,
+                Problem::FORBIDDEN,
+                Problem::TOKEN_NEEDED,
+                Problem::PROFILE_RUNNING,
+                Problem::PROFILE_FAILED,
+            ]
+            .map(|problem| problem.name);
             match description["components"].get("securitySchemes") {
                 Some(_) => assert!(of_operators.iter().all(|name| told.contains(name)), "{told:?}"),
                 None => {
@@ -164,5 +171,7 @@ mod tests {
         let terms = &operators["components"]["schemas"]["Terms"]["properties"];
         assert_eq!(terms["total"]["maximum"], limits::STOCK_MAX);
         assert_eq!(terms["hold_seconds"]["maximum"], limits::HOLD_MS_MAX / 1000);
+        let seconds = &operators["paths"]["/debug/profile"]["post"]["parameters"][0]["schema"];
+        assert_eq!(seconds["maximum"], limits::PROFILE_SECONDS_MAX);
     }
 }

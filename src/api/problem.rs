@@ -65,6 +65,12 @@ problems! {
         "This call changes something and needs the bearer token that the operator set with --admin-token-file.";
     FORBIDDEN: "forbidden", 403, "Forbidden",
         "This call changes something and was made by a page of another origin, or under a host name that is not this machine's. Set --admin-token-file to allow other names.";
+    TOKEN_NEEDED: "token-needed", 403, "Token needed",
+        "This call is only taken where the operator has set a token. Start the host with --admin-token-file, and send the token.";
+    PROFILE_RUNNING: "profile-running", 409, "Profile running",
+        "A profile of this host is being taken already. Ask again when it has ended.";
+    PROFILE_FAILED: "profile-failed", 500, "Profile failed",
+        "The profile could not be taken or drawn; the detail says why. The host goes on as before.";
     HTTP: "http", 400, "Malformed HTTP",
         "The bytes received are not a request that this server takes (RFC 9112); the detail says what and where. The connection is closed.";
 }

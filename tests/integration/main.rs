@@ -16,6 +16,7 @@ mod load_balancer;
 mod openapi;
 mod operators;
 mod outages;
+mod profile;
 mod sells_exactly;
 mod sold_out;
 mod start_up;
