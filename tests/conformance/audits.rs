@@ -231,9 +231,24 @@ fn what_nothing_explains_is_named_in_redis() {
         (&[&["HINCRBY", STOCK, "sequence", "1"]], &["log: ends at sequence 6, the sale is at 7"]),
         (&[&["HINCRBY", STOCK, "sequence", "-1"]], &["log: ends at sequence 6, the sale is at 5"]),
         (&[&["DEL", LOG]], &["log: has no entries, the sale is at sequence 6"]),
-        (&[&["XADD", LOG, "9999999999999-50", "booking", "a"]], &["log: what is there cannot be read: entry"]),
         (
-            &[&["XADD", LOG, "9999999999999-50", "booking", "e", "status", "expired", "quantity", "1", "buyer", ""]],
+            &[&["XADD", LOG, "9999999999999-50", "booking", "a"]],
+            &["log: what is there cannot be read: entry"],
+        ),
+        (
+            &[&[
+                "XADD",
+                LOG,
+                "9999999999999-50",
+                "booking",
+                "e",
+                "status",
+                "expired",
+                "quantity",
+                "1",
+                "buyer",
+                "",
+            ]],
             &[
                 "with a gap or out of order",
                 "booking e: is 1 expired for nobody by the log, but the ledger has no",
