@@ -181,10 +181,9 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     }
     for (id, told) in &acknowledged {
         match ledger.bookings.get(*id) {
+            Some(booking) if booking.status == "confirmed" && agrees(booking, told) => {}
             Some(booking) if booking.status == "confirmed" => {
-                if !agrees(booking, told) {
-                    add(Rule::Altered, format!("{id} is {booking:?}, asked for {told:?}"));
-                }
+                add(Rule::Altered, format!("{id} is {booking:?}, asked for {told:?}"));
             }
             found if !evidence.reported_lost.contains(*id) => {
                 add(Rule::Lost, format!("{id} was acknowledged and is {found:?}"));

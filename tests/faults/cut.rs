@@ -10,9 +10,9 @@ use crate::proxy::{Cut, Lie, RedisProxy, liar};
 use crate::redis::Redis;
 use crate::scene::Scene;
 use crate::support::eventually;
-use crate::{Effort, Row};
+use crate::{Effort, Play, Row};
 
-pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[
+pub const FAULTS: &[(&str, &str, Play)] = &[
     (
         "connection to Redis cut in mid-reply, after each byte in turn",
         "what was sent is sent again with the same ids: nothing is lost, nothing is booked twice",

@@ -7,9 +7,9 @@ use crate::proxy::{Cut, RedisProxy};
 use crate::redis::Redis;
 use crate::scene::Scene;
 use crate::support::{eventually, free_port};
-use crate::{Effort, Row};
+use crate::{Effort, Play, Row};
 
-pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[(
+pub const FAULTS: &[(&str, &str, Play)] = &[(
     "primary killed and a replica promoted, --durability replicas=1",
     "every acknowledged booking is on the replica, also where it was cut off before; until there is another replica, 503",
     with_a_replica,

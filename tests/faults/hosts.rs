@@ -6,9 +6,9 @@ use crate::checker::Rule;
 use crate::redis::Redis;
 use crate::scene::Scene;
 use crate::support::client::Client;
-use crate::{Effort, Row};
+use crate::{Effort, Play, Row};
 
-pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[
+pub const FAULTS: &[(&str, &str, Play)] = &[
     (
         "SIGKILL of a host each second",
         "acknowledged bookings stay, no id is booked twice, the other hosts sell the rest",

@@ -45,6 +45,9 @@ pub struct Effort {
     pub kills: u32,
 }
 
+/// Plays one fault.
+pub type Play = fn(&Effort) -> Row;
+
 /// One fault and what is promised under it.
 pub struct Fault {
     /// What goes wrong.
@@ -52,7 +55,7 @@ pub struct Fault {
     /// What holds all the same.
     pub promise: &'static str,
     /// Plays it.
-    pub play: fn(&Effort) -> Row,
+    pub play: Play,
 }
 
 /// What came of it.

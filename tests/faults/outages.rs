@@ -8,9 +8,9 @@ use crate::redis::{Redis, copy_folder};
 use crate::refusals::{convict_lies, tell_lies};
 use crate::scene::{Scene, TOTAL, sleep_up_to};
 use crate::support::host::boxoffice;
-use crate::{Effort, Row};
+use crate::{Effort, Play, Row};
 
-pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[
+pub const FAULTS: &[(&str, &str, Play)] = &[
     (
         "SIGKILL of Redis with AOF always, at any write",
         "every acknowledged booking is there after each kill; sales go on by themselves",

@@ -9,12 +9,12 @@ use crate::checker::Rule;
 use crate::proxy::{Lie, liar};
 use crate::redis::Redis;
 use crate::scene::Scene;
-use crate::{Effort, Row};
+use crate::{Effort, Play, Row};
 
 const PROMISE: &str =
     "503 while it lasts, never a ticket and never \"sold out\"; then sales go on by themselves";
 
-pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[
+pub const FAULTS: &[(&str, &str, Play)] = &[
     ("Redis answers LOADING", PROMISE, loading),
     ("Redis answers BUSY", PROMISE, busy),
     ("Redis answers OOM", PROMISE, out_of_memory),

@@ -10,9 +10,9 @@ use crate::refusals::{convict_lies, tell_lies};
 use crate::scene::{Scene, TOTAL, sleep_up_to};
 use crate::support::host::{Host, boxoffice_started};
 use crate::support::process::Process;
-use crate::{Effort, Row};
+use crate::{Effort, Play, Row};
 
-pub const FAULTS: &[(&str, &str, fn(&Effort) -> Row)] = &[
+pub const FAULTS: &[(&str, &str, Play)] = &[
     (
         "SIGKILL of a host with SQLite, at any write",
         "every acknowledged booking is there after each kill, and the audit is clean",

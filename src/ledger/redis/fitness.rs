@@ -194,9 +194,8 @@ mod tests {
 
     #[test]
     fn replicas_are_counted_where_they_are_online_and_only_of_a_master() {
-        let judge = |replicas, info: &str| {
-            judge(Durability::Replicas(replicas), false, bulk(info).as_bytes()).map_err(|error| error)
-        };
+        let judge =
+            |replicas, info: &str| judge(Durability::Replicas(replicas), false, bulk(info).as_bytes());
         let one = "role:master\r\nconnected_slaves:2\r\nslave0:ip=1,port=1,state=online,lag=0\r\n\
                    slave1:ip=1,port=2,state=wait_bgsave,lag=0\r\n";
         assert_eq!(judge(1, one), Ok(()));
