@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::buyers::{Buyers, ask_once};
-use crate::checker::Rule;
+use crate::checker::{Rule, Told};
 use crate::proxy::{Lie, liar};
 use crate::redis::Redis;
 use crate::scene::Scene;
@@ -25,23 +25,36 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
 /// How long each error lasts at least.
 const LASTS: Duration = Duration::from_millis(2_500);
 
+/// A lie, with what was told and the rules of which one must convict it.
+pub struct ToldLie {
+    pub name: &'static str,
+    pub rules: &'static [Rule],
+    pub told: Told,
+}
+
 /// The lies that every row of this kind is shown: asked while the ledger is unable, through a proxy that makes of each
 /// 503 something else.
-pub fn tell_lies(scene: &Scene) -> Vec<(&'static str, Rule, crate::checker::Told)> {
+pub fn tell_lies(scene: &Scene) -> Vec<ToldLie> {
     let host = scene.hosts[0].address;
+    // What was told as unknown may come to be booked later: then the lie is one about the time alone.
+    let booked: &[Rule] = &[Rule::Lost, Rule::WhileUnable];
     [
-        ("a proxy that makes 503 a booking", Lie::Booked, Rule::Lost),
-        ("a proxy that makes 503 \"sold out\"", Lie::SoldOut, Rule::FalseSoldOut),
+        ("a proxy that makes 503 a booking", Lie::Booked, booked),
+        ("a proxy that makes 503 \"sold out\"", Lie::SoldOut, &[Rule::FalseSoldOut]),
     ]
-    .map(|(name, lie, rule)| (name, rule, ask_once(liar(host, lie), &format!("lied-to-{lie:?}"), 1)))
+    .map(|(name, lie, rules)| ToldLie {
+        name,
+        rules,
+        told: ask_once(liar(host, lie), &format!("lied-to-{lie:?}"), 1),
+    })
     .into()
 }
 
 /// Has the checker judge the scene with one of those lies in it at a time.
-pub fn convict_lies(scene: &mut Scene, lies: Vec<(&'static str, Rule, crate::checker::Told)>, row: &mut Row) {
-    for (name, rule, told) in lies {
+pub fn convict_lies(scene: &mut Scene, lies: Vec<ToldLie>, row: &mut Row) {
+    for ToldLie { name, rules, told } in lies {
         scene.evidence.told.push(told);
-        row.mutants.push((name, scene.expect_conviction(&[rule])));
+        row.mutants.push((name, scene.expect_conviction(rules)));
         scene.evidence.told.pop();
     }
 }

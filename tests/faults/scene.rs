@@ -226,7 +226,15 @@ impl Scene {
         let mut broken = Vec::new();
         for (turn, id) in acknowledged.iter().step_by(step).enumerate() {
             let count = clients.len();
-            let answer = clients[turn % count].get(&format!("/v1/sales/ticket/bookings/{id}"));
+            // Each loop finds its ledger again in its own time.
+            let started = Instant::now();
+            let answer = loop {
+                let answer = clients[turn % count].get(&format!("/v1/sales/ticket/bookings/{id}"));
+                if answer.status != 503 || started.elapsed() > SETTLE_LIMIT {
+                    break answer;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            };
             if answer.status != 200 || answer.json()["status"] != "confirmed" {
                 let what = format!("GET of {id}: {} {}", answer.status, answer.text());
                 broken.push(Violation { rule: Rule::Lost, what });

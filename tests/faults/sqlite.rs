@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::buyers::Buyers;
-use crate::checker::{Rule, Told, Violation};
-use crate::refusals::{convict_lies, tell_lies};
+use crate::checker::{Rule, Violation};
+use crate::refusals::{ToldLie, convict_lies, tell_lies};
 use crate::scene::{Scene, TOTAL, sleep_up_to};
 use crate::support::host::{Host, boxoffice_started};
 use crate::support::process::Process;
@@ -127,7 +127,7 @@ fn log_of(database: &Path) -> PathBuf {
 }
 
 /// Asserts that nothing is sold for a while; gives the lies that were told meanwhile.
-fn expect_unable(scene: &mut Scene, crowd: &Buyers) -> Vec<(&'static str, Rule, Told)> {
+fn expect_unable(scene: &mut Scene, crowd: &Buyers) -> Vec<ToldLie> {
     let from = Instant::now();
     scene.wait_for_readiness(503);
     let lies = tell_lies(scene);
