@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test faults bench bench-bytes bench-crowds
+.PHONY: help setup setup-bench fmt lint unit integration loom test faults bench bench-smoke bench-bytes bench-crowds
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,9 +43,13 @@ faults: setup ## Every fault at length (RUNS=5 KILLS=5000); writes tests/faults/
 setup-bench:
 	@tests/setup.sh bench
 
-bench: setup-bench ## Measure both ledgers beside their peers; writes bench/runs/
-	$(CARGO) build --locked --release
-	bench/run.py
+bench: setup-bench ## Measure boxoffice beside its peers, half an hour of it; writes bench/runs/ (BENCH="--only bookings")
+	$(CARGO) build --locked --release --bin boxoffice --example load
+	bench/run.py $(BENCH)
+
+bench-smoke: setup-bench ## One tiny round of the bench: shows that all of it works, measures nothing
+	$(CARGO) build --locked --profile $(PROFILE) --bin boxoffice --example load
+	bench/run.py --smoke --binary target/$(PROFILE)/boxoffice --load target/$(PROFILE)/examples/load $(BENCH)
 
 bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; writes bench/runs/
 	$(CARGO) build --locked --release

@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import pathlib
-import platform
 import random
 import re
 import socket
@@ -24,8 +23,8 @@ import subprocess
 import tempfile
 import time
 
-import run
-from run import BENCH, ROOT, Process, Redis, fail, get
+import servers
+from servers import ROOT, Process, Redis, fail, get
 
 CONNECTIONS = 8
 DEPTH = 64  # requests of one connection on the way
@@ -36,7 +35,7 @@ HOLD = ",hold=10h"  # longer than the run: what is held stays held
 class Host:
     def __init__(self, folder, binary, ledger, terms):
         arguments = [binary, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ledger", ledger]
-        self.process = Process([*arguments, "--sale", f"ticket={run.HUGE}{terms}"], folder, "boxoffice")
+        self.process = Process([*arguments, "--sale", f"ticket={servers.HUGE}{terms}"], folder, "boxoffice", speaks=True)
         lines = self.process.lines_until("ready")
         self.port, self.admin = (
             int(re.search(r":(\d+)", next(line for line in lines if line.startswith(words)))[1])
@@ -208,8 +207,8 @@ def main():
         fail(f"{options.binary} is missing; `cargo build --release` makes it")
     options.binary = options.binary.resolve()
 
-    facts = run.machine()
-    out = options.out or BENCH / "runs" / f"{facts['date']}-{facts['cores']}core-{platform.machine()}"
+    facts = servers.machine()
+    out = options.out or servers.runs_folder(facts)
     scratch = ROOT / "target/bench"
     scratch.mkdir(parents=True, exist_ok=True)
     results = []
@@ -237,7 +236,7 @@ def main():
 
 
 def allocator():
-    version = run.command_line(run.find("redis-server"), "--version")
+    version = servers.command_line(servers.find("redis-server"), "--version")
     return re.search(r"malloc=(\S+)", version)[1]
 
 

@@ -22,15 +22,14 @@ import argparse
 import json
 import math
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
 import tempfile
 import time
 
-import run
-from run import BENCH, ROOT, fail
+import servers
+from servers import ROOT, fail
 
 RESERVED = 200  # files of a host or a load that are no connections of the crowd
 RATE = 10_000  # requests a second of the other clients beside the dribbling crowd
@@ -195,8 +194,8 @@ def main():
         fail(f"takes {options.dribbling + RESERVED} open files, and {limit} are allowed: raise the limit (ulimit -Hn)")
     count = math.ceil(options.idle / (limit - RESERVED))
 
-    facts = run.machine()
-    out = options.out or BENCH / "runs" / f"{facts['date']}-{facts['cores']}core-{platform.machine()}"
+    facts = servers.machine()
+    out = options.out or servers.runs_folder(facts)
     scratch = ROOT / "target/bench"
     scratch.mkdir(parents=True, exist_ok=True)
     results = []
@@ -209,7 +208,7 @@ def main():
             try:
                 each = []
                 for number in range(hosts):
-                    host = run.Boxoffice(
+                    host = servers.Boxoffice(
                         pathlib.Path(folder), f"boxoffice-{number}", options.binary.resolve(), "sqlite:{home}/boxoffice.db"
                     )
                     processes.append(host.process)

@@ -24,6 +24,7 @@ needed_files=()
 case "${1-}" in
     "") ;;
     bench)
+        needed+=(go=golang-go)
         needed_files=(
             /usr/share/nginx/modules-available/mod-http-ndk.conf=libnginx-mod-http-ndk
             /usr/share/nginx/modules-available/mod-http-lua.conf=libnginx-mod-http-lua

@@ -75,7 +75,7 @@ impl<'a> Crowd<'a> {
     }
 
     fn open(&mut self, index: usize) -> io::Result<Client> {
-        let mut stream = net::connect(self.options.to, self.options.first + index)?;
+        let mut stream = net::connect(self.options.to, net::source_of(self.options.first + index))?;
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Client { stream, input: Vec::new(), is_open: false, sent: 0, since: Instant::now() })
     }

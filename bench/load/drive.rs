@@ -24,6 +24,10 @@ use super::script::{Asked, Kind, Script};
 const TIMER: Token = Token(usize::MAX);
 /// How long the last answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that are being opened at a time: fewer than a listener's backlog.
+const OPENING_MAX: usize = 256;
+/// Where the latencies are told, in parts of one.
+const QUANTILES: [f64; 12] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
 
 #[derive(Args, Clone)]
 pub struct Options {
@@ -63,6 +67,13 @@ pub struct Options {
     /// Ask no more than this often, over all threads; 0: until the time is over
     #[arg(long, default_value_t = 0)]
     requests: u64,
+    /// Say "ready" once all connections are there, begin at a line on standard input, and leave them open until it ends:
+    /// whoever measures a server then measures neither its accepting nor its closing
+    #[arg(long)]
+    paced: bool,
+    /// Ask this often before it counts, over all threads: a connection's first request costs a server more than the others
+    #[arg(long, default_value_t = 0)]
+    warm_up: u64,
 }
 
 struct Client {
@@ -144,6 +155,7 @@ impl Seen {
                 "p50": us(0.5), "p90": us(0.9), "p99": us(0.99), "p999": us(0.999),
                 "max": self.latencies.max() as f64 / 1000.0,
             },
+            "curve_us": QUANTILES.map(|quantile| [quantile, us(quantile)]),
         })
         .to_string()
     }
@@ -153,23 +165,41 @@ pub fn run(options: &Options) -> Result<String, Box<dyn Error + Send + Sync>> {
     if options.threads == 0 || options.pipeline == 0 || options.connections < options.threads {
         return Err("takes at least one thread, one request at a time, and a connection a thread".into());
     }
-    let threads: Vec<_> = (0..options.threads)
-        .map(|index| {
-            let mut options = options.clone();
-            let share =
-                |whole: usize| whole * (index + 1) / options.threads - whole * index / options.threads;
-            let first_number = options.connections * index / options.threads;
-            let connections = share(options.connections);
-            options.requests = share(options.requests as usize) as u64;
-            options.rate /= options.threads as f64;
-            options.connections = connections;
-            options.prefix = format!("{}-{index}", options.prefix);
-            thread::spawn(move || Thread::new(options, first_number)?.run())
-        })
-        .collect();
+    let mut threads = Vec::with_capacity(options.threads);
+    for index in 0..options.threads {
+        let mut options = options.clone();
+        let share = |whole: usize| whole * (index + 1) / options.threads - whole * index / options.threads;
+        let first_number = options.connections * index / options.threads;
+        let connections = share(options.connections);
+        options.requests = share(options.requests as usize) as u64;
+        options.rate /= options.threads as f64;
+        options.connections = connections;
+        options.prefix = format!("{}-{index}", options.prefix);
+        let warm_up = share(options.warm_up as usize) as u64;
+        let mut thread = Thread::new(options, first_number)?;
+        if warm_up > 0 {
+            thread.warm_up(warm_up)?;
+        }
+        threads.push(thread);
+    }
+    let mut input = io::stdin().lines();
+    if options.paced {
+        println!("ready");
+        input.next().ok_or("standard input ended before it said to begin")??;
+    }
+    let running: Vec<_> =
+        threads.into_iter().map(|mut thread| thread::spawn(move || thread.run().map(|()| thread))).collect();
     let mut all = Seen::new();
-    for thread in threads {
-        all.add(&thread.join().expect("a thread of load does not panic")?)?;
+    let mut done = Vec::with_capacity(options.threads);
+    for thread in running {
+        let thread = thread.join().expect("a thread of load does not panic")?;
+        all.add(&thread.seen)?;
+        done.push(thread);
+    }
+    if options.paced {
+        println!("{}", all.report());
+        input.for_each(drop);
+        return Ok("ended".to_owned());
     }
     Ok(all.report())
 }
@@ -189,15 +219,44 @@ impl Thread {
             seen: Seen::new(),
             options,
         };
-        for index in 0..thread.options.connections {
-            let client = thread.open(index)?;
-            thread.clients.push(client);
-        }
+        thread.open_all()?;
         Ok(thread)
     }
 
+    /// Opens all connections, some at a time.
+    fn open_all(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(OPENING_MAX);
+        let mut there = 0;
+        while there < self.options.connections {
+            while self.clients.len() < self.options.connections.min(there + OPENING_MAX) {
+                let client = self.open(self.clients.len())?;
+                self.clients.push(client);
+            }
+            match self.poll.poll(&mut events, Some(PATIENCE)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            }
+            if events.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server takes no more connections"));
+            }
+            for event in &events {
+                let client = &mut self.clients[event.token().0];
+                if event.is_error() || event.is_read_closed() {
+                    return Err(io::Error::other("the server does not keep a connection"));
+                }
+                there += usize::from(event.is_writable() && !client.writable);
+                client.writable |= event.is_writable();
+            }
+        }
+        Ok(())
+    }
+
     fn open(&mut self, index: usize) -> io::Result<Client> {
-        let mut stream = net::connect(self.options.to, self.first_number + index)?;
+        let source = match self.options.close {
+            true => net::source_of_short_lived(self.opened),
+            false => net::source_of(self.first_number + index),
+        };
+        let mut stream = net::connect(self.options.to, source)?;
         self.opened += 1;
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         self.free.push_back(index);
@@ -211,7 +270,22 @@ impl Thread {
         })
     }
 
-    fn run(mut self) -> io::Result<Seen> {
+    /// Asks that often, and forgets what it saw.
+    fn warm_up(&mut self, requests: u64) -> io::Result<()> {
+        let measured = self.options.clone();
+        let seconds = PATIENCE.as_secs_f64();
+        self.options = Options { requests, seconds, rate: 0.0, ..measured.clone() };
+        self.run()?;
+        if self.seen.answered < requests || self.seen.broken > 0 {
+            return Err(io::Error::other("not all requests of the warm-up were answered"));
+        }
+        self.options = measured;
+        self.asked = 0;
+        self.seen = Seen::new();
+        Ok(())
+    }
+
+    fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut room = vec![0; 64 * 1024];
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
@@ -250,7 +324,7 @@ impl Thread {
         self.seen.unanswered = self.clients.iter().map(|client| client.waiting.len() as u64).sum();
         // The time in which requests were begun; where the answers took longer than that, the time until the last.
         self.seen.seconds = (Instant::now() - start).as_secs_f64();
-        Ok(self.seen)
+        Ok(())
     }
 
     fn ask_what_is_due(&mut self, start: Instant, now: Instant) {

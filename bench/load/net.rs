@@ -8,13 +8,26 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// One address has some 28,000 ports of its own to connect from; 127.0.0.2 and on have as many each.
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
+/// Short-lived connections take turns of this many over this many addresses.
+const SHORT_LIVED_PER_TURN: usize = 500;
+const SOURCES: usize = 200;
 
-/// Begins connection number `number`; it is there once its socket is writable.
-pub fn connect(to: SocketAddr, number: usize) -> io::Result<TcpStream> {
+/// The address, counted from 127.0.0.1, that connection number `number` of a standing crowd comes from.
+pub fn source_of(number: usize) -> usize {
+    number / CONNECTIONS_PER_SOURCE
+}
+
+/// The address that connection number `number` comes from where each is closed after its request: closed ones keep their
+/// ports for a minute.
+pub fn source_of_short_lived(number: usize) -> usize {
+    number / SHORT_LIVED_PER_TURN % SOURCES
+}
+
+/// Begins a connection from that loopback address; it is there once its socket is writable.
+pub fn connect(to: SocketAddr, source: usize) -> io::Result<TcpStream> {
     let socket =
         Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    let source = number / CONNECTIONS_PER_SOURCE;
     if source > 0 && to.is_ipv4() {
         let address = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(source).map_err(io::Error::other)?);
         socket.bind(&SocketAddr::from((address, 0)).into())?;

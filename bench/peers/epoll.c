@@ -1,10 +1,11 @@
 /* The floor: a bare epoll loop that answers every request with the same bytes.
  *
- *     cc -O2 -o epoll epoll.c && ./epoll PORT LOOPS ANSWER-FILE
+ *     cc -O2 -o epoll epoll.c && ./epoll PORT LOOPS ANSWER-FILE [close]
  *
  * One process a loop, each pinned to its core with its own SO_REUSEPORT listener, as boxoffice has threads. It looks
  * for the end of each request's head and knows nothing else of HTTP: what a server costs above this is its own doing.
- * The answers to the requests of one read leave in one write, as boxoffice's do. Prints "ready" once it listens.
+ * The answers to the requests of one read leave in one write, as boxoffice's do. With "close" each connection is closed
+ * behind its first answers. Prints "ready" once it listens.
  * SIGTERM ends it.
  */
 #define _GNU_SOURCE
@@ -71,7 +72,7 @@ static int requests_in(int fd, const char *bytes, ssize_t count)
     return requests;
 }
 
-static void loop(int listener)
+static void loop(int listener, int closes)
 {
     static struct epoll_event events[EVENTS];
     static char bytes[READ_BYTES];
@@ -102,7 +103,8 @@ static void loop(int listener)
             if (count < 0 && (errno == EAGAIN || errno == EINTR)) continue;
             int requests = count > 0 ? requests_in(fd, bytes, count) : 0;
             size_t wanted_bytes = (size_t)requests * answer_bytes;
-            if (count <= 0 || requests > PIPELINE || write(fd, answers, wanted_bytes) != (ssize_t)wanted_bytes)
+            if (count <= 0 || requests > PIPELINE || write(fd, answers, wanted_bytes) != (ssize_t)wanted_bytes
+                || (closes && requests > 0))
                 close(fd);
         }
     }
@@ -110,8 +112,8 @@ static void loop(int listener)
 
 int main(int count, char **words)
 {
-    if (count != 4) {
-        fprintf(stderr, "takes PORT LOOPS ANSWER-FILE\n");
+    if (count != 4 && !(count == 5 && strcmp(words[4], "close") == 0)) {
+        fprintf(stderr, "takes PORT LOOPS ANSWER-FILE [close]\n");
         return 2;
     }
     int port = atoi(words[1]), loops = atoi(words[2]), told;
@@ -139,7 +141,7 @@ int main(int count, char **words)
             CPU_SET(core, &cores);
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             sched_setaffinity(0, sizeof cores, &cores);
-            loop(listener);
+            loop(listener, count == 5);
         }
         children[core] = child;
         close(listener);
