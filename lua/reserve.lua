@@ -1,8 +1,11 @@
 -- Books tickets: the hot path, one call for a whole batch.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 most overdue holds to expire first; then for each claim five: the booking as it is stored, its id as text
---       where that differs (else ''), quantity, buyer and its bucket ('' for none). At most 1,000 claims (Lua's stack).
+-- ARGV  1 most overdue holds to expire first
+--       2 where no booking is in the batch twice, none has a buyer, and all are for as many tickets: how many; else ''
+--       then, one column after another, of each claim: the booking as it is stored; its id as text where that differs
+--       (else ''); and without such a 2: quantity; buyer; the buyer's bucket ('' for none). At most 1,000 claims (Lua's
+--       stack).
 -- Reply a line a claim, in order: `g` granted, with its deadline where the sale has a hold; `k` and the booking, known
 --       with the same quantity and buyer; `t` a tombstone; `r` known with another quantity or buyer; `n` not on sale;
 --       `b` beyond the buyer's limit; `s` sold out.
@@ -14,18 +17,18 @@ sweep(ARGV[1])
 -- A group is expired whole, so that it must be well below the most that one call expires.
 local GROUP_MAX = 64
 
-local bookings, fields, claims = {}, {}, 0
-for i = 2, #ARGV, 5 do
-  claims = claims + 1
-  bookings[claims], fields[claims] = ARGV[i], ARGV[i + 4]
-end
-local records = claims > 0 and call('HMGET', KEYS[2], unpack(bookings)) or {}
+-- Where each column begins, less one.
+local argv = ARGV
+local alike = argv[2] ~= '' and argv[2]
+local claims = (#argv - 2) / (alike and 2 or 5)
+local texts, quantities, buyers, fields = 2 + claims, 2 + 2 * claims, 2 + 3 * claims, 2 + 4 * claims
+local records = claims > 0 and call('HMGET', KEYS[2], unpack(argv, 3, texts)) or {}
 
 -- The buckets of this batch's buyers, kept while it is worked through, and those of them that changed.
 local buckets, counted_in = {}, {}
-if per_buyer and claims > 0 then
-  local stored = call('HMGET', KEYS[4], unpack(fields))
-  for i = 1, claims do buckets[fields[i]] = stored[i] or '' end
+if per_buyer and claims > 0 and not alike then
+  local stored = call('HMGET', KEYS[4], unpack(argv, fields + 1, fields + claims))
+  for i = 1, claims do buckets[argv[fields + i]] = stored[i] or '' end
 end
 
 local on_sale = status == 'open' and now >= (starts or 0) and now < (ends or math.huge)
@@ -38,10 +41,14 @@ local granted_line = 'g' .. expires_at
 
 local left = total - held - sold
 local reply, new, n, taken = {}, {}, 0, 0
-local granted = {}
+local granted = not alike and {}
 for i = 1, claims do
-  local booking, id, quantity_text, buyer = bookings[i], ARGV[5 * i - 2], ARGV[5 * i - 1], ARGV[5 * i]
-  local record = granted[booking] or records[i]
+  local booking, quantity_text, buyer = argv[2 + i], alike, ''
+  local record = records[i]
+  if not alike then
+    quantity_text, buyer = argv[quantities + i], argv[buyers + i]
+    record = record or granted[booking]
+  end
   if record then
     if record == 't' then
       reply[i] = 't'
@@ -53,14 +60,13 @@ for i = 1, claims do
   elseif not on_sale then
     reply[i] = 'n'
   else
-    local quantity = tonumber(quantity_text)
-    local limited = per_buyer and buyer ~= ''
-    local name, tickets, others
-    if limited then
-      name = name_of(buyer)
-      tickets, others = tickets_in(buckets[fields[i]], name)
+    local quantity = quantity_text == '1' and 1 or tonumber(quantity_text)
+    local field, name, tickets, others
+    if per_buyer and buyer ~= '' then
+      field, name = argv[fields + i], name_of(buyer)
+      tickets, others = tickets_in(buckets[field], name)
     end
-    if limited and tickets + quantity > per_buyer then
+    if name and tickets + quantity > per_buyer then
       reply[i] = 'b'
     elseif quantity > left then
       reply[i] = 's'
@@ -68,14 +74,15 @@ for i = 1, claims do
       reply[i] = granted_line
       left = left - quantity
       taken = taken + quantity
+      local id = argv[texts + i]
       log(id == '' and booking or id, word, quantity_text, buyer, expires_at)
-      record = (limited and counted or letter) .. quantity_text .. mark
+      record = (name and counted or letter) .. quantity_text .. mark
       if buyer ~= '' then record = record .. ':' .. buyer end
-      if limited then
-        buckets[fields[i]] = others .. name .. (tickets == 0 and quantity_text or tickets + quantity)
-        counted_in[fields[i]] = true
+      if name then
+        buckets[field] = others .. name .. (tickets == 0 and quantity_text or tickets + quantity)
+        counted_in[field] = true
       end
-      granted[booking] = record
+      if granted then granted[booking] = record end
       new[n + 1], new[n + 2] = booking, record
       n = n + 2
     end

@@ -67,15 +67,32 @@ local function text(booking)
   return format('%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', byte(booking, 2, 17))
 end
 
+-- Two digits each from 00 to 99: Lua writes a number at the price of half a log entry, so that of a sequence only the
+-- hundreds are written, once for all that share them.
+local DIGITS = '0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849'
+  .. '5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899'
+local stream, hundreds, hundreds_text = KEYS[5], nil, nil
+
 -- Takes the next sequence and logs one change. A sale's entries have the same names in the same order, needed or not:
 -- the stream then stores the names once a node. Only a sale without holds has no `expires_at`.
 local function log(id, word, quantity, buyer, expires_at)
   sequence = sequence + 1
+  local last_two = sequence % 100
+  local entry
+  if sequence < 100 then
+    entry = log_prefix .. sequence
+  else
+    if sequence - last_two ~= hundreds then
+      hundreds = sequence - last_two
+      hundreds_text = log_prefix .. hundreds / 100
+    end
+    entry = hundreds_text .. sub(DIGITS, 2 * last_two + 1, 2 * last_two + 2)
+  end
   if hold then
-    call('XADD', KEYS[5], log_prefix .. sequence, 'booking', id, 'status', word, 'quantity', quantity, 'buyer', buyer,
+    call('XADD', stream, entry, 'booking', id, 'status', word, 'quantity', quantity, 'buyer', buyer,
       'expires_at', expires_at)
   else
-    call('XADD', KEYS[5], log_prefix .. sequence, 'booking', id, 'status', word, 'quantity', quantity, 'buyer', buyer)
+    call('XADD', stream, entry, 'booking', id, 'status', word, 'quantity', quantity, 'buyer', buyer)
   end
 end
 

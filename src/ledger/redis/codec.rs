@@ -85,9 +85,27 @@ mod tests {
         let mut out = Vec::new();
         pack(&reserve_one(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("*14\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
+        assert!(text.starts_with("*12\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
         assert!(text.contains("\r\nbx:{ticket}:stock\r\n"), "{text}");
-        assert!(text.ends_with("$3\r\nb-1\r\n$0\r\n\r\n$1\r\n1\r\n$0\r\n\r\n$0\r\n\r\n"), "{text}");
+        assert!(text.ends_with("$1\r\n1\r\n$3\r\nb-1\r\n$0\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn only_bookings_that_are_alike_and_different_go_without_their_terms() {
+        let claim = |text: &str| Claim { id: id(text), quantity: Quantity::ONE, buyer: None };
+        let arguments = |claims: Vec<Claim>| {
+            let mut out = Vec::new();
+            pack(&Call::Reserve { sale: sale(), claims }, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            // Without EVALSHA, the hash, the count of keys, five keys, and the two arguments of the whole batch.
+            text.matches('$').count() - 8 - 2
+        };
+        assert_eq!(arguments(vec![claim("a"), claim("b")]), 2 * 2);
+        assert_eq!(arguments(vec![claim("a"), claim("a")]), 5 * 2);
+        let two = Claim { quantity: Quantity::new(2).unwrap(), ..claim("b") };
+        assert_eq!(arguments(vec![claim("a"), two]), 5 * 2);
+        let hers = Claim { buyer: Some(crate::booking::BuyerId::parse("u-1").unwrap()), ..claim("b") };
+        assert_eq!(arguments(vec![claim("a"), hers]), 5 * 2);
     }
 
     #[test]

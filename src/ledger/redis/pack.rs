@@ -2,10 +2,13 @@
 
 use arrayvec::ArrayString;
 use redis::Cmd;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::codec::Stored;
 use super::scripts::{self, Script};
-use crate::booking::{BookingId, BuyerId, Call, Claim, Part, Repair, SaleChange, SaleName, SaleTerms};
+use crate::booking::{
+    BookingId, BuyerId, Call, Claim, Part, Quantity, Repair, SaleChange, SaleName, SaleTerms,
+};
 use crate::limits::{
     EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES,
     TRIMMED_PER_CALL_MAX,
@@ -142,18 +145,47 @@ fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> C
     command
 }
 
+/// The claims by columns, so that the script hands a column to Redis as it came. Most batches are of bookings that are
+/// alike, and spared the columns that would say so of each: an argument costs Redis 60 ns.
 fn reserve(sale: &SaleName, claims: &[Claim]) -> Cmd {
-    let mut command = script(&scripts::RESERVE, sale, 1 + 5 * claims.len(), claims.len() * 88);
+    let alike = alike(claims);
+    let columns = if alike.is_some() { 2 } else { 5 };
+    let mut command = script(&scripts::RESERVE, sale, 2 + columns * claims.len(), claims.len() * 88);
     command.arg(EXPIRIES_PER_CALL_MAX);
-    for claim in claims {
-        arg_id(&mut command, &claim.id);
-        command.arg(claim.quantity.get());
-        match &claim.buyer {
-            Some(buyer) => command.arg(buyer.as_str()).arg(bucket_of(buyer)),
-            None => command.arg("").arg(""),
-        };
+    arg_term(&mut command, alike.map(|quantity| u64::from(quantity.get())));
+    let stored: Vec<Stored<'_>> = claims.iter().map(|claim| Stored::of(&claim.id)).collect();
+    for stored in &stored {
+        command.arg(stored.bytes());
+    }
+    for (claim, stored) in claims.iter().zip(&stored) {
+        command.arg(text_beside(stored, &claim.id));
+    }
+    if alike.is_none() {
+        for claim in claims {
+            command.arg(claim.quantity.get());
+        }
+        for claim in claims {
+            command.arg(claim.buyer.as_ref().map_or("", |buyer| buyer.as_str()));
+        }
+        for claim in claims {
+            match &claim.buyer {
+                Some(buyer) => command.arg(bucket_of(buyer)),
+                None => command.arg(""),
+            };
+        }
     }
     command
+}
+
+/// The quantity of all claims, where none has a buyer, all are for as many tickets, and no booking is there twice.
+fn alike(claims: &[Claim]) -> Option<Quantity> {
+    let quantity = claims.first()?.quantity;
+    let mut ids = FxHashSet::with_capacity_and_hasher(claims.len(), FxBuildHasher);
+    let mut each = claims.iter();
+    let alike = each.all(|Claim { id, quantity: its, buyer }| {
+        *its == quantity && buyer.is_none() && ids.insert(id.as_str())
+    });
+    alike.then_some(quantity)
 }
 
 /// The buyer's bucket, as `lua/sale.lua` reckons it too: there it would cost the hot path 0.4 us a claim.
@@ -238,5 +270,13 @@ fn arg_term(command: &mut Cmd, term: Option<u64>) {
 /// The booking as it is stored, and its id where that differs.
 fn arg_id(command: &mut Cmd, id: &BookingId) {
     let stored = Stored::of(id);
-    command.arg(stored.bytes()).arg(if matches!(stored, Stored::Uuid(_)) { id.as_str() } else { "" });
+    command.arg(stored.bytes()).arg(text_beside(&stored, id));
+}
+
+/// The id, where it is not what is stored.
+fn text_beside<'a>(stored: &Stored<'_>, id: &'a BookingId) -> &'a str {
+    match stored {
+        Stored::Uuid(_) => id.as_str(),
+        Stored::Text(_) => "",
+    }
 }
