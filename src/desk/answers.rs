@@ -65,6 +65,10 @@ impl<C> Desk<C> {
         // Permits are settled before the new level is learnt: the level already knows of them.
         match answer {
             Ok(Answer::Reserved { state, reservations }) if reservations.len() == entries.len() => {
+                let each = entries.iter().zip(&reservations);
+                let granted = each.filter(|(_, what)| matches!(what, Reservation::Granted { .. }));
+                let ids = granted.map(|(&key, _)| &self.entries[key].id);
+                self.lines[line.0 as usize].board.note_all_granted(ids);
                 for (key, reservation) in entries.into_iter().zip(reservations) {
                     self.settle_reservation(key, reservation, &state, now.monotonic);
                 }
@@ -158,6 +162,7 @@ impl<C> Desk<C> {
         };
         let (id, line, abandoned) = (entry.id, entry.line, entry.client.is_none());
         let mut settlement = Settlement::from(&reservation);
+        let noted = matches!(reservation, Reservation::Granted { .. });
         let outcome = match reservation {
             Reservation::Granted { expires_at } => {
                 let status = match expires_at {
@@ -184,7 +189,7 @@ impl<C> Desk<C> {
                 Outcome::Refused(Refusal::NotOnSale { starts_at })
             }
         };
-        if let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
+        if !noted && let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
             let replayed = matches!(outcome, Outcome::Replayed(_));
             self.lines[line.0 as usize].board.note_granted(&id, replayed);
         }

@@ -107,6 +107,11 @@ impl SaleBoard {
         self.in_flight.contains(id)
     }
 
+    /// Notes that all of these were granted just now, before anybody is told.
+    pub fn note_all_granted<'i>(&self, ids: impl Iterator<Item = &'i BookingId>) {
+        self.granted.insert_all_new(ids);
+    }
+
     /// Notes that an id was granted: just now, or (`replayed`) at some time before.
     pub fn note_granted(&self, id: &BookingId, replayed: bool) {
         match replayed {
