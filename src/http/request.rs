@@ -1,6 +1,7 @@
 //! A request as the API sees it: borrowed from the bytes that arrived, whole body included.
 
-/// Methods that some route may know; what each target allows is the API's to say.
+/// The methods that are known here; what each target allows is the API's to say. Any other is refused at the head: what
+/// would follow it is not known either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -15,22 +16,26 @@ pub enum Method {
     Delete,
     /// OPTIONS
     Options,
-    /// Any other token; [`Request::method_name`] has it.
-    Other,
+    /// PATCH: taken by no target.
+    Patch,
+    /// TRACE: taken by no target.
+    Trace,
 }
 
 impl Method {
-    pub(super) fn from_name(name: &str) -> Method {
+    pub(super) fn from_name(name: &str) -> Option<Method> {
         // Methods are case-sensitive (RFC 9110 section 9.1).
-        match name.as_bytes() {
+        Some(match name.as_bytes() {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"POST" => Method::Post,
             b"PUT" => Method::Put,
             b"DELETE" => Method::Delete,
             b"OPTIONS" => Method::Options,
-            _ => Method::Other,
-        }
+            b"PATCH" => Method::Patch,
+            b"TRACE" => Method::Trace,
+            _ => return None,
+        })
     }
 }
 

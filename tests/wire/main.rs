@@ -1,0 +1,16 @@
+//! HTTP/1.1 by raw bytes, over real sockets: one table of requests, right and wrong, sent to a real boxoffice in every
+//! fragmentation, and to a real nginx.
+//!
+//! The table is in [`cases`]. The unit tests of the connection run it too, without sockets.
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
+mod support;
+
+mod answers;
+mod cases;
+mod proxy;
+mod table;
+mod talk;
+
+use boxoffice::limits;

@@ -1,0 +1,88 @@
+//! The table against a real boxoffice.
+
+use std::net::SocketAddr;
+
+use crate::answers;
+use crate::cases::{self, Case};
+use crate::support::host::Host;
+use crate::support::turn;
+use crate::talk::{Manner, Talk, Told, hold};
+
+/// A host of one loop with sales that are sold out. Its clients may take the time that a busy machine makes them take.
+fn host(folder: &tempfile::TempDir) -> Host {
+    let sales = ["a=0", "b=0", "c=0", "p=0", "last=0"].map(|sale| ["--sale", sale]).concat();
+    let limits =
+        ["head-time=5m", "body-time=10m", "linger=4s", "requests=0"].map(|limit| ["--limit", limit]).concat();
+    Host::start(folder.path(), &[&["--cores", "0"], &sales[..], &limits].concat())
+}
+
+/// What came of it, in the words of the table; an error where an answer is not as an answer must be.
+fn outcome(told: &Told<'_>) -> Result<String, String> {
+    let case = told.talk.case;
+    let mut answers = answers::read(&told.bytes)?;
+    if case.waits_at.is_none() {
+        // Whether leave to send is given depends on what is there already.
+        answers.retain(|answer| answer.status != 100);
+    }
+    let is_closed = answers.last().is_some_and(|answer| answer.closes);
+    for (number, answer) in answers.iter().enumerate() {
+        if answer.closes && number + 1 < answers.len() {
+            return Err(format!("answer {number} says close, and is not the last"));
+        }
+        if answer.status >= 200 && !answer.is_dated {
+            return Err(format!("answer {number} has no Date"));
+        }
+    }
+    let mut entries: Vec<String> = answers.iter().map(ToString::to_string).collect();
+    match (is_closed, case.is_incomplete()) {
+        _ if !told.ended => entries.push("never ended".to_owned()),
+        (true, _) => entries.push("closed".to_owned()),
+        (false, true) => entries.extend(["...", "open"].map(str::to_owned)),
+        (false, false) if told.took_more => entries.push("open".to_owned()),
+        (false, false) => entries.push("ended without a word".to_owned()),
+    }
+    Ok(entries.join(" | "))
+}
+
+#[track_caller]
+fn check(address: SocketAddr, talks: Vec<Talk<'_>>) {
+    let mut wrong = Vec::new();
+    for told in hold(address, talks, Manner::Strict) {
+        let Case { name, section, .. } = told.talk.case;
+        let expected = told.talk.case.on_the_wire();
+        let found = outcome(&told).unwrap_or_else(|what| format!("{what}: {}", told.bytes.escape_ascii()));
+        if found != expected {
+            wrong.push(format!("{name} ({section}), {}: {found}, not {expected}", told.talk.way()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(30)].join("\n"));
+}
+
+#[test]
+fn whole_and_byte_by_byte() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder);
+    let cases = cases::all();
+    assert!(cases.len() >= 250, "{}", cases.len());
+    check(host.address, cases.iter().map(Talk::whole).collect());
+    check(host.address, cases.iter().filter(|case| case.waits_at.is_none()).map(Talk::bytes).collect());
+    // Every reason that a client's bytes can be refused for is in the table, and was counted.
+    let metrics = host.metrics();
+    let by_time_or_room = ["head-timeout", "body-timeout", "overloaded"];
+    for reason in boxoffice::http::Reason::ALL.iter().map(|reason| reason.label()) {
+        let count = metrics[&format!("boxoffice_malformed_requests_total{{reason=\"{reason}\"}}")];
+        assert_eq!(count == 0.0, by_time_or_room.contains(&reason), "{reason}: {count}");
+    }
+}
+
+#[test]
+fn in_two_fragments_at_every_offset() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder);
+    let cases = cases::all();
+    let talks = cases.iter().filter(|case| case.waits_at.is_none());
+    let talks = talks.flat_map(|case| (1..case.bytes.len()).map(|at| Talk::split(case, at)));
+    check(host.address, talks.collect());
+}
