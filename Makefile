@@ -18,6 +18,7 @@ fmt: ## Format the sources
 
 lint: ## Formatting and clippy, warnings as errors
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path bench/peers/axum/Cargo.toml
 	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets -- -D warnings
 
 unit: ## Unit tests only: seconds, no servers

@@ -4,7 +4,7 @@ import functools
 
 import peer_servers
 from long_cases import LedgerGrowth, Start, WholeSale
-from measuring import CONNECTIONS, measure, words_of
+from measuring import CONNECTIONS, amount, measure, words_of
 from servers import HUGE
 from stand import Target
 
@@ -99,18 +99,18 @@ def growth(stand):
     box = Target(stand.box_redis, [stand.memory])
     cases = []
     for connections in CROWDS:
-        workload, words = f"refusals, {connections:,} connections", {"connections": connections, "kind": "buy", "sale": "gone"}
+        workload, words = f"refusals, {amount(connections, 'connection')}", {"connections": connections, "kind": "buy", "sale": "gone"}
         cases.append(Case(workload, "boxoffice redis", box, expect="sold-out", **words))
         # What the kernel takes more for each of many sockets, a bare loop pays too.
         cases.append(Case(workload, "epoll", Target(stand.epoll), expect="sold-out", **words))
     for connections in CROWDS:
         crowd = {"target": box, "connections": connections, "sold": stand.box_redis.sold}
-        cases.append(Case(f"bookings, {connections:,} connections", "boxoffice redis", kind="put", expect="granted", **crowd))
+        cases.append(Case(f"bookings, {amount(connections, 'connection')}", "boxoffice redis", kind="put", expect="granted", **crowd))
     for workload, kind, stock, expect in (("refusals", "buy", 0, "sold-out"), ("bookings", "put", HUGE, "granted")):
         for count in SALES:
             host = functools.partial(lambda count, stock, stand: stand.host_of_sales(count, stock), count, stock)
             words = {"kind": kind, "sale": "s", "sales": count, "expect": expect}
-            cases.append(Case(f"{workload}, {count:,} sales", "boxoffice redis", host, **words))
+            cases.append(Case(f"{workload}, {amount(count, 'sale')}", "boxoffice redis", host, **words))
     return cases
 
 

@@ -1,11 +1,13 @@
 """The charts of a run, as SVG: written by hand, on no background, in colours that can be read on a light and on a dark one."""
 
 import math
+import re
 import statistics
 from xml.sax.saxutils import escape
 
 import goals
 from cases import CROWDS, SALES
+from measuring import amount
 
 TEXT, LINES = "#7d7d7d", "#7d7d7d55"
 USER, SYSTEM, REDIS = "#4f8fd9", "#d98c3f", "#c0507a"
@@ -47,7 +49,8 @@ def draw(folder, results):
     loads = [result for result in results if "answered" in result]
     groups = {}
     for result in loads:
-        if not result["workload"].startswith("open loop"):
+        # These have charts of their own.
+        if not re.match(r"open loop|.*[0-9] (connections|sales?|in the ledger)$", result["workload"]):
             groups.setdefault(result["workload"], {})[result["subject"]] = result["case"]
     if groups:
         throughput(folder / "throughput.svg", counted, groups)
@@ -183,9 +186,13 @@ def latency(path, counted, loads):
 def growth(path, counted):
     """CPU time a request as things grow: a panel a kind of growth."""
     panels = []
-    for title, steps, unit in (("connections", CROWDS, "connections"), ("sales", SALES, "sales")):
-        lines = {kind: [(step, counted.values(f"{kind}, {step:,} {unit}: boxoffice redis", "cpu_us")) for step in steps] for kind in ("refusals", "bookings")}
-        panels.append((title, lines))
+    for noun, steps in (("connection", CROWDS), ("sale", SALES)):
+        shown = [("refusals", "boxoffice redis"), ("bookings", "boxoffice redis"), ("refusals", "epoll")]
+        lines = {}
+        for kind, subject in shown:
+            line = [(step, counted.values(f"{kind}, {amount(step, noun)}: {subject}", "cpu_us")) for step in steps]
+            lines[kind if subject != "epoll" else f"{kind}, bare epoll loop"] = line
+        panels.append((f"{noun}s", lines))
     ledger = {}
     for cases in counted.rounds.values():
         for name, seen in cases.items():
@@ -219,4 +226,4 @@ def growth(path, counted):
             drawing.text(x + 30, 342 + index * 18, words)
         x += 300
     if drawn:
-        drawing.write(path, WIDTH, 380)
+        drawing.write(path, WIDTH, 400)

@@ -5,7 +5,7 @@ import shutil
 import time
 
 import peer_servers
-from measuring import Failed, measure, words_of
+from measuring import Failed, amount, measure, words_of
 from servers import HUGE
 from stand import NO_FILE, Target
 
@@ -98,7 +98,7 @@ class Start:
             else:
                 host = stand.host_of_sales_on("sqlite:{home}/boxoffice.db", f"sqlite-{count}", count, HUGE)
             stand.end(host.process)
-            workload = f"start, {count:,} sales"
+            workload = f"start, {amount(count, 'sale')}"
             results.append(
                 {"case": f"{workload}: {self.subject}", "workload": workload, "subject": self.subject, "ready_ms": host.ready_ms}
             )

@@ -35,7 +35,6 @@ from measuring import OTHERS_PERCENT_MAX, Failed
 from servers import ROOT, fail, machine, runs_folder
 from stand import Stand
 
-TRIES = 3
 IDLE_SECONDS = 2
 
 
@@ -111,6 +110,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=2, help="of load, each case, each round")
+    options.add_argument("--tries", type=int, default=3, help="of a run that others disturb")
     options.add_argument("--minutes", type=float, default=28, help="after which no other case begins")
     options.add_argument("--only", default="", help="only cases with these words in their name")
     options.add_argument("--smoke", action="store_true", help="one tiny round")
@@ -121,7 +121,6 @@ def main():
     for file in (settings.binary, settings.load):
         if not file.exists():
             fail(f"{file} is missing; `make bench` makes it")
-    settings.tries = TRIES
     settings.tickets, settings.requests = 10_000, 1_000_000
     settings.growth_bookings, settings.ledger_bookings = 100_000, 1_000_000
     if settings.smoke:

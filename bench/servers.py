@@ -183,8 +183,15 @@ class Boxoffice:
         wait_until(f"{self.name} knows {name}", lambda: b" 200 " in get(self.port, f"/v1/sales/{name}")[:16])
 
     def sold(self, sale="ticket"):
-        time.sleep(0.5)  # more than a sync, so that what it tells is what the ledger has
-        return json.loads(get(self.port, f"/v1/sales/{sale}").split(b"\r\n\r\n", 1)[1])["sold"]
+        """How many tickets the ledger says are sold, by a reading that it gave after this was asked."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            state = json.loads(get(self.port, f"/v1/sales/{sale}").split(b"\r\n\r\n", 1)[1])
+            if datetime.datetime.fromisoformat(state["as_of"]) > now:
+                return state["sold"]
+            time.sleep(0.02)
+        fail(f"{self.name} reads {sale} no more: {state}")
 
 
 def command_line(*command):

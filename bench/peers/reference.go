@@ -3,13 +3,15 @@
 //
 //	reference PORT LOOPS REDIS-PORT SCRIPT-SHA LOCAL-STOCK whole|lean
 //
-// "whole" is the design as it is known: a request takes a connection from the pool, holds the lock for as long as its order
-// takes, Redis included, and then opens the log, appends a line and closes it. "lean" is kinder to it: the lock for the
-// stock alone, and no log. Go's standard library only. Prints "ready" once it listens.
+// "whole" is the design as it is known: a request takes a connection from the pool, holds the lock, a channel of one, for as
+// long as its order takes, Redis and the making of its answer included, and then opens the log, appends a line and closes it.
+// "lean" is kinder to it: the lock for the stock alone, and no log. Go's standard library only. Prints "ready" once it
+// listens.
 package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -18,13 +20,19 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 )
 
-const (
-	granted = `{"code":1,"msg":"Ticket purchase successful"}`
-	soldOut = `{"code":-1,"msg":"Sold out"}`
-	logPath = "stat.log"
+const logPath = "stat.log"
+
+// What a client is told.
+type outcome struct {
+	Code int    `json:"code"`
+	Msg  string `json:"msg"`
+}
+
+var (
+	granted = outcome{1, "Ticket purchase successful"}
+	soldOut = outcome{-1, "Sold out"}
 )
 
 // One connection to Redis; used by one request at a time.
@@ -78,10 +86,11 @@ func (c *connection) ask(command []byte) (int, error) {
 type shop struct {
 	redis   *pool
 	command []byte
-	lock    sync.Mutex
-	stock   int
-	sold    int
-	whole   bool
+	// Holds its one token while nobody has the lock.
+	lock  chan int
+	stock int
+	sold  int
+	whole bool
 }
 
 // Takes one ticket from the stock in memory; the lock is held.
@@ -93,45 +102,46 @@ func (s *shop) take() bool {
 	return true
 }
 
-func (s *shop) order() (won bool, sold int, err error) {
+// Takes one ticket from the stock in memory and counts it in Redis. Gives the answer and how many were sold here.
+func (s *shop) order() (body []byte, sold int, err error) {
 	redis, err := s.redis.get()
 	if err != nil {
-		return false, 0, err
+		return nil, 0, err
 	}
-	s.lock.Lock()
+	<-s.lock
 	taken, sold := s.take(), s.sold
 	if s.whole {
-		defer s.lock.Unlock()
+		defer func() { s.lock <- 1 }()
 	} else {
-		s.lock.Unlock()
+		s.lock <- 1
 	}
+	told := soldOut
 	if taken {
 		counted, err := redis.ask(s.command)
 		if err != nil {
 			redis.socket.Close()
-			return false, sold, err
+			return nil, sold, err
 		}
-		won = counted == 1
+		if counted == 1 {
+			told = granted
+		}
 	}
 	s.redis.put(redis)
-	return won, sold, nil
+	body, err = json.Marshal(told)
+	return body, sold, err
 }
 
 func (s *shop) handle(answer http.ResponseWriter, _ *http.Request) {
-	won, sold, err := s.order()
+	body, sold, err := s.order()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		answer.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	body, result := soldOut, 0
-	if won {
-		body, result = granted, 1
-	}
 	answer.Header().Set("Content-Type", "application/json")
-	io.WriteString(answer, body)
+	answer.Write(body)
 	if s.whole {
-		writeLog(fmt.Sprintf("result:%d,localSales:%d\r\n", result, sold))
+		writeLog(fmt.Sprintf("answer:%s,localSales:%d\r\n", body, sold))
 	}
 }
 
@@ -173,6 +183,8 @@ func main() {
 	idle := make(chan *connection, 10000)
 	redis := &pool{address: "127.0.0.1:" + redisPort, idle: idle}
 	counter := &shop{redis: redis, command: []byte(command.String()), stock: stock, whole: manner == "whole"}
+	counter.lock = make(chan int, 1)
+	counter.lock <- 1
 	http.HandleFunc("/buy/ticket", counter.handle)
 	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
