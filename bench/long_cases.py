@@ -1,13 +1,12 @@
 """Cases that are more than one load: a whole sale, a ledger that grows, a start."""
 
 import functools
-import shutil
 import time
 
 import peer_servers
 from measuring import Failed, amount, measure, words_of
 from servers import HUGE
-from stand import NO_FILE, Target
+from stand import Target
 
 LONG_SECONDS = 300  # more than any of these takes
 
@@ -23,21 +22,21 @@ class WholeSale:
         self.name = f"{self.workload}: {subject}"
 
     def run(self, stand, settings):
-        hosts = {"boxoffice redis": (stand.box_redis, [stand.memory]), "boxoffice sqlite": (stand.box_sqlite, [])}
+        redis = [] if "sqlite" in self.subject else [stand.memory]
         peers = {"nginx-lua": stand.nginx, "axum": stand.axum, "go": stand.go}
-        if self.subject in hosts:
-            server, redis = hosts[self.subject]
-            sale = f"whole-{stand.prefix()}"
-            server.open_sale(sale, settings.tickets)
-            sold = functools.partial(server.sold, sale)
-        else:
-            server, redis, sale = peers[self.subject], [stand.memory], "ticket"
-            sold = functools.partial(peer_servers.sold, stand.memory)
+        host = None
+        if self.subject in peers:
+            server, sold = peers[self.subject], functools.partial(peer_servers.sold, stand.memory)
             peer_servers.set_stock(stand.memory, settings.tickets)
-        options = {"kind": "buy", "sale": sale, "requests": settings.requests, "seconds": LONG_SECONDS}
+        else:
+            host, _ = stand.fresh_host(redis, sales=(f"ticket={settings.tickets}",))
+            server, sold = host, host.sold
+        options = {"kind": "buy", "requests": settings.requests, "seconds": LONG_SECONDS}
         try:
             seen = measure(stand.load, Target(server, redis), words_of(**options), settings.tickets, sold)
         finally:
+            if host:
+                stand.end(host.process)
             peer_servers.set_stock(stand.memory, HUGE)
         if seen["answered"] != settings.requests:
             raise Failed(f"{seen['answered']} of {settings.requests} requests were answered")
@@ -54,10 +53,7 @@ class LedgerGrowth:
         self.name = f"ledger growth: {self.subject}"
 
     def run(self, stand, settings):
-        name = f"growth-{self.kind}-{stand.prefix()}"
-        redis = [stand.redis(name, *NO_FILE)] if self.kind == "redis" else []
-        ledger = stand.url(redis[0]) if redis else "sqlite:{home}/boxoffice.db"
-        host = stand.host(f"boxoffice-{name}", ledger)
+        host, redis = stand.fresh_host([stand.memory] if self.kind == "redis" else [])
         target = Target(host, redis)
         results = []
 
@@ -74,9 +70,6 @@ class LedgerGrowth:
                 results.append({"case": f"{workload}: {self.subject}", "workload": workload, "subject": self.subject, **seen})
         finally:
             stand.end(host.process)
-            for each in redis:
-                stand.end(each.process)
-            shutil.rmtree(stand.folder / f"boxoffice-{name}")
         return results
 
 
@@ -93,10 +86,7 @@ class Start:
     def run(self, stand, settings):
         results = []
         for count in self.SALES:
-            if self.kind == "redis":
-                host, _ = stand.host_of_sales(count, HUGE)
-            else:
-                host = stand.host_of_sales_on("sqlite:{home}/boxoffice.db", f"sqlite-{count}", count, HUGE)
+            host, _ = stand.host_of_kept_sales("start", self.kind, count, HUGE)
             stand.end(host.process)
             workload = f"start, {amount(count, 'sale')}"
             results.append(

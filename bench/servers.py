@@ -175,13 +175,6 @@ class Boxoffice:
         if "gone=1" in sales:
             wait_until(f"{name} sells out", lambda: b'"code":-1' in get(self.port, "/buy/gone"))
 
-    def open_sale(self, name, total):
-        """Opens a sale and waits until the host knows it."""
-        answer = ask(self.admin, f"/v1/sales/{name}", "PUT", json.dumps({"total": total}))
-        if not answer.startswith(b"HTTP/1.1 2"):
-            fail(f"{self.name} does not open {name}: {answer}")
-        wait_until(f"{self.name} knows {name}", lambda: b" 200 " in get(self.port, f"/v1/sales/{name}")[:16])
-
     def sold(self, sale="ticket"):
         """How many tickets the ledger says are sold, by a reading that it gave after this was asked."""
         now = datetime.datetime.now(datetime.timezone.utc)

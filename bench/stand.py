@@ -1,19 +1,23 @@
-"""All servers of `make bench`, up at the same time and started once: the ledgers, the hosts on them, the peers beside them.
-Hosts that would disturb the others by being there (10,000 sales are read again and again) are started for their case alone."""
+"""All servers of `make bench`: the Redis, the peers, and the hosts that only refuse are up all the time. A host that books is
+started for its case alone, on an empty ledger: bookings of one run must not make the next one slower, and a host of 10,000
+sales, which it reads again and again, must not disturb the others."""
 
+import functools
 import itertools
+import shutil
 
 import peer_servers
-from servers import Boxoffice, Process, Redis, get, wait_until
+from servers import HUGE, Boxoffice, Process, Redis, get, wait_until
 
 NO_FILE = ("--appendonly", "no")
 # Not rewritten meanwhile: that would fall on one case or another.
 FILE = ("--appendonly", "yes", "--auto-aof-rewrite-percentage", "0")
 FILE_EVERY_SECOND = (*FILE, "--appendfsync", "everysec")
 FILE_ALWAYS = (*FILE, "--appendfsync", "always")
-# Database numbers of the Redis without a file; the host that is always there has 0.
-DATABASE_ONE_CORE = 1
-DATABASES_OF_MANY_SALES = 2
+# Database numbers of each Redis: of the host that is always there, and of the one that a case starts.
+STANDING, EMPTIED = 0, 1
+# Sales that refuse, and those that a start finds, are opened once.
+KEPT = {"refusals of 1": 2, "refusals of 100": 3, "refusals of 10000": 4, "start of 1": 5, "start of 10000": 6}
 
 
 class Target:
@@ -39,10 +43,7 @@ class Stand:
         wait_until("the replica follows", lambda: "master_link_status:up" in self.replica.command("info", "replication"))
 
         self.box_sqlite = self.host("boxoffice-sqlite", "sqlite:{home}/boxoffice.db")
-        self.box_redis = self.host("boxoffice-redis", self.url(self.memory))
-        self.box_everysec = self.host("boxoffice-everysec", self.url(self.everysec))
-        self.box_always = self.host("boxoffice-always", self.url(self.always))
-        self.box_replicas = self.host("boxoffice-replicas", self.url(self.primary), options=("--durability", "replicas=1"))
+        self.box_redis = self.host("boxoffice-redis", self.url(self.memory, STANDING))
 
         loops = self.box_redis.loops
         answer = get(self.box_redis.port, "/buy/gone")
@@ -74,30 +75,38 @@ class Stand:
         self.processes.remove(process)
 
     @staticmethod
-    def url(redis, database=0):
+    def url(redis, database):
         return f"redis://127.0.0.1:{redis.port}/{database}"
 
     def prefix(self):
         """What the ids of a run begin with: no id is asked for twice."""
         return f"b{next(self.numbers)}"
 
-    def host_of_one_core(self):
-        ledger = self.url(self.memory, DATABASE_ONE_CORE)
-        return self.host("boxoffice-one-core", ledger, options=("--cores", "0")), [self.memory]
+    def fresh_host(self, redis=(), sales=(f"ticket={HUGE}",), options=()):
+        """A host on an empty ledger: on the first of these Redis, or on a new file."""
+        if redis:
+            redis[0].command("-n", EMPTIED, "flushdb", "sync")
+        else:
+            shutil.rmtree(self.folder / "boxoffice-fresh", ignore_errors=True)
+        ledger = self.url(redis[0], EMPTIED) if redis else "sqlite:{home}/boxoffice.db"
+        return self.host("boxoffice-fresh", ledger, sales=sales, options=options), redis
 
-    def host_of_sales(self, count, stock):
-        """A host on a ledger of its own with `count` sales and no other: on the Redis without a file."""
-        counts = (1, 100, 10_000)
-        database = DATABASES_OF_MANY_SALES + counts.index(count) * 2 + (stock > 0)
-        return self.host_of_sales_on(self.url(self.memory, database), f"{count}-{stock}", count, stock), [self.memory]
+    def fresh(self, *redis, **others):
+        """A function that starts such a host, for a case."""
+        return functools.partial(self.fresh_host, list(redis), **others)
 
-    def host_of_sales_on(self, ledger, name, count, stock):
-        """The first one opens the sales; those after it find them in the ledger."""
-        sales = [f"s-{number}={stock}" for number in range(count)]
-        name = f"boxoffice-sales-{name}"
+    def host_of_kept_sales(self, purpose, kind, count, stock):
+        """A host on a ledger that has these sales already; the first time they are opened."""
+        name = f"boxoffice-{kind}-{purpose}-of-{count}"
+        ledger = "sqlite:{home}/boxoffice.db" if kind == "sqlite" else self.url(self.memory, KEPT[f"{purpose} of {count}"])
         if name not in self.prepared:
-            self.end(self.host(name, ledger, sales=sales).process)
+            self.end(self.host(name, ledger, sales=sales_of(count, stock)).process)
             self.prepared.add(name)
         host = self.host(name, ledger, sales=())
         wait_until(f"{name} knows its sales", lambda: b" 200 " in get(host.port, f"/v1/sales/s-{count - 1}")[:16])
-        return host
+        return host, [] if kind == "sqlite" else [self.memory]
+
+
+def sales_of(count, stock):
+    """The words that open sales s-0 and on."""
+    return [f"s-{number}={stock}" for number in range(count)]
