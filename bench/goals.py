@@ -109,15 +109,15 @@ def calls_beyond(seen, idle_calls_per_second):
 
 def growth_rows(results):
     lines = []
+    grown = lambda base, *more: max(each["cpu_us"] for each in more) / base["cpu_us"]
     for kind in ("refusals", "bookings"):
         for noun, steps in (("connection", CROWDS), ("sale", SALES)):
-            first, *later = (f"{kind}, {amount(step, noun)}: boxoffice redis" for step in steps)
-            growth = results.together(lambda base, *more: max(each["cpu_us"] for each in more) / base["cpu_us"], first, *later)
+            cases = lambda subject: [f"{kind}, {amount(step, noun)}: {subject}" for step in steps]
             title = f"growth, {kind}: server + Redis CPU time, {steps[1]:,} or {steps[-1]:,} {noun}s / {steps[0]:,}"
-            lines.append(Row(title, f"at most {FLAT:.2f}", growth, at_most=FLAT))
-    bare = [f"refusals, {amount(step, 'connection')}: epoll" for step in CROWDS]
-    growth = results.together(lambda base, *more: max(each["cpu_us"] for each in more) / base["cpu_us"], *bare)
-    lines.append(Row("(the same growth of the bare epoll loop: the kernel's part of it)", "", growth, verdict=""))
+            lines.append(Row(title, f"at most {FLAT:.2f}", results.together(grown, *cases("boxoffice redis")), at_most=FLAT))
+            if kind == "refusals" and noun == "connection":
+                bare = results.together(grown, *cases("epoll"))
+                lines.append(Row("(the same of the bare epoll loop, which is the kernel's part)", "", bare, verdict=""))
     for ledger in ("redis", "sqlite"):
         pairs, count = [], None
         for cases in results.rounds.values():
