@@ -7,6 +7,7 @@ mod ledger_thread;
 mod listen;
 mod redis_link;
 mod server;
+mod wire;
 mod worker;
 
 pub use clock::SystemClock;

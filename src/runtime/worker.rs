@@ -16,6 +16,7 @@ use super::clock::SystemClock;
 use super::drain::Drain;
 use super::ledger_thread::CoreHandle;
 use super::redis_link::RedisLink;
+use super::wire;
 use crate::clock::{Monotonic, Now};
 use crate::connection::Fate;
 use crate::engine::{ConnectionKey, Engine};
@@ -254,11 +255,8 @@ impl Worker {
             let _ = stream.read(&mut self.buffer);
             return;
         };
-        // Answers leave in one write each; waiting to fill a segment would only add delay.
-        let registered = stream.set_nodelay(true).and_then(|()| {
-            let interests = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(key.index()), interests)
-        });
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut stream, Token(key.index()), interests);
         if let Err(error) = registered {
             tracing::warn!(%error, "a connection could not be set up");
             self.engine.handle_gone(key);
@@ -285,7 +283,7 @@ impl Worker {
         if socket.key != key || !socket.readable {
             return;
         }
-        match socket.stream.read(&mut self.buffer) {
+        match wire::read(&socket.stream, &mut self.buffer) {
             Ok(0) => {
                 socket.readable = false;
                 self.engine.handle_end(key);
@@ -378,7 +376,7 @@ impl Worker {
             if output.is_empty() || !socket.writable {
                 break;
             }
-            match socket.stream.write(output) {
+            match wire::write(&socket.stream, output) {
                 Ok(bytes) => {
                     socket.writable = bytes == output.len();
                     self.engine.handle_written(key, bytes);
