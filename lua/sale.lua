@@ -48,7 +48,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 now = math.max(now, tonumber(field[11]) or 0)
 local log_prefix = now .. '-'
 
--- The first line of the reply.
+-- The first line of the reply. `read_snapshot` in src/ledger/redis/read.rs makes the same of the stock hash by itself.
 local function state()
   return table.concat({ total, held, sold, version, sequence, status, field[7], field[8], field[9], field[10], now }, ',')
 end

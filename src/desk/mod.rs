@@ -27,6 +27,7 @@ use crate::booking::{BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity,
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
 use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
+use sync::Round;
 
 /// A sale as this core knows it: an index into its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,7 +191,7 @@ pub struct Desk<C> {
     syncs: u64,
     snapshots_in_flight: usize,
     discovering: bool,
-    sync_cursor: usize,
+    round: Round,
     discovery_start: usize,
     /// Bookings to cancel on the desk's own behalf whose cancellation failed: tried again at the next sync.
     orphans: Vec<Orphan>,
@@ -221,7 +222,7 @@ impl<C> Desk<C> {
             syncs: 0,
             snapshots_in_flight: 0,
             discovering: false,
-            sync_cursor: 0,
+            round: Round::default(),
             discovery_start: 0,
             orphans: Vec::new(),
         }

@@ -14,6 +14,16 @@ use crate::clock::{Monotonic, Now};
 use crate::limits;
 use crate::stock::SaleBoard;
 
+/// One walk over the sales, which a sync begins and the answers carry on: over all of them, or as many as may be read in
+/// one sync. The next one begins where it ended.
+#[derive(Default)]
+pub(super) struct Round {
+    /// The next line to look at, and how many are left to look at.
+    next: usize,
+    lines_left: usize,
+    reads_left: usize,
+}
+
 impl<C> Desk<C> {
     /// Reads the levels of this core's share of the sales, and now and then which sales there are.
     pub(super) fn sync(&mut self, now: Monotonic) {
@@ -29,25 +39,49 @@ impl<C> Desk<C> {
         for Orphan { line, id, marked } in std::mem::take(&mut self.orphans) {
             self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
         }
-        for _ in 0..self.lines.len() {
-            if self.snapshots_in_flight >= limits::SNAPSHOTS_IN_FLIGHT_MAX {
-                break;
-            }
-            self.sync_cursor = (self.sync_cursor + 1) % self.lines.len();
-            let line = &mut self.lines[self.sync_cursor];
-            // With the ledger silent, one question on the way is enough.
-            if line.synced_here && !std::mem::replace(&mut line.snapshot_in_flight, true) {
-                let sale = *line.board.name();
-                // Holds that are over give their stock back when anybody asks; this is where somebody does.
-                let call = match line.board.level() {
-                    Some(level) if level.held > 0 => Call::Expire { sale },
-                    _ => Call::Snapshot { sale },
-                };
-                self.snapshots_in_flight += 1;
-                let line = LineIndex(u32::try_from(self.sync_cursor).expect("SALES_MAX fits in u32"));
-                self.send(Sent::Snapshot { line }, call, now);
-            }
+        // A round that is still at it goes on: the ledger is slow.
+        if self.round.lines_left == 0 {
+            self.round.lines_left = self.lines.len();
+            self.round.reads_left = limits::READS_PER_SYNC_MAX;
         }
+        self.go_on_syncing(now);
+    }
+
+    /// Asks on for levels until enough are on the way, or all sales were looked at: each answer makes room for the next.
+    fn go_on_syncing(&mut self, now: Monotonic) {
+        while self.snapshots_in_flight < limits::SNAPSHOTS_IN_FLIGHT_MAX
+            && let Some((line, call)) = self.next_to_read()
+        {
+            self.snapshots_in_flight += 1;
+            self.send(Sent::Snapshot { line }, call, now);
+        }
+    }
+
+    /// The next sale of this round, and how to ask for its level.
+    fn next_to_read(&mut self) -> Option<(LineIndex, Call)> {
+        let round = &mut self.round;
+        while round.lines_left > 0 {
+            let index = round.next % self.lines.len();
+            round.next = index + 1;
+            round.lines_left -= 1;
+            let line = &mut self.lines[index];
+            // With the ledger silent, one question on the way is enough.
+            if !line.synced_here || std::mem::replace(&mut line.snapshot_in_flight, true) {
+                continue;
+            }
+            let sale = *line.board.name();
+            // Holds that are over give their stock back when anybody asks; this is where somebody does.
+            let (call, reads) = match line.board.level() {
+                Some(level) if level.held > 0 => (Call::Expire { sale }, limits::READS_PER_SWEEP),
+                _ => (Call::Snapshot { sale }, 1),
+            };
+            round.reads_left = round.reads_left.saturating_sub(reads);
+            if round.reads_left == 0 {
+                round.lines_left = 0;
+            }
+            return Some((LineIndex(u32::try_from(index).expect("SALES_MAX fits in u32")), call));
+        }
+        None
     }
 
     /// A sale's level, as a sync asked for it.
@@ -65,6 +99,7 @@ impl<C> Desk<C> {
             Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
             Err(error) => tracing::debug!(%error, "a snapshot failed; the next sync repeats it"),
         }
+        self.go_on_syncing(now.monotonic);
     }
 
     /// The level of a sale that this host did not know.

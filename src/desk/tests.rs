@@ -393,6 +393,75 @@ fn a_host_of_many_sales_still_discovers_new_ones() {
     panic!("some sale was never discovered");
 }
 
+/// A desk that knows that many sales, with that many tickets held of each.
+fn with_sales(sales: usize, held: u64) -> Fixture {
+    let mut fixture = fixture(10);
+    for number in 0..sales {
+        let name = SaleName::parse(format!("sale-{number}")).unwrap();
+        fixture.board.learn(&name, &SaleState { held, ..state(10, 0) }).unwrap();
+    }
+    fixture.turn();
+    fixture
+}
+
+/// Answers calls as they come, those sent because of an answer too, until there are no more; tells what `asks_for` says.
+fn answer_all<T>(fixture: &mut Fixture, asks_for: impl Fn(&Call) -> Option<T>) -> Vec<T> {
+    let mut told = Vec::new();
+    while let Some((call, asked)) = fixture.desk.poll_call() {
+        told.extend(asks_for(&asked));
+        let answer = match asked {
+            Call::Sales => Answer::Sales(Vec::new()),
+            Call::Snapshot { sale } | Call::Expire { sale } => {
+                let level = fixture.board.directory().get(sale.as_str()).and_then(|sale| sale.level());
+                Answer::Sale { state: level.expect("a sale that was learnt"), created: false }
+            }
+            other => panic!("{other:?}"),
+        };
+        fixture.desk.handle_answer(call, Ok(answer), fixture.now);
+    }
+    told
+}
+
+/// What a sync reads: each sale, and whether it is swept.
+fn synced(fixture: &mut Fixture) -> Vec<(SaleName, bool)> {
+    fixture.wait(limits::SYNC_INTERVAL_MS);
+    let mut read = answer_all(fixture, |call| match call {
+        Call::Snapshot { sale } => Some((*sale, false)),
+        Call::Expire { sale } => Some((*sale, true)),
+        _ => None,
+    });
+    read.sort();
+    read
+}
+
+#[test]
+fn a_sync_reads_every_sale_up_to_a_bound_and_the_next_one_goes_on() {
+    for (held, bound) in
+        [(0, limits::READS_PER_SYNC_MAX), (1, limits::READS_PER_SYNC_MAX / limits::READS_PER_SWEEP)]
+    {
+        // The fixture's own is one of them. More than are asked about at once, and none is left out.
+        let mut fixture = with_sales(bound - 1, held);
+        let read = synced(&mut fixture);
+        assert_eq!(read.len(), bound.max(limits::SNAPSHOTS_IN_FLIGHT_MAX));
+        assert_eq!(
+            read.iter().filter(|(_, sweep)| *sweep).count(),
+            read.len() * held as usize - held as usize
+        );
+
+        let sales = 2 * bound + 10;
+        let mut fixture = with_sales(sales - 1, held);
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            let read = synced(&mut fixture);
+            assert!(read.len() <= bound + limits::READS_PER_SWEEP, "{} at once", read.len());
+            all.extend(read);
+        }
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), sales);
+    }
+}
+
 #[test]
 fn our_own_batch_sent_again_is_a_grant_to_a_made_id() {
     let mut fixture = fixture(10);

@@ -97,6 +97,9 @@ impl Ledger for RedisLedger {
 struct Connection {
     stream: Stream,
     received: Vec<u8>,
+    /// How much of `received` was taken. It is let go once all was: thousands of replies come in one read, and to move
+    /// the rest up for each of them took longer than to make them.
+    taken: usize,
     outgoing: Vec<u8>,
 }
 
@@ -110,7 +113,7 @@ impl Connection {
     fn open(url: &RedisUrl, timeout: Duration) -> Result<Connection, ConnectError> {
         let unreachable = |cause| ConnectError::Unreachable { address: url.address.clone(), cause };
         let stream = Stream::open(&url.address, timeout).map_err(unreachable)?;
-        let mut connection = Connection { stream, received: Vec::new(), outgoing: Vec::new() };
+        let mut connection = Connection { stream, received: Vec::new(), taken: 0, outgoing: Vec::new() };
         let out = &mut connection.outgoing;
         let count = codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, out);
         let count = count + codec::load_scripts(out);
@@ -168,11 +171,14 @@ impl Connection {
 
     fn receive(&mut self, count: usize) -> io::Result<Vec<u8>> {
         loop {
-            let length = codec::frames_length(count, &self.received);
+            let rest = &self.received[self.taken..];
+            let length = codec::frames_length(count, rest);
             if let Some(length) = length.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
-                let rest = self.received.split_off(length);
-                return Ok(std::mem::replace(&mut self.received, rest));
+                let replies = rest[..length].to_vec();
+                self.taken += length;
+                return Ok(replies);
             }
+            self.received.drain(..std::mem::take(&mut self.taken));
             let start = self.received.len();
             self.received.resize(start + READ_CHUNK_BYTES, 0);
             let read = match &mut self.stream {

@@ -109,6 +109,44 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_the_time_and_then_the_fields_of_the_stock() {
+        let mut out = Vec::new();
+        let call = Call::Snapshot { sale: sale() };
+        pack(&call, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.starts_with("*1\r\n$4\r\nTIME\r\n*13\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
+            "{text}"
+        );
+
+        let time = [b"*2\r\n".to_vec(), bulk(b"1763827200"), bulk(b"123999")].concat();
+        let stock = |fields: &[&str]| {
+            let each = fields.iter().map(|field| match *field {
+                "nil" => b"$-1\r\n".to_vec(),
+                field => bulk(field.as_bytes()),
+            });
+            [format!("*{}\r\n", fields.len()).into_bytes(), each.collect::<Vec<_>>().concat()].concat()
+        };
+        let fields = ["10", "1", "2", "3", "4", "open", "500", "", "", "", "7"];
+        let read_stock = |fields: &[&str]| read(&call, &[time.clone(), stock(fields)].concat());
+        let Ok(Answer::Sale { state, created: false }) = read_stock(&fields) else { panic!() };
+        assert_eq!((state.available(), state.version, state.sequence), (7, 3, 4));
+        assert_eq!((state.terms.hold_ms, state.now.0), (Some(500), 1_763_827_200_123));
+        // A clock that was ahead once stays there.
+        let mut ahead = fields;
+        ahead[10] = "1763827299999";
+        let Ok(Answer::Sale { state, .. }) = read_stock(&ahead) else { panic!() };
+        assert_eq!(state.now.0, 1_763_827_299_999);
+
+        assert_eq!(read_stock(&["nil"; 11]), Ok(Answer::NoSuchSale));
+        for bad in [&fields[..10], &["nil"; 10], &["10", "1", "2", "3", "4", "shut", "", "", "", "", "7"]] {
+            assert!(matches!(read_stock(bad), Err(CallError::Garbled(_))), "{bad:?}");
+        }
+        let refused = read(&call, &[time.clone(), b"-LOADING Redis is loading\r\n".to_vec()].concat());
+        assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
+    }
+
+    #[test]
     fn reads_a_grant() {
         let replies = bulk(format!("{STATE}\ng").as_bytes());
         let Ok(Answer::Reserved { state, reservations }) = read(&reserve_one(), &replies) else { panic!() };
@@ -195,7 +233,7 @@ mod tests {
         fn never_panics_on_what_redis_sends(
             bytes in proptest::collection::vec(any::<u8>(), 0..48),
             text in "[0-9,a-z\n@: -]{0,48}",
-            which in 0usize..7,
+            which in 0usize..8,
         ) {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
@@ -205,9 +243,11 @@ mod tests {
                 3 => Call::Log { sale, after: 0 },
                 4 => Call::Sales,
                 5 => Call::Trim { sale },
+                6 => Call::Snapshot { sale },
                 _ => Call::Cancel { sale, ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);
+            let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*11\r\n", &bytes[..]].concat());
             let _ = read(&call, &bulk(&bytes));
             let _ = read(&call, &bulk(format!("{STATE}\n{text}").as_bytes()));
             let _ = read(&call, &bulk(&[STATE.as_bytes(), b"\n0\n", &bytes].concat()));

@@ -27,7 +27,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             open(sale, terms).write_packed_command(out);
         }
         Call::Alter { sale, change } => alter(sale, change).write_packed_command(out),
-        Call::Snapshot { sale } => script(&scripts::SNAPSHOT, sale, 0, 0).write_packed_command(out),
+        Call::Snapshot { sale } => snapshot(sale, out),
         Call::Reserve { sale, claims } => reserve(sale, claims).write_packed_command(out),
         Call::LookUp { sale, ids } => {
             let mut command = script(&scripts::LOOKUP, sale, ids.len(), ids.len() * 24);
@@ -96,7 +96,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
 /// How many replies Redis gives to the commands of `call`.
 pub fn replies_expected(call: &Call) -> usize {
     match call {
-        Call::Open { .. } => 2,
+        Call::Open { .. } | Call::Snapshot { .. } => 2,
         Call::Repair { repairs, .. } if repairs.contains(&Repair::Name) => 2,
         _ => 1,
     }
@@ -131,16 +131,49 @@ pub fn hello(user: Option<&str>, password: Option<&str>, database: u32, out: &mu
     count
 }
 
+/// The time, then the sale's state as it is stored, in two commands and not in a script: every host asks this of every
+/// sale every 200 ms, and a script would cost Redis five times as much. In this order, since a state may be of a later
+/// moment than its clock says, and never of an earlier one.
+fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"*1\r\n$4\r\nTIME\r\n");
+    let mut command = Cmd::with_capacity(2 + STATE_FIELDS.len(), 160 + sale.as_str().len());
+    command.arg("HMGET").arg(key(sale, "stock").as_str());
+    for field in STATE_FIELDS {
+        command.arg(field);
+    }
+    command.write_packed_command(out);
+}
+
+/// The fields of the stock hash in the order of a state's line, `clock` in the place of the time.
+pub(super) const STATE_FIELDS: [&str; 11] = [
+    "total",
+    "held",
+    "sold",
+    "version",
+    "sequence",
+    "status",
+    "hold",
+    "per_buyer",
+    "starts",
+    "ends",
+    "clock",
+];
+
+/// A key of the sale.
+fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }> {
+    let mut key = ArrayString::new();
+    for part in ["bx:{", sale.as_str(), "}:", part] {
+        key.push_str(part);
+    }
+    key
+}
+
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
 fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
     let mut command = Cmd::with_capacity(8 + arguments, 160 + 5 * (sale.as_str().len() + 15) + bytes);
     command.arg("EVALSHA").arg(&script.hash).arg(5);
-    for key in ["stock", "bookings", "holds", "buyers", "log"] {
-        let mut name = ArrayString::<{ IDENTIFIER_BYTES_MAX + 16 }>::new();
-        for part in ["bx:{", sale.as_str(), "}:", key] {
-            name.push_str(part);
-        }
-        command.arg(name.as_str());
+    for part in ["stock", "bookings", "holds", "buyers", "log"] {
+        command.arg(key(sale, part).as_str());
     }
     command
 }

@@ -1,10 +1,13 @@
 //! Redis' replies as answers.
 
+use std::fmt::Write;
+
+use arrayvec::ArrayString;
 use redis::Value;
 use uuid::Uuid;
 
 use super::frame::{FrameError, frame_length};
-use super::pack::replies_expected;
+use super::pack::{STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
@@ -13,6 +16,9 @@ use crate::booking::{
 };
 use crate::clock::WallTime;
 use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
+
+/// Bytes of a state's line: numbers of at most 20 digits, a word and commas.
+const STATE_LINE_BYTES_MAX: usize = 256;
 
 /// Bytes of an error's text that are passed on.
 const ERROR_BYTES_MAX: usize = 300;
@@ -53,15 +59,19 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
     if let Some(line) = error_lines(replies).next() {
         return Err(call_error(line));
     }
-    let mut last: &[u8] = &[];
+    let (mut before, mut last): (&[u8], &[u8]) = (&[], &[]);
     let mut rest = replies;
     for _ in 0..replies_expected(call) {
         let length = frame_length(rest).map_err(|error| CallError::Garbled(error.to_string()))?;
         let Some(length) = length else { return Err(CallError::Garbled("it ends too early".into())) };
+        before = last;
         (last, rest) = rest.split_at(length);
     }
     if !rest.is_empty() {
         return Err(CallError::Garbled("more came than was asked for".into()));
+    }
+    if let Call::Snapshot { .. } = call {
+        return read_snapshot(before, last).ok_or_else(garbled);
     }
     match redis::parse_redis_value(last) {
         Ok(value) => read_value(call, value),
@@ -134,9 +144,63 @@ fn read_value(call: &Call, value: Value) -> Result<Answer, CallError> {
         },
         _ => None,
     };
-    answer.ok_or_else(|| {
-        CallError::Garbled("a script's reply is not of the form that this version knows".into())
-    })
+    answer.ok_or_else(garbled)
+}
+
+fn garbled() -> CallError {
+    CallError::Garbled("a reply is not of the form that this version knows".into())
+}
+
+/// The replies to TIME and to HMGET of the [`STATE_FIELDS`]: what `state` in `lua/sale.lua` makes of the same.
+fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
+    let mut time = BulkStrings::of(time, 2)?;
+    let seconds = number(time.next()??)?;
+    let now_ms = seconds.checked_mul(1_000)?.checked_add(number(time.next()??)? / 1_000)?;
+    let mut fields = BulkStrings::of(stock, STATE_FIELDS.len())?;
+    let mut line = ArrayString::<STATE_LINE_BYTES_MAX>::new();
+    for field in 0..STATE_FIELDS.len() - 1 {
+        let value = match (field, fields.next()?) {
+            (0, None) => return Some(Answer::NoSuchSale),
+            (_, value) => value.unwrap_or_default(),
+        };
+        line.try_push_str(value).ok()?;
+        line.try_push(',').ok()?;
+    }
+    let clock = fields.next()?.map_or(Some(0), number)?;
+    write!(line, "{}", now_ms.max(clock)).ok()?;
+    Some(Answer::Sale { state: read_state(&line)?, created: false })
+}
+
+/// The elements of a reply that is an array of `count` bulk strings, `None` where one is nil. A reply has been framed
+/// before, so that nothing of it is missing.
+struct BulkStrings<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> BulkStrings<'a> {
+    fn of(reply: &'a [u8], count: usize) -> Option<BulkStrings<'a>> {
+        let (line, rest) = split_once(reply, b'\n')?;
+        let length = std::str::from_utf8(line.strip_prefix(b"*")?.strip_suffix(b"\r")?).ok()?;
+        (number(length)? == count as u64).then_some(BulkStrings { rest })
+    }
+}
+
+impl<'a> Iterator for BulkStrings<'a> {
+    type Item = Option<&'a str>;
+
+    /// The next element; the end, too, where it is no bulk string.
+    fn next(&mut self) -> Option<Option<&'a str>> {
+        let (line, rest) = split_once(self.rest, b'\n')?;
+        let length = line.strip_prefix(b"$")?.strip_suffix(b"\r")?;
+        if length == b"-1" {
+            self.rest = rest;
+            return Some(None);
+        }
+        let length = usize::try_from(number(std::str::from_utf8(length).ok()?)?).ok()?;
+        let text = rest.get(..length)?;
+        self.rest = rest.get(length..)?.strip_prefix(b"\r\n")?;
+        Some(Some(std::str::from_utf8(text).ok()?))
+    }
 }
 
 fn read_sales(names: Vec<Value>) -> Option<Answer> {
@@ -165,9 +229,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             "refused" => Some(Answer::ChangeRefused { state }),
             _ => None,
         },
-        Call::Snapshot { .. } | Call::Expire { .. } => {
-            rest.is_none().then_some(Answer::Sale { state, created: false })
-        }
+        Call::Expire { .. } => rest.is_none().then_some(Answer::Sale { state, created: false }),
         Call::Reserve { claims, .. } => {
             let reservations = each(claims, lines(), read_reservation)?;
             Some(Answer::Reserved { state, reservations })
@@ -208,7 +270,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             let answer = Answer::Trimmed { groups: next()?, removed: next()?, left: next()? };
             counts.next().is_none().then_some(answer)
         }
-        Call::Sales | Call::Page { .. } | Call::Survey { .. } => None,
+        Call::Sales | Call::Page { .. } | Call::Survey { .. } | Call::Snapshot { .. } => None,
     }
 }
 

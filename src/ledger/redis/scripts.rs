@@ -28,7 +28,6 @@ macro_rules! scripts {
 scripts! {
     OPEN "open.lua",
     ALTER "alter.lua",
-    SNAPSHOT "snapshot.lua",
     RESERVE "reserve.lua",
     LOOKUP "lookup.lua",
     CONFIRM "confirm.lua",

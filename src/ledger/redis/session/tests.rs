@@ -18,8 +18,8 @@ fn ms(ms: u64) -> Monotonic {
     Monotonic(ms * 1_000_000)
 }
 
-fn snapshot(name: &str) -> Call {
-    Call::Snapshot { sale: SaleName::parse(name).unwrap() }
+fn expire(name: &str) -> Call {
+    Call::Expire { sale: SaleName::parse(name).unwrap() }
 }
 
 /// Takes what the session writes, and counts the commands in it.
@@ -87,7 +87,7 @@ fn answers_go_to_their_calls_in_any_fragmentation() {
     let mut session = session();
     connect(&mut session, ms(0));
     for id in 1..=3 {
-        session.submit(CallId(id), snapshot("a"), ms(1));
+        session.submit(CallId(id), expire("a"), ms(1));
     }
     assert_eq!(take_commands(&mut session).len(), 3);
     for byte in MISSING.repeat(3) {
@@ -101,13 +101,13 @@ fn unanswered_calls_are_sent_again_in_their_order_with_what_came_meanwhile() {
     let mut session = session();
     connect(&mut session, ms(0));
     for (id, name) in [(1, "a"), (2, "b"), (3, "c")] {
-        session.submit(CallId(id), snapshot(name), ms(1));
+        session.submit(CallId(id), expire(name), ms(1));
     }
     session.handle_bytes(&MISSING[..5], ms(2)).unwrap();
     assert_eq!(answers(&mut session), [1]);
     session.handle_bytes(&MISSING[..3], ms(2)).unwrap();
     session.handle_lost("reset", ms(3));
-    session.submit(CallId(4), snapshot("d"), ms(4));
+    session.submit(CallId(4), expire("d"), ms(4));
     let again = connect(&mut session, ms(20));
     let names: Vec<_> =
         again.iter().map(|command| ["{a}", "{b}", "{c}", "{d}"].map(|name| command.contains(name))).collect();
@@ -123,9 +123,9 @@ fn unanswered_calls_are_sent_again_in_their_order_with_what_came_meanwhile() {
 fn a_refusal_of_a_call_that_was_sent_before_says_nothing_of_the_first_try() {
     let mut session = session();
     connect(&mut session, ms(0));
-    session.submit(CallId(1), snapshot("a"), ms(1));
+    session.submit(CallId(1), expire("a"), ms(1));
     session.handle_lost("reset", ms(2));
-    session.submit(CallId(2), snapshot("b"), ms(3));
+    session.submit(CallId(2), expire("b"), ms(3));
     connect(&mut session, ms(20));
     let refusal = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
     session.handle_bytes(&refusal.repeat(2), ms(21)).unwrap();
@@ -138,7 +138,7 @@ fn flushed_scripts_are_loaded_once_and_the_calls_sent_again() {
     let mut session = session();
     connect(&mut session, ms(0));
     for id in 1..=2 {
-        session.submit(CallId(id), snapshot("a"), ms(1));
+        session.submit(CallId(id), expire("a"), ms(1));
     }
     take_commands(&mut session);
     session
@@ -165,7 +165,7 @@ fn a_reply_that_nobody_asked_for_ends_the_connection() {
 fn bytes_that_are_no_replies_end_the_connection() {
     let mut session = session();
     connect(&mut session, ms(0));
-    session.submit(CallId(1), snapshot("a"), ms(1));
+    session.submit(CallId(1), expire("a"), ms(1));
     assert!(session.handle_bytes(b"HTTP/1.1 400 Bad Request\r\n", ms(1)).is_err());
     assert!(session.dial_at().is_some());
 }
@@ -176,7 +176,7 @@ fn silence_is_given_up_only_while_something_is_awaited() {
     connect(&mut session, ms(0));
     assert_eq!(session.next_deadline(), None);
     assert!(!session.handle_deadline(ms(60_000)));
-    session.submit(CallId(1), snapshot("a"), ms(60_000));
+    session.submit(CallId(1), expire("a"), ms(60_000));
     assert!(!session.handle_deadline(ms(60_000 + limits::LEDGER_SILENCE_MS - 1)));
     assert!(session.handle_deadline(ms(60_000 + limits::LEDGER_SILENCE_MS)));
     assert!(session.dial_at().is_some());
@@ -208,9 +208,9 @@ const AOF: &str = "*6\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$11\r\nappendfsync\r\
 #[test]
 fn a_call_waits_until_the_redis_is_found_fit() {
     let mut session = session_with(Durability::Aof);
-    session.submit(CallId(1), snapshot("a"), ms(0));
+    session.submit(CallId(1), expire("a"), ms(0));
     let commands = dial(&mut session, ms(0));
-    session.submit(CallId(2), snapshot("b"), ms(0));
+    session.submit(CallId(2), expire("b"), ms(0));
     session.handle_bytes("+OK\r\n".repeat(commands.len() - 2).as_bytes(), ms(1)).unwrap();
     assert!(!session.is_up() && session.output().is_empty());
     let unfit = session.handle_bytes(AOF.replace("always", "everys").as_bytes(), ms(1)).unwrap_err();
@@ -261,19 +261,19 @@ fn an_answer_is_held_until_enough_replicas_have_what_it_saw() {
     for id in 1..=2 {
         session.submit(CallId(id), look_up("a"), ms(1));
     }
-    session.submit(CallId(3), snapshot("a"), ms(1));
+    session.submit(CallId(3), expire("a"), ms(1));
     let commands = take_commands(&mut session);
     assert_eq!(commands.len(), 5, "one write and one WAIT behind all that left together");
     assert!(commands[3].contains("SET") && commands[4].contains("WAIT"), "{commands:?}");
     session.handle_bytes(&FOUND.repeat(2), ms(2)).unwrap();
     session.handle_bytes(MISSING, ms(2)).unwrap();
-    assert_eq!(answers(&mut session), [3], "no client is told anything by a snapshot");
+    assert_eq!(answers(&mut session), [3], "no client is told anything by a sweep");
     session.handle_bytes(b"+OK\r\n", ms(2)).unwrap();
     assert!(answers(&mut session).is_empty());
     session.handle_bytes(b":1\r\n", ms(2)).unwrap();
     assert_eq!(answers(&mut session), [1, 2]);
     // Nothing that needs a replica leaves, so nothing waits for one.
-    session.submit(CallId(4), snapshot("a"), ms(3));
+    session.submit(CallId(4), expire("a"), ms(3));
     assert_eq!(take_commands(&mut session).len(), 1);
 }
 
