@@ -8,8 +8,8 @@ use super::pack::replies_expected;
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation,
-    Reservation, SaleName,
+    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation, LostCause,
+    Reservation, Restoration, SaleName,
 };
 use crate::clock::WallTime;
 use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
@@ -154,6 +154,13 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
     };
     let state = read_state(first)?;
     let lines = || rest.into_iter().flat_map(|rest| rest.split('\n'));
+    let may_be_withheld = matches!(
+        call,
+        Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } | Call::Restore { .. }
+    );
+    if may_be_withheld && rest == Some("withheld") {
+        return Some(Answer::Withheld { state });
+    }
     match call {
         Call::Open { .. } => match rest? {
             "created" => Some(Answer::Sale { state, created: true }),
@@ -200,6 +207,18 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
                 })
             })?;
             Some(Answer::Cancelled { state, cancellations })
+        }
+        Call::Restore { bookings, .. } => {
+            let restorations = each(bookings, lines(), |_, line| {
+                Some(match line {
+                    "=" => Restoration::Stands,
+                    "+" => Restoration::PutBack,
+                    "s" => Restoration::Lost(LostCause::SoldOut),
+                    "r" => Restoration::Lost(LostCause::IdTaken),
+                    _ => return None,
+                })
+            })?;
+            Some(Answer::Restored { state, restorations })
         }
         Call::Log { .. } => lines().map(read_log_entry).collect::<Option<Vec<_>>>().map(Answer::Log),
         Call::Trim { .. } => {
