@@ -7,12 +7,12 @@ use redis::Value;
 use uuid::Uuid;
 
 use super::frame::{FrameError, frame_length};
-use super::pack::{STATE_FIELDS, replies_expected};
+use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation,
-    Reservation, SaleName,
+    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation, LostCause,
+    Reservation, Restoration, SaleName,
 };
 use crate::clock::WallTime;
 use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
@@ -158,16 +158,17 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
     let now_ms = seconds.checked_mul(1_000)?.checked_add(number(time.next()??)? / 1_000)?;
     let mut fields = BulkStrings::of(stock, STATE_FIELDS.len())?;
     let mut line = ArrayString::<STATE_LINE_BYTES_MAX>::new();
-    for field in 0..STATE_FIELDS.len() - 1 {
-        let value = match (field, fields.next()?) {
+    for field in 0..STATE_FIELDS.len() {
+        if field > 0 {
+            line.try_push(',').ok()?;
+        }
+        match (field, fields.next()?) {
             (0, None) => return Some(Answer::NoSuchSale),
-            (_, value) => value.unwrap_or_default(),
-        };
-        line.try_push_str(value).ok()?;
-        line.try_push(',').ok()?;
+            (CLOCK_FIELD, clock) => write!(line, "{}", now_ms.max(clock.map_or(Some(0), number)?)).ok()?,
+            (CLOCK_FIELD.., None) => line.try_push('0').ok()?,
+            (_, value) => line.try_push_str(value.unwrap_or_default()).ok()?,
+        }
     }
-    let clock = fields.next()?.map_or(Some(0), number)?;
-    write!(line, "{}", now_ms.max(clock)).ok()?;
     Some(Answer::Sale { state: read_state(&line)?, created: false })
 }
 
@@ -218,6 +219,13 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
     };
     let state = read_state(first)?;
     let lines = || rest.into_iter().flat_map(|rest| rest.split('\n'));
+    let may_be_withheld = matches!(
+        call,
+        Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } | Call::Restore { .. }
+    );
+    if may_be_withheld && rest == Some("withheld") {
+        return Some(Answer::Withheld { state });
+    }
     match call {
         Call::Open { .. } => match rest? {
             "created" => Some(Answer::Sale { state, created: true }),
@@ -262,6 +270,18 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
                 })
             })?;
             Some(Answer::Cancelled { state, cancellations })
+        }
+        Call::Restore { bookings, .. } => {
+            let restorations = each(bookings, lines(), |_, line| {
+                Some(match line {
+                    "=" => Restoration::Stands,
+                    "+" => Restoration::PutBack,
+                    "s" => Restoration::Lost(LostCause::SoldOut),
+                    "r" => Restoration::Lost(LostCause::IdTaken),
+                    _ => return None,
+                })
+            })?;
+            Some(Answer::Restored { state, restorations })
         }
         Call::Log { .. } => lines().map(read_log_entry).collect::<Option<Vec<_>>>().map(Answer::Log),
         Call::Trim { .. } => {
