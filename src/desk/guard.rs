@@ -48,6 +48,11 @@ impl Guard {
     pub(super) fn due() -> Guard {
         Guard { due: true, ..Guard::default() }
     }
+
+    /// Calls on the way.
+    pub(super) fn pending(&self) -> usize {
+        self.pending
+    }
 }
 
 /// What the guard has done since the start.

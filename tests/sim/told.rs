@@ -1,6 +1,6 @@
 //! A model that is spoken to, for tests of the model alone.
 
-use boxoffice::booking::{BookingId, Call, Claim, Quantity, SaleName, SaleTerms};
+use boxoffice::booking::{BookingId, Call, Claim, Quantity, SaleName, SaleTerms, Seen};
 use boxoffice::ledger::redis::codec;
 
 use crate::redis::{ClientId, ModelRedis, Options};
@@ -88,7 +88,7 @@ pub fn sale() -> SaleName {
 pub fn reserve(ids: &[&str]) -> Call {
     let claim =
         |id: &&str| Claim { id: BookingId::parse(id).expect("an id"), quantity: Quantity::ONE, buyer: None };
-    Call::Reserve { sale: sale(), claims: ids.iter().map(claim).collect() }
+    Call::Reserve { sale: sale(), seen: Seen::default(), claims: ids.iter().map(claim).collect() }
 }
 
 pub fn command(words: &[&str]) -> Vec<u8> {

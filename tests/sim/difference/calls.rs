@@ -82,6 +82,29 @@ impl Calls {
         Claim { id, quantity: Quantity::new(quantity).expect("a quantity"), buyer }
     }
 
+    /// As somebody may have been told of one.
+    fn booking(&mut self) -> Booking {
+        let Claim { id, quantity, buyer } = self.claim();
+        let status = match self.random.random_range(0..4) {
+            0 => BookingStatus::Cancelled,
+            1 => BookingStatus::Confirmed,
+            _ => BookingStatus::Held {
+                expires_at: WallTime(self.now_ms + self.random.random_range(0..60) - 20),
+            },
+        };
+        Booking { id, status, quantity, buyer }
+    }
+
+    /// Mostly nothing; now and then as much as the sale has, or more, or of another sale: then it is frozen, and all that
+    /// follows is withheld until the clock has moved on.
+    fn seen(&mut self) -> Seen {
+        if !self.chance(20) {
+            return Seen::default();
+        }
+        let opened = if self.chance(8) { self.now_ms } else { START_MS };
+        Seen { opened, lineage: opened, sequence: self.random.random_range(0..40) }
+    }
+
     fn time(&mut self) -> Option<WallTime> {
         let shift = self.random.random_range(0..200);
         self.random.random_bool(0.2).then(|| WallTime(self.now_ms + shift - 100))
@@ -139,14 +162,20 @@ impl Calls {
             3 => Call::Snapshot { sale },
             4..=16 => {
                 let count = self.entries();
-                Call::Reserve { sale, claims: (0..count).map(|_| self.claim()).collect() }
+                let seen = self.seen();
+                Call::Reserve { sale, seen, claims: (0..count).map(|_| self.claim()).collect() }
             }
             17..=19 => Call::LookUp { sale, ids: self.ids() },
-            20..=24 => Call::Confirm { sale, ids: self.ids() },
+            20..=24 => Call::Confirm { sale, seen: self.seen(), ids: self.ids() },
             25..=28 => {
                 let ids = self.ids();
                 let ids = ids.into_iter().map(|id| (id, self.chance(3))).collect();
-                Call::Cancel { sale, ids }
+                Call::Cancel { sale, seen: self.seen(), ids }
+            }
+            29 if self.chance(2) => {
+                let count = self.entries();
+                let seen = self.seen();
+                Call::Restore { sale, seen, bookings: (0..count).map(|_| self.booking()).collect() }
             }
             29 => Call::Expire { sale },
             30 => Call::Sales,

@@ -143,7 +143,9 @@ impl Sequence {
     }
 
     fn move_clock(&mut self, pair: &mut Pair) {
-        self.calls.now_ms += self.calls.random.random_range(1..80);
+        // Now and then past the end of a freeze.
+        let most = if self.calls.chance(8) { 4_000 } else { 80 };
+        self.calls.now_ms += self.calls.random.random_range(1..most);
         let sale = self.calls.sale();
         let stock = key(sale.as_str(), "stock");
         let now = self.calls.now_ms.to_string();
