@@ -43,13 +43,23 @@ impl Seen {
         matches!(self, Seen::Refusal(_))
     }
 
+    /// Whether an interim answer to it can be due; of what was refused that is not known.
+    fn may_expect(&self) -> bool {
+        match self {
+            Seen::Request { fields, .. } => {
+                fields.iter().any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+            }
+            Seen::Refusal(_) => true,
+        }
+    }
+
     fn is_head(&self) -> bool {
         matches!(self, Seen::Request { method, .. } if method == "HEAD")
     }
 }
 
 /// The fields whose values are compared: those that frame, and one that does not.
-const FIELDS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "a"];
+const FIELDS: [&str; 6] = ["host", "connection", "content-length", "transfer-encoding", "expect", "a"];
 
 /// Numbers what it is asked, and answers each with its number: at once, or where `defers` says so later.
 #[derive(Default)]
@@ -195,6 +205,8 @@ impl Client {
             rest = &rest[head_bytes..];
             assert!(!is_last, "an answer after the one that said `close`");
             if head.starts_with("HTTP/1.1 100 ") {
+                let is_due = self.service.seen.get(count).is_none_or(Seen::may_expect);
+                assert!(is_due, "a `100 Continue` before the answers that come first");
                 continue;
             }
             let field =

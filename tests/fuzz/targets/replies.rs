@@ -18,7 +18,7 @@ pub fn run(bytes: &[u8]) {
         let answer = codec::read(&call, whole);
         assert_eq!(codec::read(&call, whole), answer, "what is read depends on the bytes alone");
         if let Ok(answer) = &answer {
-            check_answer(&call, answer);
+            check_answer(&call, answer, whole);
             assert!(codec::first_error(whole).is_none(), "an answer beside an error");
         }
         if !rest.is_empty() {
@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) {
     for bulk in [[&bulk[..], &bulk].concat(), bulk] {
         check_length(&call, &bulk);
         if let Ok(answer) = codec::read(&call, &bulk) {
-            check_answer(&call, &answer);
+            check_answer(&call, &answer, &bulk);
         }
     }
     codec::is_noscript(replies);
@@ -74,7 +74,7 @@ fn call(script: &mut Script<'_>) -> Call {
 }
 
 /// An answer is one to this call, and can be counted with.
-fn check_answer(call: &Call, answer: &Answer) {
+fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
     let state_is_sound = |state: &SaleState| assert!(state.held.checked_add(state.sold).is_some());
     let entries = match answer {
         Answer::NoSuchSale => {
@@ -129,4 +129,9 @@ fn check_answer(call: &Call, answer: &Answer) {
         Answer::ChangeRefused { .. } => panic!("an answer to no call that was made"),
     };
     assert_eq!(entries, call.entries(), "one for each that was asked for");
+    if entries > 0 {
+        // The line with the length, the state, and one for each; the last ends with the reply.
+        let lines = replies.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(lines, 2 + entries, "lines that nobody asked for");
+    }
 }

@@ -75,6 +75,8 @@ struct Play {
     commands: VecDeque<Vec<u8>>,
     /// Bytes of replies that the session has not got.
     wire: VecDeque<u8>,
+    /// How many bytes must be taken from the wire up to the end of each reply to WAIT that is on it.
+    waits: VecDeque<usize>,
 }
 
 impl Play {
@@ -91,6 +93,7 @@ impl Play {
             received: Vec::new(),
             commands: VecDeque::new(),
             wire: VecDeque::new(),
+            waits: VecDeque::new(),
         }
     }
 
@@ -134,6 +137,7 @@ impl Play {
         self.received.clear();
         self.commands.clear();
         self.wire.clear();
+        self.waits.clear();
         self.doubtful_below = self.submitted + 1;
     }
 
@@ -176,6 +180,9 @@ impl Play {
             _ => sound,
         };
         self.wire.extend(bytes);
+        if contains(&command, "\r\nWAIT\r\n") {
+            self.waits.push_back(self.wire.len());
+        }
     }
 
     fn sound_reply(&self, command: &[u8]) -> Vec<u8> {
@@ -211,22 +218,32 @@ impl Play {
         if bytes.is_empty() || self.session.dial_at().is_some() {
             return;
         }
+        let waits = self.waits.len();
+        self.waits = self
+            .waits
+            .iter()
+            .filter_map(|end| end.checked_sub(bytes.len()).filter(|left| *left > 0))
+            .collect();
+        let replicas_have_it = self.durability == Durability::Ack || self.waits.len() < waits;
         let outcome = self.session.handle_bytes(&bytes, self.now);
         // Those that came before what broke the connection are of this try.
-        self.take_answers();
+        self.take_answers(replicas_have_it);
         if outcome.is_err() {
             assert!(self.session.dial_at().is_some(), "the session has noted the loss");
             self.forget_connection();
         }
     }
 
-    fn take_answers(&mut self) {
+    fn take_answers(&mut self, replicas_have_it: bool) {
         while let Some((CallId(number), answer)) = self.session.poll_answer() {
             let entries = self.open.remove(&number);
             let entries =
                 entries.unwrap_or_else(|| panic!("call {number} was answered before, or never made"));
             match answer {
-                Ok(answer) => self.check_answer(number, entries, &answer),
+                Ok(answer) => {
+                    assert!(replicas_have_it || entries == 0, "answered before its replicas have it");
+                    self.check_answer(number, entries, &answer);
+                }
                 Err(CallError::Refused(_)) => {
                     assert!(number >= self.doubtful_below, "a refusal says nothing of a try before");
                 }
