@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire sim sim-mutants faults bench bench-smoke bench-bytes bench-crowds
+.PHONY: help setup setup-bench fmt lint unit integration loom test wire sim sim-mutants faults fuzz bench bench-smoke bench-bytes bench-crowds
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ KILLS ?= 5000
 faults: setup ## Every fault at length (RUNS=5 KILLS=5000); writes tests/faults/RESULTS.md
 	RUNS=$(RUNS) KILLS=$(KILLS) TABLE=tests/faults/RESULTS.md \
 		$(CARGO) test --locked --profile $(PROFILE) --test faults
+
+# On nightly Rust, which alone can instrument. The short run on stable Rust is the test `fuzz`, a part of `make test`.
+MINUTES ?= 2
+fuzz: ## Fuzz each target in turn on nightly Rust (MINUTES=2 each, TARGETS="peer session" for some)
+	@MINUTES=$(MINUTES) TARGETS="$(TARGETS)" tests/fuzz/run.sh
 
 setup-bench:
 	@tests/setup.sh bench

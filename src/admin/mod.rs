@@ -3,7 +3,7 @@
 
 mod metrics;
 mod profile;
-mod sales;
+pub mod sales;
 mod service;
 
 use std::io::{self, Read, Write};

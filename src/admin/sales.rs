@@ -12,7 +12,7 @@ use crate::clock::WallTime;
 /// The body of `PUT /v1/sales/{sale}`: a field that is left out stays as it is, `null` removes the term.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SaleBody {
+pub struct SaleBody {
     total: Option<Whole>,
     #[serde(default, deserialize_with = "given")]
     hold_seconds: Option<Option<f64>>,
@@ -47,7 +47,10 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Opt
 
 impl SaleBody {
     /// Reads and checks a body.
-    pub(super) fn read(body: &[u8]) -> Result<SaleBody, String> {
+    ///
+    /// # Errors
+    /// A sentence for people that names the field and what it takes.
+    pub fn read(body: &[u8]) -> Result<SaleBody, String> {
         let read: SaleBody = decode::from_json(body)?;
         if let Some(Some(seconds)) = read.hold_seconds
             && !(0.001..=2_592_000.0).contains(&seconds)
@@ -62,7 +65,10 @@ impl SaleBody {
     }
 
     /// The terms of a new sale.
-    pub(super) fn terms(&self) -> Result<SaleTerms, String> {
+    ///
+    /// # Errors
+    /// Where the total is left out.
+    pub fn terms(&self) -> Result<SaleTerms, String> {
         let total = self.total.ok_or("total: is missing; a new sale needs its number of tickets")?;
         Ok(self.terms_with(total.0))
     }
@@ -88,7 +94,7 @@ impl SaleBody {
     }
 
     /// The change of a sale that exists.
-    pub(super) fn change(&self) -> SaleChange {
+    pub fn change(&self) -> SaleChange {
         SaleChange {
             total: self.total.map(|total| total.0),
             hold_ms: self.hold_ms(),

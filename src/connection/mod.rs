@@ -238,6 +238,7 @@ impl Connection {
         self.fate = Fate::Closed;
         self.reading = Reading::Finished;
         self.parked = false;
+        self.continue_due = false;
         pool.put(&mut self.input);
         pool.put(&mut self.output);
         (self.input_start, self.output_start) = (0, 0);

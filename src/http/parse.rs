@@ -49,6 +49,18 @@ impl HeadScanner {
     /// Looks for the end of the head that begins with `bytes`, which are those of the last call and any that
     /// arrived since.
     pub fn scan(&mut self, bytes: &[u8], limits: &ClientLimits) -> Result<Scan, HttpError> {
+        let seen = usize::from(self.scanned);
+        let outcome = self.scan_on(bytes, limits);
+        match outcome {
+            Ok(Scan::Partial) => count_scanned(usize::from(self.scanned) - seen),
+            Ok(Scan::EmptyLine) => count_scanned(2 - seen),
+            Ok(Scan::Complete(head_bytes)) => count_scanned(head_bytes - seen),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    fn scan_on(&mut self, bytes: &[u8], limits: &ClientLimits) -> Result<Scan, HttpError> {
         let window = &bytes[..bytes.len().min(limits.head_bytes)];
         let request_line_bytes_max = request_line_bytes_max(limits);
         let seen = usize::from(self.scanned);
@@ -61,7 +73,6 @@ impl HeadScanner {
                 Some(_) => return Err(at_head_byte(Reason::RequestLine, 0)),
             }
         }
-        count_scanned(window.len() - seen);
         for line_feed in memchr::memchr_iter(b'\n', &window[seen..]) {
             let line_feed = seen + line_feed;
             let line_start = usize::from(self.line_start);
@@ -269,16 +280,21 @@ fn at_head_byte(reason: Reason, at: usize) -> HttpError {
     HttpError { reason, place: Place::HeadByte(at as u32) }
 }
 
-#[cfg(test)]
+#[cfg(debug_assertions)]
 thread_local! {
-    /// Bytes that scanner and parser looked at on this thread: tests assert on work, not on time.
-    pub(crate) static BYTES_SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    static BYTES_SCANNED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts work in tests; nothing otherwise.
+/// Bytes that scanner and parser have looked at on this thread: tests assert on work, not on time.
+#[cfg(debug_assertions)]
+pub fn bytes_scanned() -> usize {
+    BYTES_SCANNED.get()
+}
+
+/// Counts work where invariants are checked; nothing in a release.
 #[inline]
 fn count_scanned(bytes: usize) {
-    #[cfg(test)]
-    BYTES_SCANNED.with(|count| count.set(count.get() + bytes));
+    #[cfg(debug_assertions)]
+    BYTES_SCANNED.set(BYTES_SCANNED.get() + bytes);
     let _ = bytes;
 }

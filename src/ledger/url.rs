@@ -105,7 +105,9 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
     let (host, port) = match place.strip_prefix('[') {
         Some(bracketed) => match bracketed.split_once(']') {
             Some((host, "")) => (host, None),
-            Some((host, port)) => (host, port.strip_prefix(':')),
+            Some((host, port)) => {
+                (host, Some(port.strip_prefix(':').ok_or(bad("port", "takes : between ] and it"))?))
+            }
             None => return Err(bad("host", "[ without ]")),
         },
         None => match place.split_once(':') {
@@ -117,7 +119,7 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
         return Err(bad("host", "takes a host, as in redis://127.0.0.1:6379/0"));
     }
     let port = match port {
-        Some(port) => port.parse().ok().filter(|&port| port != 0),
+        Some(port) => digits(port).filter(|&port| port != 0),
         None => Some(6379),
     };
     let port = port.ok_or(bad("port", "takes 1 to 65535"))?;
@@ -149,7 +151,12 @@ fn with_query(rest: &str) -> Result<(&str, Option<u32>), UrlError> {
 }
 
 fn number(text: &str) -> Result<u32, UrlError> {
-    text.parse().map_err(|_| bad("database", "takes a number, as in /0"))
+    digits(text).ok_or(bad("database", "takes a number, as in /0"))
+}
+
+/// Digits and nothing else: `parse` alone would take a sign.
+fn digits<N: FromStr>(text: &str) -> Option<N> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 type Credentials<'a> = (Option<String>, Option<String>, &'a str);
@@ -288,6 +295,10 @@ mod tests {
             "redis://u:hunter2%4@h",
             "redis://hunter2@h",
             "redis://[::1",
+            "redis://[::1]7000",
+            "redis://[::1]x:7000",
+            "redis://h:+80",
+            "redis://h/+3",
             "redis://u:hunter2@h:x",
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -168,12 +168,12 @@ impl Seam {
             return;
         }
         for (_, call) in submitted.values() {
-            if let Call::Reserve { sale, claims } = call {
+            if let Call::Reserve { sale, seen, claims } = call {
                 let mut claims = claims.clone();
                 for claim in &mut claims {
                     claim.id = BookingId::parse(format!("again-{:x}", self.random.next())).expect("an id");
                 }
-                self.pending.push(Call::Reserve { sale: *sale, claims });
+                self.pending.push(Call::Reserve { sale: *sale, seen: *seen, claims });
             }
         }
     }

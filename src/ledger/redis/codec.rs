@@ -217,6 +217,7 @@ mod tests {
     #[test]
     fn a_missing_sale_is_its_own_answer() {
         assert_eq!(read(&reserve_one(), &bulk(b"missing")), Ok(Answer::NoSuchSale));
+        assert!(matches!(read(&Call::Sales, &bulk(b"missing")), Err(CallError::Garbled(_))));
     }
 
     #[test]

@@ -28,14 +28,13 @@ fn end(buffer: &[u8], start: usize, depth: usize) -> Result<Option<usize>, Frame
         return Err(FrameError("it starts with none of + - : $ *"));
     }
     let rest = &buffer[start + 1..];
-    let Some(line_length) = memchr::memchr(b'\n', rest) else {
-        return match kind {
-            b':' | b'$' | b'*' if rest.len() > LENGTH_LINE_BYTES_MAX => {
-                Err(FrameError("a number without end"))
-            }
-            _ => Ok(None),
-        };
-    };
+    let line_length = memchr::memchr(b'\n', rest);
+    // Whether or not its end has come by now: the outcome must not depend on how the bytes came.
+    let is_number = matches!(kind, b':' | b'$' | b'*');
+    if is_number && line_length.unwrap_or(rest.len()) > LENGTH_LINE_BYTES_MAX {
+        return Err(FrameError("a number without end"));
+    }
+    let Some(line_length) = line_length else { return Ok(None) };
     let Some(line) = rest[..line_length].strip_suffix(b"\r") else {
         return Err(FrameError("a line without CR"));
     };
@@ -95,6 +94,15 @@ mod tests {
             }
             let followed = [bytes, b"+more\r\n"].concat();
             assert_eq!(frame_length(&followed), Ok(Some(bytes.len())), "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_too_long_is_refused_whether_or_not_its_end_has_come() {
+        let long = format!(":{}1\r\n", "0".repeat(LENGTH_LINE_BYTES_MAX));
+        for cut in 1 + LENGTH_LINE_BYTES_MAX + 1..=long.len() {
+            let error = frame_length(&long.as_bytes()[..cut]).unwrap_err();
+            assert_eq!(error, FrameError("a number without end"), "cut at {cut}");
         }
     }
 

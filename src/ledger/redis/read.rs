@@ -135,6 +135,8 @@ fn bounded(line: &[u8]) -> String {
 fn read_value(call: &Call, value: Value) -> Result<Answer, CallError> {
     let answer = match (call, value) {
         (Call::Sales, Value::Array(names)) => read_sales(names),
+        // It is about no sale that could be missing.
+        (Call::Sales, _) => None,
         (_, Value::BulkString(bytes)) if bytes == b"missing" => Some(Answer::NoSuchSale),
         (Call::Page { .. }, Value::BulkString(bytes)) => read_page(&bytes),
         (Call::Survey { .. }, Value::BulkString(bytes)) => read_survey(&bytes),
