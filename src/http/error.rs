@@ -77,7 +77,8 @@ reasons! {
     ControlByte, BadRequest, "control-byte", "a control byte in the request head";
     /// Not `method SP target SP version` (RFC 9112 section 3).
     RequestLine, BadRequest, "request-line", "the request line is not `method target HTTP/1.1`";
-    /// A method that this server does not know, CONNECT among them (RFC 9110 sections 9.1 and 15.6.2).
+    /// A method that this server does for no target: CONNECT, or one that is too long (RFC 9110 section
+    /// 15.6.2).
     MethodNotImplemented, NotImplemented, "method-not-implemented", "this method is not implemented";
     /// A byte that a target may not hold unescaped (RFC 9112 section 3.2, RFC 3986 section 3).
     TargetByte, BadRequest, "target-byte", "the request target holds a byte that must be percent-encoded";

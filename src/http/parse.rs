@@ -149,9 +149,11 @@ pub fn parse_head<'a>(
     if target.len() > limits.target_bytes {
         return Err(Reason::TargetTooLong.into());
     }
-    // CONNECT is among those that are not known: its target has a form of its own, and what follows it would be no HTTP
-    // (RFC 9110 section 9.3.6).
-    let method = Method::from_name(method_name).ok_or(Reason::MethodNotImplemented)?;
+    let method = Method::from_name(method_name);
+    if method == Method::Other && method_name == "CONNECT" {
+        // Its target has a form of its own, and what follows it would be no HTTP (RFC 9110 section 9.3.6).
+        return Err(Reason::MethodNotImplemented.into());
+    }
     let target = target::parse_target(target, method)?;
 
     let mut host = Occurrence::Absent;

@@ -1,7 +1,6 @@
 //! A request as the API sees it: borrowed from the bytes that arrived, whole body included.
 
-/// The methods that are known here; what each target allows is the API's to say. Any other is refused at the head: what
-/// would follow it is not known either.
+/// Methods that some route may know; what each target allows is the API's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -16,26 +15,22 @@ pub enum Method {
     Delete,
     /// OPTIONS
     Options,
-    /// PATCH: taken by no target.
-    Patch,
-    /// TRACE: taken by no target.
-    Trace,
+    /// Any other token; [`Request::method_name`] has it.
+    Other,
 }
 
 impl Method {
-    pub(super) fn from_name(name: &str) -> Option<Method> {
+    pub(super) fn from_name(name: &str) -> Method {
         // Methods are case-sensitive (RFC 9110 section 9.1).
-        Some(match name.as_bytes() {
+        match name.as_bytes() {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"POST" => Method::Post,
             b"PUT" => Method::Put,
             b"DELETE" => Method::Delete,
             b"OPTIONS" => Method::Options,
-            b"PATCH" => Method::Patch,
-            b"TRACE" => Method::Trace,
-            _ => return None,
-        })
+            _ => Method::Other,
+        }
     }
 }
 

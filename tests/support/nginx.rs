@@ -1,4 +1,4 @@
-//! A real nginx: with the configuration of `nginx/`, with only its ports replaced, or with a test's own.
+//! A real nginx that runs the configuration of `nginx/`, with only its ports replaced.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -37,15 +37,10 @@ impl Nginx {
                 format!("server {host} weight={weight} "),
             );
         }
-        std::fs::write(folder.join("boxoffice.conf"), configuration).expect("a configuration");
-        let whole = std::fs::read_to_string(source.join("nginx.conf")).expect("nginx.conf");
-        Nginx::of(folder, address, &whole)
-    }
-
-    /// Starts it with a whole configuration that listens on `address`; likewise.
-    pub fn of(folder: &Path, address: SocketAddr, configuration: &str) -> Nginx {
         std::fs::create_dir(folder.join("logs")).expect("a folder for logs");
-        std::fs::write(folder.join("nginx.conf"), configuration).expect("a configuration");
+        std::fs::write(folder.join("boxoffice.conf"), configuration).expect("a configuration");
+        std::fs::copy(source.join("nginx.conf"), folder.join("nginx.conf")).expect("nginx.conf");
+
         let checked = command(folder).arg("-t").output().expect("nginx (`make setup` installs it)");
         assert!(checked.status.success(), "nginx -t: {}", String::from_utf8_lossy(&checked.stderr));
         let mut process = Process::start("nginx", command(folder).args(["-g", "daemon off;"]));
