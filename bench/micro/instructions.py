@@ -26,7 +26,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BASELINE = pathlib.Path(__file__).with_suffix(".toml")
-TOLERANCE = 0.05
+TOLERANCE = 0.04
 COARSE = 0.25
 # So far below its baseline a subject could lose all that was gained, and the check would not tell.
 STALE = 0.20
