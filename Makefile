@@ -3,12 +3,14 @@
 # One optimised profile for lint, tests and the servers they start: a dependency is compiled once, not twice.
 PROFILE := quick
 CARGO   := cargo
+COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire sim sim-mutants faults fuzz bench bench-smoke bench-bytes bench-crowds
+.PHONY: help setup setup-bench fmt lint unit integration loom test wire sim sim-mutants faults fuzz bench bench-smoke \
+	bench-bytes bench-crowds micro instructions instructions-accept flamegraph
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the servers and clients that the tests start (only those missing)
 	@tests/setup.sh
@@ -34,6 +36,8 @@ loom: ## Every interleaving of the shard and the board
 
 test: setup lint loom ## Set up, lint, then every test there is
 	$(CARGO) test --locked --profile $(PROFILE)
+	$(CARGO) build --locked --profile $(PROFILE) --example instructions
+	$(COUNT) coarse
 
 wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx
 	$(CARGO) test --locked --profile $(PROFILE) --test wire
@@ -67,6 +71,27 @@ bench: setup-bench ## Measure boxoffice beside its peers, half an hour of it; wr
 bench-smoke: setup-bench ## One tiny round of the bench: shows that all of it works, measures nothing
 	$(CARGO) build --locked --profile $(PROFILE) --bin boxoffice --example load
 	bench/run.py --smoke --binary target/$(PROFILE)/boxoffice --load target/$(PROFILE)/examples/load $(BENCH)
+
+micro: ## Time each part of a request's way, and permits against one atomic and a mutex (criterion)
+	$(CARGO) bench --locked --bench micro
+
+instructions: setup ## Count the instructions of each part of a request's way; fails where they grew
+	$(CARGO) build --locked --profile $(PROFILE) --example instructions
+	$(COUNT)
+
+instructions-accept: setup ## Take the counts of now as those to hold; commit them with the change
+	$(CARGO) build --locked --profile $(PROFILE) --example instructions
+	$(COUNT) accept
+
+# Frame pointers: perf follows them from function to function. Another build of everything, so with a cache of its own.
+WORKLOAD ?= soldout
+LEDGER   ?= sqlite
+flamegraph: ## Draw where a loaded host's CPU time goes (WORKLOAD=booking LEDGER=redis); writes target/flamegraph/
+	@tests/setup.sh flamegraph
+	CFLAGS="$(CFLAGS) -fno-omit-frame-pointer" RUSTFLAGS="$(RUSTFLAGS) -C force-frame-pointers=yes" \
+		CARGO_TARGET_DIR=target/profiling $(CARGO) build --locked --profile profiling \
+		--bin boxoffice --example load --example flame
+	bench/flamegraph.py --workload $(WORKLOAD) --ledger $(LEDGER)
 
 bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; writes bench/runs/
 	$(CARGO) build --locked --release

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests start and talk to, where it is missing: `tests/setup.sh`, and for the peers of the
-# bench `tests/setup.sh bench`. Debian's packages, and schemathesis from PyPI into target/; asks nothing; starts no
-# service.
+# Installs what the tests start and talk to, where it is missing: `tests/setup.sh`; for the peers of the bench
+# `tests/setup.sh bench`, for flame graphs `tests/setup.sh flamegraph`. Debian's packages, and schemathesis from PyPI
+# into target/; asks nothing; starts no service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ needed=(
     sqlite3=sqlite3
     cc=gcc
     python3=python3
+    valgrind=valgrind
 )
 # Files stand for the packages that bring no command: nginx's Lua module and its Redis client.
 needed_files=()
@@ -33,8 +34,9 @@ case "${1-}" in
             /usr/share/lua/5.1/nginx/redis.lua=lua-nginx-redis
         )
         ;;
+    flamegraph) needed+=(perf=linux-perf) ;;
     *)
-        echo "tests/setup.sh: takes nothing or the word bench, not '$1'" >&2
+        echo "tests/setup.sh: takes nothing or the word bench or flamegraph, not '$1'" >&2
         exit 2
         ;;
 esac
@@ -47,7 +49,7 @@ for entry in "${needed_files[@]}"; do
     [[ -e "${entry%%=*}" ]] || missing+=("${entry#*=}")
 done
 # schemathesis is for the tests alone. Debian's python3 comes without what makes its virtual environment.
-if [[ "${1-}" != bench ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+if [[ -z "${1-}" ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 
 install_packages() {
     echo "setup: installing ${missing[*]}"
@@ -90,7 +92,7 @@ if ((${#missing[@]} > 0)); then install_packages; fi
 # schemathesis drives the server from its OpenAPI description. Made anew where the versions changed.
 venv=target/schemathesis
 versions=tests/openapi/requirements.txt
-if [[ "${1-}" != bench ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
+if [[ -z "${1-}" ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
     echo "setup: installing schemathesis into $venv"
     if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         echo "setup: $(command -v python3) cannot do it: it takes Python 3.11 or newer with venv and ensurepip" \

@@ -9,7 +9,7 @@ mod ids;
 mod service;
 #[cfg(all(test, not(loom)))]
 mod tests;
-mod timers;
+pub mod timers;
 
 use std::net::IpAddr;
 use std::sync::Arc;

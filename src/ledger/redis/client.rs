@@ -182,8 +182,8 @@ impl Connection {
             let start = self.received.len();
             self.received.resize(start + READ_CHUNK_BYTES, 0);
             let read = match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(&mut self.received[start..]),
-                Stream::Unix(stream) => stream.read(&mut self.received[start..]),
+                Stream::Tcp(stream) => read_some(stream, &mut self.received[start..]),
+                Stream::Unix(stream) => read_some(stream, &mut self.received[start..]),
             };
             self.received.truncate(start + *read.as_ref().unwrap_or(&0));
             if read.map_err(timed_out)? == 0 {
@@ -221,10 +221,47 @@ impl Stream {
     }
 }
 
+/// Reads once. A signal, as a profile of the process sends, ends a read that has a time limit before anything came.
+fn read_some(stream: &mut impl Read, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The system calls an expired timeout "temporarily unavailable", which tells nobody anything.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "Redis did not answer in time"),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_does_not_end_a_read() {
+        struct Signalled(u32);
+        impl Read for Signalled {
+            fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+                match self.0 {
+                    0 => {
+                        room[..3].copy_from_slice(b"+OK");
+                        Ok(3)
+                    }
+                    left => {
+                        self.0 = left - 1;
+                        Err(io::ErrorKind::Interrupted.into())
+                    }
+                }
+            }
+        }
+        let mut room = [0; 8];
+        assert_eq!(read_some(&mut Signalled(2), &mut room).unwrap(), 3);
+        assert_eq!(&room[..3], b"+OK");
     }
 }
