@@ -83,6 +83,7 @@ def rows(results, idle_calls_per_second):
             ratio(ids, counter, "redis_us"),
             at_most=most / beside,
         ),
+        Row("(the bare counter's EVALSHA, one an order, from nginx with Lua)", "", results.values(counter, "redis_us"), unit=" us", verdict=""),
         Row("Redis calls a booking at load", "at most 0.05", results.values(ids, "calls_each"), at_most=0.05, digits=3),
         Row(
             "Redis calls a refusal, beyond those of an idle host",
