@@ -6,7 +6,7 @@ CARGO   := cargo
 COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire sim sim-mutants faults fuzz bench bench-smoke \
+.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants faults fuzz bench bench-smoke \
 	bench-bytes bench-crowds micro instructions instructions-accept flamegraph
 
 help: ## This list
@@ -39,8 +39,12 @@ test: setup lint loom ## Set up, lint, then every test there is
 	$(CARGO) build --locked --profile $(PROFILE) --example instructions
 	$(COUNT) coarse
 
-wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx
+wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx, and nonsense
 	$(CARGO) test --locked --profile $(PROFILE) --test wire
+
+MB ?= 10000
+nonsense: ## Nonsense at length (MB=10000; NONSENSE_SEED=... replays a run)
+	NONSENSE_MB=$(MB) $(CARGO) test --locked --profile $(PROFILE) --test wire nonsense -- --nocapture
 
 # SEEDS=1000000 runs so many, SEED=17 one of them with its trace; SIM_ARGS takes what a failing run says.
 SEEDS ?= 100000
