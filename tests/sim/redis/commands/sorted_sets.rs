@@ -1,0 +1,91 @@
+//! Sorted sets.
+
+use super::super::dataset::Dataset;
+use super::super::values::{Score, SortedSet};
+use super::super::wire::Reply;
+use super::numbers::{cursor, float, integer, scan_count, text_of_score};
+use super::{Outcome, syntax_error, unmodelled};
+
+pub fn zadd(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
+    if words.len() % 2 == 1 {
+        return Err(syntax_error());
+    }
+    let score = |text: &[u8]| float(text).ok_or_else(|| Reply::error("ERR value is not a valid float"));
+    let scores: Vec<f64> = words[2..].iter().step_by(2).map(|text| score(text)).collect::<Result<_, _>>()?;
+    let set: &mut SortedSet = data.get_or_new(&words[1])?;
+    let (mut added, mut changed) = (0, 0);
+    for (score, member) in scores.into_iter().zip(words[3..].iter().step_by(2)) {
+        let (is_new, is_changed) = set.add(member.clone(), Score(score));
+        added += i64::from(is_new);
+        changed += u64::from(is_changed);
+    }
+    data.changes += changed;
+    Ok(Reply::Integer(added))
+}
+
+pub fn zrem(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
+    let Some(set) = data.get_mut::<SortedSet>(&words[1])? else { return Ok(Reply::Integer(0)) };
+    let removed = words[2..].iter().filter(|member| set.remove(member)).count();
+    if set.is_empty() {
+        data.keys.remove(&words[1]);
+    }
+    data.changes += removed as u64;
+    Ok(Reply::Integer(removed as i64))
+}
+
+pub fn zcard(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
+    Ok(Reply::Integer(data.get::<SortedSet>(&words[1])?.map_or(0, SortedSet::len) as i64))
+}
+
+/// All of it, with scores.
+pub fn zrange(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
+    match &words[2..] {
+        [first, last, option] if first == b"0" && last == b"-1" && option == b"WITHSCORES" => {}
+        _ => unmodelled(words),
+    }
+    let entries = data.get::<SortedSet>(&words[1])?.into_iter().flat_map(SortedSet::iter);
+    Ok(Reply::Array(entries.flat_map(member_and_score).collect()))
+}
+
+fn member_and_score((score, member): &(Score, Vec<u8>)) -> [Reply; 2] {
+    [Reply::bulk(member.as_slice()), Reply::bulk(text_of_score(score.0))]
+}
+
+/// A bound of a range of scores, and whether it is excluded.
+fn bound(text: &[u8]) -> Result<(f64, bool), Reply> {
+    let (text, is_excluded) = match text.strip_prefix(b"(") {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    Ok((float(text).ok_or_else(|| Reply::error("ERR min or max is not a float"))?, is_excluded))
+}
+
+pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
+    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
+    let (offset, count) = match &words[4..] {
+        [] => (0, -1),
+        [word, offset, count] if word.eq_ignore_ascii_case(b"LIMIT") => (integer(offset)?, integer(count)?),
+        _ => unmodelled(words),
+    };
+    let Some(set) = data.get::<SortedSet>(&words[1])? else { return Ok(Reply::Array(Vec::new())) };
+    if offset < 0 {
+        return Ok(Reply::Array(Vec::new()));
+    }
+    let found = set
+        .iter()
+        .skip_while(|(score, _)| score.0 < least || (above && score.0 == least))
+        .take_while(|(score, _)| score.0 < most || (!below && score.0 == most))
+        .skip(offset as usize)
+        .take(usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(Reply::Array(found.map(|(_, member)| Reply::bulk(member.as_slice())).collect()))
+}
+
+pub fn zscan(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
+    let cursor = cursor(&words[2])?;
+    let (next, entries) = match data.get::<SortedSet>(&words[1])? {
+        Some(set) => set.scan(cursor, scan_count(&words[3..])?),
+        None => (0, Vec::new()),
+    };
+    let entries = entries.iter().flat_map(member_and_score);
+    Ok(Reply::Array(vec![Reply::bulk(next.to_string()), Reply::Array(entries.collect())]))
+}

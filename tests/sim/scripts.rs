@@ -1,0 +1,13 @@
+//! The model of Redis against a real redis-server: the same random commands and script calls, the same bytes back, and the
+//! same data afterwards.
+//!
+//! `SEED=7 SEQUENCES=1 cargo test --profile quick --test scripts` replays one sequence; `SEQUENCES=5000` runs thousands.
+
+#[allow(dead_code, unused_imports, reason = "the simulator uses what this does not")]
+#[path = "redis/mod.rs"]
+mod redis;
+#[allow(dead_code, reason = "others ask it for more")]
+#[path = "../support/redis.rs"]
+mod redis_server;
+
+mod difference;
