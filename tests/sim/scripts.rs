@@ -1,5 +1,5 @@
 //! The model of Redis against a real redis-server: the same random commands and script calls, the same bytes back, and the
-//! same data afterwards.
+//! same data afterwards. And by itself, where a real one cannot be asked cheaply: `losses`, `following`.
 //!
 //! `SEED=7 SEQUENCES=1 cargo test --profile quick --test scripts` replays one sequence; `SEQUENCES=5000` runs thousands.
 
@@ -11,3 +11,6 @@ mod redis;
 mod redis_server;
 
 mod difference;
+mod following;
+mod losses;
+mod told;

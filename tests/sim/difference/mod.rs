@@ -10,6 +10,7 @@ mod steps;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+pub use calls::Calls;
 use pair::Pair;
 use steps::Sequence;
 
@@ -36,5 +37,7 @@ fn the_model_answers_as_redis_does() {
         }
         sequence.end(&mut pair);
     }
-    pair.assert_covered();
+    if count >= SEQUENCES {
+        pair.assert_covered();
+    }
 }

@@ -16,12 +16,10 @@ mod replication;
 mod script;
 mod server;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod values;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use append_only::AppendOnlyFile;
 use dataset::Dataset;
@@ -64,8 +62,9 @@ pub struct ModelRedis {
     history: History,
     /// What each connected replica has said that it has.
     replicas: BTreeMap<u32, u64>,
-    /// Hashes of the scripts that were loaded since the start.
-    scripts: BTreeSet<String>,
+    /// The scripts that were loaded since the start, by their hash, and the hash of what is run for each.
+    scripts: BTreeMap<String, String>,
+    rewrite: Option<Box<dyn Fn(&str) -> String>>,
     clients: BTreeMap<ClientId, Client>,
     last_client: u32,
     refusals: Refusals,
@@ -101,7 +100,8 @@ impl ModelRedis {
             synced_us: 0,
             history: History::new(),
             replicas: BTreeMap::new(),
-            scripts: BTreeSet::new(),
+            scripts: BTreeMap::new(),
+            rewrite: None,
             clients: BTreeMap::new(),
             last_client: 0,
             refusals,
@@ -180,6 +180,11 @@ impl ModelRedis {
     /// `SCRIPT FLUSH` by somebody else.
     pub fn script_flush(&mut self) {
         self.scripts.clear();
+    }
+
+    /// Scripts that are loaded from now on run as another text, under the hash of their own: for mutants.
+    pub fn rewrite_scripts(&mut self, rewrite: impl Fn(&str) -> String + 'static) {
+        self.rewrite = Some(Box::new(rewrite));
     }
 
     /// `FLUSHALL` by somebody else: no data, and none to find again.

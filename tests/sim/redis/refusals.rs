@@ -1,7 +1,7 @@
 //! What keeps a Redis from carrying commands out, in the words of Redis 7.0.
 
 use super::commands::{Command, Kind};
-use super::wire::Reply;
+use super::wire::{Reply, Words};
 
 /// What is wrong with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ pub struct Refusals {
 
 impl Refusals {
     /// The error of a command that is not even begun.
-    pub fn of_command(self, command: &Command) -> Option<Reply> {
+    pub fn of_command(self, command: &Command, words: &Words) -> Option<Reply> {
         let is_served = match self.trouble {
             Some(Trouble::Loading) => ["AUTH", "SELECT", "CLIENT", "CONFIG", "INFO"].contains(&command.name),
             Some(Trouble::Busy) => command.name == "AUTH",
@@ -62,14 +62,14 @@ impl Refusals {
         };
         match (self.trouble, is_served) {
             (Some(trouble), false) => Some(trouble.reply()),
-            _ if command.kind.writes() => self.of_write(command.kind),
-            _ => None,
+            _ => self.of_write(command.kind(words)),
         }
     }
 
     /// The error of a command that changes data, from a client or as the first one of a script.
     pub fn of_write(self, kind: Kind) -> Option<Reply> {
         match self.trouble {
+            _ if !kind.writes() => None,
             _ if self.is_replica => Some(Trouble::ReadOnly.reply()),
             Some(trouble @ (Trouble::ReadOnly | Trouble::DiskFailed)) => Some(trouble.reply()),
             Some(Trouble::OutOfMemory) if kind == Kind::Grow => Some(Trouble::OutOfMemory.reply()),

@@ -133,9 +133,13 @@ impl Machine {
     }
 
     fn run(&self, hash: &str, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> mlua::Result<Reply> {
+        // One by one: handles to more than some thousand strings at once are too many for mlua.
         let strings = |words: &[Vec<u8>]| {
-            let strings = words.iter().map(|word| self.lua.create_string(word));
-            self.lua.create_sequence_from(strings.collect::<mlua::Result<Vec<_>>>()?)
+            let table = self.lua.create_table_with_capacity(words.len(), 0)?;
+            for (index, word) in words.iter().enumerate() {
+                table.raw_set(index + 1, self.lua.create_string(word)?)?;
+            }
+            mlua::Result::Ok(table)
         };
         self.globals.raw_set("KEYS", strings(keys)?)?;
         self.globals.raw_set("ARGV", strings(arguments)?)?;
@@ -193,11 +197,12 @@ impl Run {
         if !command.takes(words.len()) {
             return Reply::error("ERR Wrong number of args calling Redis command from script");
         }
-        if command.kind == Kind::Server {
+        let kind = command.kind(&words);
+        if kind == Kind::Server {
             return Reply::error("ERR This Redis command is not allowed from script");
         }
-        if command.kind.writes() && !self.has_written {
-            if let Some(refusal) = self.refusals.of_write(command.kind) {
+        if kind.writes() && !self.has_written {
+            if let Some(refusal) = self.refusals.of_write(kind) {
                 return refusal;
             }
             self.has_written = true;

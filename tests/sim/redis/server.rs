@@ -50,7 +50,7 @@ impl ModelRedis {
         if !self.client(id).is_authenticated && command.name != "AUTH" {
             return Some(Reply::error("NOAUTH Authentication required."));
         }
-        if let Some(refusal) = self.refusals.of_command(command) {
+        if let Some(refusal) = self.refusals.of_command(command, &words) {
             return Some(refusal);
         }
         Some(match command.name {
@@ -166,7 +166,11 @@ impl ModelRedis {
         match (words[1].to_ascii_uppercase().as_slice(), &words[2..]) {
             (b"LOAD", [text]) => match script::load(text) {
                 Ok(hash) => {
-                    self.scripts.insert(hash.clone());
+                    let run = match &self.rewrite {
+                        Some(rewrite) => script::load(rewrite(&String::from_utf8_lossy(text)).as_bytes()),
+                        None => Ok(hash.clone()),
+                    };
+                    self.scripts.insert(hash.clone(), run.expect("what it is rewritten to compiles"));
                     Reply::bulk(hash)
                 }
                 Err(error) => error,
@@ -185,6 +189,10 @@ impl ModelRedis {
     }
 
     fn evalsha(&mut self, id: ClientId, words: &[Vec<u8>]) -> Reply {
+        let no_script = || Reply::error("NOSCRIPT No matching script. Please use EVAL.");
+        if words[1].len() != 40 {
+            return no_script();
+        }
         let keys = match super::commands::integer(&words[2]) {
             Ok(keys) => keys,
             Err(error) => return error,
@@ -196,7 +204,7 @@ impl ModelRedis {
             return Reply::error("ERR Number of keys can't be negative");
         };
         let Some(hash) = self.loaded(&words[1]).cloned() else {
-            return Reply::error("NOSCRIPT No matching script. Please use EVAL.");
+            return no_script();
         };
         let run = Run {
             data: std::mem::take(&mut self.data),

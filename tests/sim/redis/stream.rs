@@ -28,6 +28,8 @@ impl EntryId {
     pub fn parse(text: &[u8], sequence_if_none: u64) -> Option<EntryId> {
         let text = std::str::from_utf8(text).ok()?;
         let number = |digits: &str| {
+            // As `strtoull` of C reads it.
+            let digits = digits.trim_ascii_start();
             let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             if all_digits { digits.parse().ok() } else { None }
         };

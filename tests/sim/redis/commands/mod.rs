@@ -19,7 +19,7 @@ pub struct Command {
     pub name: &'static str,
     /// Words with its name, at least that many where negative.
     arity: i32,
-    pub kind: Kind,
+    kind: Kind,
     run: Run,
 }
 
@@ -126,6 +126,14 @@ impl Command {
     pub fn takes(&self, words: usize) -> bool {
         let arity = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { words >= arity } else { words == arity }
+    }
+
+    /// How trouble treats it with these words.
+    pub fn kind(&self, words: &[Vec<u8>]) -> Kind {
+        match words.get(1) {
+            Some(what) if self.name == "XGROUP" && !what.eq_ignore_ascii_case(b"CREATE") => Kind::Write,
+            _ => self.kind,
+        }
     }
 
     /// The error of one that does not take as many words as it was given.

@@ -13,15 +13,29 @@ pub fn integer(text: &[u8]) -> Result<i64, Reply> {
     parse().ok_or_else(|| Reply::error("ERR value is not an integer or out of range"))
 }
 
+/// A score, as `strtod` of C reads it.
 pub fn float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if let Some(digits) = digits.strip_prefix("0x") {
+        let number = u64::from_str_radix(digits, 16).ok()? as f64;
+        return Some(if negative { -number } else { number });
+    }
     text.parse().ok().filter(|number: &f64| !number.is_nan())
 }
 
-/// The cursor and COUNT (10 where there is none) of a scan.
+/// A bound of a range of scores, where spaces may come first and nothing at all is zero.
+pub fn bound(text: &[u8]) -> Option<f64> {
+    if text.is_empty() { Some(0.0) } else { float(text.trim_ascii_start()) }
+}
+
+/// The cursor of a scan.
 ///
 /// # Errors
-/// As Redis words them.
+/// Where it is none, as Redis says it.
 pub fn cursor(text: &[u8]) -> Result<u64, Reply> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     number.ok_or_else(|| Reply::error("ERR invalid cursor"))

@@ -3,7 +3,7 @@
 use super::super::dataset::Dataset;
 use super::super::values::{Score, SortedSet};
 use super::super::wire::Reply;
-use super::numbers::{cursor, float, integer, scan_count, text_of_score};
+use super::numbers::{self, cursor, float, integer, scan_count, text_of_score};
 use super::{Outcome, syntax_error, unmodelled};
 
 pub fn zadd(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
@@ -57,7 +57,8 @@ fn bound(text: &[u8]) -> Result<(f64, bool), Reply> {
         Some(rest) => (rest, true),
         None => (text, false),
     };
-    Ok((float(text).ok_or_else(|| Reply::error("ERR min or max is not a float"))?, is_excluded))
+    let bound = numbers::bound(text).ok_or_else(|| Reply::error("ERR min or max is not a float"))?;
+    Ok((bound, is_excluded))
 }
 
 pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
