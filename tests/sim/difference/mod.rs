@@ -15,7 +15,7 @@ use pair::Pair;
 use steps::Sequence;
 
 /// Sequences of a run where `SEQUENCES` does not say: some ten seconds' worth.
-const SEQUENCES: u64 = 60;
+const SEQUENCES: u64 = 200;
 
 const STEPS: usize = 120;
 
