@@ -53,6 +53,9 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(u32);
 
+/// What is run in place of a script.
+type Rewrite = Box<dyn Fn(&str) -> String>;
+
 /// One server process, over its restarts.
 pub struct ModelRedis {
     options: Options,
@@ -64,7 +67,7 @@ pub struct ModelRedis {
     replicas: BTreeMap<u32, u64>,
     /// The scripts that were loaded since the start, by their hash, and the hash of what is run for each.
     scripts: BTreeMap<String, String>,
-    rewrite: Option<Box<dyn Fn(&str) -> String>>,
+    rewrite: Option<Rewrite>,
     clients: BTreeMap<ClientId, Client>,
     last_client: u32,
     refusals: Refusals,

@@ -18,7 +18,7 @@ pub fn xadd(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
         unmodelled(words);
     }
     let id = id(&words[2], 0)?;
-    if words.len() % 2 == 0 {
+    if words.len().is_multiple_of(2) {
         return Err(wrong_arity("xadd"));
     }
     if id == EntryId::default() {
