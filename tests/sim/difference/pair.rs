@@ -249,7 +249,7 @@ pub fn without_present(reply: &[u8]) -> Vec<u8> {
 }
 
 /// Where that many replies end; `None` where they are not whole.
-fn replies_length(replies: usize, bytes: &[u8]) -> Option<usize> {
+pub fn replies_length(replies: usize, bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     let mut expected = replies;
     while expected > 0 {

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::calls::{Calls, START_MS};
-use super::pair::{Pair, Words, packed, without_present};
+use super::pair::{Pair, Words, packed, replies_length, without_present};
 use crate::redis::Trouble;
 
 const PARTS: [&str; 5] = ["stock", "bookings", "holds", "buyers", "log"];
@@ -103,6 +103,11 @@ impl Sequence {
             Call::Sales | Call::Page { .. } | Call::Survey { .. } if model != real => {
                 self.compare_pages(pair, &call, &model, &real);
             }
+            // After the reply to TIME.
+            Call::Snapshot { .. } => {
+                let after = |reply: &[u8]| reply[replies_length(1, reply).expect("a reply")..].to_vec();
+                pair.assert_same(&after(&model), &after(&real));
+            }
             _ => pair.assert_same(&model, &real),
         }
         if codec::is_noscript(&real) && self.calls.chance(2) {
@@ -148,7 +153,10 @@ impl Sequence {
     /// A call with a word missing, too many, or not as it should be.
     fn odd_call(&mut self, pair: &mut Pair) {
         let call = self.calls.call();
-        if matches!(call, Call::Open { .. } | Call::Sales | Call::Page { .. } | Call::Survey { .. }) {
+        if matches!(
+            call,
+            Call::Open { .. } | Call::Snapshot { .. } | Call::Sales | Call::Page { .. } | Call::Survey { .. }
+        ) {
             return;
         }
         let mut bytes = Vec::new();
