@@ -211,7 +211,22 @@ impl Sequence {
                     pair.same_words(&words);
                 }
             }
+            6 => self.read_between(pair, &log),
             _ => drop(pair.same_words(&["XPENDING", &log, group])),
+        }
+    }
+
+    /// What lies between two entries, with and without them.
+    fn read_between(&mut self, pair: &mut Pair, log: &str) {
+        let ids = ids_in(
+            ::redis::parse_redis_value(&pair.same_words(&["XRANGE", log, "-", "+", "COUNT", "9"])).ok(),
+        );
+        if let [first, .., last] = ids.as_slice() {
+            let (above, below) = (format!("({first}"), format!("({last}"));
+            for (first, last) in [(first, last), (&above, last), (first, &below), (last, first)] {
+                pair.same_words(&["XRANGE", log, first, last]);
+                pair.same_words(&["XREVRANGE", log, last, first, "COUNT", "8"]);
+            }
         }
     }
 
@@ -346,7 +361,12 @@ fn words_of(bytes: &[u8]) -> Words {
 fn entry_ids(reply: &[u8]) -> Vec<String> {
     let Ok(::redis::Value::Array(streams)) = ::redis::parse_redis_value(reply) else { return Vec::new() };
     let Some(::redis::Value::Array(stream)) = streams.into_iter().next() else { return Vec::new() };
-    let Some(::redis::Value::Array(entries)) = stream.into_iter().nth(1) else { return Vec::new() };
+    ids_in(stream.into_iter().nth(1))
+}
+
+/// The ids of a list of entries.
+fn ids_in(entries: Option<::redis::Value>) -> Vec<String> {
+    let Some(::redis::Value::Array(entries)) = entries else { return Vec::new() };
     let id = |entry: ::redis::Value| match entry {
         ::redis::Value::Array(parts) => match parts.into_iter().next() {
             Some(::redis::Value::BulkString(id)) => String::from_utf8(id).ok(),
