@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test faults fuzz bench bench-smoke bench-bytes bench-crowds
+.PHONY: help setup setup-bench fmt lint unit integration loom test sim sim-mutants faults fuzz bench bench-smoke bench-bytes bench-crowds
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ loom: ## Every interleaving of the shard and the board
 
 test: setup lint loom ## Set up, lint, then every test there is
 	$(CARGO) test --locked --profile $(PROFILE)
+
+# SEEDS=1000000 runs so many, SEED=17 one of them with its trace; SIM_ARGS takes what a failing run says.
+SEEDS ?= 100000
+sim: ## Simulate many seeds of a whole system (SEEDS=100000), or one with its trace (SEED=17)
+	SEEDS=$(SEEDS) SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) --test sim -- seed $(SIM_ARGS)
+
+sim-mutants: ## Find every mutant by the simulator; writes tests/sim/MUTANTS.md
+	TABLE=tests/sim/MUTANTS.md $(CARGO) test --locked --profile $(PROFILE) --test sim -- mutant
 
 RUNS  ?= 5
 KILLS ?= 5000

@@ -15,6 +15,7 @@
 //! id, nobody can ask for that booking again, so it is then cancelled, with a tombstone against a late first try.
 
 mod answers;
+mod check;
 mod sync;
 
 use std::collections::VecDeque;

@@ -419,6 +419,23 @@ impl Engine {
         self.connections.is_empty() && self.core.desk.waiting() == 0
     }
 
+    /// Panics where the engine contradicts itself. For tests and the simulator, between turns.
+    pub fn check_invariants(&self) {
+        self.core.desk.check_invariants();
+        let mut buffered_bytes = 0;
+        for (_, slot) in &self.connections {
+            slot.connection.check_invariants();
+            buffered_bytes += slot.connection.buffered_bytes();
+        }
+        assert_eq!(self.pool.lent_bytes(), buffered_bytes, "every buffer is with a connection");
+        assert!(!self.draining || self.connections.iter().all(|(_, slot)| !slot.connection.is_idle()));
+    }
+
+    /// Its booking desk. For tests and the simulator.
+    pub fn desk(&self) -> &Desk<impl Sized> {
+        &self.core.desk
+    }
+
     fn keys(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
         self.connections
             .iter()

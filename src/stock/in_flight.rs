@@ -63,6 +63,11 @@ impl IdsInFlight {
         is_new
     }
 
+    /// How many are marked.
+    pub(super) fn count(&self) -> usize {
+        self.marked.load(Ordering::Relaxed)
+    }
+
     /// Whether the id is marked.
     pub(super) fn contains(&self, id: &BookingId) -> bool {
         self.marked.load(Ordering::Relaxed) > 0 && self.with(id, |set, hash| set.contains(&hash))

@@ -112,6 +112,11 @@ impl SaleBoard {
         self.granted.insert_all_new(ids);
     }
 
+    /// How many ids wait for the ledger on this host. For tests and the simulator.
+    pub fn ids_in_flight(&self) -> usize {
+        self.in_flight.count()
+    }
+
     /// Notes that an id was granted: just now, or (`replayed`) at some time before.
     pub fn note_granted(&self, id: &BookingId, replayed: bool) {
         match replayed {

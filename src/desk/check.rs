@@ -1,0 +1,71 @@
+//! Whether a desk contradicts itself: for tests and the simulator, which ask after every turn.
+
+use rustc_hash::FxHashSet;
+
+use super::{Desk, Errand, OPERATIONS, Sent};
+use crate::booking::SaleName;
+
+impl<C> Desk<C> {
+    /// Panics where the desk contradicts itself.
+    pub fn check_invariants(&self) {
+        let mut placed = FxHashSet::default();
+        let mut calls = vec![0; self.lines.len()];
+        let mut snapshots = 0;
+        for (_, call) in &self.in_flight {
+            match &call.sent {
+                Sent::Batch { line, operation, entries } => {
+                    calls[line.0 as usize] += 1;
+                    for &key in entries {
+                        let entry = &self.entries[key];
+                        assert!(entry.sent && placed.insert(key), "an entry travels once");
+                        assert_eq!((entry.line, entry.errand.operation()), (*line, *operation));
+                    }
+                }
+                Sent::Snapshot { line } => {
+                    snapshots += 1;
+                    assert!(self.lines[line.0 as usize].snapshot_in_flight);
+                }
+                Sent::Log { line, .. } => assert!(self.lines[line.0 as usize].following),
+                Sent::Sales => assert!(self.discovering),
+                Sent::Discovery { .. } => {}
+            }
+        }
+        for (index, line) in self.lines.iter().enumerate() {
+            assert_eq!(line.calls_in_flight, calls[index], "calls on the way are counted");
+            assert_eq!(line.dirty, self.dirty.iter().any(|dirty| dirty.0 as usize == index));
+            for operation in OPERATIONS {
+                for &key in &line.forming[operation as usize] {
+                    let entry = &self.entries[key];
+                    assert!(!entry.sent && placed.insert(key), "an entry waits in one place");
+                    assert_eq!((entry.line.0 as usize, entry.errand.operation()), (index, operation));
+                    assert!(line.dirty, "what waits to be sent will be");
+                }
+            }
+        }
+        assert_eq!(placed.len(), self.entries.len(), "every entry is somewhere");
+        assert_eq!(self.snapshots_in_flight, snapshots);
+        for (key, entry) in &self.entries {
+            let waits =
+                || self.deadlines.iter().any(|&(_, other, serial)| (other, serial) == (key, entry.serial));
+            assert!(entry.client.is_none() || waits(), "a client that waits has a deadline");
+        }
+    }
+
+    /// Permits of that sale that wait with an entry of this desk for the ledger.
+    pub fn permits_held(&self, sale: &SaleName) -> u64 {
+        let of_sale = self.entries.iter().filter(|(_, entry)| self.sale(entry.line).name() == sale);
+        of_sale
+            .map(|(_, entry)| match &entry.errand {
+                Errand::Reserve { permits, .. } => permits.count(),
+                _ => 0,
+            })
+            .sum()
+    }
+
+    /// Ids of that sale that are marked as in flight on this desk's account.
+    pub fn ids_marked(&self, sale: &SaleName) -> usize {
+        let entries = self.entries.iter().map(|(_, entry)| (entry.line, entry.marked));
+        let orphans = self.orphans.iter().map(|orphan| (orphan.line, orphan.marked));
+        entries.chain(orphans).filter(|&(line, marked)| marked && self.sale(line).name() == sale).count()
+    }
+}

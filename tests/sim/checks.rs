@@ -1,0 +1,344 @@
+//! What is promised, as rules: of each answer at the moment it arrives, and of the whole run at its end. Pure: they look at
+//! what clients recorded, at what the [`Witness`] saw of the ledger, and at what hosts knew when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::client::{Ask, Kind, Told, Word};
+use crate::host::Watch;
+use crate::network::PipeId;
+use crate::scenario::{SALE, Scenario};
+use crate::witness::{Standing, Story, Witness, available};
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub rule: &'static str,
+    /// How.
+    pub what: String,
+}
+
+impl Violation {
+    /// Of that rule.
+    pub fn new(rule: &'static str, what: impl Into<String>) -> Violation {
+        Violation { rule, what: what.into() }
+    }
+}
+
+/// What there is to judge an answer by.
+pub struct Bench<'a> {
+    /// What was asked, all of it.
+    pub asks: &'a [Ask],
+    /// What the ledger was.
+    pub witness: &'a Witness,
+    /// Ids that are never to be granted.
+    pub is_tombstone: &'a dyn Fn(&str) -> bool,
+    /// The ledger's clock now, in milliseconds.
+    pub ledger_ms: u64,
+}
+
+/// Judges one answer.
+pub fn answer(bench: &Bench<'_>, index: usize, watch: &Watch) -> Result<(), Violation> {
+    let ask = &bench.asks[index];
+    let Some((at, word)) = &ask.answer else { return Ok(()) };
+    let window = (ask.sent_at, *at);
+    match word {
+        Word::Booked(told) => booked(bench, ask, told, window),
+        Word::Replayed(told) | Word::Is(told) => {
+            stands(bench, ask, told, window, matches!(word, Word::Replayed(_)))
+        }
+        Word::Sale { available, held, sold, total } => {
+            let known_since = known_since(watch, ask.sent_at);
+            let is_level =
+                |level: &crate::redis::Stock| (level.held, level.sold, level.total) == (*held, *sold, *total);
+            let adds_up = *available == total.saturating_sub(held + sold);
+            let was = bench.witness.between(known_since, *at).flatten().any(is_level);
+            match ask.request.kind == Kind::ShowSale && adds_up && was {
+                true => Ok(()),
+                false => Err(Violation::new(
+                    "sale shown",
+                    format!("{ask:?} shows what the sale was not since {known_since}"),
+                )),
+            }
+        }
+        Word::Refused { name, instance } => refused(bench, ask, name, instance, window, watch),
+        Word::Wrong(what) => Err(Violation::new("wrong answer", format!("{ask:?}: {what}"))),
+    }
+}
+
+fn others(ask: &Ask, told: &Told) -> Result<(), Violation> {
+    let request = &ask.request;
+    let mine = request.id.as_ref().is_none_or(|id| *id == told.id);
+    match mine && told.id.len() >= 2 {
+        true => Ok(()),
+        false => Err(Violation::new("another's answer", format!("{ask:?}"))),
+    }
+}
+
+/// The booking is there with the terms that were asked for and told.
+fn agrees(ask: &Ask, told: &Told, story: &Story) -> Result<(), Violation> {
+    let request = &ask.request;
+    let told_buyer = told.buyer.clone().unwrap_or_default();
+    let right = told.status.is_none() || told.quantity == Some(story.quantity) && told_buyer == story.buyer;
+    let wished = request.buyer.clone().unwrap_or_default();
+    let asked = !request.kind.books() || request.quantity == story.quantity && wished == story.buyer;
+    match right && asked {
+        true => Ok(()),
+        false => Err(Violation::new("other terms", format!("{ask:?} is {story:?}"))),
+    }
+}
+
+fn booked(bench: &Bench<'_>, ask: &Ask, told: &Told, (from, to): (u64, u64)) -> Result<(), Violation> {
+    others(ask, told)?;
+    let Some(story) = bench.witness.stories.get(&told.id) else {
+        return Err(Violation::new("not in the ledger", format!("{ask:?}")));
+    };
+    agrees(ask, told, story)?;
+    let is_there = |standing: &Standing| match told.status.as_deref() {
+        Some("held") => matches!(standing, Standing::Held { .. }),
+        Some("confirmed") => *standing == Standing::Confirmed,
+        None => matches!(standing, Standing::Held { .. } | Standing::Confirmed),
+        Some(_) => false,
+    };
+    let since: Vec<(u64, Standing)> =
+        story.standings.iter().copied().filter(|(at, _)| (from..=to).contains(at)).collect();
+    if !ask.request.kind.books() || !since.iter().any(|(_, standing)| is_there(standing)) {
+        return Err(Violation::new("not booked then", format!("{ask:?} is {story:?}")));
+    }
+    let same = |other: &&Ask| matches!(&other.answer, Some((_, Word::Booked(other))) if other.id == told.id);
+    if bench.asks.iter().filter(same).count() > 1 && !bench.witness.forgotten.contains_key(&told.id) {
+        return Err(Violation::new("booked twice", format!("{ask:?} is {story:?}")));
+    }
+    Ok(())
+}
+
+fn stands(
+    bench: &Bench<'_>,
+    ask: &Ask,
+    told: &Told,
+    (from, to): (u64, u64),
+    replayed: bool,
+) -> Result<(), Violation> {
+    others(ask, told)?;
+    let Some(story) = bench.witness.stories.get(&told.id) else {
+        return Err(Violation::new("not in the ledger", format!("{ask:?}")));
+    };
+    agrees(ask, told, story)?;
+    let status = told.status.as_deref().unwrap_or_default();
+    let fits = match ask.request.kind {
+        Kind::Put | Kind::PostKey => replayed,
+        Kind::Get => !replayed,
+        Kind::Confirm => !replayed && status == "confirmed",
+        Kind::Cancel => !replayed && status == "cancelled",
+        Kind::PostMade | Kind::Buy | Kind::ShowSale => false,
+    };
+    let was = story.between(from, to).any(|standing| match (status, standing) {
+        ("held", Standing::Held { .. })
+        | ("confirmed", Standing::Confirmed)
+        | ("cancelled", Standing::Cancelled)
+        | ("expired", Standing::Expired) => true,
+        // Over, and not swept yet.
+        ("expired", Standing::Held { until_ms }) => until_ms <= bench.ledger_ms,
+        _ => false,
+    });
+    match fits && was {
+        true => Ok(()),
+        false => Err(Violation::new("not so then", format!("{ask:?} is {story:?}"))),
+    }
+}
+
+/// When the host's latest reading of the sale was asked for, of those it had by then.
+fn known_since(watch: &Watch, by: u64) -> u64 {
+    let learnt = watch.readings.partition_point(|(learnt, _)| *learnt <= by);
+    watch.readings[..learnt].iter().map(|(_, asked)| *asked).max().unwrap_or(0)
+}
+
+fn refused(
+    bench: &Bench<'_>,
+    ask: &Ask,
+    name: &str,
+    instance: &str,
+    (from, to): (u64, u64),
+    watch: &Watch,
+) -> Result<(), Violation> {
+    let request = &ask.request;
+    let id = request.id.as_deref().unwrap_or_default();
+    if let Some(about) = instance.strip_prefix(&format!("/v1/sales/{SALE}/bookings/"))
+        && !id.is_empty()
+        && about.trim_end_matches("/confirm") != id
+    {
+        return Err(Violation::new("another's answer", format!("{ask:?}")));
+    }
+    let story = bench.witness.stories.get(id);
+    let known_since = known_since(watch, from);
+    let mut levels = bench.witness.between(known_since, to);
+    let was = |wanted: &dyn Fn(Standing) -> bool| match story {
+        Some(story) => story.between(from, to).any(wanted),
+        None => wanted(Standing::None),
+    };
+    let is_true = match name {
+        "sold-out" => request.kind.books() && !levels.all(|level| would_sell(level, ask, watch)),
+        "buyer-limit" => beyond_limit(bench.witness, ask, from, to),
+        "not-on-sale" => {
+            request.kind.books() && levels.any(|level| level.is_none_or(|level| level.status != "open"))
+        }
+        "id-reused" => {
+            let wished = request.buyer.clone().unwrap_or_default();
+            request.kind.books()
+                && ((bench.is_tombstone)(id)
+                    || bench.witness.forgotten.contains_key(id)
+                    || story
+                        .is_some_and(|story| (story.quantity, &story.buyer) != (request.quantity, &wished)))
+        }
+        "in-progress" => {
+            let same = |other: &&Ask| other.request.id.as_deref() == Some(id) && other.sent_at <= to;
+            request.id.is_some() && (bench.asks.iter().filter(same).count() > 1 || id.len() == 36)
+        }
+        "no-such-booking" => {
+            matches!(request.kind, Kind::Get | Kind::Confirm | Kind::Cancel)
+                && was(&|standing| standing == Standing::None)
+        }
+        "hold-expired" => {
+            request.kind == Kind::Confirm
+                && was(&|standing| match standing {
+                    Standing::Expired => true,
+                    Standing::Held { until_ms } => until_ms <= bench.ledger_ms,
+                    _ => false,
+                })
+        }
+        "booking-cancelled" => {
+            request.kind == Kind::Confirm && was(&|standing| standing == Standing::Cancelled)
+        }
+        "ledger-unavailable" | "outcome-unknown" => true,
+        "no-such-sale" => bench.witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none()),
+        "http" => !ask.whole,
+        _ => false,
+    };
+    match is_true {
+        true => Ok(()),
+        false if name == "sold-out" => Err(Violation::new(
+            "false sold out",
+            format!(
+                "{ask:?}; since {known_since} there were always enough, and {} permits out",
+                taken(watch, from, to)
+            ),
+        )),
+        false => Err(Violation::new("false refusal", format!("{name} to {ask:?}; {story:?}"))),
+    }
+}
+
+/// Most permits that were with the ledger at once from `from` to `to`.
+fn taken(watch: &Watch, from: u64, to: u64) -> u64 {
+    let first = watch.taken.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+    watch.taken[first..].iter().take_while(|(at, _)| *at <= to).map(|(_, taken)| *taken).max().unwrap_or(0)
+}
+
+/// Whether the ledger would have sold, beside all that this host was asking for at the same time.
+///
+/// That is what a host promises of a "sold out" from memory: at some moment since its latest reading was asked for, it was
+/// true. A reading is at most a sync and a round trip old where the way to the ledger is sound.
+fn would_sell(level: Option<&crate::redis::Stock>, ask: &Ask, watch: &Watch) -> bool {
+    let to = ask.answer.as_ref().map_or(u64::MAX, |(at, _)| *at);
+    level.is_some_and(|level| available(level) >= ask.request.quantity + taken(watch, ask.sent_at, to))
+}
+
+fn beyond_limit(witness: &Witness, ask: &Ask, from: u64, to: u64) -> bool {
+    let Some(buyer) = &ask.request.buyer else { return false };
+    let limit = witness.levels.iter().rev().find_map(|(_, level)| level.as_ref()?.per_buyer);
+    let moments = witness.buyers.get(buyer).map(Vec::as_slice).unwrap_or_default();
+    let first = moments.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+    let most = moments[first..]
+        .iter()
+        .take_while(|(at, _)| *at <= to)
+        .map(|(_, tickets)| *tickets)
+        .max()
+        .unwrap_or(0);
+    limit.is_some_and(|limit| most + ask.request.quantity > limit)
+}
+
+/// What is judged at the end.
+pub struct Whole<'a> {
+    /// What was to be.
+    pub scenario: &'a Scenario,
+    /// What was asked.
+    pub asks: &'a [Ask],
+    /// What the ledger was.
+    pub witness: &'a Witness,
+    /// Ids in what hosts wrote to clients.
+    pub said: &'a BTreeSet<String>,
+    /// Whether the loop behind that connection to Redis was killed.
+    pub was_killed: &'a dyn Fn(PipeId) -> bool,
+}
+
+/// Judges a run that has ended.
+pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
+    let Whole { scenario, asks, witness, .. } = *run;
+    let mut by_id: BTreeMap<&str, Vec<&Ask>> = BTreeMap::new();
+    for ask in asks {
+        if let Some(id) = &ask.request.id {
+            by_id.entry(id).or_default().push(ask);
+        }
+        if ask.answer.is_none() && ask.given_up_at.is_none() {
+            return Err(Violation::new("never answered", format!("{ask:?}")));
+        }
+        if let Some((at, Word::Booked(told) | Word::Replayed(told) | Word::Is(told))) = &ask.answer {
+            let story = &witness.stories[&told.id];
+            let excused = scenario.keeping.may_forget()
+                && witness.forgotten.get(&told.id).is_some_and(|forgotten| *forgotten >= ask.sent_at);
+            let cancelled = asks.iter().any(|other| {
+                other.request.kind == Kind::Cancel && other.request.id.as_deref() == Some(told.id.as_str())
+            });
+            // Cancelled, as its client was told, since nobody could have known of it; some ask for it in between.
+            let unheard = asks.iter().any(|other| {
+                other.request.id.is_none()
+                    && matches!(&other.answer, Some((_, Word::Refused { name, instance }))
+                        if name == "outcome-unknown" && instance.ends_with(told.id.as_str()))
+            });
+            let cancelled = cancelled || unheard && story.now() == Standing::Cancelled;
+            let kept = match (told.status.as_deref().unwrap_or("confirmed"), story.now()) {
+                ("held", Standing::Held { .. } | Standing::Confirmed | Standing::Expired) => true,
+                ("held" | "confirmed" | "expired", Standing::Cancelled) => cancelled,
+                ("confirmed", Standing::Confirmed) => true,
+                // `/buy` does not say which of the two.
+                ("confirmed", Standing::Held { .. } | Standing::Expired) => told.status.is_none(),
+                ("expired", Standing::Expired | Standing::Confirmed) => true,
+                // Over when it was told, and not swept yet.
+                ("expired", Standing::Held { .. }) => true,
+                ("cancelled", Standing::Cancelled) => true,
+                _ => false,
+            };
+            if !kept && !excused {
+                return Err(Violation::new(
+                    "acknowledged and lost",
+                    format!("told at {at}: {ask:?} is {story:?}"),
+                ));
+            }
+        }
+    }
+    for (id, story) in &witness.stories {
+        let asked = by_id.get(id.as_str());
+        let made = asked.is_none_or(|asks| asks.iter().all(|ask| !ask.request.kind.books()));
+        if made && id.len() != 36 {
+            return Err(Violation::new("nobody asked for it", format!("{id}: {story:?}")));
+        }
+        let in_the_dark = !run.said.contains(id) && !story.by.is_some_and(|pipe| (run.was_killed)(pipe));
+        if made && story.now() == Standing::Confirmed && in_the_dark && !witness.forgotten.contains_key(id) {
+            return Err(Violation::new("stranded", format!("{id}: {story:?}")));
+        }
+    }
+    for (id, asks) in &by_id {
+        let refused = |ask: &&Ask| {
+            const NOTHING: [&str; 4] = ["sold-out", "ledger-unavailable", "buyer-limit", "not-on-sale"];
+            matches!(&ask.answer, Some((_, Word::Refused { name, .. })) if NOTHING.contains(&name.as_str()))
+        };
+        let mut books = asks.iter().copied().filter(|ask| ask.request.kind.books()).peekable();
+        let was_there = witness.stories.contains_key(*id) && !witness.forgotten.contains_key(*id);
+        if books.peek().is_some() && books.all(|ask| refused(&ask)) && was_there {
+            return Err(Violation::new(
+                "refused and booked",
+                format!("{asks:?} is {:?}", witness.stories[*id]),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! What strikes from outside: which faults there are, when they are drawn, and how often each fired.
+
+use std::collections::BTreeMap;
+
+use crate::random::Random;
+use crate::scenario::{Keeping, Scenario};
+
+/// One fault. Times in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A host is killed, and started again after a while.
+    KillHost { host: usize, down_ms: u64 },
+    /// A host drains, ends, and is started again.
+    DrainHost { host: usize, down_ms: u64 },
+    /// A host stands still and then goes on.
+    PauseHost { host: usize, ms: u64 },
+    /// A host's wall clock jumps.
+    JumpHostClock { host: usize, by_ms: i64 },
+    /// Connections of clients break.
+    CutClients { host: usize },
+    /// A host's connections to Redis break.
+    CutLedger { host: usize },
+    /// What travels between a host and Redis gets stuck, and arrives late.
+    FreezeLedger { host: usize, ms: u64 },
+    /// A client stops reading for a while.
+    FreezeClients { host: usize, ms: u64 },
+    /// Redis crashes and comes back with what its set-up keeps.
+    CrashRedis { down_ms: u64 },
+    /// Redis crashes and loses its newest effects, as far as its set-up allows for that.
+    LoseTail { down_ms: u64, effects: usize },
+    /// Redis crashes and comes back empty.
+    LoseAll { down_ms: u64 },
+    /// The replica takes the place of the Redis.
+    Failover { down_ms: u64 },
+    /// The script cache is emptied.
+    FlushScripts,
+    /// Redis answers with an error to all it is asked.
+    Refuse { trouble: Refusing, ms: u64 },
+    /// Redis stands still and then goes on.
+    PauseRedis { ms: u64 },
+    /// Redis' clock jumps.
+    JumpRedisClock { by_ms: i64 },
+    /// An operator pauses the sale, and resumes it.
+    PauseSale { ms: u64 },
+    /// An operator changes the total.
+    ChangeTotal { by: i64 },
+}
+
+/// An error with which Redis refuses to do anything, or to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusing {
+    /// It reads its files.
+    Loading,
+    /// A script runs too long.
+    Busy,
+    /// No memory.
+    Oom,
+    /// It cannot write to its disk.
+    Misconf,
+    /// It is a replica.
+    Readonly,
+}
+
+/// A fault and when it strikes, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Strike {
+    /// When.
+    pub at: u64,
+    /// What.
+    pub fault: Fault,
+}
+
+impl Fault {
+    /// What it is counted as.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Fault::KillHost { .. } => "host killed",
+            Fault::DrainHost { .. } => "host drained",
+            Fault::PauseHost { .. } => "host paused",
+            Fault::JumpHostClock { .. } => "host clock jumps",
+            Fault::CutClients { .. } => "clients cut off",
+            Fault::CutLedger { .. } => "ledger cut off",
+            Fault::FreezeLedger { .. } => "ledger late",
+            Fault::FreezeClients { .. } => "clients do not read",
+            Fault::CrashRedis { .. } => "redis crashes",
+            Fault::LoseTail { .. } => "redis loses a tail",
+            Fault::LoseAll { .. } => "redis loses all",
+            Fault::Failover { .. } => "failover",
+            Fault::FlushScripts => "scripts flushed",
+            Fault::Refuse { trouble: Refusing::Loading, .. } => "LOADING",
+            Fault::Refuse { trouble: Refusing::Busy, .. } => "BUSY",
+            Fault::Refuse { trouble: Refusing::Oom, .. } => "OOM",
+            Fault::Refuse { trouble: Refusing::Misconf, .. } => "MISCONF",
+            Fault::Refuse { trouble: Refusing::Readonly, .. } => "READONLY",
+            Fault::PauseRedis { .. } => "redis paused",
+            Fault::JumpRedisClock { .. } => "redis clock jumps",
+            Fault::PauseSale { .. } => "sale paused",
+            Fault::ChangeTotal { .. } => "total changed",
+        }
+    }
+}
+
+/// All that must have fired in a run of many seeds: faults, what the network does, and what clients do.
+pub const KINDS: &[&str] = &[
+    "host killed",
+    "host drained",
+    "host paused",
+    "host clock jumps",
+    "clients cut off",
+    "ledger cut off",
+    "ledger late",
+    "clients do not read",
+    "redis crashes",
+    "redis loses a tail",
+    "redis loses all",
+    "failover",
+    "failover forgets",
+    "scripts flushed",
+    "LOADING",
+    "BUSY",
+    "OOM",
+    "MISCONF",
+    "READONLY",
+    "redis paused",
+    "redis clock jumps",
+    "sale paused",
+    "total changed",
+    "write torn",
+    "piece late",
+    "cut at a byte",
+    "no room to write",
+    "client vanishes",
+    "client half-closes",
+    "client falls silent",
+    "client pipelines",
+    "client asks again",
+    "client asks again elsewhere",
+    "client gives up waiting",
+    "client reuses an id",
+    "hold expires",
+    "repeat of a booking",
+    "outcome unknown",
+    "start fails",
+];
+
+/// How often each kind fired.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(pub BTreeMap<&'static str, u64>);
+
+impl Counts {
+    /// One more.
+    pub fn add(&mut self, kind: &'static str) {
+        self.add_many(kind, 1);
+    }
+
+    /// So many more.
+    pub fn add_many(&mut self, kind: &'static str, times: u64) {
+        debug_assert!(KINDS.contains(&kind), "{kind}");
+        *self.0.entry(kind).or_default() += times;
+    }
+
+    /// What another run counted.
+    pub fn merge(&mut self, other: &Counts) {
+        for (kind, times) in &other.0 {
+            *self.0.entry(kind).or_default() += times;
+        }
+    }
+
+    /// Kinds that never fired.
+    pub fn missing(&self) -> Vec<&'static str> {
+        KINDS.iter().copied().filter(|kind| self.0.get(kind).is_none_or(|times| *times == 0)).collect()
+    }
+}
+
+/// Draws `count` strikes that this scenario's set-up allows.
+pub fn draw(random: &mut Random, scenario: &Scenario, count: usize) -> Vec<Strike> {
+    let mut strikes: Vec<Strike> = (0..count)
+        .map(|_| {
+            let at = random.range(0, scenario.healed_at * 9 / 10);
+            Strike { at, fault: draw_one(random, scenario) }
+        })
+        .collect();
+    strikes.sort_by_key(|strike| strike.at);
+    strikes
+}
+
+fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
+    let host = random.below(scenario.hosts);
+    let down_ms = random.pick(&[1, 20, 200, 900]);
+    let ms = random.pick(&[5, 50, 300, 1_200, 6_000]);
+    let by_ms = random.pick(&[-3_600_000, -900, -40, 40, 900, 3_600_000]);
+    let trouble = random.pick(&[
+        Refusing::Loading,
+        Refusing::Busy,
+        Refusing::Oom,
+        Refusing::Misconf,
+        Refusing::Readonly,
+    ]);
+    let by = random.range(0, 10) as i64 - 3;
+    match random.below(19) {
+        0 | 1 => Fault::KillHost { host, down_ms },
+        2 => Fault::DrainHost { host, down_ms },
+        3 => Fault::PauseHost { host, ms },
+        4 => Fault::JumpHostClock { host, by_ms },
+        5 => Fault::CutClients { host },
+        6 | 7 => Fault::CutLedger { host },
+        8 => Fault::FreezeLedger { host, ms },
+        9 => Fault::FreezeClients { host, ms: ms.max(1_200) * 2 },
+        10 => Fault::CrashRedis { down_ms },
+        11 | 12 => match scenario.keeping {
+            Keeping::EverySecond => Fault::LoseTail { down_ms, effects: random.below(12) },
+            Keeping::OneReplica | Keeping::Lagging => Fault::Failover { down_ms },
+            Keeping::Memory => Fault::LoseAll { down_ms },
+            Keeping::Always | Keeping::AlwaysChecked => Fault::CrashRedis { down_ms },
+        },
+        13 => Fault::FlushScripts,
+        14 => Fault::Refuse { trouble, ms: ms.min(1_200) },
+        15 => Fault::PauseRedis { ms },
+        16 => Fault::JumpRedisClock { by_ms },
+        17 => Fault::PauseSale { ms: ms.min(1_200) },
+        _ => Fault::ChangeTotal { by },
+    }
+}

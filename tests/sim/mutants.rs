@@ -1,0 +1,248 @@
+//! Faults of our own making, each of which the checkers must find: changes in the text of the scripts, and lies at the
+//! seams between the engine and the world. No switch for them is in the product.
+
+use std::collections::BTreeMap;
+
+use boxoffice::booking::{Answer, BookingId, Call, CallError, CallId, Quantity};
+use boxoffice::stock::{Board, CoreIndex};
+
+use crate::host::{FIRST_OWN_CALL, own_call};
+use crate::ledger::Rewrite;
+use crate::random::Random;
+use crate::scenario::SALE;
+
+/// A mutant.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// What is wrong with it.
+    pub name: &'static str,
+    /// In the scripts.
+    pub rewrite: Rewrite,
+    /// At a seam.
+    pub seam: Option<SeamKind>,
+}
+
+/// What is done wrong at a seam.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeamKind {
+    /// After a lost connection, a batch is sent again with other ids.
+    ResendWithNewIds,
+    /// The first and the last answer of a batch change places.
+    SwapAnswers,
+    /// Some answers take a permit with them.
+    LeakPermit,
+    /// Some answers are forgotten.
+    LoseAnswer,
+    /// Once sold out, every sync tells that again.
+    StaleReading,
+    /// A host is told `ack` where the operator asked for more.
+    TellEarly,
+    /// Two answers of a pipeline change places.
+    SwapResponses,
+    /// A connection that is lost is told as "refused", so that nobody asks again.
+    UnknownIsRefused,
+}
+
+const fn script(name: &'static str, rewrite: Rewrite) -> Mutant {
+    Mutant { name, rewrite, seam: None }
+}
+
+const fn seam(name: &'static str, seam: SeamKind) -> Mutant {
+    Mutant { name, rewrite: &[], seam: Some(seam) }
+}
+
+/// All of them.
+pub const MUTANTS: &[Mutant] = &[
+    script(
+        "reserve: >= for >, the last ticket is never sold",
+        &[("elseif quantity > left then", "elseif quantity >= left then")],
+    ),
+    script(
+        "reserve: one ticket too many",
+        &[("elseif quantity > left then", "elseif quantity > left + 1 then")],
+    ),
+    script("reserve: a batch does not count what it has taken", &[("left = left - quantity", "left = left")]),
+    script(
+        "reserve: a known id is booked again",
+        &[("  if record then\n    if record == 't'", "  if false then\n    if record == 't'")],
+    ),
+    script(
+        "reserve: no limit for a buyer",
+        &[("if name and tickets + quantity > per_buyer then", "if false then")],
+    ),
+    script(
+        "reserve: a known id is compared with nothing",
+        &[("local same = terms ==", "local same = true or terms ==")],
+    ),
+    script(
+        "expire: without a look at the state",
+        &[(
+            "if (letter == 'h' or letter == 'H') and deadline <= now then",
+            "if letter ~= 't' and letter ~= 'e' and letter ~= 'x' then",
+        )],
+    ),
+    script(
+        "expire: before the deadline",
+        &[
+            (
+                "call('ZRANGEBYSCORE', KEYS[3], '-inf', now,",
+                "call('ZRANGEBYSCORE', KEYS[3], '-inf', now + 20,",
+            ),
+            ("and deadline <= now then\n      log", "and deadline <= now + 20 then\n      log"),
+        ],
+    ),
+    script(
+        "expire: tickets do not come back",
+        &[(
+            "      held = held - quantity\n      if letter == 'H' then count",
+            "      if letter == 'H' then count",
+        )],
+    ),
+    script(
+        "expire: never",
+        &[("local function sweep(limit)\n", "local function sweep(limit)\n  if true then return end\n")],
+    ),
+    script(
+        "expire: a buyer's tickets stay counted",
+        &[("      if letter == 'H' then count(buyer, -quantity) end\n      changed", "      changed")],
+    ),
+    script(
+        "confirm: an expired hold without a look at what is left",
+        &[("letter == 'e' and held + sold + quantity <= total", "letter == 'e'")],
+    ),
+    script(
+        "confirm: tickets stay held",
+        &[("    held = held - quantity\n    confirmed =", "    confirmed =")],
+    ),
+    script(
+        "cancel: tickets come back twice",
+        &[("      sold = sold - quantity\n", "      sold = sold - 2 * quantity\n")],
+    ),
+    script(
+        "cancel: again and again",
+        &[
+            ("elseif letter ~= 't' and letter ~= 'x' then", "elseif letter ~= 't' then"),
+            ("elseif letter == 'c' or letter == 'C' then\n      sold", "else\n      sold"),
+        ],
+    ),
+    script(
+        "cancel: what is confirmed is not",
+        &[("    elseif letter == 'c' or letter == 'C' then\n      sold = sold - quantity\n", "")],
+    ),
+    script("alter: a total below what is sold", &[("if tonumber(wanted[1]) < held + sold or", "if")]),
+    script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),
+    seam("a batch is sent again with new ids", SeamKind::ResendWithNewIds),
+    seam("a reply goes to the wrong request", SeamKind::SwapAnswers),
+    seam("a permit is not given back", SeamKind::LeakPermit),
+    seam("an answer of the ledger is forgotten", SeamKind::LoseAnswer),
+    seam("sold out is for ever", SeamKind::StaleReading),
+    seam("answers do not wait for the replicas", SeamKind::TellEarly),
+    seam("answers of a connection out of order", SeamKind::SwapResponses),
+    seam("unknown is told as refused", SeamKind::UnknownIsRefused),
+];
+
+/// The seam of one loop; does nothing unless a mutant is at work.
+pub struct Seam {
+    kind: Option<SeamKind>,
+    random: Random,
+    pending: Vec<Call>,
+    own_calls: u64,
+    turns: u64,
+    stale: Option<Answer>,
+}
+
+impl Seam {
+    /// Of a loop.
+    pub fn new(kind: Option<SeamKind>, random: Random) -> Seam {
+        Seam { kind, random, pending: Vec::new(), own_calls: 0, turns: 0, stale: None }
+    }
+
+    fn every(&mut self, times: u64) -> bool {
+        self.turns += 1;
+        self.turns.is_multiple_of(times)
+    }
+
+    /// The connection to Redis is lost, with these calls on it.
+    pub fn note_loss(&mut self, submitted: &BTreeMap<u64, (u64, Call)>) {
+        if self.kind != Some(SeamKind::ResendWithNewIds) {
+            return;
+        }
+        for (_, call) in submitted.values() {
+            if let Call::Reserve { sale, claims } = call {
+                let mut claims = claims.clone();
+                for claim in &mut claims {
+                    claim.id = BookingId::parse(format!("again-{:x}", self.random.next())).expect("an id");
+                }
+                self.pending.push(Call::Reserve { sale: *sale, claims });
+            }
+        }
+    }
+
+    /// Calls that nobody asked for.
+    pub fn more_calls(&mut self, up: bool) -> Vec<(CallId, Call)> {
+        let calls = if up { std::mem::take(&mut self.pending) } else { Vec::new() };
+        let first = self.own_calls;
+        self.own_calls += calls.len() as u64;
+        calls.into_iter().enumerate().map(|(number, call)| (own_call(first + number as u64), call)).collect()
+    }
+
+    /// What the engine is told instead of an answer.
+    pub fn answers(
+        &mut self,
+        id: CallId,
+        call: &Call,
+        mut answer: Result<Answer, CallError>,
+        board: &Board,
+        core: usize,
+    ) -> Vec<(CallId, Result<Answer, CallError>)> {
+        if id.0 >= FIRST_OWN_CALL {
+            return Vec::new();
+        }
+        let kind = self.kind;
+        match kind {
+            Some(SeamKind::SwapAnswers) => match &mut answer {
+                Ok(Answer::Reserved { reservations, .. }) => reservations.reverse(),
+                Ok(Answer::Found { bookings, .. }) => bookings.reverse(),
+                _ => {}
+            },
+            Some(SeamKind::LeakPermit) if self.every(3) => {
+                if let Some(sale) = board.directory().get(SALE) {
+                    std::mem::forget(sale.take(CoreIndex(core), Quantity::ONE));
+                }
+            }
+            Some(SeamKind::LoseAnswer) if call.entries() > 0 && self.every(5) => return Vec::new(),
+            Some(SeamKind::StaleReading) => {
+                if let Ok(Answer::Sale { state, .. }) = &mut answer {
+                    match &self.stale {
+                        Some(Answer::Sale { state: old, .. }) => {
+                            *state = boxoffice::booking::SaleState { now: state.now, ..old.clone() };
+                        }
+                        _ if state.available() == 0 => self.stale = answer.clone().ok(),
+                        _ => {}
+                    }
+                }
+            }
+            Some(SeamKind::UnknownIsRefused) => {
+                if let Err(CallError::Unknown(reason) | CallError::Garbled(reason)) = answer {
+                    answer = Err(CallError::Refused(reason));
+                }
+            }
+            _ => {}
+        }
+        vec![(id, answer)]
+    }
+
+    /// What is written to a client instead of that.
+    pub fn output(&mut self, output: &[u8]) -> Vec<u8> {
+        const START: &[u8] = b"HTTP/1.1 ";
+        if self.kind == Some(SeamKind::SwapResponses)
+            && output.starts_with(START)
+            && let Some(second) = memchr::memmem::find(&output[1..], START)
+        {
+            let (first, rest) = output.split_at(second + 1);
+            let end = memchr::memmem::find(&rest[1..], START).map_or(rest.len(), |third| third + 1);
+            return [&rest[..end], first, &rest[end..]].concat();
+        }
+        output.to_vec()
+    }
+}

@@ -1,0 +1,306 @@
+//! What the ledger was at every moment of a run, and whether each of its steps was allowed: looked at after every step of
+//! the Redis, from its own data and not by its scripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checks::Violation;
+use crate::ledger::Ledger;
+use crate::network::PipeId;
+use crate::redis::{LogEntry, Stock};
+use crate::scenario::SALE;
+
+/// How a booking stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Until then, in the ledger's milliseconds.
+    Held { until_ms: u64 },
+    /// For good.
+    Confirmed,
+    /// Given back.
+    Cancelled,
+    /// Over.
+    Expired,
+    /// Not there (any more).
+    None,
+}
+
+/// One booking, from its first entry in the log on.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// Tickets.
+    pub quantity: u64,
+    /// Empty for none.
+    pub buyer: String,
+    /// Each standing with the time it began, in microseconds.
+    pub standings: Vec<(u64, Standing)>,
+    /// Which connection's bytes made the first entry.
+    pub by: Option<PipeId>,
+}
+
+impl Story {
+    /// How it stands now.
+    pub fn now(&self) -> Standing {
+        self.standings.last().map_or(Standing::None, |(_, standing)| *standing)
+    }
+
+    /// Each standing that it had at some moment from `from` to `to`.
+    pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = Standing> + '_ {
+        let first = self.standings.partition_point(|(at, _)| *at <= from);
+        let before = first.checked_sub(1).map_or(Standing::None, |index| self.standings[index].1);
+        let during = self.standings[first..].iter().take_while(move |(at, _)| *at <= to);
+        std::iter::once(before).chain(during.map(|(_, standing)| *standing))
+    }
+}
+
+/// See the [module](self).
+#[derive(Default)]
+pub struct Witness {
+    /// The sale at each moment at which it changed; `None` while there is none.
+    pub levels: Vec<(u64, Option<Stock>)>,
+    /// By id.
+    pub stories: BTreeMap<String, Story>,
+    /// Tickets of each buyer at each moment at which they changed.
+    pub buyers: BTreeMap<String, Vec<(u64, u64)>>,
+    /// Bookings of which the ledger has forgotten something, and when.
+    pub forgotten: BTreeMap<String, u64>,
+    /// Expiries seen.
+    pub expiries: u64,
+    sequence: u64,
+    counted: BTreeMap<String, u64>,
+}
+
+impl Witness {
+    /// The sale now.
+    pub fn level(&self) -> Option<&Stock> {
+        self.levels.last()?.1.as_ref()
+    }
+
+    /// Tickets that can be booked now.
+    pub fn available(&self) -> u64 {
+        self.level().map_or(0, available)
+    }
+
+    /// Each level that the sale had at some moment from `from` to `to`.
+    pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = Option<&Stock>> + '_ {
+        let first = self.levels.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+        self.levels[first..].iter().take_while(move |(at, _)| *at <= to).map(|(_, level)| level.as_ref())
+    }
+
+    /// The Redis has made a step. `forgot` where it may have gone back.
+    pub fn observe(&mut self, ledger: &Ledger, by: Option<PipeId>, now: u64) -> Result<(), Violation> {
+        let stock = ledger.redis().stock(SALE);
+        if let Some(stock) = &stock {
+            self.check_stock(stock)?;
+        }
+        let sequence = stock.as_ref().map_or(0, |stock| stock.sequence);
+        if self.level() != stock.as_ref() {
+            let first = usize::try_from(self.sequence).expect("a short log");
+            if sequence < self.sequence {
+                return Err(Violation::new("went back", format!("from {} to {sequence}", self.sequence)));
+            }
+            if sequence > self.sequence {
+                let log = ledger.redis().log(SALE);
+                for entry in &log[first.min(log.len())..] {
+                    self.take_in(entry, ledger, by, now)?;
+                }
+                if self.sequence != sequence {
+                    return Err(Violation::new(
+                        "log and sequence",
+                        format!("the log ends at {}, the sale is at {sequence}", self.sequence),
+                    ));
+                }
+            }
+            self.levels.push((now, stock));
+            self.recount(ledger)?;
+        }
+        Ok(())
+    }
+
+    fn check_stock(&self, stock: &Stock) -> Result<(), Violation> {
+        match stock.held + stock.sold <= stock.total {
+            true => Ok(()),
+            false => Err(Violation::new("oversold", format!("{stock:?}"))),
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        entry: &LogEntry,
+        ledger: &Ledger,
+        by: Option<PipeId>,
+        now: u64,
+    ) -> Result<(), Violation> {
+        if entry.sequence != self.sequence + 1 {
+            return Err(Violation::new("log and sequence", format!("{entry:?} follows {}", self.sequence)));
+        }
+        self.sequence = entry.sequence;
+        let bookings = || ledger.redis().bookings(SALE);
+        let after = match entry.status.as_str() {
+            // Later entries of the same step may have changed it again: the deadline is then of no use to anybody.
+            "held" => Standing::Held {
+                until_ms: bookings().get(&entry.booking).and_then(|record| record.deadline_ms).unwrap_or(0),
+            },
+            "confirmed" => Standing::Confirmed,
+            "cancelled" => Standing::Cancelled,
+            "expired" => Standing::Expired,
+            other => return Err(Violation::new("log", format!("{other:?} is no standing: {entry:?}"))),
+        };
+        let has_hold = ledger.redis().stock(SALE).is_some_and(|stock| stock.hold_ms.is_some());
+        let story = self.stories.entry(entry.booking.clone()).or_insert_with(|| Story {
+            quantity: entry.quantity,
+            buyer: entry.buyer.clone(),
+            standings: Vec::new(),
+            by,
+        });
+        let before = story.now();
+        let allowed = match (before, after) {
+            (Standing::None, Standing::Held { .. }) => has_hold,
+            (Standing::None, Standing::Confirmed) => !has_hold,
+            (Standing::Held { .. }, Standing::Confirmed | Standing::Cancelled) => true,
+            (Standing::Held { until_ms }, Standing::Expired) => entry.ms >= until_ms,
+            (Standing::Confirmed, Standing::Cancelled) => true,
+            (Standing::Expired, Standing::Confirmed | Standing::Cancelled) => true,
+            _ => false,
+        };
+        if !allowed {
+            return Err(Violation::new(
+                "transition",
+                format!("{}: {before:?} to {after:?} by {entry:?}", entry.booking),
+            ));
+        }
+        if before == Standing::None {
+            (story.quantity, story.buyer, story.by) = (entry.quantity, entry.buyer.clone(), by);
+        }
+        if (story.quantity, &story.buyer) != (entry.quantity, &entry.buyer) {
+            return Err(Violation::new("altered", format!("{story:?} by {entry:?}")));
+        }
+        story.standings.push((now, after));
+        self.expiries += u64::from(after == Standing::Expired);
+        let holds = |standing: Standing| matches!(standing, Standing::Held { .. } | Standing::Confirmed);
+        if !entry.buyer.is_empty() && holds(before) != holds(after) {
+            let tickets = self.counted.entry(entry.buyer.clone()).or_default();
+            *tickets = if holds(after) { *tickets + entry.quantity } else { *tickets - entry.quantity };
+            let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
+            if limit.is_some_and(|limit| *tickets > limit) {
+                return Err(Violation::new(
+                    "buyer's limit",
+                    format!("{} has {tickets}, {entry:?}", entry.buyer),
+                ));
+            }
+            self.buyers.entry(entry.buyer.clone()).or_default().push((now, *tickets));
+        }
+        Ok(())
+    }
+
+    /// The counts of the ledger are the sum of its bookings, and these are as their stories say.
+    fn recount(&self, ledger: &Ledger) -> Result<(), Violation> {
+        let Some(stock) = self.level() else { return Ok(()) };
+        let (mut held, mut sold) = (0, 0);
+        let bookings = ledger.redis().bookings(SALE);
+        for (id, booking) in &bookings {
+            match booking.letter {
+                'h' => held += booking.quantity,
+                'c' => sold += booking.quantity,
+                _ => {}
+            }
+            let told = self.stories.get(id).map_or(Standing::None, Story::now);
+            let agrees = matches!(
+                (booking.letter, told),
+                ('h', Standing::Held { .. })
+                    | ('c', Standing::Confirmed)
+                    | ('x', Standing::Cancelled)
+                    | ('e', Standing::Expired)
+                    | ('t', Standing::None)
+            );
+            if !agrees {
+                return Err(Violation::new(
+                    "record and log",
+                    format!("{id} is {booking:?}, by its log {told:?}"),
+                ));
+            }
+        }
+        if (held, sold) != (stock.held, stock.sold) {
+            return Err(Violation::new(
+                "miscounted",
+                format!("{held} held and {sold} sold, counted as {stock:?}"),
+            ));
+        }
+        let standing = self.stories.iter().filter(|(_, story)| story.now() != Standing::None);
+        if let Some((id, story)) = standing.into_iter().find(|(id, _)| !bookings.contains_key(*id)) {
+            return Err(Violation::new("record and log", format!("{id} is not there, by its log {story:?}")));
+        }
+        let counted = ledger.redis().buyers(SALE);
+        if stock.per_buyer.is_some() {
+            let expected: BTreeMap<String, u64> = self
+                .counted
+                .iter()
+                .filter(|(_, tickets)| **tickets > 0)
+                .map(|(buyer, n)| (buyer.clone(), *n))
+                .collect();
+            if counted != expected {
+                return Err(Violation::new(
+                    "miscounted",
+                    format!("buyers {counted:?}, by the log {expected:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The Redis has crashed or was replaced: what does it still have? Returns how many bookings it has forgotten
+    /// something of.
+    pub fn look_again(&mut self, ledger: &Ledger, now: u64) -> Result<usize, Violation> {
+        let before: BTreeMap<String, Standing> =
+            self.stories.iter().map(|(id, story)| (id.clone(), story.now())).collect();
+        let log = ledger.redis().log(SALE);
+        let stock = ledger.redis().stock(SALE);
+        let mut after: BTreeMap<&str, &LogEntry> = BTreeMap::new();
+        for entry in &log {
+            after.insert(&entry.booking, entry);
+        }
+        let mut forgotten = BTreeSet::new();
+        for (id, story) in &mut self.stories {
+            let standing = match after.get(id.as_str()) {
+                None => Standing::None,
+                Some(entry) => match entry.status.as_str() {
+                    "held" => {
+                        let held = story
+                            .standings
+                            .iter()
+                            .rev()
+                            .find(|(_, standing)| matches!(standing, Standing::Held { .. }));
+                        held.map_or(Standing::None, |(_, standing)| *standing)
+                    }
+                    "confirmed" => Standing::Confirmed,
+                    "cancelled" => Standing::Cancelled,
+                    _ => Standing::Expired,
+                },
+            };
+            if before[id] != standing {
+                forgotten.insert(id.clone());
+                story.standings.push((now, standing));
+            }
+        }
+        for id in &forgotten {
+            self.forgotten.insert(id.clone(), now);
+        }
+        self.counted.clear();
+        for story in self.stories.values().filter(|story| !story.buyer.is_empty()) {
+            if matches!(story.now(), Standing::Held { .. } | Standing::Confirmed) {
+                *self.counted.entry(story.buyer.clone()).or_default() += story.quantity;
+            }
+        }
+        for (buyer, moments) in &mut self.buyers {
+            moments.push((now, self.counted.get(buyer).copied().unwrap_or(0)));
+        }
+        self.sequence = stock.as_ref().map_or(0, |stock| stock.sequence);
+        self.levels.push((now, stock));
+        self.recount(ledger)?;
+        Ok(forgotten.len())
+    }
+}
+
+/// Tickets that can be booked.
+pub fn available(stock: &Stock) -> u64 {
+    stock.total.saturating_sub(stock.held + stock.sold)
+}
