@@ -206,8 +206,9 @@ fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
         6 | 7 => Fault::CutLedger { host },
         8 => Fault::FreezeLedger { host, ms },
         9 => Fault::FreezeClients { host, ms: ms.max(1_200) * 2 },
-        10 => Fault::CrashRedis { down_ms },
-        11 | 12 => match scenario.keeping {
+        10 if !scenario.keeping.has_replica() => Fault::CrashRedis { down_ms },
+        10 if random.chance(300) => Fault::CrashRedis { down_ms },
+        10..=12 => match scenario.keeping {
             Keeping::EverySecond => Fault::LoseTail { down_ms, effects: random.below(12) },
             Keeping::OneReplica | Keeping::Lagging => Fault::Failover { down_ms },
             Keeping::Memory => Fault::LoseAll { down_ms },

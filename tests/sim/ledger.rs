@@ -128,7 +128,7 @@ impl Ledger {
         }
         let lag_us = match self.keeping {
             Keeping::Lagging => self.random.pick(&[5_000, 60_000, 400_000]),
-            _ => self.random.pick(&[200, 2_000, 20_000]),
+            _ => self.random.pick(&[500, 5_000, 40_000]),
         };
         let redis = ModelRedis::new(options(self.keeping, true));
         self.replica = Some(Replica { redis, next_at: now + lag_us, lag_us, attached: false });

@@ -39,8 +39,6 @@ pub enum SeamKind {
     TellEarly,
     /// Two answers of a pipeline change places.
     SwapResponses,
-    /// A connection that is lost is told as "refused", so that nobody asks again.
-    UnknownIsRefused,
 }
 
 const fn script(name: &'static str, rewrite: Rewrite) -> Mutant {
@@ -138,7 +136,6 @@ pub const MUTANTS: &[Mutant] = &[
     seam("sold out is for ever", SeamKind::StaleReading),
     seam("answers do not wait for the replicas", SeamKind::TellEarly),
     seam("answers of a connection out of order", SeamKind::SwapResponses),
-    seam("unknown is told as refused", SeamKind::UnknownIsRefused),
 ];
 
 /// The seam of one loop; does nothing unless a mutant is at work.
@@ -220,11 +217,6 @@ impl Seam {
                         _ if state.available() == 0 => self.stale = answer.clone().ok(),
                         _ => {}
                     }
-                }
-            }
-            Some(SeamKind::UnknownIsRefused) => {
-                if let Err(CallError::Unknown(reason) | CallError::Garbled(reason)) = answer {
-                    answer = Err(CallError::Refused(reason));
                 }
             }
             _ => {}

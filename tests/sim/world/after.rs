@@ -1,0 +1,188 @@
+//! After the faults: everything comes to rest, and all that is left can be sold.
+
+use super::*;
+
+impl World {
+    /// Nobody waits for anything.
+    pub(super) fn is_calm(&self) -> bool {
+        let clients = self.clients.iter().all(|client| {
+            client.link.as_ref().is_none_or(|link| link.waiting.is_empty()) && !client.wants_more()
+        });
+        let hosts = self.hosts.iter().all(|host| {
+            host.running == Running::Yes && host.waiting() == 0 && host.is_linked() && host.knows_sale()
+        });
+        clients && hosts && self.holds_are_over()
+    }
+
+    /// Every hold has ended; or the sale's clock was once far ahead, so that its holds last (a known gap).
+    fn holds_are_over(&self) -> bool {
+        let Some(level) = self.witness.level() else { return false };
+        level.held == 0 || level.clock_ms > self.ledger.wall_ms(self.now) + 1_000
+    }
+
+    pub(super) fn check_calm(&mut self) -> Result<(), Violation> {
+        if !self.is_calm() {
+            let late: Vec<&Ask> =
+                self.asks.iter().filter(|ask| ask.answer.is_none() && ask.given_up_at.is_none()).collect();
+            let waiting: Vec<(Running, usize)> =
+                self.hosts.iter().map(|host| (host.running, host.waiting())).collect();
+            return Err(Violation::new(
+                "never calm",
+                format!("{waiting:?} {late:?} {:?}", self.witness.level()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// All that is left can be sold from any host, and then it is sold out on every host.
+    pub(super) fn sell_out(&mut self) -> Result<(), Violation> {
+        let first = (self.scenario.seed % self.hosts.len() as u64) as usize;
+        let left = self.witness.available();
+        let mut sold = Vec::new();
+        let until = self.now + SALE_BOUND_US * 4;
+        trace!(self, "host {first} is to sell the {left} that are left");
+        while (sold.len() as u64) < left && self.now < until {
+            let wishes = (left - sold.len() as u64).min(8) as usize;
+            let number = sold.len();
+            let asked = self.ask_and_wait(
+                first,
+                (0..wishes).map(|wish| wish_for(&format!("rest-{}-{number}-{wish}", self.now))).collect(),
+            )?;
+            let before = sold.len();
+            // One that was told "unknown" is sold, too.
+            let ids = asked.into_iter().filter_map(|index| self.asks[index].request.id.clone());
+            sold.extend(ids.filter(|id| self.witness.stories.contains_key(id)));
+            if sold.len() == before {
+                let at = self.now + 100_000;
+                self.run_until(at, |_| false)?;
+            }
+        }
+        if (sold.len() as u64) < left {
+            return Err(Violation::new("unsold", format!("host {first} sold {} of {left}", sold.len())));
+        }
+        for host in (0..self.hosts.len()).filter(|host| *host != first) {
+            let Some(id) = sold.pop() else { break };
+            trace!(self, "{id} is given back at host {first}, and host {host} is to sell it");
+            let cancel = Request { kind: Kind::Cancel, ..wish_for(&id) };
+            let until = self.now + SALE_BOUND_US;
+            loop {
+                // It was told "unknown", and is still on its way.
+                let asked = self.ask_and_wait(first, vec![cancel.clone()])?;
+                if !matches!(&self.asks[asked[0]].answer, Some((_, Word::Refused { .. }))) {
+                    break;
+                }
+                if self.now > until {
+                    return Err(Violation::new("never calm", format!("{:?}", self.asks[asked[0]])));
+                }
+                let at = self.now + 100_000;
+                self.run_until(at, |_| false)?;
+            }
+            let until = self.now + SALE_BOUND_US;
+            let mut number = 0;
+            loop {
+                number += 1;
+                let asked = self.ask_and_wait(host, vec![wish_for(&format!("back-{host}-{number}"))])?;
+                if self.asks[asked[0]]
+                    .request
+                    .id
+                    .as_ref()
+                    .is_some_and(|id| self.witness.stories.contains_key(id))
+                {
+                    break;
+                }
+                if self.now > until {
+                    return Err(Violation::new(
+                        "unsold",
+                        format!("host {host} does not sell what came back: {:?}", self.asks[asked[0]]),
+                    ));
+                }
+                let at = self.now + 100_000;
+                self.run_until(at, |_| false)?;
+            }
+        }
+        if self.scenario.hold_ms.is_none() && self.witness.available() == 0 {
+            let at = self.now + 500_000;
+            self.run_until(at, |_| false)?;
+            for host in 0..self.hosts.len() {
+                let asked =
+                    self.ask_and_wait(host, vec![Request { kind: Kind::Buy, id: None, ..wish_for("") }])?;
+                let told = &self.asks[asked[0]].answer;
+                if !matches!(told, Some((_, Word::Refused { name, .. })) if name == "sold-out") {
+                    return Err(Violation::new("not sold out", format!("host {host} says {told:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks by a client of its own, and waits for the answers.
+    fn ask_and_wait(&mut self, host: usize, requests: Vec<Request>) -> Result<Vec<usize>, Violation> {
+        let number = self.clients.len();
+        let core = self.random.below(self.scenario.cores);
+        let mut client = Client::new(number, &self.scenario);
+        client.wake_at = None;
+        client.tired = true;
+        self.clients.push(client);
+        let outcome = self.ask_as(number, host, core, requests);
+        self.hang_up(number, false);
+        self.clients.truncate(number);
+        outcome
+    }
+
+    fn ask_as(
+        &mut self,
+        number: usize,
+        host: usize,
+        core: usize,
+        requests: Vec<Request>,
+    ) -> Result<Vec<usize>, Violation> {
+        self.dial(number, host, core);
+        let first = self.asks.len();
+        let now = self.now;
+        let mut random = self.random.clone();
+        let link = self.clients[number].link.as_mut().expect("it was dialled");
+        for request in requests {
+            self.net.write_all(link.pipe, Side::Dialler, &request.bytes(&mut random), now);
+            link.waiting.push_back(self.asks.len());
+            self.asks.push(Ask {
+                request,
+                client: number,
+                host,
+                pipe: link.pipe,
+                sent_at: now,
+                answer: None,
+                given_up_at: None,
+                whole: true,
+            });
+        }
+        let asked: Vec<usize> = (first..self.asks.len()).collect();
+        let last = asked.len() + first;
+        self.run_until(now + SALE_BOUND_US, |world| {
+            world.asks[first..last].iter().all(|ask| ask.answer.is_some())
+        })?;
+        match asked.iter().find(|index| self.asks[**index].answer.is_none()) {
+            Some(index) => Err(Violation::new("never answered", format!("in calm: {:?}", self.asks[*index]))),
+            None => Ok(asked),
+        }
+    }
+
+    pub(super) fn judge_whole(&mut self) -> Result<(), Violation> {
+        let said: BTreeSet<String> =
+            self.hosts.iter().flat_map(|host| host.watch.said.iter().cloned()).collect();
+        let was_killed = |pipe: PipeId| match self.net.place(pipe, Side::Dialler) {
+            Place::Loop { host, incarnation, .. } => self.killed.contains(&(host, incarnation)),
+            _ => false,
+        };
+        checks::whole(&Whole {
+            scenario: &self.scenario,
+            asks: &self.asks,
+            witness: &self.witness,
+            said: &said,
+            was_killed: &was_killed,
+        })
+    }
+}
+
+fn wish_for(id: &str) -> Request {
+    Request { kind: Kind::Put, id: Some(id.to_owned()), quantity: 1, buyer: None, tries: 0 }
+}

@@ -1,0 +1,122 @@
+//! What strikes a run, and the end of all that.
+
+use super::*;
+
+impl World {
+    pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        trace!(self, "{fault:?}");
+        let mut fired = true;
+        match fault {
+            Fault::KillHost { host, down_ms } if self.is_up(host) => self.end_host(host, down_ms * 1_000),
+            Fault::DrainHost { host, down_ms } if self.is_up(host) => {
+                let until = self.now + self.scenario.ledger_timeout_ms * 1_000 + 5_000_000;
+                self.hosts[host].begin_drain(until, down_ms * 1_000, &mut self.net, self.now);
+                for core in 0..self.scenario.cores {
+                    self.hosts[host].cores[core].turn_at = None;
+                    self.plan_turn(host, core, self.now + 1);
+                }
+            }
+            Fault::PauseHost { host, ms } if self.is_up(host) => {
+                let until = self.now + ms * 1_000;
+                self.hosts[host].running = Running::Paused { until };
+                self.push(until, Event::Resume(host));
+            }
+            Fault::JumpHostClock { host, by_ms } if host < self.hosts.len() => {
+                self.hosts[host].skew_ms += by_ms
+            }
+            Fault::CutClients { host } => {
+                let pipes = self.net.open_pipes(|from, to| {
+                    matches!((from, to), (Place::Client(_), Place::Loop { host: other, .. }) if other == host)
+                });
+                fired = !pipes.is_empty();
+                pipes.into_iter().for_each(|pipe| self.net.cut(pipe, self.now));
+            }
+            Fault::CutLedger { host } => {
+                let pipes = self.ledger_pipes(host);
+                fired = !pipes.is_empty();
+                pipes.into_iter().for_each(|pipe| self.net.cut(pipe, self.now));
+            }
+            Fault::FreezeLedger { host, ms } => {
+                let pipes = self.ledger_pipes(host);
+                fired = !pipes.is_empty();
+                pipes.into_iter().for_each(|pipe| self.net.freeze(pipe, self.now + ms * 1_000));
+            }
+            Fault::FreezeClients { host, ms } => {
+                let pipes = self.net.open_pipes(|from, to| {
+                    matches!((from, to), (Place::Client(_), Place::Loop { host: other, .. }) if other == host)
+                });
+                fired = !pipes.is_empty();
+                pipes.into_iter().for_each(|pipe| self.net.freeze(pipe, self.now + ms * 1_000));
+            }
+            Fault::CrashRedis { down_ms } => self.crash(Loss::Nothing, down_ms)?,
+            Fault::LoseTail { down_ms, effects } => self.crash(Loss::UnsyncedAfter(effects), down_ms)?,
+            Fault::LoseAll { down_ms } => self.crash(Loss::Everything, down_ms)?,
+            Fault::Failover { down_ms } => {
+                fired = self.ledger.fail_over(down_ms * 1_000, &mut self.net, self.now);
+                self.clock_went_back |= fired;
+                if self.look_again()? > 0 {
+                    self.counts.add("failover forgets");
+                }
+            }
+            Fault::FlushScripts => self.ledger.flush_scripts(),
+            Fault::Refuse { trouble, ms } => self.ledger.refuse(trouble, self.now + ms * 1_000),
+            Fault::PauseRedis { ms } => self.ledger.pause(self.now + ms * 1_000),
+            Fault::JumpRedisClock { by_ms } => {
+                self.ledger.jump_clock(by_ms);
+                self.clock_went_back |= by_ms < 0;
+            }
+            Fault::PauseSale { ms } => {
+                self.alter(SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() })?;
+                self.push(self.now + ms * 1_000, Event::ResumeSale);
+            }
+            Fault::ChangeTotal { by } => {
+                let total = self.witness.level().map_or(1, |level| level.total).saturating_add_signed(by);
+                self.alter(SaleChange { total: Some(total), ..SaleChange::default() })?;
+            }
+            Fault::KillHost { .. }
+            | Fault::DrainHost { .. }
+            | Fault::PauseHost { .. }
+            | Fault::JumpHostClock { .. } => {
+                fired = false;
+            }
+        }
+        if fired {
+            self.counts.add(fault.kind());
+        }
+        Ok(())
+    }
+
+    fn is_up(&self, host: usize) -> bool {
+        self.hosts.get(host).is_some_and(|host| host.running == Running::Yes)
+    }
+
+    fn ledger_pipes(&self, host: usize) -> Vec<PipeId> {
+        self.net.open_pipes(|from, to| {
+            matches!((from, to), (Place::Loop { host: other, .. }, Place::Redis { .. }) if other == host)
+        })
+    }
+
+    /// No more faults; whoever is down comes back.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        trace!(self, "all faults heal");
+        self.healed = true;
+        self.net.weather = Weather::CALM;
+        self.net.heal(self.now);
+        self.ledger.heal(self.now);
+        for host in 0..self.hosts.len() {
+            if let Running::Paused { .. } = self.hosts[host].running {
+                self.hosts[host].running = Running::Paused { until: self.now };
+            }
+            self.push(self.now, Event::Resume(host));
+            self.push(self.now + 200_000, Event::Start(host));
+        }
+        for client in &mut self.clients {
+            client.tired = true;
+        }
+        // Where the ledger is back without the sale, an operator opens it again.
+        self.run_until(self.now + 100_000, |_| false)?;
+        self.ledger.execute(&Call::Open { sale: sale(), terms: self.terms() }, self.now);
+        self.witness.observe(&self.ledger, None, self.now)?;
+        self.alter(SaleChange { status: Some(SaleStatus::Open), ..SaleChange::default() })
+    }
+}
