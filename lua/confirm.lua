@@ -1,13 +1,16 @@
 -- Makes held bookings confirmed.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 most overdue holds to expire first; then for each booking two: as it is stored, and its id as text where that
+-- ARGV  1 most overdue holds to expire first, and what the caller has seen; then for each booking two: as it is stored, and its id as text where that
 --       differs (else '')
 -- Reply a line a booking, in order: the booking as it is now, or `-`. Expired says that it could not be taken again.
+--       `withheld` alone where nothing was done (sale.lua).
 -- Invariant: an expired hold is confirmed only by taking its tickets again: held + sold + quantity <= total, and the
 -- buyer's limit. A sale that is paused or over still takes payment for what was held.
 
 if not field[1] then return 'missing' end
+local withheld = withhold(ARGV[1])
+if withheld then return withheld end
 sweep(ARGV[1])
 local reply = {}
 for i = 2, #ARGV, 2 do

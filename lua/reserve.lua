@@ -1,17 +1,19 @@
 -- Books tickets: the hot path, one call for a whole batch.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 most overdue holds to expire first
+-- ARGV  1 most overdue holds to expire first, and what the caller has seen (sale.lua)
 --       2 where no booking is in the batch twice, none has a buyer, and all are for as many tickets: how many; else ''
 --       then, one column after another, of each claim: the booking as it is stored; its id as text where that differs
 --       (else ''); and without such a 2: quantity; buyer; the buyer's bucket ('' for none). At most 1,000 claims (Lua's
 --       stack).
 -- Reply a line a claim, in order: `g` granted, with its deadline where the sale has a hold; `k` and the booking, known
 --       with the same quantity and buyer; `t` a tombstone; `r` known with another quantity or buyer; `n` not on sale;
---       `b` beyond the buyer's limit; `s` sold out.
+--       `b` beyond the buyer's limit; `s` sold out. `withheld` alone where nothing was done (sale.lua).
 -- Invariant: stock is taken only where held + sold + quantity <= total, and once for each booking.
 
 if not field[1] then return 'missing' end
+local withheld = withhold(ARGV[1])
+if withheld then return withheld end
 sweep(ARGV[1])
 
 -- A group is expired whole, so that it must be well below the most that one call expires.

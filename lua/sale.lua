@@ -1,10 +1,12 @@
 -- What every script of a sale starts with: the sale's state, its clock, its log and its overdue holds.
 --
--- KEYS  1 stock     hash: total held sold version sequence status hold per_buyer starts ends clock
+-- KEYS  1 stock     hash: total held sold version sequence status hold per_buyer starts ends clock, and
+--                   opened lineage frozen_since frozen_until (see `withhold`)
 --       2 bookings  hash: booking -> record
 --       3 holds     sorted set: group of bookings -> their deadline in ms
 --       4 buyers    hash: bucket -> its buyers and their tickets held and confirmed, counted while the sale has a limit
 --       5 log       stream: one entry a change of a booking, its id <ms>-<sequence>
+--       6 lost      hash: what this ledger was found to have forgotten (see restore.lua)
 --
 -- A record is a letter and the quantity, where it is held `@` and the deadline, and where there is a buyer a colon and
 -- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
@@ -30,11 +32,13 @@ local call = redis.call
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 
 local field = call('HMGET', KEYS[1], 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer',
-  'starts', 'ends', 'clock')
+  'starts', 'ends', 'clock', 'opened', 'lineage', 'frozen_since', 'frozen_until')
 local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
 local version, sequence = tonumber(field[4]), tonumber(field[5])
 local status, hold, per_buyer = field[6], tonumber(field[7]), tonumber(field[8])
 local starts, ends = tonumber(field[9]), tonumber(field[10])
+local opened, lineage = tonumber(field[12]) or 0, tonumber(field[13]) or 0
+local frozen_since, frozen_until = tonumber(field[14]) or 0, tonumber(field[15]) or 0
 local readable = total and held and sold and version and sequence
   and (status == 'open' or status == 'paused' or status == 'closed')
 if field[1] and not readable then
@@ -50,11 +54,51 @@ local log_prefix = now .. '-'
 
 -- The first line of the reply. `read_snapshot` in src/ledger/redis/read.rs makes the same of the stock hash by itself.
 local function state()
-  return table.concat({ total, held, sold, version, sequence, status, field[7], field[8], field[9], field[10], now }, ',')
+  return table.concat({ total, held, sold, version, sequence, status, field[7], field[8], field[9], field[10], now,
+    opened, lineage, frozen_until }, ',')
+end
+
+-- A ledger may fall back behind what it acknowledged: a replica that lagged takes over, the end of an append-only file is
+-- lost, an old copy is put in place. Whoever has seen more than there is now can tell. So the first argument of each
+-- call that books, confirms, cancels or restores is the most overdue holds to expire first and, from a caller that has
+-- seen the sale, when it was opened, its lineage, and the highest sequence of that lineage: `256 1763827200123
+-- 1763827200123 4711`. A ledger that has forgotten something takes another lineage and is frozen for a while, in which
+-- every host puts back what it acknowledged (restore.lua). Whoever comes with another lineage has yet to do so.
+local FREEZE_MS, FREEZE_MS_MAX = 2000, 10000 -- as in src/limits.rs
+
+-- What the caller has seen, of this sale; nil where it is of another one, or nothing; then whether it is of another.
+local function seen_in(words)
+  local its_opened, its_lineage, its_sequence = match(words, ' (%d+) (%d+) (%d+)$')
+  if not its_opened then return nil, nil, false end
+  if tonumber(its_opened) ~= opened then return nil, nil, true end
+  return tonumber(its_lineage), tonumber(its_sequence), false
+end
+
+local function is_less_than(its_lineage, its_sequence)
+  return its_lineage and (lineage < its_lineage or (lineage == its_lineage and sequence < its_sequence))
+end
+
+-- Begins a freeze with a new lineage where there is none, or the caller has seen more (`less`); makes the one that is
+-- there last otherwise, within bounds.
+local sequence_before = sequence
+local function freeze(its_lineage, its_sequence, less)
+  if less or frozen_until <= now then
+    lineage = math.max(now, lineage + 1, (its_lineage or 0) + 1)
+    frozen_since = now
+    call('HSET', KEYS[6], '@' .. now, (its_sequence or sequence_before) .. ' ' .. sequence_before)
+  end
+  frozen_until = math.max(frozen_until, math.min(now + FREEZE_MS, frozen_since + FREEZE_MS_MAX))
+  call('HSET', KEYS[1], 'lineage', lineage, 'frozen_since', frozen_since, 'frozen_until', frozen_until)
+end
+
+-- The reply to a caller that nothing is done for; nil where it may go on.
+local function withhold(words)
+  local its_lineage, its_sequence, stranger = seen_in(words)
+  if is_less_than(its_lineage, its_sequence) then freeze(its_lineage, its_sequence, true) end
+  if frozen_until > now or stranger or (its_lineage and its_lineage ~= lineage) then return state() .. '\nwithheld' end
 end
 
 -- Writes what changed in the counts, once, at the end of a script.
-local sequence_before = sequence
 local function save()
   if sequence ~= sequence_before then
     call('HSET', KEYS[1], 'held', held, 'sold', sold, 'sequence', sequence, 'clock', now)
@@ -74,7 +118,8 @@ local DIGITS = '0001020304050607080910111213141516171819202122232425262728293031
 local stream, hundreds, hundreds_text = KEYS[5], nil, nil
 
 -- Takes the next sequence and logs one change. A sale's entries have the same names in the same order, needed or not:
--- the stream then stores the names once a node. Only a sale without holds has no `expires_at`.
+-- the stream then stores the names once a node. Only a sale without holds has no `expires_at`, except of a hold that was
+-- made before it had none and is put back.
 local function log(id, word, quantity, buyer, expires_at)
   sequence = sequence + 1
   local last_two = sequence % 100
@@ -88,7 +133,7 @@ local function log(id, word, quantity, buyer, expires_at)
     end
     entry = hundreds_text .. sub(DIGITS, 2 * last_two + 1, 2 * last_two + 2)
   end
-  if hold then
+  if hold or expires_at ~= '' then
     call('XADD', stream, entry, 'booking', id, 'status', word, 'quantity', quantity, 'buyer', buyer,
       'expires_at', expires_at)
   else
@@ -161,9 +206,10 @@ local function ungroup(group, bookings)
 end
 
 -- Every script that changes something starts by expiring what is overdue, oldest first, at most `limit`: what a hold
--- gives back can be sold in the same call, and nobody has to sweep for that.
-local function sweep(limit)
-  limit = tonumber(limit)
+-- gives back can be sold in the same call, and nobody has to sweep for that. Not while the sale is frozen: a hold may
+-- have been confirmed in what was forgotten.
+local function sweep(words)
+  local limit = frozen_until > now and 0 or tonumber(match(words, '^%d+'))
   while limit > 0 do
     local groups = call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 4)
     if #groups == 0 then return end

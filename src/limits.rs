@@ -175,6 +175,25 @@ pub const REPLICA_WAIT_MS: u64 = 1_000;
 /// while it runs.
 pub const FITNESS_CHECK_MS: u64 = 1_000;
 
+/// Acknowledged bookings that one core remembers, over all sales, in case the ledger forgets them: at 184 bytes each
+/// 6 MiB, and more than a core acknowledges within any lag of a replica or of `appendfsync everysec`.
+pub const REMEMBERED_PER_CORE_MAX: usize = 32 * 1024;
+
+/// How long an acknowledged booking is remembered while the ledger is there, in milliseconds: a ledger that falls back
+/// further than that is an operator's doing.
+pub const REMEMBERED_MS: u64 = 30_000;
+
+/// How long a core waits before it offers its acknowledged bookings again to a ledger that could not take them, in
+/// milliseconds: 6 MiB at most each time.
+pub const RESTORE_RETRY_MS: u64 = 1_000;
+
+/// How long a sale stays frozen after something forgotten was noticed or put back, in milliseconds: time for every host
+/// to connect ([`RECONNECT_MS_LAST`], [`DIAL_TIMEOUT_MS`]), to notice ([`SYNC_INTERVAL_MS`]) and to put back.
+pub const FREEZE_MS: u64 = 2_000;
+
+/// Longest freeze, in milliseconds, however long hosts put back.
+pub const FREEZE_MS_MAX: u64 = 10_000;
+
 /// Bytes of one ledger reply: 256 entries of at most 200 bytes, and far more room than that.
 pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -254,5 +273,9 @@ const _: () = {
     assert!(SYNC_INTERVAL_MS < LOOP_STALL_MS);
     assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
     assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);
+    assert!(
+        RECONNECT_MS_LAST + DIAL_TIMEOUT_MS + 2 * SYNC_INTERVAL_MS < FREEZE_MS && FREEZE_MS < FREEZE_MS_MAX
+    );
+    assert!(LEDGER_SILENCE_MS < REMEMBERED_MS);
     assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);
 };

@@ -90,6 +90,10 @@ pub struct CoreMetrics {
     pub waiting: Count,
     /// Times that the ledger's connection was lost.
     pub ledger_losses: Count,
+    /// Bookings put back into a ledger that had forgotten them.
+    pub bookings_put_back: Count,
+    /// Acknowledged bookings that the ledger forgot and that could not be put back.
+    pub bookings_lost: Count,
     /// The loop's last turn, by the process's monotonic clock, in milliseconds.
     pub last_turn_ms: Count,
     ledger_up: AtomicBool,
@@ -115,6 +119,8 @@ impl Default for CoreMetrics {
             booking_wait: Histogram::default(),
             waiting: Count::default(),
             ledger_losses: Count::default(),
+            bookings_put_back: Count::default(),
+            bookings_lost: Count::default(),
             last_turn_ms: Count::default(),
             ledger_up: AtomicBool::new(false),
             ledger_trouble: Mutex::default(),

@@ -25,7 +25,7 @@ pub(super) fn render(shared: &Shared) -> String {
         .filter_map(|sale| {
             let state = sale.level()?;
             let levels = [state.available(), state.held, state.sold];
-            Some((sale.name().as_str().to_owned(), levels))
+            Some((sale.name().as_str().to_owned(), levels, state.is_frozen()))
         })
         .collect();
     let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
@@ -40,8 +40,8 @@ pub(super) fn render(shared: &Shared) -> String {
 struct Page {
     cores: Vec<std::sync::Arc<CoreMetrics>>,
     shards: Vec<ShardTotals>,
-    /// Available, held, sold.
-    sales: Vec<(String, [u64; 3])>,
+    /// Available, held, sold, and whether it is frozen.
+    sales: Vec<(String, [u64; 3], bool)>,
     /// Lines dropped, writes failed.
     access_log: Option<(u64, u64)>,
 }
@@ -169,13 +169,15 @@ impl Page {
             None,
             MetricType::Gauge,
         )?;
-        for (sale, levels) in &self.sales {
+        for (sale, levels, _) in &self.sales {
             for (state, level) in states.iter().zip(levels) {
                 let labels = [("sale", sale.clone()), ("state", (*state).to_owned())];
                 metric.encode_family(&labels)?.encode_gauge(&level.cast_signed())?;
             }
         }
-        Ok(())
+        let frozen = self.sales.iter().filter(|(_, _, frozen)| *frozen).count() as i64;
+        let help = "Sales in which nothing is booked, since hosts put back what the ledger had forgotten";
+        encoder.encode_descriptor("sales_frozen", help, None, MetricType::Gauge)?.encode_gauge(&frozen)
     }
 }
 
@@ -223,6 +225,24 @@ impl Collector for Page {
             encoder,
             ("ledger_losses", "Times that the way to the ledger broke", Counter),
             |core| core.ledger_losses.get(),
+        )?;
+        self.each_core(
+            encoder,
+            (
+                "bookings_put_back",
+                "Acknowledged bookings put back into a ledger that had forgotten them",
+                Counter,
+            ),
+            |core| core.bookings_put_back.get(),
+        )?;
+        self.each_core(
+            encoder,
+            (
+                "bookings_lost",
+                "Acknowledged bookings that the ledger forgot and that could not be put back; the log names them",
+                Counter,
+            ),
+            |core| core.bookings_lost.get(),
         )?;
         self.each_core(
             encoder,

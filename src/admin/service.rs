@@ -212,12 +212,26 @@ impl<'a> Operator<'a> {
         } else if self.shared.board.any_silent() {
             Some(format!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS))
         } else {
-            self.shared.trouble.get()
+            self.shared.trouble.get().or_else(|| self.frozen())
         };
         match unable {
             None => self.text(Status::Ok, "ready"),
             Some(line) => self.text(Status::ServiceUnavailable, &line),
         }
+    }
+
+    /// A sale that is frozen, and why.
+    fn frozen(&self) -> Option<String> {
+        let directory = self.shared.board.directory();
+        let mut frozen = directory.sales().filter(|sale| sale.level().is_some_and(|state| state.is_frozen()));
+        let first = *frozen.next()?.name();
+        let others = match frozen.count() {
+            0 => String::new(),
+            count => format!(" (and {count} more)"),
+        };
+        Some(format!(
+            "sale {first}{others} is frozen: the ledger had forgotten some of it, and hosts put back what they acknowledged"
+        ))
     }
 
     fn describe(&mut self, description: &str) -> Page {

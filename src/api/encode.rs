@@ -79,11 +79,11 @@ pub fn push_sale(scratch: &mut Vec<u8>, sale: &str, state: &SaleState) {
     );
 }
 
-/// The status of a sale at the ledger's time `now`: `open`, `paused` or `closed`, and by its window `scheduled` or
-/// `ended`.
+/// The status of a sale at the ledger's time `now`: `open`, `paused` or `closed`, by its window `scheduled` or `ended`,
+/// and `frozen` while hosts put back what its ledger had forgotten.
 pub fn sale_status(state: &SaleState, now: WallTime) -> &'static str {
     match (state.terms.starts_at, state.terms.ends_at) {
-        _ if state.status != crate::booking::SaleStatus::Open => state.status.word(),
+        _ if state.is_frozen() || state.status != crate::booking::SaleStatus::Open => state.status_word(),
         (Some(starts_at), _) if now < starts_at => "scheduled",
         (_, Some(ends_at)) if now >= ends_at => "ended",
         _ => state.status.word(),

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use super::findings::{Findings, Kind};
 use super::view::{BuyerIndex, Claimed, Told, View};
 use super::{AuditError, ask, unexpected};
-use crate::booking::{Answer, BookingId, BookingStatus, Call, CallError, Part, Repair, SaleName, SaleState};
+use crate::booking::{
+    Answer, BookingId, BookingStatus, Call, CallError, LostCause, Part, Repair, SaleName, SaleState,
+};
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
 use crate::limits::{CLOCK_AHEAD_MS_MAX, GROUP_BOOKINGS_MAX};
@@ -19,6 +21,36 @@ pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
     judge_holds(view, findings);
     judge_log(view, state, findings);
     judge_clock(view, findings);
+    judge_lost(view, findings);
+}
+
+/// What the ledger was found to have forgotten. A lost booking is explained by that, so that it hinders no repair.
+fn judge_lost(view: &View, findings: &mut Findings) {
+    for (at, (seen, left)) in &view.forgotten {
+        findings.note(format!(
+            "at {at} the ledger was found to have forgotten something: a host had seen sequence {seen}, and {left} was left"
+        ));
+    }
+    for (id, (told, cause)) in &view.lost {
+        let now_is = view.entries.get(id).and_then(|entry| entry.in_ledger.as_ref());
+        let booked = now_is.is_some_and(|now| {
+            (now.quantity, now.buyer) == (told.quantity, told.buyer) && now.status.is_some()
+        });
+        let shown = told.shown(&view.buyers);
+        if booked {
+            findings.note(format!("booking {id} was told as {shown}, was forgotten, and was made again"));
+            continue;
+        }
+        let why = match cause {
+            LostCause::SoldOut => "its tickets were sold to others by then",
+            LostCause::IdTaken => "its id was that of another booking by then",
+        };
+        findings.derived(
+            Kind::Lost,
+            format!("booking {id}"),
+            format!("was told as {shown}, was forgotten by the ledger, and could not be put back: {why}"),
+        );
+    }
 }
 
 fn judge_unreadable(view: &View, findings: &mut Findings) {
@@ -32,7 +64,7 @@ fn judge_unreadable(view: &View, findings: &mut Findings) {
                 findings
                     .mend(repair, vec![format!("{}: removed what could not be read: {text}", part.word())]);
             }
-            Part::Bookings | Part::Log | Part::Changes => {
+            Part::Bookings | Part::Lost | Part::Log | Part::Changes => {
                 findings.differ(Kind::Record, part.word(), format!("what is there cannot be read: {text}"));
             }
         }
@@ -104,14 +136,18 @@ fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
     for (buyer, tickets) in view.buyers.names.iter().zip(all) {
         if tickets > u64::from(limit) {
             over += 1;
-            if state.version <= 1 {
+            if state.version <= 1 && !state.has_forgotten() {
                 let text = format!("has {tickets} tickets, of {limit} at most");
                 findings.differ(Kind::Limit, format!("buyer {buyer}"), text);
             }
         }
     }
     // The limit is that of bookings made from its change on, and nobody knows which those are.
-    if over > 0 && state.version > 1 {
+    if over > 0 && state.has_forgotten() {
+        findings.note(format!(
+            "{over} buyers have more than the limit of {limit} tickets: bookings were put back, whatever the limit"
+        ));
+    } else if over > 0 && state.version > 1 {
         findings.note(format!(
             "{over} buyers have more than the limit of {limit} tickets; the sale's terms were changed, and the limit may \
              have been another then"
@@ -274,6 +310,10 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
         let (told, subject) = (&entry.told, || format!("booking {id}"));
         if told.granted > 1 {
             findings.differ(Kind::Told, subject(), format!("was granted {} times", told.granted));
+        }
+        if view.lost.contains_key(id) {
+            // Named already.
+            continue;
         }
         let booking = match &entry.in_ledger {
             Some(booking) if booking.status.is_some() => booking,

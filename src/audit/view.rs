@@ -9,8 +9,8 @@ use rustc_hash::FxBuildHasher;
 use super::findings::{Findings, Kind};
 use super::{AuditError, ask, unexpected};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, Part, Row, SaleName, SaleState,
-    StoredBooking,
+    Answer, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, LostCause, Part, Row, SaleName,
+    SaleState, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -33,6 +33,10 @@ pub(super) struct View {
     /// The first sequence that did not follow the one before.
     gap_at: Option<u64>,
     trimmed: bool,
+    /// When the ledger was found to have forgotten something: the sequence that was seen, and the one that was left.
+    pub(super) forgotten: BTreeMap<WallTime, (u64, u64)>,
+    /// What of it could not be put back, as it was last told.
+    pub(super) lost: BTreeMap<BookingId, (Claimed, LostCause)>,
 }
 
 /// What each source says of one booking.
@@ -154,16 +158,19 @@ fn first_of_log(ledger: &mut dyn Ledger, sale: SaleName) -> Result<Option<u64>, 
     }
 }
 
-/// Whether a booking may go from one to the other.
-fn follows(before: Option<BookingStatus>, after: Option<BookingStatus>) -> bool {
+/// Whether a booking may go from one to the other. In a ledger that has `forgotten` something, what is put back may have
+/// been cancelled or over when it was.
+fn follows(before: Option<BookingStatus>, after: Option<BookingStatus>, forgotten: bool) -> bool {
     use BookingStatus::{Cancelled, Confirmed, Expired, Held};
-    matches!(
-        (before, after),
-        (None, Some(Held { .. } | Confirmed))
-            | (Some(Held { .. }), Some(Confirmed | Cancelled | Expired))
-            | (Some(Confirmed), Some(Cancelled))
-            | (Some(Expired), Some(Confirmed | Cancelled))
-    )
+    let put_back = forgotten && matches!((before, after), (None, Some(Expired | Cancelled)));
+    put_back
+        || matches!(
+            (before, after),
+            (None, Some(Held { .. } | Confirmed))
+                | (Some(Held { .. }), Some(Confirmed | Cancelled | Expired))
+                | (Some(Confirmed), Some(Cancelled))
+                | (Some(Expired), Some(Confirmed | Cancelled))
+        )
 }
 
 impl View {
@@ -176,7 +183,7 @@ impl View {
     ) -> Result<SaleState, AuditError> {
         let (mut state, mut failure) = (None, None);
         let mut log_end = String::new();
-        for part in [Part::Log, Part::Bookings, Part::Holds, Part::Buyers, Part::Changes] {
+        for part in [Part::Log, Part::Bookings, Part::Holds, Part::Buyers, Part::Lost, Part::Changes] {
             let start = if part == Part::Changes { log_end.clone() } else { String::new() };
             match self.read_part(ledger, sale, part, start, findings) {
                 Ok((end, as_of)) => {
@@ -287,6 +294,19 @@ impl View {
                     }
                 }
                 Row::Change(entry) => self.replay(&entry, state, findings),
+                Row::Forgot { at, seen, left } => {
+                    self.forgotten.insert(at, (seen, left));
+                }
+                Row::Lost { booking, cause } => {
+                    let claimed = Claimed {
+                        status: Some(booking.status),
+                        quantity: booking.quantity.get(),
+                        buyer: self.buyers.index(booking.buyer.as_ref()),
+                        counted: false,
+                        sequence: 0,
+                    };
+                    self.lost.insert(booking.id, (claimed, cause));
+                }
                 Row::Unreadable { part, key, text } => {
                     self.unreadable.insert((part, key), text);
                 }
@@ -338,7 +358,7 @@ impl View {
             let before = last.and_then(|last| last.status);
             let same =
                 last.is_none_or(|last| (last.quantity, last.buyer) == (claimed.quantity, claimed.buyer));
-            if !follows(before, claimed.status) || !same {
+            if !follows(before, claimed.status, state.has_forgotten()) || !same {
                 let before = match &last {
                     Some(last) => last.shown(&self.buyers).to_string(),
                     None => "nothing".to_owned(),

@@ -5,6 +5,7 @@
 
 use super::{
     Booking, BookingId, BuyerId, Part, Quantity, Repair, Row, SaleChange, SaleName, SaleState, SaleTerms,
+    Seen,
 };
 use crate::clock::WallTime;
 
@@ -46,10 +47,12 @@ pub enum Call {
         /// Its name.
         sale: SaleName,
     },
-    /// Books, in the order of the claims. Answered by [`Answer::Reserved`].
+    /// Books, in the order of the claims. Answered by [`Answer::Reserved`], or [`Answer::Withheld`].
     Reserve {
         /// Of which sale.
         sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Seen,
         /// What is asked for; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
         claims: Vec<Claim>,
     },
@@ -60,20 +63,40 @@ pub enum Call {
         /// Which bookings.
         ids: Vec<BookingId>,
     },
-    /// Makes held bookings confirmed. Answered by [`Answer::Confirmed`].
+    /// Makes held bookings confirmed. Answered by [`Answer::Confirmed`], or [`Answer::Withheld`].
     Confirm {
         /// Of which sale.
         sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Seen,
         /// Which bookings.
         ids: Vec<BookingId>,
     },
-    /// Cancels bookings and returns their stock. Answered by [`Answer::Cancelled`].
+    /// Cancels bookings and returns their stock. Answered by [`Answer::Cancelled`], or [`Answer::Withheld`].
     Cancel {
         /// Of which sale.
         sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Seen,
         /// Which bookings; `true` beside an id leaves a tombstone where there is no such booking, so that the id can
         /// never be granted afterwards.
         ids: Vec<(BookingId, bool)>,
+    },
+    /// Puts back what clients were last told of these bookings, where the ledger has less: it has forgotten something
+    /// then, and is frozen for all callers until they too had the time to put back what they know of. Answered by
+    /// [`Answer::Restored`]; by [`Answer::Withheld`] where this is another sale than the caller has seen, into which
+    /// nothing is put.
+    ///
+    /// A booking that is not there is taken where it fits into the total (a hold that is over takes nothing), whatever the
+    /// sale's status or the buyer's limit; a held one that was told as confirmed is confirmed; one that was told as
+    /// cancelled is cancelled. What the ledger has of a later date stands.
+    Restore {
+        /// Of which sale.
+        sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Seen,
+        /// Held, confirmed or cancelled, as they were told; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
+        bookings: Vec<Booking>,
     },
     /// Expires overdue holds, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]. Answered by
     /// [`Answer::Sale`].
@@ -138,6 +161,7 @@ impl Call {
             Call::Reserve { claims, .. } => claims.len(),
             Call::LookUp { ids, .. } | Call::Confirm { ids, .. } => ids.len(),
             Call::Cancel { ids, .. } => ids.len(),
+            Call::Restore { bookings, .. } => bookings.len(),
             _ => 0,
         }
     }
@@ -183,6 +207,41 @@ pub enum Cancellation {
     Cancelled(Booking),
     /// There was no such booking; where asked for, a tombstone is there now.
     NotFound,
+}
+
+/// What became of a booking that was to be [put back](Call::Restore).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restoration {
+    /// The ledger has it, as it was told or later.
+    Stands,
+    /// It was forgotten, and is there again.
+    PutBack,
+    /// It was forgotten, and cannot be put back. An audit names it from now on.
+    Lost(LostCause),
+}
+
+/// Why a forgotten booking cannot be put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostCause {
+    /// Its tickets are sold to others by now.
+    SoldOut,
+    /// Its id is that of another booking by now, or of none for ever.
+    IdTaken,
+}
+
+impl LostCause {
+    /// As reports and ledgers have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            LostCause::SoldOut => "sold-out",
+            LostCause::IdTaken => "id-taken",
+        }
+    }
+
+    /// The cause of that [`word`](LostCause::word).
+    pub fn from_word(word: &str) -> Option<LostCause> {
+        [LostCause::SoldOut, LostCause::IdTaken].into_iter().find(|cause| cause.word() == word)
+    }
 }
 
 /// One change of a booking, as the log has it.
@@ -240,6 +299,20 @@ pub enum Answer {
         state: SaleState,
         /// One for each id, in its order.
         cancellations: Vec<Cancellation>,
+    },
+    /// To `Restore`.
+    Restored {
+        /// The sale after the call.
+        state: SaleState,
+        /// One for each booking, in its order.
+        restorations: Vec<Restoration>,
+    },
+    /// To `Reserve`, `Confirm` and `Cancel`: nothing was done. The sale is frozen, or the ledger has forgotten something
+    /// of what the caller has seen (and is frozen from now on), or it did so before and the caller does not know: it puts
+    /// back what it acknowledged before it asks again. To `Restore`: see there.
+    Withheld {
+        /// The sale as it is.
+        state: SaleState,
     },
     /// To `Sales`.
     Sales(Vec<SaleName>),

@@ -1,6 +1,6 @@
 //! A sale as it is stored, row by row, and what may be mended in it: the words of an audit.
 
-use super::{BookingId, BookingStatus, BuyerId, LogEntry};
+use super::{Booking, BookingId, BookingStatus, BuyerId, LogEntry, LostCause};
 use crate::clock::WallTime;
 
 /// What can be surveyed.
@@ -14,6 +14,8 @@ pub enum Part {
     Holds,
     /// The tickets of each buyer, as they are counted.
     Buyers,
+    /// What the ledger was found to have forgotten, and what of it could not be put back.
+    Lost,
     /// The log.
     Log,
     /// What was changed after a place in the log: its entries, and what is stored now of each booking, deadline and
@@ -29,6 +31,7 @@ impl Part {
             Part::Bookings => "bookings",
             Part::Holds => "holds",
             Part::Buyers => "buyers",
+            Part::Lost => "lost",
             Part::Log => "log",
             Part::Changes => "changes",
         }
@@ -61,6 +64,22 @@ pub enum Row {
     Buyers(Vec<(BuyerId, u64)>),
     /// An entry of the log.
     Change(LogEntry),
+    /// The ledger was found to have forgotten something.
+    Forgot {
+        /// When, by its clock.
+        at: WallTime,
+        /// The sequence that a host had seen.
+        seen: u64,
+        /// The sequence that was left.
+        left: u64,
+    },
+    /// An acknowledged booking that was forgotten and could not be put back, as its client was last told.
+    Lost {
+        /// The booking.
+        booking: Booking,
+        /// Why.
+        cause: LostCause,
+    },
     /// Something that no version of boxoffice writes.
     Unreadable {
         /// Where it is.

@@ -226,7 +226,7 @@ impl FakeSale {
                 vec![Row::Buyers(tickets.into_iter().collect())]
             }
             Part::Log => self.log.iter().cloned().map(Row::Change).collect(),
-            Part::Stock | Part::Changes => Vec::new(),
+            Part::Stock | Part::Lost | Part::Changes => Vec::new(),
         }
     }
 

@@ -259,7 +259,7 @@ fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), 
             out,
             "{:width$}  {:6}  {:>13}  {:>13}  {:>13}  {:>13}",
             name.as_str(),
-            state.status.word(),
+            state.status_word(),
             state.terms.total,
             state.available(),
             state.held,
@@ -383,7 +383,7 @@ fn write_json(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("sale", json!(name.as_str()));
-    put("status", json!(state.status.word()));
+    put("status", json!(state.status_word()));
     put("total", json!(terms.total));
     put("available", json!(state.available()));
     put("held", json!(state.held));
@@ -412,6 +412,7 @@ fn write_table(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Resul
     let terms = &state.terms;
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
     let status = match state.status {
+        _ if state.is_frozen() => "frozen, while hosts put back what the ledger had forgotten".to_owned(),
         SaleStatus::Open if !state.on_sale(state.now) => "open, outside of its window".to_owned(),
         status => status.word().to_owned(),
     };

@@ -18,11 +18,13 @@ impl<C> Desk<C> {
         let key = usize::try_from(id.0).expect("call ids are slab keys");
         let InFlight { sent, since, .. } = self.in_flight.remove(key);
         self.forget_answered();
+        self.answered_at = now.monotonic;
         match sent {
             Sent::Batch { line, operation, entries } => {
                 self.lines[line.0 as usize].calls_in_flight -= 1;
                 self.handle_batch(line, operation, entries, answer, now);
             }
+            Sent::Restore { line, offered } => self.handle_restored(line, &offered, answer, now),
             Sent::Snapshot { line } => self.handle_snapshot(line, answer, now),
             Sent::Discovery { sale } => self.handle_discovery(sale, answer),
             Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
@@ -50,6 +52,7 @@ impl<C> Desk<C> {
     /// Takes in what came with the answer to a batch.
     fn learn(&mut self, line: LineIndex, state: &SaleState, now: Now) {
         self.learn_clock(line, state, now);
+        self.judge_answer(line, state);
         self.lines[line.0 as usize].board.learn(state);
     }
 
@@ -75,8 +78,9 @@ impl<C> Desk<C> {
                 self.learn(line, &state, now);
             }
             Ok(Answer::Found { state, bookings }) if bookings.len() == entries.len() => {
+                let complete = self.is_complete(line, &state);
                 for (key, booking) in entries.into_iter().zip(bookings) {
-                    self.settle_look_up(key, booking);
+                    self.settle_look_up(key, booking, complete);
                 }
                 self.learn(line, &state, now);
             }
@@ -101,6 +105,14 @@ impl<C> Desk<C> {
                     self.finish(key, outcome, Settlement::Returned);
                 }
                 self.learn(line, &state, now);
+            }
+            Ok(Answer::Withheld { state }) => {
+                tracing::warn!(%sale, ?operation, frozen = state.is_frozen(), "the ledger had forgotten something; nothing of a \
+                     batch happened");
+                self.fail_batch(entries, Refusal::LedgerUnavailable);
+                self.learn_clock(line, &state, now);
+                self.judge_answer(line, &state);
+                self.lines[line.0 as usize].board.learn_waiting(&state);
             }
             Ok(Answer::NoSuchSale) => {
                 self.lines[line.0 as usize].board.mark_missing();
@@ -200,7 +212,8 @@ impl<C> Desk<C> {
         self.finish(key, outcome, settlement);
     }
 
-    fn settle_look_up(&mut self, key: usize, found: Option<Booking>) {
+    /// `complete` says that what was not found is not there.
+    fn settle_look_up(&mut self, key: usize, found: Option<Booking>, complete: bool) {
         let outcome = match (&self.entries[key].errand, found) {
             (Errand::Replay { quantity, buyer, .. }, Some(booking)) => {
                 match booking.quantity == *quantity && booking.buyer == *buyer {
@@ -208,6 +221,7 @@ impl<C> Desk<C> {
                     false => Outcome::Refused(Refusal::IdReused),
                 }
             }
+            (_, None) if !complete => Outcome::Refused(Refusal::LedgerUnavailable),
             (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
             (_, Some(booking)) => Outcome::Found(booking),
             (_, None) => Outcome::Refused(Refusal::NoSuchBooking),
@@ -217,6 +231,8 @@ impl<C> Desk<C> {
 
     /// Tells the client, where one still waits; the entry stays.
     pub(super) fn resolve(&mut self, key: usize, outcome: Outcome) {
+        let (line, is_told) = (self.entries[key].line, self.entries[key].client.is_some());
+        self.remember(line, &outcome, is_told);
         let entry = &mut self.entries[key];
         let Some(client) = entry.client.take() else { return };
         let made_here = matches!(entry.errand, Errand::Reserve { made_here: true, .. });

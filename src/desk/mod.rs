@@ -15,6 +15,8 @@
 //! id, nobody can ask for that booking again, so it is then cancelled, with a tombstone against a late first try.
 
 mod answers;
+mod guard;
+mod memory;
 mod sync;
 
 use std::collections::VecDeque;
@@ -23,11 +25,17 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::booking::{BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName};
+use crate::booking::{
+    Booking, BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName,
+};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
 use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
+use guard::Guard;
+use memory::Memory;
 use sync::Round;
+
+pub use guard::GuardCounts;
 
 /// A sale as this core knows it: an index into its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,11 +156,13 @@ struct Line {
     following: bool,
     /// The log goes on after this sequence no more: it was trimmed, and is not asked for again.
     log_gone_after: Option<u64>,
+    guard: Guard,
 }
 
 #[derive(Debug)]
 enum Sent {
     Batch { line: LineIndex, operation: Operation, entries: Vec<usize> },
+    Restore { line: LineIndex, offered: Vec<Booking> },
     Snapshot { line: LineIndex },
     Discovery { sale: SaleName },
     Log { line: LineIndex, after: u64 },
@@ -195,6 +205,13 @@ pub struct Desk<C> {
     discovery_start: usize,
     /// Bookings to cancel on the desk's own behalf whose cancellation failed: tried again at the next sync.
     orphans: Vec<Orphan>,
+    /// What clients were told.
+    memory: Memory,
+    /// Lines whose guard is due.
+    distrusted: Vec<LineIndex>,
+    guard_counts: GuardCounts,
+    /// When the ledger last answered.
+    answered_at: Monotonic,
 }
 
 impl<C> Desk<C> {
@@ -225,6 +242,10 @@ impl<C> Desk<C> {
             round: Round::default(),
             discovery_start: 0,
             orphans: Vec::new(),
+            memory: Memory::new(),
+            distrusted: Vec::new(),
+            guard_counts: GuardCounts::default(),
+            answered_at: now.monotonic,
         }
     }
 
@@ -338,6 +359,9 @@ impl<C> Desk<C> {
         if changes && self.lines[line.0 as usize].board.is_in_flight(&id) {
             return Err(Refusal::InProgress);
         }
+        if changes && self.sale(line).gate(self.ledger_time(line, now)) == Gate::Frozen {
+            return Err(Refusal::LedgerUnavailable);
+        }
         self.refuse_if_unable(now)?;
         self.enqueue(Some(client()), line, id, false, errand, now.monotonic);
         Ok(())
@@ -353,7 +377,7 @@ impl<C> Desk<C> {
                 return Err(Refusal::NotOnSale { starts_at: Some(starts_at) });
             }
             Gate::NotOnSale(_) => return Err(Refusal::NotOnSale { starts_at: None }),
-            Gate::Missing => return Err(Refusal::LedgerUnavailable),
+            Gate::Missing | Gate::Frozen => return Err(Refusal::LedgerUnavailable),
         }
         let Some(permits) = sale.take(self.core, quantity) else {
             // With the ledger silent, permits that are on the way say nothing about what is left.
@@ -424,6 +448,7 @@ impl<C> Desk<C> {
     /// The connection to the ledger works from now on: what gathered may leave.
     pub fn handle_ledger_up(&mut self) {
         self.ledger_up = true;
+        self.distrust_all();
     }
 
     /// The connection to the ledger is lost. Calls on the way stay on the way: the ledger's session sends them again.
@@ -431,6 +456,7 @@ impl<C> Desk<C> {
         if self.ledger_up {
             self.ledger_up = false;
             self.ledger_down_since = now.monotonic;
+            self.memory.forget_before(now.monotonic);
             // What comes back may be a ledger that has forgotten something: its logs are read anew.
             for line in self.lines.iter().filter(|line| line.synced_here) {
                 line.board.forget_log();
@@ -507,10 +533,15 @@ impl<C> Desk<C> {
         if !self.ledger_up {
             return;
         }
+        for index in 0..self.dirty.len() {
+            self.compare_history(self.dirty[index]);
+        }
+        self.put_back(now.monotonic);
         let mut held_back = 0;
         for index in 0..self.dirty.len() {
             let line = self.dirty[index];
-            if self.lines[line.0 as usize].calls_in_flight >= limits::CALLS_IN_FLIGHT_MAX {
+            let busy = self.lines[line.0 as usize].calls_in_flight >= limits::CALLS_IN_FLIGHT_MAX;
+            if busy || !self.trusts(line) {
                 self.dirty[held_back] = line;
                 held_back += 1;
                 continue;
@@ -534,16 +565,18 @@ impl<C> Desk<C> {
 
     fn send_batch(&mut self, line: LineIndex, operation: Operation, entries: Vec<usize>, now: Monotonic) {
         let sale = *self.lines[line.0 as usize].board.name();
+        let seen = self.seen(line);
         for &key in &entries {
             self.entries[key].sent = true;
         }
         let each = entries.iter().map(|&key| &self.entries[key]);
         let call = match operation {
-            Operation::Reserve => Call::Reserve { sale, claims: each.map(Entry::claim).collect() },
-            Operation::Confirm => Call::Confirm { sale, ids: each.map(|entry| entry.id).collect() },
+            Operation::Reserve => Call::Reserve { sale, seen, claims: each.map(Entry::claim).collect() },
+            Operation::Confirm => Call::Confirm { sale, seen, ids: each.map(|entry| entry.id).collect() },
             Operation::LookUp => Call::LookUp { sale, ids: each.map(|entry| entry.id).collect() },
             Operation::Cancel => Call::Cancel {
                 sale,
+                seen,
                 ids: each
                     .map(|entry| (entry.id, matches!(entry.errand, Errand::Cancel { tombstone: true })))
                     .collect(),

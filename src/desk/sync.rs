@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
+use super::guard::Guard;
 use super::{Desk, Errand, Line, LineIndex, Orphan, Sent};
 use crate::booking::{Answer, Call, CallError, LogEntry, SaleName};
 use crate::clock::{Monotonic, Now};
@@ -36,6 +37,7 @@ impl<C> Desk<C> {
             self.send(Sent::Sales, Call::Sales, now);
         }
         self.syncs += 1;
+        self.watch_histories(now);
         for Orphan { line, id, marked } in std::mem::take(&mut self.orphans) {
             self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
         }
@@ -91,8 +93,10 @@ impl<C> Desk<C> {
         entry.snapshot_in_flight = false;
         match answer {
             Ok(Answer::Sale { state, .. }) => {
-                entry.board.learn_waiting(&state);
+                self.judge_reading(line, &state);
+                self.sale(line).learn_waiting(&state);
                 self.learn_clock(line, &state, now);
+                self.judge_answer(line, &state);
                 self.follow_log(line, now.monotonic);
             }
             Ok(Answer::NoSuchSale) => entry.board.mark_missing(),
@@ -217,6 +221,7 @@ impl<C> Desk<C> {
         self.line_by_name.insert(*sale.name(), index);
         // By the name alone, so that all cores agree on who reads which sale.
         let reader = FxBuildHasher.hash_one(sale.name()) % self.board.cores() as u64;
+        self.distrusted.push(index);
         self.lines.push(Line {
             board: Arc::clone(sale),
             forming: Default::default(),
@@ -227,6 +232,7 @@ impl<C> Desk<C> {
             clock_offset_ms: 0,
             following: false,
             log_gone_after: None,
+            guard: Guard::due(),
             synced_here: reader == self.core.0 as u64,
         });
     }

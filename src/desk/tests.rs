@@ -1,11 +1,13 @@
 //! The desk against a ledger played by hand: what leaves, when, and what clients are told.
 
+mod guard;
+
 use std::sync::Arc;
 
 use super::*;
 use crate::booking::{
     Answer, Booking, BookingStatus, CallError, Cancellation, LogEntry, Reservation, SaleState, SaleStatus,
-    SaleTerms,
+    SaleTerms, Seen,
 };
 
 const TIMEOUT_MS: u64 = 2_000;
@@ -334,7 +336,8 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
     // Who has an id of its own may ask again, so only the made one is cancelled; until it is, nobody is told of it.
     assert_eq!(fixture.reserve(3, Some("made-1"), 1), Err(Refusal::InProgress));
     fixture.turn();
-    let expected = Call::Cancel { sale: sale(), ids: vec![(id("made-1"), true)] };
+    let seen = Seen { sequence: 1, ..Seen::default() };
+    let expected = Call::Cancel { sale: sale(), seen, ids: vec![(id("made-1"), true)] };
     let (cancel, asked) = fixture.batch().unwrap();
     assert_eq!(asked, expected);
     fixture.desk.handle_answer(cancel, Err(CallError::Refused("OOM".to_owned())), fixture.now);

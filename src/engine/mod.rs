@@ -348,6 +348,9 @@ impl Engine {
             self.answer(resolved);
         }
         self.core.desk.end_turn(self.core.now);
+        let guard = self.core.desk.guard_counts();
+        self.core.metrics.bookings_put_back.set(guard.put_back);
+        self.core.metrics.bookings_lost.set(guard.lost);
         self.core.metrics.waiting.set(self.core.desk.waiting() as u64);
         self.core.metrics.buffered_bytes.set(self.pool.lent_bytes() as u64);
         if let Some(log) = &mut self.core.log {

@@ -422,7 +422,7 @@ fn unusable(path: &Path, cause: impl std::fmt::Display) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::booking::{BookingId, Claim, Quantity, SaleName, SaleTerms};
+    use crate::booking::{BookingId, Claim, Quantity, SaleName, SaleTerms, Seen};
 
     fn sale() -> SaleName {
         SaleName::parse("ticket").unwrap()
@@ -442,7 +442,13 @@ mod tests {
             let id = BookingId::parse(format!("{prefix}-{n}")).unwrap();
             Claim { id, quantity: Quantity::ONE, buyer: None }
         };
-        ledger.execute(&[Call::Reserve { sale: sale(), claims: (0..count).map(claim).collect() }]).remove(0)
+        ledger
+            .execute(&[Call::Reserve {
+                sale: sale(),
+                seen: Seen::default(),
+                claims: (0..count).map(claim).collect(),
+            }])
+            .remove(0)
     }
 
     #[track_caller]

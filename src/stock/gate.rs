@@ -11,6 +11,8 @@ pub enum Gate {
     Open,
     /// It does not sell now.
     NotOnSale(OffSale),
+    /// The ledger had forgotten something of it, and hosts put back what they acknowledged.
+    Frozen,
     /// The ledger has no such sale. Not the same as sold out.
     Missing,
 }
@@ -38,6 +40,7 @@ const OPEN: u64 = 0;
 const PAUSED: u64 = 1;
 const CLOSED: u64 = 2;
 const MISSING: u64 = 3;
+const FROZEN: u64 = 4;
 
 /// What every request of a sale reads, on a cache line that is written only when a reading differs from the last.
 ///
@@ -72,6 +75,7 @@ impl Front {
         set(
             &self.status,
             match state.status {
+                _ if state.is_frozen() => FROZEN,
                 SaleStatus::Open => OPEN,
                 SaleStatus::Paused => PAUSED,
                 SaleStatus::Closed => CLOSED,
@@ -94,6 +98,7 @@ impl Front {
             OPEN => {}
             PAUSED => return Gate::NotOnSale(OffSale::Paused),
             CLOSED => return Gate::NotOnSale(OffSale::Closed),
+            FROZEN => return Gate::Frozen,
             _ => return Gate::Missing,
         }
         let starts_at = WallTime(self.starts_at.load(Ordering::Relaxed));
@@ -153,6 +158,13 @@ mod tests {
         state.status = SaleStatus::Paused;
         front.show(&state);
         assert_eq!(front.gate(WallTime(15)), Gate::NotOnSale(OffSale::Paused));
+        state.frozen_until = WallTime(16);
+        state.now = WallTime(15);
+        front.show(&state);
+        assert_eq!(front.gate(WallTime(15)), Gate::Frozen);
+        state.now = WallTime(16);
+        front.show(&state);
+        assert_eq!(front.gate(WallTime(16)), Gate::NotOnSale(OffSale::Paused));
         front.show_missing();
         assert_eq!(front.gate(WallTime(15)), Gate::Missing);
     }

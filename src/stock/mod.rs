@@ -29,6 +29,7 @@ mod in_flight;
 mod loom_tests;
 mod permits;
 mod sale;
+mod seen;
 mod shard;
 mod sync;
 

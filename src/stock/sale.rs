@@ -8,10 +8,11 @@ use super::board::PermitsPerTicket;
 use super::gate::Front;
 use super::granted::GrantedIds;
 use super::in_flight::IdsInFlight;
+use super::seen::HighestSeen;
 use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use super::{CoreIndex, Gate, Permits, Settlement, ShardTotals};
-use crate::booking::{BookingId, Quantity, SaleName, SaleState};
+use crate::booking::{BookingId, Quantity, SaleName, SaleState, Seen};
 use crate::clock::WallTime;
 
 /// One sale on this host, shared by all cores. [`take`](SaleBoard::take), [`gate`](SaleBoard::gate) and
@@ -24,6 +25,7 @@ pub struct SaleBoard {
     level: Mutex<Level>,
     granted: GrantedIds,
     in_flight: IdsInFlight,
+    seen: HighestSeen,
     /// The sequence up to which `granted` has every id of the ledger's log.
     followed: AtomicU64,
     /// The sequence at which the sale last stopped selling (sold out, or off sale); what was granted before is in the
@@ -87,6 +89,7 @@ impl SaleBoard {
             level: Mutex::new(Level { state: None, dealt: Dealt::default(), next_shard: 0 }),
             granted: GrantedIds::new(hash_key),
             in_flight: IdsInFlight::new(hash_key),
+            seen: HighestSeen::default(),
             followed: AtomicU64::new(0),
             stopped_at: AtomicU64::new(SELLING),
         }
@@ -153,6 +156,12 @@ impl SaleBoard {
             true => Familiar::No,
             false => Familiar::Perhaps,
         }
+    }
+
+    /// The most that any core has seen of this sale. A ledger that knows less has forgotten something; also one that comes
+    /// back after it was [missing](SaleBoard::mark_missing).
+    pub fn seen(&self) -> Seen {
+        self.seen.get()
     }
 
     /// The sale's name.
@@ -292,7 +301,9 @@ impl SaleBoard {
     }
 
     fn take_in(&self, level: &mut Level, reading: &SaleState, reader: Reader) {
-        if level.state.as_ref().is_none_or(|known| !is_older(reading, known)) {
+        let late = level.state.as_ref().is_some_and(|known| is_older(reading, known));
+        self.seen.note(reading, late);
+        if !late {
             self.front.show(reading);
             self.note_stop(level.state.as_ref(), reading, reader);
             level.state = Some(reading.clone());
@@ -349,11 +360,12 @@ impl SaleBoard {
     }
 }
 
-/// Whether `reading` was made before `known`: an older version or sequence, and no later clock. A ledger that tells
+/// Whether `reading` was made before `known`: an older sale, lineage, version or sequence, and no later clock. A ledger that tells
 /// of less at a later time has lost its memory (restored, emptied, or failed over to a replica that lagged); what it
 /// tells now is the truth, and a host that waited for the old sequence would be blind until the new one caught up.
 fn is_older(reading: &SaleState, known: &SaleState) -> bool {
-    (reading.version, reading.sequence) < (known.version, known.sequence) && reading.now <= known.now
+    let place = |state: &SaleState| (state.opened, state.lineage, state.version, state.sequence);
+    place(reading) < place(known) && reading.now <= known.now
 }
 
 #[cfg(all(test, not(loom)))]

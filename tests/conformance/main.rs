@@ -1,7 +1,7 @@
 //! One suite for every ledger: the same calls at the same times get the same answers as from a plain model.
 //!
 //! `random` compares them on random calls; `named` has a test for each promise that someone relies on; `audits`
-//! plants corruption in both ledgers; `files`, `servers` and `trimming` are about what only SQLite or only Redis can do.
+//! plants corruption in both ledgers; `rollback` has ledgers forget; `files`, `servers` and `trimming` are about what only SQLite or only Redis can do.
 
 mod audits;
 mod files;
@@ -10,6 +10,7 @@ mod named;
 mod random;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod rollback;
 mod servers;
 mod subjects;
 mod trimming;

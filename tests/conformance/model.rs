@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
+use boxoffice::limits::{FREEZE_MS, FREEZE_MS_MAX};
 
 /// A clock in milliseconds that only a test moves.
 #[derive(Clone, Default)]
@@ -35,6 +36,7 @@ struct Sale {
     state: SaleState,
     bookings: BTreeMap<BookingId, Entry>,
     log: Vec<LogEntry>,
+    frozen_since: WallTime,
 }
 
 impl Model {
@@ -49,9 +51,16 @@ impl Model {
             Call::Open { sale, terms } => {
                 let created = !self.sales.contains_key(sale);
                 let sale = self.sales.entry(*sale).or_insert_with(|| Sale {
-                    state: SaleState { terms: terms.clone(), version: 1, ..SaleState::default() },
+                    state: SaleState {
+                        terms: terms.clone(),
+                        version: 1,
+                        opened: now.0,
+                        lineage: now.0,
+                        ..SaleState::default()
+                    },
                     bookings: BTreeMap::new(),
                     log: Vec::new(),
+                    frozen_since: WallTime(0),
                 });
                 sale.state.now = now;
                 return Answer::Sale { state: sale.state.clone(), created };
@@ -62,6 +71,7 @@ impl Model {
             | Call::LookUp { sale, .. }
             | Call::Confirm { sale, .. }
             | Call::Cancel { sale, .. }
+            | Call::Restore { sale, .. }
             | Call::Expire { sale }
             | Call::Page { sale, .. }
             | Call::Log { sale, .. }
@@ -83,7 +93,13 @@ impl Ledger for Model {
 
 impl Sale {
     fn call(&mut self, call: &Call) -> Answer {
+        if let Call::Reserve { seen, .. } | Call::Confirm { seen, .. } | Call::Cancel { seen, .. } = call
+            && self.withholds_from(seen)
+        {
+            return Answer::Withheld { state: self.state.clone() };
+        }
         match call {
+            Call::Restore { seen, bookings, .. } => self.restore(seen, bookings),
             Call::Open { .. } | Call::Sales => unreachable!("answered before"),
             Call::Snapshot { .. } => Answer::Sale { state: self.state.clone(), created: false },
             Call::Expire { .. } => {
@@ -165,6 +181,9 @@ impl Sale {
     }
 
     fn sweep(&mut self) {
+        if self.is_frozen() {
+            return;
+        }
         let mut overdue: Vec<(BookingStatus, BookingId)> = Vec::new();
         for (booking, _) in self.bookings.values().flatten() {
             if self.overdue(booking) {
@@ -265,6 +284,85 @@ impl Sale {
                 Cancellation::Cancelled(Booking { status: BookingStatus::Cancelled, ..booking })
             }
         }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.state.now < self.state.frozen_until
+    }
+
+    /// Whether the caller has seen something of this very sale.
+    fn knows_this(&self, seen: &Seen) -> bool {
+        seen.is_something() && seen.opened == self.state.opened
+    }
+
+    fn has_seen_more(&self, seen: &Seen) -> bool {
+        let more = seen.lineage > self.state.lineage
+            || (seen.lineage == self.state.lineage && seen.sequence > self.state.sequence);
+        self.knows_this(seen) && more
+    }
+
+    fn withholds_from(&mut self, seen: &Seen) -> bool {
+        if self.has_seen_more(seen) {
+            self.freeze(seen, true);
+        }
+        let same = self.knows_this(seen) && seen.lineage == self.state.lineage;
+        self.is_frozen() || (seen.is_something() && !same)
+    }
+
+    fn freeze(&mut self, seen: &Seen, more: bool) {
+        let now = self.state.now;
+        if more || !self.is_frozen() {
+            self.state.lineage = [now.0, self.state.lineage + 1, seen.lineage + 1].into_iter().max().unwrap();
+            self.frozen_since = now;
+        }
+        let until = WallTime((now.0 + FREEZE_MS).min(self.frozen_since.0 + FREEZE_MS_MAX));
+        self.state.frozen_until = self.state.frozen_until.max(until);
+    }
+
+    fn restore(&mut self, seen: &Seen, told: &[Booking]) -> Answer {
+        if seen.is_something() && seen.opened != self.state.opened {
+            return Answer::Withheld { state: self.state.clone() };
+        }
+        let more = self.has_seen_more(seen);
+        let restorations: Vec<Restoration> = told.iter().map(|told| self.put_back(told)).collect();
+        let proof = [Restoration::PutBack, Restoration::Lost(LostCause::SoldOut)];
+        if more || restorations.iter().any(|restoration| proof.contains(restoration)) {
+            self.freeze(seen, more);
+        }
+        Answer::Restored { state: self.state.clone(), restorations }
+    }
+
+    fn put_back(&mut self, told: &Booking) -> Restoration {
+        use BookingStatus::{Cancelled, Confirmed, Expired, Held};
+        let here = self.bookings.get(&told.id).cloned();
+        let (to, counted) = match &here {
+            None => match told.status {
+                Held { expires_at } if expires_at <= self.state.now => (Expired, false),
+                Cancelled => (Cancelled, false),
+                _ if !self.fits(told.quantity) => return Restoration::Lost(LostCause::SoldOut),
+                status => (status, self.counts(told.buyer)),
+            },
+            Some(Some((booking, counted)))
+                if (booking.quantity, booking.buyer) == (told.quantity, told.buyer) =>
+            {
+                match (told.status, booking.status) {
+                    (Confirmed, Held { .. }) => (Confirmed, *counted && self.counts(told.buyer)),
+                    (Confirmed, Expired) if !self.fits(told.quantity) => {
+                        return Restoration::Lost(LostCause::SoldOut);
+                    }
+                    (Confirmed, Expired) => (Confirmed, self.counts(told.buyer)),
+                    (Cancelled, Held { .. } | Confirmed | Expired) => (Cancelled, false),
+                    _ => return Restoration::Stands,
+                }
+            }
+            _ if told.status == Cancelled => return Restoration::Stands,
+            _ => return Restoration::Lost(LostCause::IdTaken),
+        };
+        if here.is_none() {
+            self.bookings.insert(told.id, Some((Booking { status: Expired, ..told.clone() }, false)));
+        }
+        self.write(&told.id, to, counted);
+        Restoration::PutBack
     }
 
     fn alter(&mut self, change: &SaleChange) -> Answer {

@@ -180,6 +180,18 @@ impl Subject for RedisSubject {
 
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
         let answers = self.ledger.execute(calls);
+        for (call, answer) in calls.iter().zip(&answers) {
+            if let (Call::Open { sale, .. }, Ok(Answer::Sale { created: true, .. })) = (call, answer) {
+                let mut opened = redis::cmd("HSET");
+                opened
+                    .arg(format!("bx:{{{sale}}}:stock"))
+                    .arg("opened")
+                    .arg(self.now)
+                    .arg("lineage")
+                    .arg(self.now);
+                opened.exec(&mut self.server.connection()).unwrap();
+            }
+        }
         if calls.iter().any(|call| matches!(call, Call::Open { .. })) {
             self.set_time(self.now);
         }

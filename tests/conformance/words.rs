@@ -32,7 +32,7 @@ pub fn alter(change: SaleChange) -> Call {
 }
 
 pub fn reserve(claims: impl IntoIterator<Item = Claim>) -> Call {
-    Call::Reserve { sale: sale(), claims: claims.into_iter().collect() }
+    Call::Reserve { sale: sale(), seen: Seen::default(), claims: claims.into_iter().collect() }
 }
 
 /// Reserves one ticket for each id.
@@ -45,15 +45,19 @@ pub fn look_up(ids: &[&str]) -> Call {
 }
 
 pub fn confirm(ids: &[&str]) -> Call {
-    Call::Confirm { sale: sale(), ids: ids.iter().map(|text| id(text)).collect() }
+    Call::Confirm { sale: sale(), seen: Seen::default(), ids: ids.iter().map(|text| id(text)).collect() }
 }
 
 pub fn cancel(ids: &[&str]) -> Call {
-    Call::Cancel { sale: sale(), ids: ids.iter().map(|text| (id(text), false)).collect() }
+    Call::Cancel {
+        sale: sale(),
+        seen: Seen::default(),
+        ids: ids.iter().map(|text| (id(text), false)).collect(),
+    }
 }
 
 pub fn tombstone(text: &str) -> Call {
-    Call::Cancel { sale: sale(), ids: vec![(id(text), true)] }
+    Call::Cancel { sale: sale(), seen: Seen::default(), ids: vec![(id(text), true)] }
 }
 
 pub fn snapshot() -> Call {
@@ -79,7 +83,9 @@ pub fn state(answer: Answer) -> SaleState {
         | Answer::Reserved { state, .. }
         | Answer::Found { state, .. }
         | Answer::Confirmed { state, .. }
-        | Answer::Cancelled { state, .. } => state,
+        | Answer::Cancelled { state, .. }
+        | Answer::Restored { state, .. }
+        | Answer::Withheld { state } => state,
         other => panic!("has no state: {other:?}"),
     }
 }

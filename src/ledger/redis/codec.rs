@@ -45,7 +45,11 @@ impl<'a> Stored<'a> {
 mod tests {
     use super::*;
     use crate::booking::Quantity;
-    use crate::booking::{Answer, Call, CallError, Claim, Reservation, SaleName};
+    use crate::booking::{
+        Answer, Booking, BookingStatus, BuyerId, Call, CallError, Claim, LostCause, Reservation, Restoration,
+        SaleName, Seen,
+    };
+    use crate::clock::WallTime;
     use proptest::prelude::*;
 
     fn sale() -> SaleName {
@@ -58,14 +62,14 @@ mod tests {
 
     fn reserve_one() -> Call {
         let claim = Claim { id: id("b-1"), quantity: Quantity::ONE, buyer: None };
-        Call::Reserve { sale: sale(), claims: vec![claim] }
+        Call::Reserve { sale: sale(), seen: Seen::default(), claims: vec![claim] }
     }
 
     fn bulk(text: &[u8]) -> Vec<u8> {
         [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
     }
 
-    const STATE: &str = "10,0,1,1,1,open,,,,,9";
+    const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0";
 
     #[test]
     fn uuids_are_stored_in_17_bytes_and_nothing_else_is() {
@@ -85,7 +89,7 @@ mod tests {
         let mut out = Vec::new();
         pack(&reserve_one(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("*12\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
+        assert!(text.starts_with("*13\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
         assert!(text.contains("\r\nbx:{ticket}:stock\r\n"), "{text}");
         assert!(text.ends_with("$1\r\n1\r\n$3\r\nb-1\r\n$0\r\n\r\n"), "{text}");
     }
@@ -95,10 +99,10 @@ mod tests {
         let claim = |text: &str| Claim { id: id(text), quantity: Quantity::ONE, buyer: None };
         let arguments = |claims: Vec<Claim>| {
             let mut out = Vec::new();
-            pack(&Call::Reserve { sale: sale(), claims }, &mut out);
+            pack(&Call::Reserve { sale: sale(), seen: Seen::default(), claims }, &mut out);
             let text = String::from_utf8(out).unwrap();
-            // Without EVALSHA, the hash, the count of keys, five keys, and the two arguments of the whole batch.
-            text.matches('$').count() - 8 - 2
+            // Without EVALSHA, the hash, the count of keys, six keys, and the two arguments of the whole batch.
+            text.matches('$').count() - 9 - 2
         };
         assert_eq!(arguments(vec![claim("a"), claim("b")]), 2 * 2);
         assert_eq!(arguments(vec![claim("a"), claim("a")]), 5 * 2);
@@ -115,7 +119,7 @@ mod tests {
         pack(&call, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.starts_with("*1\r\n$4\r\nTIME\r\n*13\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
+            text.starts_with("*1\r\n$4\r\nTIME\r\n*16\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
             "{text}"
         );
 
@@ -127,19 +131,28 @@ mod tests {
             });
             [format!("*{}\r\n", fields.len()).into_bytes(), each.collect::<Vec<_>>().concat()].concat()
         };
-        let fields = ["10", "1", "2", "3", "4", "open", "500", "", "", "", "7"];
+        let fields = ["10", "1", "2", "3", "4", "open", "500", "", "", "", "7", "5", "6", "8"];
         let read_stock = |fields: &[&str]| read(&call, &[time.clone(), stock(fields)].concat());
         let Ok(Answer::Sale { state, created: false }) = read_stock(&fields) else { panic!() };
         assert_eq!((state.available(), state.version, state.sequence), (7, 3, 4));
         assert_eq!((state.terms.hold_ms, state.now.0), (Some(500), 1_763_827_200_123));
+        assert_eq!((state.opened, state.lineage, state.frozen_until), (5, 6, WallTime(8)));
+        let mut older = fields;
+        older[11..].fill("nil");
+        let Ok(Answer::Sale { state, .. }) = read_stock(&older) else { panic!() };
+        assert_eq!((state.opened, state.lineage, state.is_frozen()), (0, 0, false));
         // A clock that was ahead once stays there.
         let mut ahead = fields;
         ahead[10] = "1763827299999";
         let Ok(Answer::Sale { state, .. }) = read_stock(&ahead) else { panic!() };
         assert_eq!(state.now.0, 1_763_827_299_999);
 
-        assert_eq!(read_stock(&["nil"; 11]), Ok(Answer::NoSuchSale));
-        for bad in [&fields[..10], &["nil"; 10], &["10", "1", "2", "3", "4", "shut", "", "", "", "", "7"]] {
+        assert_eq!(read_stock(&["nil"; 14]), Ok(Answer::NoSuchSale));
+        for bad in [
+            &fields[..13],
+            &["nil"; 13],
+            &["10", "1", "2", "3", "4", "shut", "", "", "", "", "7", "5", "5", "0"],
+        ] {
             assert!(matches!(read_stock(bad), Err(CallError::Garbled(_))), "{bad:?}");
         }
         let refused = read(&call, &[time.clone(), b"-LOADING Redis is loading\r\n".to_vec()].concat());
@@ -152,6 +165,62 @@ mod tests {
         let Ok(Answer::Reserved { state, reservations }) = read(&reserve_one(), &replies) else { panic!() };
         assert_eq!((state.sold, state.available()), (1, 9));
         assert_eq!(reservations, [Reservation::Granted { expires_at: None }]);
+    }
+
+    #[test]
+    fn tells_what_was_seen_in_the_first_argument_and_nothing_where_nothing_was() {
+        let Call::Reserve { sale, claims, .. } = reserve_one() else { panic!() };
+        let seen = Seen { opened: 7, lineage: 8, sequence: 4711 };
+        for (seen, words) in [(seen, "$12\r\n256 7 8 4711\r\n"), (Seen::default(), "$3\r\n256\r\n")] {
+            let mut out = Vec::new();
+            pack(&Call::Reserve { sale, seen, claims: claims.clone() }, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(&format!("}}:lost\r\n{words}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn restores_by_records_and_reads_what_became_of_each() {
+        let booking = |name, status, buyer: Option<&str>| Booking {
+            id: id(name),
+            status,
+            quantity: Quantity::new(2).unwrap(),
+            buyer: buyer.map(|buyer| BuyerId::parse(buyer).unwrap()),
+        };
+        let longest = "b".repeat(64);
+        let bookings = vec![
+            booking("b-1", BookingStatus::Held { expires_at: WallTime(u64::MAX) }, Some(&longest)),
+            booking("b-2", BookingStatus::Confirmed, None),
+            booking("b-3", BookingStatus::Cancelled, Some("u-81")),
+            booking("b-4", BookingStatus::Confirmed, None),
+        ];
+        let call = Call::Restore { sale: sale(), seen: Seen::default(), bookings };
+        let mut out = Vec::new();
+        pack(&call, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        for record in [&format!("\r\nh2@{}:{longest}\r\n", u64::MAX), "\r\nc2\r\n", "\r\nx2:u-81\r\n"] {
+            assert!(text.contains(record), "{record} is not in {text}");
+        }
+        let Ok(Answer::Restored { restorations, .. }) =
+            read(&call, &bulk(format!("{STATE}\n=\n+\ns\nr").as_bytes()))
+        else {
+            panic!()
+        };
+        let lost = [LostCause::SoldOut, LostCause::IdTaken].map(Restoration::Lost);
+        assert_eq!(restorations, [Restoration::Stands, Restoration::PutBack, lost[0], lost[1]]);
+        let withheld = bulk(format!("{STATE}\nwithheld").as_bytes());
+        assert!(matches!(read(&call, &withheld), Ok(Answer::Withheld { .. })));
+        assert!(matches!(read(&reserve_one(), &withheld), Ok(Answer::Withheld { .. })));
+        let look_up = Call::LookUp { sale: sale(), ids: vec![id("b-1")] };
+        assert!(matches!(read(&look_up, &withheld), Err(CallError::Garbled(_))));
+    }
+
+    /// Lua cannot read src/limits.rs.
+    #[test]
+    fn the_scripts_have_the_bounds_of_this_program() {
+        use crate::limits::{FREEZE_MS, FREEZE_MS_MAX};
+        let text = include_str!("../../../lua/sale.lua");
+        assert!(text.contains(&format!("local FREEZE_MS, FREEZE_MS_MAX = {FREEZE_MS}, {FREEZE_MS_MAX}")));
     }
 
     #[test]
@@ -245,10 +314,10 @@ mod tests {
                 4 => Call::Sales,
                 5 => Call::Trim { sale },
                 6 => Call::Snapshot { sale },
-                _ => Call::Cancel { sale, ids: vec![(id, true)] },
+                _ => Call::Cancel { sale, seen: Seen::default(), ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);
-            let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*11\r\n", &bytes[..]].concat());
+            let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*14\r\n", &bytes[..]].concat());
             let _ = read(&call, &bulk(&bytes));
             let _ = read(&call, &bulk(format!("{STATE}\n{text}").as_bytes()));
             let _ = read(&call, &bulk(&[STATE.as_bytes(), b"\n0\n", &bytes].concat()));

@@ -1,5 +1,7 @@
 //! Calls as the bytes of Redis commands.
 
+use std::fmt::Write;
+
 use arrayvec::ArrayString;
 use redis::Cmd;
 use rustc_hash::{FxBuildHasher, FxHashSet};
@@ -7,7 +9,8 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::codec::Stored;
 use super::scripts::{self, Script};
 use crate::booking::{
-    BookingId, BuyerId, Call, Claim, Part, Quantity, Repair, SaleChange, SaleName, SaleTerms,
+    Booking, BookingId, BookingStatus, BuyerId, Call, Claim, Part, Quantity, Repair, SaleChange, SaleName,
+    SaleTerms, Seen,
 };
 use crate::limits::{
     EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES,
@@ -28,7 +31,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
         }
         Call::Alter { sale, change } => alter(sale, change).write_packed_command(out),
         Call::Snapshot { sale } => snapshot(sale, out),
-        Call::Reserve { sale, claims } => reserve(sale, claims).write_packed_command(out),
+        Call::Reserve { sale, seen, claims } => reserve(sale, seen, claims).write_packed_command(out),
         Call::LookUp { sale, ids } => {
             let mut command = script(&scripts::LOOKUP, sale, ids.len(), ids.len() * 24);
             for id in ids {
@@ -36,23 +39,24 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             }
             command.write_packed_command(out);
         }
-        Call::Confirm { sale, ids } => {
-            let mut command = script(&scripts::CONFIRM, sale, 1 + 2 * ids.len(), ids.len() * 60);
-            command.arg(EXPIRIES_PER_CALL_MAX);
+        Call::Confirm { sale, seen, ids } => {
+            let mut command = script(&scripts::CONFIRM, sale, 1 + 2 * ids.len(), 64 + ids.len() * 60);
+            arg_seen(&mut command, EXPIRIES_PER_CALL_MAX, seen);
             for id in ids {
                 arg_id(&mut command, id);
             }
             command.write_packed_command(out);
         }
-        Call::Cancel { sale, ids } => {
-            let mut command = script(&scripts::CANCEL, sale, 1 + 3 * ids.len(), ids.len() * 60);
-            command.arg(EXPIRIES_PER_CALL_MAX);
+        Call::Cancel { sale, seen, ids } => {
+            let mut command = script(&scripts::CANCEL, sale, 1 + 3 * ids.len(), 64 + ids.len() * 60);
+            arg_seen(&mut command, EXPIRIES_PER_CALL_MAX, seen);
             for (id, tombstone) in ids {
                 arg_id(&mut command, id);
                 command.arg(if *tombstone { "1" } else { "0" });
             }
             command.write_packed_command(out);
         }
+        Call::Restore { sale, seen, bookings } => restore(sale, seen, bookings).write_packed_command(out),
         Call::Expire { sale } => {
             script(&scripts::EXPIRE, sale, 1, 8).arg(EXPIRIES_PER_CALL_MAX).write_packed_command(out);
         }
@@ -107,7 +111,7 @@ pub fn load_scripts(out: &mut Vec<u8>) -> usize {
     let scripts = scripts::all();
     let count = scripts.len();
     for script in scripts {
-        redis::cmd("SCRIPT").arg("LOAD").arg(script.text).write_packed_command(out);
+        redis::cmd("SCRIPT").arg("LOAD").arg(script.text.as_str()).write_packed_command(out);
     }
     count
 }
@@ -145,7 +149,7 @@ fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
 }
 
 /// The fields of the stock hash in the order of a state's line, `clock` in the place of the time.
-pub(super) const STATE_FIELDS: [&str; 11] = [
+pub(super) const STATE_FIELDS: [&str; 14] = [
     "total",
     "held",
     "sold",
@@ -157,6 +161,9 @@ pub(super) const STATE_FIELDS: [&str; 11] = [
     "starts",
     "ends",
     "clock",
+    "opened",
+    "lineage",
+    "frozen_until",
 ];
 
 /// A key of the sale.
@@ -170,9 +177,9 @@ fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }
 
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
 fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
-    let mut command = Cmd::with_capacity(8 + arguments, 160 + 5 * (sale.as_str().len() + 15) + bytes);
-    command.arg("EVALSHA").arg(&script.hash).arg(5);
-    for part in ["stock", "bookings", "holds", "buyers", "log"] {
+    let mut command = Cmd::with_capacity(9 + arguments, 160 + 6 * (sale.as_str().len() + 15) + bytes);
+    command.arg("EVALSHA").arg(&script.hash).arg(6);
+    for part in ["stock", "bookings", "holds", "buyers", "log", "lost"] {
         command.arg(key(sale, part).as_str());
     }
     command
@@ -180,11 +187,11 @@ fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> C
 
 /// The claims by columns, so that the script hands a column to Redis as it came. Most batches are of bookings that are
 /// alike, and spared the columns that would say so of each: an argument costs Redis 60 ns.
-fn reserve(sale: &SaleName, claims: &[Claim]) -> Cmd {
+fn reserve(sale: &SaleName, seen: &Seen, claims: &[Claim]) -> Cmd {
     let alike = alike(claims);
     let columns = if alike.is_some() { 2 } else { 5 };
-    let mut command = script(&scripts::RESERVE, sale, 2 + columns * claims.len(), claims.len() * 88);
-    command.arg(EXPIRIES_PER_CALL_MAX);
+    let mut command = script(&scripts::RESERVE, sale, 2 + columns * claims.len(), 64 + claims.len() * 88);
+    arg_seen(&mut command, EXPIRIES_PER_CALL_MAX, seen);
     arg_term(&mut command, alike.map(|quantity| u64::from(quantity.get())));
     let stored: Vec<Stored<'_>> = claims.iter().map(|claim| Stored::of(&claim.id)).collect();
     for stored in &stored {
@@ -219,6 +226,28 @@ fn alike(claims: &[Claim]) -> Option<Quantity> {
         *its == quantity && buyer.is_none() && ids.insert(id.as_str())
     });
     alike.then_some(quantity)
+}
+
+fn restore(sale: &SaleName, seen: &Seen, bookings: &[Booking]) -> Cmd {
+    let mut command = script(&scripts::RESTORE, sale, 1 + 3 * bookings.len(), 64 + bookings.len() * 120);
+    arg_seen(&mut command, 0, seen);
+    for Booking { id, status, quantity, buyer } in bookings {
+        arg_id(&mut command, id);
+        let mut record = ArrayString::<{ IDENTIFIER_BYTES_MAX + 48 }>::new();
+        // A `String` would be one more allocation a booking; the record fits whatever the numbers are.
+        let written = match status {
+            BookingStatus::Held { expires_at } => write!(record, "h{}@{}", quantity.get(), expires_at.0),
+            BookingStatus::Confirmed => write!(record, "c{}", quantity.get()),
+            BookingStatus::Cancelled | BookingStatus::Expired => write!(record, "x{}", quantity.get()),
+        };
+        let written = written.and_then(|()| match buyer {
+            Some(buyer) => write!(record, ":{buyer}"),
+            None => Ok(()),
+        });
+        written.expect("two numbers and a buyer fit");
+        command.arg(record.as_str());
+    }
+    command
 }
 
 /// The buyer's bucket, as `lua/sale.lua` reckons it too: there it would cost the hot path 0.4 us a claim.
@@ -298,6 +327,18 @@ fn arg_term(command: &mut Cmd, term: Option<u64>) {
         Some(number) => command.arg(number),
         None => command.arg(""),
     };
+}
+
+/// How many holds to expire, and what the caller has seen.
+fn arg_seen(command: &mut Cmd, expiries: usize, seen: &Seen) {
+    if !seen.is_something() {
+        command.arg(expiries);
+        return;
+    }
+    let mut words = ArrayString::<96>::new();
+    let Seen { opened, lineage, sequence } = seen;
+    write!(words, "{expiries} {opened} {lineage} {sequence}").expect("four numbers fit");
+    command.arg(words.as_str());
 }
 
 /// The booking as it is stored, and its id where that differs.

@@ -11,8 +11,8 @@ use super::pack::{STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation,
-    Reservation, SaleName,
+    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation, LostCause,
+    Reservation, Restoration, SaleName,
 };
 use crate::clock::WallTime;
 use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
@@ -160,7 +160,8 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
     let now_ms = seconds.checked_mul(1_000)?.checked_add(number(time.next()??)? / 1_000)?;
     let mut fields = BulkStrings::of(stock, STATE_FIELDS.len())?;
     let mut line = ArrayString::<STATE_LINE_BYTES_MAX>::new();
-    for field in 0..STATE_FIELDS.len() - 1 {
+    let before_clock = STATE_FIELDS.iter().position(|field| *field == "clock")?;
+    for field in 0..before_clock {
         let value = match (field, fields.next()?) {
             (0, None) => return Some(Answer::NoSuchSale),
             (_, value) => value.unwrap_or_default(),
@@ -170,6 +171,10 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
     }
     let clock = fields.next()?.map_or(Some(0), number)?;
     write!(line, "{}", now_ms.max(clock)).ok()?;
+    // A sale that is older than these fields has none of them.
+    for value in fields {
+        write!(line, ",{}", value.unwrap_or("0")).ok()?;
+    }
     Some(Answer::Sale { state: read_state(&line)?, created: false })
 }
 
@@ -220,6 +225,13 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
     };
     let state = read_state(first)?;
     let lines = || rest.into_iter().flat_map(|rest| rest.split('\n'));
+    let may_be_withheld = matches!(
+        call,
+        Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } | Call::Restore { .. }
+    );
+    if may_be_withheld && rest == Some("withheld") {
+        return Some(Answer::Withheld { state });
+    }
     match call {
         Call::Open { .. } => match rest? {
             "created" => Some(Answer::Sale { state, created: true }),
@@ -264,6 +276,18 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
                 })
             })?;
             Some(Answer::Cancelled { state, cancellations })
+        }
+        Call::Restore { bookings, .. } => {
+            let restorations = each(bookings, lines(), |_, line| {
+                Some(match line {
+                    "=" => Restoration::Stands,
+                    "+" => Restoration::PutBack,
+                    "s" => Restoration::Lost(LostCause::SoldOut),
+                    "r" => Restoration::Lost(LostCause::IdTaken),
+                    _ => return None,
+                })
+            })?;
+            Some(Answer::Restored { state, restorations })
         }
         Call::Log { .. } => lines().map(read_log_entry).collect::<Option<Vec<_>>>().map(Answer::Log),
         Call::Trim { .. } => {

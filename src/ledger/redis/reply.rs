@@ -63,9 +63,22 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
     };
     let (starts_at, ends_at) = (term(next()?)?.map(WallTime), term(next()?)?.map(WallTime));
     let now = WallTime(number(next()?)?);
+    let (opened, lineage) = (number(next()?)?, number(next()?)?);
+    let frozen_until = WallTime(number(next()?)?);
     held.checked_add(sold)?;
     let terms = SaleTerms { total, hold_ms, per_buyer, starts_at, ends_at };
-    fields.next().is_none().then_some(SaleState { terms, status, held, sold, version, sequence, now })
+    fields.next().is_none().then_some(SaleState {
+        terms,
+        status,
+        held,
+        sold,
+        version,
+        sequence,
+        now,
+        opened,
+        lineage,
+        frozen_until,
+    })
 }
 
 /// Reads `sequence,ms,status,quantity,buyer,deadline,id`.
@@ -131,19 +144,22 @@ mod tests {
 
     #[test]
     fn reads_states() {
-        let state = read_state("10,1,2,3,4,paused,500,,7,,9").unwrap();
+        let state = read_state("10,1,2,3,4,paused,500,,7,,9,5,6,11").unwrap();
         assert_eq!((state.terms.total, state.held, state.sold, state.available()), (10, 1, 2, 7));
         assert_eq!((state.terms.hold_ms, state.terms.per_buyer), (Some(500), None));
         assert_eq!((state.terms.starts_at, state.terms.ends_at), (Some(WallTime(7)), None));
-        let huge = format!("10,{0},{0},3,4,open,,,,,9", u64::MAX);
+        assert_eq!((state.opened, state.lineage, state.frozen_until), (5, 6, WallTime(11)));
+        let huge = format!("10,{0},{0},3,4,open,,,,,9,5,5,0", u64::MAX);
         for bad in [
             "",
-            "10,1,2,3,4,open,,,,",
-            "10,1,2,3,4,open,,,,,9,",
-            "10,1,2,3,4,shut,,,,,9",
-            "10,-1,2,3,4,open,,,,,9",
-            "1e12,1,2,3,4,open,,,,,9",
-            "10,1,2,3,4,open,,5000000000,,,9",
+            "10,1,2,3,4,open,,,,,9",
+            "10,1,2,3,4,open,,,,,9,5,5",
+            "10,1,2,3,4,open,,,,,9,5,5,",
+            "10,1,2,3,4,open,,,,,9,5,5,0,",
+            "10,1,2,3,4,shut,,,,,9,5,5,0",
+            "10,-1,2,3,4,open,,,,,9,5,5,0",
+            "1e12,1,2,3,4,open,,,,,9,5,5,0",
+            "10,1,2,3,4,open,,5000000000,,,9,5,5,0",
             &huge,
         ] {
             assert_eq!(read_state(bad), None, "{bad:?}");

@@ -1,10 +1,14 @@
 //! The scripts of `lua/`, each with `lua/sale.lua` in front, and the hashes that Redis knows them by.
+//!
+//! Comments are left out, their lines stay, so that errors name the lines of the files: a script is loaded behind the
+//! password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument, so that
+//! nobody would read why it was not let in.
 
 use std::sync::LazyLock;
 
 /// A script and what Redis calls it.
 pub(super) struct Script {
-    pub(super) text: &'static str,
+    pub(super) text: String,
     pub(super) hash: String,
 }
 
@@ -15,7 +19,9 @@ macro_rules! scripts {
                 include_str!("../../../lua/sale.lua"),
                 include_str!(concat!("../../../lua/", $file)),
             );
-            Script { text, hash: redis::Script::new(text).get_hash().to_owned() }
+            let text = without_comments(text);
+            let hash = redis::Script::new(&text).get_hash().to_owned();
+            Script { text, hash }
         });)*
 
         /// All of them.
@@ -38,4 +44,31 @@ scripts! {
     TRIM "trim.lua",
     SURVEY "survey.lua",
     REPAIR "repair.lua",
+    RESTORE "restore.lua",
+}
+
+fn without_comments(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    for line in text.lines() {
+        if !line.trim_start().starts_with("--") {
+            code.push_str(line);
+        }
+        code.push('\n');
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_script_is_short_enough_for_a_client_that_is_not_let_in_yet() {
+        for script in super::all() {
+            assert!(script.text.len() < 16 * 1024, "{} bytes", script.text.len());
+        }
+    }
+
+    #[test]
+    fn a_line_keeps_its_number() {
+        assert_eq!(super::without_comments("a\n-- b\n  -- c\nd -- e\n"), "a\n\n\nd -- e\n");
+    }
 }

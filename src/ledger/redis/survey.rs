@@ -6,8 +6,10 @@ use uuid::Uuid;
 use super::codec::Stored;
 use super::pack::bucket_of;
 use super::read::split_once;
-use super::reply::{number, read_log_entry, read_state};
-use crate::booking::{Answer, BookingId, BookingStatus, BuyerId, Part, Quantity, Row, StoredBooking};
+use super::reply::{Record, number, read_log_entry, read_state};
+use crate::booking::{
+    Answer, BookingId, BookingStatus, BuyerId, LostCause, Part, Quantity, Row, StoredBooking,
+};
 use crate::clock::WallTime;
 
 /// Bytes of something unreadable that are shown.
@@ -104,6 +106,10 @@ fn row(letter: u8, strings: &[&[u8]]) -> Option<Row> {
                 unreadable(Part::Buyers, bucket, format!("bucket {:?} is {:?}", shown(bucket), shown(buyers)))
             }
         },
+        (b'f', [field, value]) => match lost(field, value) {
+            Some(row) => row,
+            None => unreadable(Part::Lost, field, format!("{:?} is {:?}", shown(field), shown(value))),
+        },
         (b'l', [id, fields @ ..]) => match change(id, fields) {
             Some(row) => row,
             None => {
@@ -195,6 +201,18 @@ fn bucket_buyers(bucket: &[u8], text: &[u8]) -> Option<Vec<(BuyerId, u64)>> {
     Some(buyers)
 }
 
+/// Reads a field of what was lost: `@<ms>` and two sequences, or a booking and why it is lost.
+fn lost(field: &[u8], value: &[u8]) -> Option<Row> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (first, second) = text.split_once(' ')?;
+    if let Some(ms) = field.strip_prefix(b"@") {
+        let at = WallTime(number(std::str::from_utf8(ms).ok()?)?);
+        return Some(Row::Forgot { at, seen: number(first)?, left: number(second)? });
+    }
+    let booking = Record::read(second)?.booking(booking_id(field)?);
+    Some(Row::Lost { booking, cause: LostCause::from_word(first)? })
+}
+
 fn change(id: &[u8], fields: &[&[u8]]) -> Option<Row> {
     let (ms, sequence) = std::str::from_utf8(id).ok()?.split_once('-')?;
     let mut texts = [""; 10];
@@ -243,7 +261,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STATE: &str = "10,0,1,1,1,open,,,,,9";
+    const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0";
 
     fn rows(of: &[(u8, &[&[u8]])]) -> Vec<Row> {
         let mut reply = format!("{STATE}\n17,0,8,9\n").into_bytes();
@@ -275,6 +293,8 @@ mod tests {
             (b'g', &[&group, b"7"]),
             (b'u', &[bucket.as_bytes(), b" u-81=2"]),
             (b'u', &[bucket.as_bytes(), b""]),
+            (b'f', &[b"@7", b"12 9"]),
+            (b'f', &[&uuid, b"sold-out h2@7:u-81"]),
             (b'l', &[b"5-1", b"booking", b"b-1", b"status", b"confirmed", b"quantity", b"1", b"buyer", b""]),
         ]);
         let Row::Booking { record, .. } = &rows[0] else { panic!("{rows:?}") };
@@ -285,7 +305,10 @@ mod tests {
         assert_eq!(rows[3], Row::Group { expires_at: WallTime(7), ids });
         assert_eq!(rows[4], Row::Buyers(vec![(BuyerId::parse("u-81").unwrap(), 2)]));
         assert_eq!(rows[5], Row::Buyers(vec![]));
-        assert!(matches!(&rows[6], Row::Change(entry) if entry.sequence == 1 && entry.at == WallTime(5)));
+        assert_eq!(rows[6], Row::Forgot { at: WallTime(7), seen: 12, left: 9 });
+        let Row::Lost { booking, cause: LostCause::SoldOut } = &rows[7] else { panic!("{rows:?}") };
+        assert_eq!((booking.id, booking.quantity.get()), (id("0a200a20-0a20-0a20-0a20-0a200a200a20"), 2));
+        assert!(matches!(&rows[8], Row::Change(entry) if entry.sequence == 1 && entry.at == WallTime(5)));
     }
 
     #[test]
@@ -328,6 +351,9 @@ mod tests {
             (b'u', vec![bucket, b" u-81=-1"]),
             (b'u', vec![bucket, b"u-81=1"]),
             (b'n', vec![b"a b"]),
+            (b'f', vec![b"@", b"1 x"]),
+            (b'f', vec![b"a", b"sold-out"]),
+            (b'f', vec![b"a", b"stolen c1"]),
         ];
         bad.extend(bad_entries.iter().map(|strings| (b'l', strings.clone())));
         for (letter, strings) in &bad {
@@ -340,13 +366,15 @@ mod tests {
     #[test]
     fn a_count_below_zero_is_a_row_and_anything_else_below_zero_no_reply() {
         let read = |state: &str| read_survey(format!("{state}\n0,1,8,9\n").as_bytes());
-        let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9") else { panic!() };
+        let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9,5,5,0") else {
+            panic!()
+        };
         assert_eq!((state.held, state.sold), (0, 1));
         assert!(
             matches!(&rows[..], [Row::Unreadable { part: Part::Stock, text, .. }] if text == "held is -3")
         );
-        assert_eq!(read("-10,3,1,1,1,open,,,,,9"), None);
-        assert_eq!(read("10,--3,1,1,1,open,,,,,9"), None);
+        assert_eq!(read("-10,3,1,1,1,open,,,,,9,5,5,0"), None);
+        assert_eq!(read("10,--3,1,1,1,open,,,,,9,5,5,0"), None);
     }
 
     proptest! {

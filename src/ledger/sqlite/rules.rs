@@ -6,7 +6,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use super::survey;
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, Call, Cancellation, Claim, Confirmation, LogEntry,
-    Quantity, Reservation, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
+    LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
+    Seen,
 };
 use crate::clock::WallTime;
 use crate::limits::{EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
@@ -34,6 +35,11 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         };
     }
     let Some(mut sale) = sale else { return Ok(Answer::NoSuchSale) };
+    if let Call::Reserve { seen, .. } | Call::Confirm { seen, .. } | Call::Cancel { seen, .. } = call
+        && sale.withholds_from(seen)?
+    {
+        return Ok(Answer::Withheld { state: sale.state });
+    }
     if matches!(
         call,
         Call::Alter { .. }
@@ -69,6 +75,10 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
             let cancellations = ids.iter().map(cancel).collect::<Result<_>>()?;
             Answer::Cancelled { state: sale.state.clone(), cancellations }
         }
+        Call::Restore { seen, bookings, .. } => match sale.restore(seen, bookings)? {
+            Some(restorations) => Answer::Restored { state: sale.state.clone(), restorations },
+            None => return Ok(Answer::Withheld { state: sale.state }),
+        },
         Call::Page { cursor, .. } => return sale.page(cursor),
         Call::Log { after, .. } => return sale.read_log(*after),
         // A log without consumer groups is kept whole.
@@ -87,6 +97,7 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::LookUp { sale, .. }
         | Call::Confirm { sale, .. }
         | Call::Cancel { sale, .. }
+        | Call::Restore { sale, .. }
         | Call::Expire { sale }
         | Call::Page { sale, .. }
         | Call::Log { sale, .. }
@@ -104,11 +115,18 @@ fn sales(connection: &Connection) -> Result<Answer> {
 }
 
 fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: WallTime) -> Result<Answer> {
-    let state = SaleState { terms: terms.clone(), version: 1, now: clock, ..SaleState::default() };
+    let state = SaleState {
+        terms: terms.clone(),
+        version: 1,
+        now: clock,
+        opened: clock.0,
+        lineage: clock.0,
+        ..SaleState::default()
+    };
     connection
         .prepare_cached(
             "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms) VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8)",
+             ends_at_ms, clock_ms, opened_ms, lineage) VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8)",
         )?
         .execute(params![
             name.as_str(),
@@ -155,16 +173,24 @@ struct Sale<'a> {
     name: &'a SaleName,
     state: SaleState,
     sequence_before: u64,
+    frozen_since: WallTime,
 }
 
 impl<'a> Sale<'a> {
     fn read(connection: &'a Connection, name: &'a SaleName, clock: WallTime) -> Result<Option<Sale<'a>>> {
         let mut statement = connection.prepare_cached(
-            "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms
-             FROM sales WHERE name = ?1",
+            "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms,
+             opened_ms, lineage, frozen_until_ms, frozen_since_ms FROM sales WHERE name = ?1",
         )?;
-        let state = statement.query_row([name.as_str()], |row| read_state(row, clock)).optional()?;
-        Ok(state.map(|state| Sale { connection, name, sequence_before: state.sequence, state }))
+        let found = statement
+            .query_row([name.as_str()], |row| Ok((read_state(row, clock)?, WallTime(unsigned(row, 14)?))));
+        Ok(found.optional()?.map(|(state, frozen_since)| Sale {
+            connection,
+            name,
+            sequence_before: state.sequence,
+            state,
+            frozen_since,
+        }))
     }
 
     /// Writes what changed in the counts.
@@ -271,7 +297,8 @@ impl<'a> Sale<'a> {
 
     /// Expires overdue holds, oldest first, so that what they give back can be sold in the same call.
     fn sweep(&mut self) -> Result<()> {
-        if self.state.held == 0 {
+        // A hold may have been confirmed in what was forgotten.
+        if self.state.held == 0 || self.state.is_frozen() {
             return Ok(());
         }
         let overdue: Vec<BookingId> = self
@@ -436,6 +463,129 @@ impl<'a> Sale<'a> {
         Ok(Cancellation::Cancelled(booking))
     }
 
+    /// Begins a freeze, or makes one last.
+    fn freeze(&mut self, seen: &Seen, less: bool) -> Result<()> {
+        let lineage = self.state.lineage;
+        self.frozen_since = self.state.freeze(seen, less, self.frozen_since);
+        let state = &self.state;
+        if state.lineage != lineage {
+            let told = if seen.is_something() { seen.sequence } else { self.sequence_before };
+            self.statement("INSERT OR REPLACE INTO forgotten VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                self.name.as_str(),
+                integer(state.now.0),
+                integer(told),
+                integer(self.sequence_before),
+            ])?;
+        }
+        self.statement(
+            "UPDATE sales SET lineage = ?2, frozen_since_ms = ?3, frozen_until_ms = ?4 WHERE name = ?1",
+        )?
+        .execute(params![
+            self.name.as_str(),
+            integer(state.lineage),
+            integer(self.frozen_since.0),
+            integer(state.frozen_until.0),
+        ])?;
+        Ok(())
+    }
+
+    /// Whether nothing is done for a caller that has seen this.
+    fn withholds_from(&mut self, seen: &Seen) -> Result<bool> {
+        if self.state.is_less_than(seen) {
+            self.freeze(seen, true)?;
+        }
+        Ok(self.state.withholds_from(seen))
+    }
+
+    /// `None` where the caller has seen another sale.
+    fn restore(&mut self, seen: &Seen, bookings: &[Booking]) -> Result<Option<Vec<Restoration>>> {
+        if seen.is_something() && seen.opened != self.state.opened {
+            return Ok(None);
+        }
+        let less = self.state.is_less_than(seen);
+        let restorations = bookings.iter().map(|told| self.put_back(told)).collect::<Result<Vec<_>>>()?;
+        let forgotten = |restoration: &Restoration| {
+            matches!(restoration, Restoration::PutBack | Restoration::Lost(LostCause::SoldOut))
+        };
+        if less || restorations.iter().any(forgotten) {
+            self.freeze(seen, less)?;
+        }
+        Ok(Some(restorations))
+    }
+
+    fn put_back(&mut self, told: &Booking) -> Result<Restoration> {
+        let record = self.record(&told.id)?;
+        let status = match &record {
+            None => match told.status {
+                BookingStatus::Held { expires_at } if expires_at <= self.state.now => BookingStatus::Expired,
+                BookingStatus::Expired => BookingStatus::Cancelled,
+                status => status,
+            },
+            Some(record) => {
+                let found = record.booking(&told.id);
+                let found = found.filter(|it| (it.quantity, it.buyer) == (told.quantity, told.buyer));
+                let Some(found) = found else {
+                    return match told.status {
+                        BookingStatus::Cancelled => Ok(Restoration::Stands),
+                        _ => self.lose(told, LostCause::IdTaken),
+                    };
+                };
+                match (told.status, found.status) {
+                    (BookingStatus::Cancelled, BookingStatus::Cancelled) => return Ok(Restoration::Stands),
+                    (BookingStatus::Confirmed, BookingStatus::Held { .. } | BookingStatus::Expired)
+                    | (BookingStatus::Cancelled, _) => told.status,
+                    _ => return Ok(Restoration::Stands),
+                }
+            }
+        };
+        // What it has already is its own.
+        let has_stock =
+            record.as_ref().and_then(|record| record.status).is_some_and(BookingStatus::holds_stock);
+        let quantity = u64::from(told.quantity.get());
+        let fits = has_stock || self.state.held + self.state.sold + quantity <= self.state.terms.total;
+        if status.holds_stock() && !fits {
+            return self.lose(told, LostCause::SoldOut);
+        }
+        let was_counted = record.as_ref().is_some_and(|record| record.counted);
+        if let Some(record) = &record {
+            self.give_back(record)?;
+        }
+        match status {
+            BookingStatus::Held { .. } => self.state.held += quantity,
+            BookingStatus::Confirmed => self.state.sold += quantity,
+            _ => {}
+        }
+        let booking = Booking { status, ..told.clone() };
+        match status.holds_stock() {
+            // One that was not counted when it was made stays so when it is confirmed.
+            true if has_stock && !was_counted => self.write(&booking, false)?,
+            true => self.grant(&booking)?,
+            false => self.write(&booking, false)?,
+        }
+        self.statement("DELETE FROM lost WHERE sale = ?1 AND id = ?2")?
+            .execute([self.name.as_str(), told.id.as_str()])?;
+        Ok(Restoration::PutBack)
+    }
+
+    fn lose(&mut self, told: &Booking, cause: LostCause) -> Result<Restoration> {
+        let expires_at = match told.status {
+            BookingStatus::Held { expires_at } => Some(integer(expires_at.0)),
+            _ => None,
+        };
+        self.statement("INSERT OR REPLACE INTO lost VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+            params![
+                self.name.as_str(),
+                told.id.as_str(),
+                told.status.word(),
+                told.quantity.get(),
+                told.buyer.as_ref().map(BuyerId::as_str),
+                expires_at,
+                cause.word(),
+            ],
+        )?;
+        Ok(Restoration::Lost(cause))
+    }
+
     fn alter(&mut self, change: &SaleChange) -> Result<Answer> {
         let mut terms = self.state.terms.clone();
         terms.total = change.total.unwrap_or(terms.total);
@@ -528,6 +678,9 @@ pub(super) fn read_state(row: &Row<'_>, clock: WallTime) -> Result<SaleState> {
         status: parsed(row, 5, SaleStatus::from_word)?,
         // The sale's clock never goes back, whatever the machine's does.
         now: clock.max(WallTime(unsigned(row, 10)?)),
+        opened: unsigned(row, 11)?,
+        lineage: unsigned(row, 12)?,
+        frozen_until: WallTime(unsigned(row, 13)?),
     })
 }
 

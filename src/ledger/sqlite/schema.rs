@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{OpenError, unusable};
 
 /// `user_version` of a file: rises with each change of the tables.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// `application_id` of a file: "bxof".
 const APPLICATION: i32 = 0x6278_6f66;
@@ -27,6 +27,10 @@ CREATE TABLE sales (
     starts_at_ms INTEGER,
     ends_at_ms   INTEGER,
     clock_ms     INTEGER NOT NULL,
+    opened_ms       INTEGER NOT NULL,
+    lineage         INTEGER NOT NULL,
+    frozen_since_ms INTEGER NOT NULL DEFAULT 0,
+    frozen_until_ms INTEGER NOT NULL DEFAULT 0,
     CHECK (held >= 0 AND sold >= 0 AND held + sold <= total)
 ) WITHOUT ROWID;
 
@@ -61,6 +65,27 @@ CREATE TABLE log (
     buyer         TEXT,
     expires_at_ms INTEGER,
     PRIMARY KEY (sale, sequence)
+) WITHOUT ROWID;
+
+-- When the file was found to have forgotten something: the sequence that a host had seen, and the one that was left.
+CREATE TABLE forgotten (
+    sale   TEXT NOT NULL,
+    at_ms  INTEGER NOT NULL,
+    seen   INTEGER NOT NULL,
+    remained INTEGER NOT NULL,
+    PRIMARY KEY (sale, at_ms)
+) WITHOUT ROWID;
+
+-- What was acknowledged and forgotten and could not be put back, as it was last told. cause: sold-out or id-taken.
+CREATE TABLE lost (
+    sale          TEXT NOT NULL,
+    id            TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    quantity      INTEGER NOT NULL,
+    buyer         TEXT,
+    expires_at_ms INTEGER,
+    cause         TEXT NOT NULL,
+    PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 ";
 
@@ -99,7 +124,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<Found, OpenE
     match u32::try_from(found) {
         Ok(SCHEMA) => Ok(Found::Ours),
         Ok(found) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA }),
-        _ => Err(foreign("its schema is none that ever was")),
+        _ => Err(foreign("its schema is that of no release")),
     }
 }
 

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use super::rules::{booking_status, integer, read_state};
 use super::schema;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, LogEntry, Part, Quantity, Repair, Row, SaleName,
-    SaleState, StoredBooking,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, LogEntry, LostCause, Part, Quantity, Repair, Row,
+    SaleName, SaleState, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::limits::{LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
@@ -30,11 +30,11 @@ struct Found {
 fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Option<Found>> {
     let mut statement = connection.prepare_cached(
         "SELECT total, max(held, 0), max(sold, 0), version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-         ends_at_ms, clock_ms, held, sold FROM sales WHERE name = ?1",
+         ends_at_ms, clock_ms, opened_ms, lineage, frozen_until_ms, held, sold FROM sales WHERE name = ?1",
     )?;
     let found = statement.query_row([sale.as_str()], |row| {
         let mut rows = Vec::new();
-        for (column, name) in [(11, "held"), (12, "sold")] {
+        for (column, name) in [(14, "held"), (15, "sold")] {
             let count: i64 = row.get(column)?;
             if count < 0 {
                 let text = format!("{name} is {count}");
@@ -64,6 +64,7 @@ pub(super) fn page(
         Part::Bookings => pages.keyed("bookings", "id", BOOKING, cursor, &mut rows, read_booking)?,
         Part::Buyers => pages.keyed("buyers", "buyer", "buyer, tickets", cursor, &mut rows, read_buyer)?,
         Part::Holds => pages.holds(cursor, &mut rows)?,
+        Part::Lost => pages.lost(&mut rows)?,
         Part::Log => return pages.log(cursor, PAGE_ENTRIES, false, (state, clock, time), rows),
         Part::Changes => {
             return pages.log(cursor, LOG_ENTRIES_PER_CALL_MAX, true, (state, clock, time), rows);
@@ -146,6 +147,32 @@ impl Pages<'_> {
             });
         }
         Ok((count == PAGE_ENTRIES).then_some(next))
+    }
+
+    /// What was forgotten, and what of it was lost: few rows, and no pages.
+    fn lost(&self, rows: &mut Vec<Row>) -> Result<Option<String>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT at_ms, seen, remained FROM forgotten WHERE sale = ?1 ORDER BY at_ms")?;
+        let mut found = statement.query([self.sale.as_str()])?;
+        while let Some(row) = found.next()? {
+            let count = |column| whole(row, column).and_then(|number| u64::try_from(number).ok());
+            rows.push(match (time(row, 0), count(1), count(2)) {
+                (Some(at), Some(seen), Some(left)) => Row::Forgot { at, seen, left },
+                _ => unreadable(Part::Lost, bytes(row, 0), row, 3),
+            });
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, status, quantity, buyer, expires_at_ms, cause FROM lost WHERE sale = ?1 ORDER BY id",
+        )?;
+        let mut found = statement.query([self.sale.as_str()])?;
+        while let Some(row) = found.next()? {
+            rows.push(match read_lost(row) {
+                Some((booking, cause)) => Row::Lost { booking, cause },
+                None => unreadable(Part::Lost, bytes(row, 0), row, 6),
+            });
+        }
+        Ok(None)
     }
 
     fn has_index(&self) -> Result<bool> {
@@ -319,6 +346,16 @@ fn read_entry(row: &SqlRow<'_>) -> Option<LogEntry> {
         buyer: buyer(row, 5)?,
     };
     Some(LogEntry { sequence: u64::try_from(whole(row, 0)?).ok()?, at: time(row, 1)?, booking })
+}
+
+fn read_lost(row: &SqlRow<'_>) -> Option<(Booking, LostCause)> {
+    let booking = Booking {
+        id: BookingId::parse(text(row, 0)?).ok()?,
+        status: booking_status(text(row, 1)?, optional_time(row, 4)?)?,
+        quantity: Quantity::new(u64::try_from(whole(row, 2)?).ok()?)?,
+        buyer: buyer(row, 3)?,
+    };
+    Some((booking, LostCause::from_word(text(row, 5)?)?))
 }
 
 fn unreadable(part: Part, key: Vec<u8>, row: &SqlRow<'_>, columns: usize) -> Row {

@@ -48,6 +48,8 @@ struct Unanswered {
     call: Call,
     /// A connection broke with this call on it: whatever is answered now, it may have been carried out before.
     doubtful: bool,
+    /// It was sent ahead of what is sent again.
+    ahead: bool,
 }
 
 /// See the [module](self).
@@ -76,6 +78,8 @@ pub struct Session {
     /// Calls that need their replicas were written since the last WAIT.
     unsealed: bool,
     last_error: Option<String>,
+    /// The connection is new: the calls of before are yet to be sent again.
+    resend_due: bool,
 }
 
 impl Session {
@@ -101,6 +105,7 @@ impl Session {
             held: Vec::new(),
             unsealed: false,
             last_error: None,
+            resend_due: false,
         }
     }
 
@@ -144,8 +149,19 @@ impl Session {
         self.state = State::Up;
         self.failures = 0;
         self.check_at = now.plus_ms(limits::FITNESS_CHECK_MS);
+        self.resend_due = true;
+    }
+
+    /// Sends again what connections of before left unanswered. Only when something is to be written, so that a caller that
+    /// was told of the new connection can have its restores carried out before them.
+    fn resend(&mut self) {
+        if !std::mem::take(&mut self.resend_due) {
+            return;
+        }
         for place in 0..self.unanswered.len() {
-            self.send(place);
+            if !self.unanswered[place].ahead {
+                self.send(place);
+            }
         }
     }
 
@@ -193,7 +209,9 @@ impl Session {
         self.last_error = Some(reason.into());
         for unanswered in &mut self.unanswered {
             unanswered.doubtful = true;
+            unanswered.ahead = false;
         }
+        self.resend_due = false;
         self.expected.clear();
         self.held.clear();
         self.unsealed = false;
@@ -205,8 +223,9 @@ impl Session {
 
     /// Takes a call; it is answered in the end, however many connections that needs.
     pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
-        self.unanswered.push_back(Unanswered { id, call, doubtful: false });
-        if self.state == State::Up {
+        let ahead = self.resend_due && matches!(call, Call::Restore { .. });
+        self.unanswered.push_back(Unanswered { id, call, doubtful: false, ahead });
+        if self.state == State::Up && (ahead || !self.resend_due) {
             if self.expected.is_empty() {
                 self.heard_at = now;
             }
@@ -216,6 +235,7 @@ impl Session {
 
     /// What to write next: all calls since the last time leave together, with one WAIT behind them where they need it.
     pub fn output(&mut self) -> &[u8] {
+        self.resend();
         if let Durability::Replicas(replicas) = self.durability
             && std::mem::take(&mut self.unsealed)
         {
@@ -309,6 +329,9 @@ impl Session {
             // Of this try alone is it true that nothing happened.
             Err(CallError::Refused(reason)) if *doubtful => {
                 Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
+            }
+            Ok(Answer::Withheld { .. }) if *doubtful => {
+                Err(CallError::Unknown("it was sent before, and now withheld".to_owned()))
             }
             answer => answer,
         };

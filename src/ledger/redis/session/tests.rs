@@ -1,7 +1,7 @@
 //! A session against a Redis played by hand.
 
 use super::*;
-use crate::booking::SaleName;
+use crate::booking::{SaleName, Seen};
 use crate::ledger::url::RedisAddress;
 
 fn session() -> Session {
@@ -131,6 +131,53 @@ fn a_refusal_of_a_call_that_was_sent_before_says_nothing_of_the_first_try() {
     session.handle_bytes(&refusal.repeat(2), ms(21)).unwrap();
     assert!(matches!(session.poll_answer(), Some((CallId(1), Err(CallError::Unknown(_))))));
     assert!(matches!(session.poll_answer(), Some((CallId(2), Err(CallError::Refused(_))))));
+}
+
+#[test]
+fn on_a_new_connection_restores_go_before_what_is_sent_again() {
+    let mut session = session();
+    connect(&mut session, ms(0));
+    session.submit(CallId(1), expire("a"), ms(1));
+    take_commands(&mut session);
+    session.handle_lost("reset", ms(2));
+    let set_up = dial(&mut session, ms(20));
+    session.handle_bytes("+OK\r\n".repeat(set_up.len()).as_bytes(), ms(21)).unwrap();
+    let restore =
+        Call::Restore { sale: SaleName::parse("b").unwrap(), seen: Seen::default(), bookings: Vec::new() };
+    session.submit(CallId(2), expire("c"), ms(21));
+    session.submit(CallId(3), restore, ms(21));
+    let names = |commands: Vec<String>| -> Vec<usize> {
+        commands
+            .iter()
+            .map(|text| ["{a}", "{b}", "{c}"].iter().position(|name| text.contains(name)).unwrap())
+            .collect()
+    };
+    assert_eq!(names(take_commands(&mut session)), [1, 0, 2]);
+    session.handle_bytes(&MISSING.repeat(3), ms(22)).unwrap();
+    assert_eq!(answers(&mut session), [3, 1, 2]);
+    // The order of another connection is its own.
+    session.submit(CallId(4), expire("a"), ms(23));
+    session.handle_lost("reset", ms(24));
+    assert_eq!(names(connect(&mut session, ms(600))), [0]);
+}
+
+#[test]
+fn what_is_withheld_of_a_call_that_was_sent_before_says_nothing_of_the_first_try() {
+    let mut session = session();
+    connect(&mut session, ms(0));
+    let reserve = |name: &str| Call::Reserve {
+        sale: SaleName::parse(name).unwrap(),
+        seen: Seen::default(),
+        claims: Vec::new(),
+    };
+    session.submit(CallId(1), reserve("a"), ms(1));
+    session.handle_lost("reset", ms(2));
+    session.submit(CallId(2), reserve("b"), ms(3));
+    connect(&mut session, ms(20));
+    let text = "10,0,1,1,1,open,,,,,9,5,6,20\nwithheld";
+    session.handle_bytes(format!("${}\r\n{text}\r\n", text.len()).repeat(2).as_bytes(), ms(21)).unwrap();
+    assert!(matches!(session.poll_answer(), Some((CallId(1), Err(CallError::Unknown(_))))));
+    assert!(matches!(session.poll_answer(), Some((CallId(2), Ok(Answer::Withheld { .. })))));
 }
 
 #[test]

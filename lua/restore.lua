@@ -1,0 +1,90 @@
+-- Puts back what clients were last told of bookings, where this ledger has forgotten it.
+--
+-- KEYS  as in sale.lua
+-- ARGV  1 `0`, and what the caller has seen (sale.lua); then for each booking three: as it is stored, its id as text where
+--       that differs (else ''), and the record that it was told as: `h2@1763827200123:u-81`, `c1`, `x1`
+-- Reply a line a booking, in order: `=` it stands, as told or as of later; `+` put back; `s` lost, its tickets are sold to
+--       others; `r` lost, its id is another booking's, or a tombstone's. `withheld` alone where this is another sale than
+--       the caller has seen.
+-- Invariant: stock is taken only where held + sold + quantity <= total, whatever the buyer's limit: what was acknowledged
+-- comes first. What is found forgotten freezes the sale. Of what is lost a field stays in `lost`, the booking as it is
+-- stored: `sold-out` or `id-taken`, a space and the record. A field `@<ms>` says when something was found forgotten: the
+-- sequence that a host had seen, a space, and the one that was left.
+
+if not field[1] then return 'missing' end
+local its_lineage, its_sequence, stranger = seen_in(ARGV[1])
+if stranger then return state() .. '\nwithheld' end
+
+-- A key of another type fails here, before the first write.
+call('HGET', KEYS[2], '')
+call('ZRANGEBYSCORE', KEYS[3], 0, 0, 'LIMIT', 0, 1)
+call('HGET', KEYS[4], '')
+call('HGET', KEYS[6], '')
+
+local less = is_less_than(its_lineage, its_sequence)
+local forgotten = less
+local reply = {}
+for i = 2, #ARGV, 3 do
+  local booking, id = ARGV[i], ARGV[i + 1]
+  if id == '' then id = booking end
+  local told, quantity, deadline, terms, buyer = parts(ARGV[i + 2])
+  local record = call('HGET', KEYS[2], booking)
+  local letter, _, _, its_terms = parts(record or 't')
+  local fits = held + sold + quantity <= total
+  local mark, word, now_is = '=', nil, nil
+  if not record then
+    if told == 'x' then
+      word, now_is = 'cancelled', 'x'
+    elseif told == 'h' and deadline <= now then
+      word, now_is = 'expired', 'e'
+    elseif fits then
+      word, now_is = told == 'h' and 'held' or 'confirmed', told
+    else
+      mark = 's'
+    end
+  elseif letter == 't' or its_terms ~= terms then
+    if told ~= 'x' then mark = 'r' end
+  elseif told == 'x' then
+    if letter ~= 'x' then word, now_is = 'cancelled', 'x' end
+  elseif told == 'c' then
+    if letter == 'h' or letter == 'H' or (letter == 'e' and fits) then
+      word, now_is = 'confirmed', 'c'
+    elseif letter == 'e' then
+      mark = 's'
+    end
+  end
+  if word then
+    mark = '+'
+    log(id, word, quantity, buyer, word == 'held' and format('%.0f', deadline) or '')
+    if letter == 'h' or letter == 'H' then
+      held = held - quantity
+    elseif letter == 'c' or letter == 'C' then
+      sold = sold - quantity
+    end
+    local counted = letter == 'H' or letter == 'C'
+    local counts = per_buyer and buyer ~= '' and (now_is == 'h' or now_is == 'c')
+    -- One that was not counted when it was made stays so when it is confirmed.
+    if letter == 'h' then counts = false end
+    if counted and not counts then count(buyer, -quantity) end
+    if counts and not counted then count(buyer, quantity) end
+    if now_is == 'h' then
+      held = held + quantity
+      call('ZADD', KEYS[3], deadline, booking .. ' ')
+    elseif now_is == 'c' then
+      sold = sold + quantity
+    end
+    local stored = (counts and string.upper(now_is) or now_is) .. terms
+    if now_is == 'h' then
+      stored = format('%s%.0f@%.0f', sub(stored, 1, 1), quantity, deadline) .. (buyer == '' and '' or ':' .. buyer)
+    end
+    call('HSET', KEYS[2], booking, stored)
+    call('HDEL', KEYS[6], booking)
+  elseif mark ~= '=' then
+    call('HSET', KEYS[6], booking, (mark == 's' and 'sold-out ' or 'id-taken ') .. ARGV[i + 2])
+  end
+  forgotten = forgotten or word or mark == 's'
+  reply[#reply + 1] = mark
+end
+if forgotten then freeze(its_lineage, its_sequence, less) end
+save()
+return state() .. '\n' .. table.concat(reply, '\n')

@@ -1,0 +1,160 @@
+//! What this core told clients of their bookings of late: what is put back into a ledger that has forgotten it.
+//!
+//! One ring for all sales, whose room is set aside at the start: to remember costs a copy of the booking, and nothing at
+//! all where nothing was booked. Bounded by count and, while the ledger is there, by time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::LineIndex;
+use crate::booking::{Booking, BookingId};
+use crate::clock::Monotonic;
+use crate::limits::{REMEMBERED_MS, REMEMBERED_PER_CORE_MAX};
+
+struct Told {
+    line: LineIndex,
+    at: Monotonic,
+    booking: Booking,
+}
+
+/// See the [module](self).
+pub(super) struct Memory {
+    told: VecDeque<Told>,
+    /// How many there are of each line.
+    counts: Vec<u32>,
+}
+
+impl Memory {
+    pub(super) fn new() -> Memory {
+        Memory { told: VecDeque::with_capacity(REMEMBERED_PER_CORE_MAX), counts: Vec::new() }
+    }
+
+    /// Remembers how a booking was told; the latest word counts.
+    pub(super) fn note(&mut self, line: LineIndex, booking: &Booking, now: Monotonic) {
+        self.forget_before(now);
+        if self.told.len() == REMEMBERED_PER_CORE_MAX {
+            self.forget_oldest();
+        }
+        let index = line.0 as usize;
+        if self.counts.len() <= index {
+            self.counts.resize(index + 1, 0);
+        }
+        self.counts[index] += 1;
+        self.told.push_back(Told { line, at: now, booking: booking.clone() });
+    }
+
+    /// Forgets what is too long ago. Not to be called while the ledger is away: what it comes back with may be as old as
+    /// its absence is long.
+    pub(super) fn forget_before(&mut self, now: Monotonic) {
+        while self.told.front().is_some_and(|told| now > told.at.plus_ms(REMEMBERED_MS)) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(told) = self.told.pop_front() {
+            self.counts[told.line.0 as usize] -= 1;
+        }
+    }
+
+    /// Whether there is anything of that sale.
+    pub(super) fn knows(&self, line: LineIndex) -> bool {
+        self.counts.get(line.0 as usize).is_some_and(|&count| count > 0)
+    }
+
+    /// What was last told of each booking of these sales, in the order of their first mention.
+    pub(super) fn latest(&self, lines: &[LineIndex]) -> Vec<(LineIndex, Vec<Booking>)> {
+        let mut found: Vec<(LineIndex, Vec<Booking>)> =
+            lines.iter().map(|&line| (line, Vec::new())).collect();
+        let place: BTreeMap<u32, usize> = lines.iter().enumerate().map(|(at, line)| (line.0, at)).collect();
+        // Not by a hash without a secret: ids are the clients'.
+        let mut seen: BTreeMap<(u32, &BookingId), usize> = BTreeMap::new();
+        for Told { line, booking, .. } in &self.told {
+            let Some(&at) = place.get(&line.0) else { continue };
+            let bookings = &mut found[at].1;
+            match seen.get(&(line.0, &booking.id)) {
+                Some(&before) => bookings[before] = booking.clone(),
+                None => {
+                    seen.insert((line.0, &booking.id), bookings.len());
+                    bookings.push(booking.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Forgets those bookings of a sale for which `which` holds.
+    pub(super) fn forget(&mut self, line: LineIndex, which: impl Fn(&BookingId) -> bool) {
+        let before = self.told.len();
+        self.told.retain(|told| told.line != line || !which(&told.booking.id));
+        if let Some(count) = self.counts.get_mut(line.0 as usize) {
+            *count -= (before - self.told.len()) as u32;
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::booking::{BookingStatus, Quantity};
+    use crate::clock::WallTime;
+
+    fn booking(id: &str, status: BookingStatus) -> Booking {
+        let id = BookingId::parse(id).unwrap();
+        Booking { id, status, quantity: Quantity::ONE, buyer: None }
+    }
+
+    fn ms(ms: u64) -> Monotonic {
+        Monotonic(ms * 1_000_000)
+    }
+
+    fn of(memory: &Memory, line: u32) -> Vec<(String, &'static str)> {
+        let latest = memory.latest(&[LineIndex(line)]).remove(0).1;
+        latest.iter().map(|booking| (booking.id.to_string(), booking.status.word())).collect()
+    }
+
+    #[test]
+    fn the_latest_word_of_each_booking_counts() {
+        let mut memory = Memory::new();
+        let held = BookingStatus::Held { expires_at: WallTime(9) };
+        for (line, id, status) in [
+            (0, "a", held),
+            (1, "a", held),
+            (0, "b", held),
+            (0, "a", BookingStatus::Confirmed),
+            (0, "b", BookingStatus::Cancelled),
+        ] {
+            memory.note(LineIndex(line), &booking(id, status), ms(1));
+        }
+        assert_eq!(of(&memory, 0), [("a".to_owned(), "confirmed"), ("b".to_owned(), "cancelled")]);
+        assert_eq!(of(&memory, 1), [("a".to_owned(), "held")]);
+        memory.forget(LineIndex(0), |id| id.as_str() == "a");
+        assert_eq!(of(&memory, 0), [("b".to_owned(), "cancelled")]);
+        assert_eq!(of(&memory, 1), [("a".to_owned(), "held")]);
+        memory.forget(LineIndex(0), |_| true);
+        assert_eq!(
+            (memory.knows(LineIndex(0)), memory.knows(LineIndex(1)), memory.knows(LineIndex(2))),
+            (false, true, false)
+        );
+    }
+
+    #[test]
+    fn forgets_by_time_and_by_count_and_never_grows() {
+        let mut memory = Memory::new();
+        let room = memory.told.capacity();
+        memory.note(LineIndex(0), &booking("old", BookingStatus::Confirmed), ms(0));
+        memory.note(LineIndex(0), &booking("new", BookingStatus::Confirmed), ms(REMEMBERED_MS));
+        assert_eq!(of(&memory, 0).len(), 2);
+        memory.forget_before(ms(REMEMBERED_MS + 1));
+        assert_eq!(of(&memory, 0), [("new".to_owned(), "confirmed")]);
+        for n in 0..REMEMBERED_PER_CORE_MAX {
+            memory.note(
+                LineIndex(1),
+                &booking(&format!("b-{n}"), BookingStatus::Confirmed),
+                ms(REMEMBERED_MS + 2),
+            );
+        }
+        assert!(!memory.knows(LineIndex(0)), "the oldest goes where there is no room");
+        assert_eq!(of(&memory, 1).len(), REMEMBERED_PER_CORE_MAX);
+        assert_eq!(memory.told.capacity(), room);
+    }
+}

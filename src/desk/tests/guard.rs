@@ -1,0 +1,308 @@
+//! The rollback guard against a ledger that forgets, played by hand.
+
+use super::*;
+use crate::booking::{Confirmation, LostCause, Restoration, Seen};
+use crate::desk::GuardCounts;
+
+const OPENED: u64 = 900_000;
+
+/// A state of the sale that was opened then, `lineage` after that.
+fn told(lineage: u64, sequence: u64, now: Now) -> SaleState {
+    SaleState { opened: OPENED, lineage: OPENED + lineage, now: now.wall, ..state(100, sequence) }
+}
+
+fn seen(lineage: u64, sequence: u64) -> Seen {
+    Seen { opened: OPENED, lineage: OPENED + lineage, sequence }
+}
+
+fn confirmed(text: &str) -> Booking {
+    Booking { id: id(text), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None }
+}
+
+/// A fixture whose sale has those bookings, acknowledged, at sequence 10.
+fn selling(ids: &[&str]) -> Fixture {
+    let mut fixture = fixture(100);
+    fixture.board.learn(&sale(), &told(0, 10 - ids.len() as u64, fixture.now)).unwrap();
+    fixture.turn();
+    for (client, own) in (0..).zip(ids) {
+        fixture.reserve(client, Some(own), 1).unwrap();
+    }
+    fixture.turn();
+    if let Some((call, _)) = fixture.batch() {
+        let reservations = ids.iter().map(|_| granted()).collect();
+        let state = told(0, 10, fixture.now);
+        fixture.desk.handle_answer(call, Ok(Answer::Reserved { state, reservations }), fixture.now);
+    }
+    assert_eq!(fixture.told().len(), ids.len());
+    fixture
+}
+
+impl Fixture {
+    fn reconnect(&mut self) {
+        self.desk.handle_ledger_down(self.now);
+        self.turn();
+        self.now.monotonic = self.now.monotonic.plus_ms(20);
+        self.now.wall.0 += 20;
+        self.desk.handle_ledger_up();
+        self.turn();
+    }
+
+    /// What the desk asks of bookings, syncs aside.
+    fn asked(&mut self) -> Vec<(CallId, Call)> {
+        let of_bookings = |call: &Call| call.entries() > 0 || matches!(call, Call::Restore { .. });
+        std::iter::from_fn(|| self.desk.poll_call()).filter(|(_, call)| of_bookings(call)).collect()
+    }
+
+    /// The one thing that it asks, which is to put back.
+    #[track_caller]
+    fn restore(&mut self) -> (CallId, Seen, Vec<Booking>) {
+        let mut asked = self.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        match asked.remove(0) {
+            (call, Call::Restore { seen, bookings, .. }) => (call, seen, bookings),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer_restore(&mut self, call: CallId, state: SaleState, restorations: &[Restoration]) {
+        let answer = Answer::Restored { state, restorations: restorations.to_vec() };
+        self.desk.handle_answer(call, Ok(answer), self.now);
+        self.turn();
+    }
+
+    #[track_caller]
+    fn reserve_call(&mut self) -> (CallId, Seen) {
+        match self.batch() {
+            Some((call, Call::Reserve { seen, .. })) => (call, seen),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer_with(&mut self, call: CallId, answer: Answer) {
+        self.desk.handle_answer(call, Ok(answer), self.now);
+    }
+}
+
+const UNAVAILABLE: Outcome = Outcome::Refused(Refusal::LedgerUnavailable);
+
+#[test]
+fn on_a_new_connection_what_was_acknowledged_comes_before_anything_else() {
+    let mut fixture = selling(&["a", "b"]);
+    fixture.reserve(9, Some("mine"), 1).unwrap();
+    fixture.desk.confirm(|| 10, fixture.line, id("b"), fixture.now).unwrap();
+    fixture.reconnect();
+    let (call, told_seen, bookings) = fixture.restore();
+    assert_eq!((told_seen, bookings), (seen(0, 10), vec![confirmed("a"), confirmed("b")]));
+    fixture.turn();
+    assert!(fixture.asked().is_empty(), "nothing is booked until it is answered");
+    let state = told(0, 10, fixture.now);
+    fixture.answer_restore(call, state, &[Restoration::Stands; 2]);
+    assert_eq!(fixture.reserve_call().1, seen(0, 10));
+    assert_eq!(fixture.desk.guard_counts(), GuardCounts::default());
+}
+
+#[test]
+fn only_what_clients_were_told_is_remembered_and_their_last_word_counts() {
+    let mut fixture = selling(&["kept", "paid", "gone"]);
+    fixture.desk.confirm(|| 1, fixture.line, id("paid"), fixture.now).unwrap();
+    fixture.desk.cancel(|| 2, fixture.line, id("gone"), fixture.now).unwrap();
+    fixture.reserve(3, Some("unheard"), 1).unwrap();
+    fixture.turn();
+    let mut late = None;
+    for (call, asked) in fixture.asked() {
+        let state = told(0, 12, fixture.now);
+        match asked {
+            Call::Confirm { .. } => {
+                let confirmations = vec![Confirmation::Confirmed(confirmed("paid"))];
+                fixture.answer_with(call, Answer::Confirmed { state, confirmations });
+            }
+            Call::Cancel { .. } => {
+                let gone = Booking { status: BookingStatus::Cancelled, ..confirmed("gone") };
+                let cancellations = vec![Cancellation::Cancelled(gone)];
+                fixture.answer_with(call, Answer::Cancelled { state, cancellations });
+            }
+            _ => late = Some(call),
+        }
+    }
+    fixture.wait(TIMEOUT_MS);
+    fixture.answer_with(
+        late.unwrap(),
+        Answer::Reserved { state: told(0, 13, fixture.now), reservations: vec![granted()] },
+    );
+    fixture.asked();
+    fixture.reconnect();
+    let (_, _, bookings) = fixture.restore();
+    let words: Vec<_> = bookings.iter().map(|it| (it.id.as_str().to_owned(), it.status.word())).collect();
+    let expected = [("kept", "confirmed"), ("paid", "confirmed"), ("gone", "cancelled")];
+    assert_eq!(words, expected.map(|(id, word)| (id.to_owned(), word)));
+}
+
+#[test]
+fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new_history() {
+    let mut fixture = selling(&["a"]);
+    fixture.reserve(7, Some("mine"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.reserve_call();
+    let mut frozen = told(5, 8, fixture.now);
+    frozen.frozen_until = WallTime(fixture.now.wall.0 + 50);
+    fixture.answer_with(call, Answer::Withheld { state: frozen.clone() });
+    assert_eq!(fixture.told(), [(7, UNAVAILABLE)]);
+    assert_eq!(fixture.permits().1, 0, "its permit is free again");
+
+    // Frozen: neither booked nor "sold out", and what is not found may be yet to come.
+    fixture.turn();
+    let (call, told_seen, bookings) = fixture.restore();
+    assert_eq!((told_seen.lineage, bookings), (OPENED + 5, vec![confirmed("a")]));
+    assert_eq!(fixture.reserve(8, Some("mine"), 1), Err(Refusal::LedgerUnavailable));
+    assert_eq!(
+        fixture.desk.confirm(|| 8, fixture.line, id("a"), fixture.now),
+        Err(Refusal::LedgerUnavailable)
+    );
+    assert_eq!(
+        fixture.desk.cancel(|| 8, fixture.line, id("a"), fixture.now),
+        Err(Refusal::LedgerUnavailable)
+    );
+    frozen.sequence = 9;
+    fixture.answer_restore(call, frozen.clone(), &[Restoration::PutBack]);
+    assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 1, lost: 0 });
+    fixture.desk.look_up(|| 8, fixture.line, id("a"), fixture.now).unwrap();
+    fixture.desk.look_up(|| 9, fixture.line, id("b"), fixture.now).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    let bookings = vec![Some(confirmed("a")), None];
+    fixture.answer_with(call, Answer::Found { state: frozen, bookings });
+    assert_eq!(fixture.told(), [(8, Outcome::Found(confirmed("a"))), (9, UNAVAILABLE)]);
+
+    fixture.now.wall.0 += 50;
+    let thawed = told(5, 9, fixture.now);
+    fixture.board.learn(&sale(), &thawed).unwrap();
+    fixture.reserve(10, Some("mine"), 1).unwrap();
+    fixture.turn();
+    assert_eq!(fixture.reserve_call().1, seen(5, 9));
+}
+
+#[test]
+fn another_cores_word_of_a_new_history_is_enough_also_for_a_sale_that_nobody_asks_for() {
+    let mut fixture = selling(&["a"]);
+    fixture.board.learn(&sale(), &told(3, 4, fixture.now)).unwrap();
+    fixture.wait(limits::SYNC_INTERVAL_MS);
+    let (_, told_seen, bookings) = fixture.restore();
+    assert_eq!((told_seen, bookings), (seen(3, 4), vec![confirmed("a")]));
+}
+
+#[test]
+fn a_reading_of_less_at_a_later_time_is_told_to_the_ledger_and_an_older_one_is_not() {
+    for (later_ms, alarm) in [(limits::SYNC_INTERVAL_MS, true), (0, false)] {
+        let mut fixture = selling(&[]);
+        let before = fixture.now;
+        fixture.board.learn(&sale(), &told(0, 10, before)).unwrap();
+        fixture.wait(limits::SYNC_INTERVAL_MS);
+        let snapshot = std::iter::from_fn(|| fixture.desk.poll_call())
+            .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
+            .unwrap();
+        let mut less = told(0, 8, before);
+        less.now.0 += later_ms;
+        fixture.answer_with(snapshot.0, Answer::Sale { state: less, created: false });
+        fixture.turn();
+        match alarm {
+            true => assert_eq!(fixture.restore().1, seen(0, 10), "though there is nothing to put back"),
+            false => assert!(fixture.asked().is_empty()),
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_is_counted_once() {
+    let mut fixture = selling(&["a", "b"]);
+    fixture.reconnect();
+    let (call, _, _) = fixture.restore();
+    let lost = Restoration::Lost(LostCause::SoldOut);
+    let state = told(1, 9, fixture.now);
+    fixture.answer_restore(call, state, &[lost, Restoration::Stands]);
+    assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 0, lost: 1 });
+    fixture.reconnect();
+    assert_eq!(fixture.restore().2, [confirmed("b")]);
+}
+
+#[test]
+fn a_pass_that_fails_is_repeated_and_books_nothing_meanwhile() {
+    let mut fixture = selling(&["a"]);
+    fixture.reconnect();
+    let (call, _, _) = fixture.restore();
+    fixture.desk.handle_answer(call, Err(CallError::Refused("OOM".to_owned())), fixture.now);
+    fixture.reserve(1, Some("mine"), 1).unwrap();
+    fixture.wait(limits::RESTORE_RETRY_MS - 1);
+    assert!(fixture.asked().is_empty());
+    fixture.wait(limits::SYNC_INTERVAL_MS);
+    let (call, _, _) = fixture.restore();
+    let state = told(0, 10, fixture.now);
+    fixture.answer_restore(call, state, &[Restoration::Stands]);
+    fixture.reserve_call();
+}
+
+#[test]
+fn a_pass_that_is_answered_from_two_histories_is_repeated() {
+    let ids: Vec<String> = (0..=limits::ENTRIES_PER_CALL_MAX).map(|n| format!("b-{n}")).collect();
+    let mut fixture = fixture(1_000);
+    let large = SaleState { terms: state(1_000, 0).terms, ..told(0, 0, fixture.now) };
+    fixture.board.learn(&sale(), &large).unwrap();
+    fixture.turn();
+    for (client, own) in (0..).zip(&ids) {
+        fixture.reserve(client, Some(own), 1).unwrap();
+    }
+    fixture.turn();
+    for (call, asked) in fixture.asked() {
+        let reservations = vec![granted(); asked.entries()];
+        fixture.answer_with(call, Answer::Reserved { state: told(0, 9, fixture.now), reservations });
+    }
+    fixture.reconnect();
+    for lineages in [[0, 1], [1, 1]] {
+        let asked = fixture.asked();
+        assert_eq!(asked.len(), 2);
+        fixture.reserve(0, None, 1).unwrap();
+        fixture.turn();
+        assert!(fixture.asked().is_empty());
+        for ((call, asked), lineage) in asked.into_iter().zip(lineages) {
+            let restorations = vec![Restoration::Stands; asked.entries()];
+            let state = told(lineage, 9, fixture.now);
+            fixture.answer_with(call, Answer::Restored { state, restorations });
+        }
+        fixture.turn();
+    }
+    assert_eq!(fixture.reserve_call().1, seen(1, 9));
+}
+
+#[test]
+fn nothing_is_carried_into_another_sale_of_that_name() {
+    for (opened, lost) in [(OPENED + 1, 0), (OPENED - 1, 1)] {
+        let mut fixture = selling(&["a"]);
+        fixture.reconnect();
+        let (call, _, _) = fixture.restore();
+        let other = SaleState { opened, lineage: opened, ..told(0, 3, fixture.now) };
+        fixture.answer_with(call, Answer::Withheld { state: other.clone() });
+        assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 0, lost });
+        fixture.reserve(1, Some("mine"), 1).unwrap();
+        fixture.turn();
+        assert_eq!(fixture.reserve_call().1, other.seen());
+        fixture.reconnect();
+        assert!(fixture.asked().iter().all(|(_, call)| !matches!(call, Call::Restore { .. })));
+    }
+}
+
+#[test]
+fn a_ledger_that_is_away_for_long_is_given_what_was_remembered_when_it_went() {
+    let mut fixture = selling(&["a"]);
+    fixture.desk.handle_ledger_down(fixture.now);
+    for _ in 0..3 {
+        fixture.wait(limits::REMEMBERED_MS);
+    }
+    fixture.desk.handle_ledger_up();
+    fixture.desk.end_turn(fixture.now);
+    assert_eq!(fixture.restore().2, [confirmed("a")]);
+
+    let mut fixture = selling(&["a"]);
+    fixture.wait(limits::REMEMBERED_MS + 1);
+    fixture.asked();
+    fixture.reconnect();
+    assert!(fixture.asked().is_empty(), "too long ago");
+}
