@@ -191,7 +191,8 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             _ => {}
         }
     }
-    let told_of: u64 = acknowledged.values().map(|told| told.quantity).sum();
+    let stands = |id: &&str| !evidence.reported_lost.contains(*id);
+    let told_of: u64 = acknowledged.iter().filter(|(id, _)| stands(id)).map(|(_, told)| told.quantity).sum();
     if told_of > ledger.total {
         add(Rule::Oversold, format!("{told_of} tickets acknowledged of {}", ledger.total));
     }

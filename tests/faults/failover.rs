@@ -16,8 +16,9 @@ pub const FAULTS: &[(&str, &str, Play)] = &[(
 )];
 
 /// A Redis that can have replicas, and be one.
-struct Node {
-    redis: Redis,
+pub struct Node {
+    /// Its process.
+    pub redis: Redis,
     port: u16,
 }
 
@@ -37,25 +38,31 @@ impl Node {
     }
 
     /// Cuts it off from its primary: it keeps what it has, and gets no more.
-    fn cut_off(&self) {
+    pub fn cut_off(&self) {
         self.redis.command(&["replicaof", "127.0.0.1", "1"]);
     }
 
-    fn promote(&self) {
+    /// Makes it a primary, with what it has.
+    pub fn promote(&self) {
         self.redis.command(&["replicaof", "no", "one"]);
     }
 }
 
 /// Two Redis, the second following the first; a proxy that leads to the first; hosts that know the proxy alone.
-struct Pair {
-    primary: Node,
-    replica: Node,
-    proxy: RedisProxy,
-    scene: Scene,
+pub struct Pair {
+    /// Where the proxy leads at first.
+    pub primary: Node,
+    /// What follows it.
+    pub replica: Node,
+    /// What hosts know as their ledger.
+    pub proxy: RedisProxy,
+    /// The hosts; its judge looks at the replica.
+    pub scene: Scene,
 }
 
 impl Pair {
-    fn start(durability: &str) -> Pair {
+    /// Starts all of it, with two hosts.
+    pub fn start(durability: &str) -> Pair {
         let (primary, replica) = (Node::start(), Node::start());
         replica.follow(&primary);
         let socket = primary.redis.folder().join("proxy.sock");
@@ -96,7 +103,7 @@ fn with_a_replica(effort: &Effort) -> Row {
 }
 
 /// What only a dead primary and dead hosts knew.
-fn forgotten_by_all() -> crate::checker::Violation {
+pub fn forgotten_by_all() -> crate::checker::Violation {
     let mut pair = Pair::start("ack");
     let crowd = pair.scene.buyers("crowd", 10);
     crowd.wait_for(50);

@@ -21,6 +21,7 @@ mod outages;
 mod proxy;
 mod redis;
 mod refusals;
+mod rollback;
 mod scene;
 mod sqlite;
 
@@ -90,12 +91,19 @@ fn number(name: &str, default: u32) -> u32 {
 fn main() -> ExitCode {
     checker::check_the_checker();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut faults: Vec<Fault> =
-        [cut::FAULTS, hosts::FAULTS, failover::FAULTS, outages::FAULTS, refusals::FAULTS, sqlite::FAULTS]
-            .into_iter()
-            .flatten()
-            .map(|(name, promise, play)| Fault { name, promise, play: *play })
-            .collect();
+    let mut faults: Vec<Fault> = [
+        cut::FAULTS,
+        hosts::FAULTS,
+        failover::FAULTS,
+        rollback::FAULTS,
+        outages::FAULTS,
+        refusals::FAULTS,
+        sqlite::FAULTS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, promise, play)| Fault { name, promise, play: *play })
+    .collect();
     // libtest's words are not ours: `cargo test -- --nocapture` is for the other tests of a run.
     let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let name = |fault: &Fault| fault.name.replace([' ', ',', ':'], "_");

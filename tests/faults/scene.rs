@@ -163,6 +163,16 @@ impl Scene {
         }
     }
 
+    /// Waits until no host has a frozen sale any more.
+    #[track_caller]
+    pub fn wait_until_sold_from(&self) {
+        for host in &self.hosts {
+            eventually("the freeze ends", Duration::from_secs(20), || {
+                (host.operator().get("/readyz").status == 200).then_some(())
+            });
+        }
+    }
+
     /// What is broken by the evidence of this very moment.
     pub fn judge(&mut self) -> Vec<Violation> {
         match self.read_ledger() {
