@@ -1,6 +1,6 @@
 //! Replies of Redis: where they end does not depend on how they arrive, and what is no answer to the call is an error.
 
-use boxoffice::booking::{Answer, BookingId, Call, Claim, Part, Quantity, SaleName, SaleState};
+use boxoffice::booking::{Answer, BookingId, Call, Claim, Part, Quantity, SaleName, SaleState, Seen};
 use boxoffice::ledger::redis::codec;
 
 use super::script::Script;
@@ -59,8 +59,8 @@ fn call(script: &mut Script<'_>) -> Call {
     match script.below(10) {
         0 => Call::Snapshot { sale },
         1 => Call::LookUp { sale, ids: ids().collect() },
-        2 => Call::Confirm { sale, ids: ids().collect() },
-        3 => Call::Cancel { sale, ids: ids().map(|id| (id, true)).collect() },
+        2 => Call::Confirm { sale, seen: Seen::default(), ids: ids().collect() },
+        3 => Call::Cancel { sale, seen: Seen::default(), ids: ids().map(|id| (id, true)).collect() },
         4 => Call::Page { sale, cursor: String::new() },
         5 => Call::Log { sale, after: 0 },
         6 => Call::Sales,
@@ -68,7 +68,7 @@ fn call(script: &mut Script<'_>) -> Call {
         8 => Call::Survey { sale, part: PARTS[script.below(PARTS.len())], cursor: String::new() },
         _ => {
             let claim = |id| Claim { id, quantity: Quantity::ONE, buyer: None };
-            Call::Reserve { sale, claims: ids().map(claim).collect() }
+            Call::Reserve { sale, seen: Seen::default(), claims: ids().map(claim).collect() }
         }
     }
 }
@@ -79,6 +79,11 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
     let entries = match answer {
         Answer::NoSuchSale => {
             assert!(!matches!(call, Call::Sales));
+            return;
+        }
+        Answer::Withheld { state } => {
+            state_is_sound(state);
+            assert!(matches!(call, Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. }));
             return;
         }
         Answer::Reserved { state, reservations } => {
@@ -126,7 +131,9 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
             assert!(matches!(call, Call::Trim { .. }));
             0
         }
-        Answer::ChangeRefused { .. } => panic!("an answer to no call that was made"),
+        Answer::ChangeRefused { .. } | Answer::Restored { .. } => {
+            panic!("an answer to no call that was made")
+        }
     };
     assert_eq!(entries, call.entries(), "one for each that was asked for");
     if entries > 0 {

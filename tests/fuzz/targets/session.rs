@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use boxoffice::booking::{
-    Answer, BookingId, Call, CallError, CallId, Claim, Durability, Quantity, SaleName, SaleTerms,
+    Answer, BookingId, Call, CallError, CallId, Claim, Durability, Quantity, SaleName, SaleTerms, Seen,
 };
 use boxoffice::clock::Monotonic;
 use boxoffice::ledger::redis::codec;
@@ -107,11 +107,11 @@ impl Play {
         let call = match script.below(5) {
             0 => Call::Snapshot { sale },
             1 => Call::LookUp { sale, ids: ids.collect() },
-            2 => Call::Cancel { sale, ids: ids.map(|id| (id, true)).collect() },
+            2 => Call::Cancel { sale, seen: Seen::default(), ids: ids.map(|id| (id, true)).collect() },
             3 => Call::Open { sale, terms: SaleTerms::default() },
             _ => {
                 let claim = |id| Claim { id, quantity: Quantity::ONE, buyer: None };
-                Call::Reserve { sale, claims: ids.map(claim).collect() }
+                Call::Reserve { sale, seen: Seen::default(), claims: ids.map(claim).collect() }
             }
         };
         self.open.insert(number, call.entries());
@@ -200,7 +200,7 @@ impl Play {
         let number: u64 =
             number.and_then(|(number, _)| number.parse().ok()).expect("a script's keys name its sale");
         // The number of the call is in the total.
-        let state = format!("{number},0,0,1,1,open,,,,,9");
+        let state = format!("{number},0,0,1,1,open,,,,,9,5,5,0");
         let Some(&entries) = self.open.get(&number) else { return bulk(&state) };
         // Of a reservation alone are claims of four arguments; what is looked up or cancelled is not there.
         let line = if contains(command, "$3\r\nb-0\r\n$0\r\n\r\n$1\r\n1\r\n") { "g" } else { "-" };
