@@ -119,7 +119,7 @@ mod tests {
         pack(&call, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.starts_with("*1\r\n$4\r\nTIME\r\n*13\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
+            text.starts_with("*1\r\n$4\r\nTIME\r\n*16\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
             "{text}"
         );
 
@@ -131,19 +131,28 @@ mod tests {
             });
             [format!("*{}\r\n", fields.len()).into_bytes(), each.collect::<Vec<_>>().concat()].concat()
         };
-        let fields = ["10", "1", "2", "3", "4", "open", "500", "", "", "", "7"];
+        let fields = ["10", "1", "2", "3", "4", "open", "500", "", "", "", "7", "5", "6", "8"];
         let read_stock = |fields: &[&str]| read(&call, &[time.clone(), stock(fields)].concat());
         let Ok(Answer::Sale { state, created: false }) = read_stock(&fields) else { panic!() };
         assert_eq!((state.available(), state.version, state.sequence), (7, 3, 4));
         assert_eq!((state.terms.hold_ms, state.now.0), (Some(500), 1_763_827_200_123));
+        assert_eq!((state.opened, state.lineage, state.frozen_until), (5, 6, WallTime(8)));
+        let mut older = fields;
+        older[11..].fill("nil");
+        let Ok(Answer::Sale { state, .. }) = read_stock(&older) else { panic!() };
+        assert_eq!((state.opened, state.lineage, state.is_frozen()), (0, 0, false));
         // A clock that was ahead once stays there.
         let mut ahead = fields;
         ahead[10] = "1763827299999";
         let Ok(Answer::Sale { state, .. }) = read_stock(&ahead) else { panic!() };
         assert_eq!(state.now.0, 1_763_827_299_999);
 
-        assert_eq!(read_stock(&["nil"; 11]), Ok(Answer::NoSuchSale));
-        for bad in [&fields[..10], &["nil"; 10], &["10", "1", "2", "3", "4", "shut", "", "", "", "", "7"]] {
+        assert_eq!(read_stock(&["nil"; 14]), Ok(Answer::NoSuchSale));
+        for bad in [
+            &fields[..13],
+            &["nil"; 13],
+            &["10", "1", "2", "3", "4", "shut", "", "", "", "", "7", "5", "5", "0"],
+        ] {
             assert!(matches!(read_stock(bad), Err(CallError::Garbled(_))), "{bad:?}");
         }
         let refused = read(&call, &[time.clone(), b"-LOADING Redis is loading\r\n".to_vec()].concat());
@@ -308,7 +317,7 @@ mod tests {
                 _ => Call::Cancel { sale, seen: Seen::default(), ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);
-            let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*11\r\n", &bytes[..]].concat());
+            let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*14\r\n", &bytes[..]].concat());
             let _ = read(&call, &bulk(&bytes));
             let _ = read(&call, &bulk(format!("{STATE}\n{text}").as_bytes()));
             let _ = read(&call, &bulk(&[STATE.as_bytes(), b"\n0\n", &bytes].concat()));
