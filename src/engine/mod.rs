@@ -309,11 +309,6 @@ impl Engine {
         Some(key)
     }
 
-    /// Whether this connection is the next that [`Engine::poll_touched`] would give; then it is given hereby.
-    pub fn take_touched(&mut self, key: ConnectionKey) -> bool {
-        self.touched.last() == Some(&key) && self.poll_touched().is_some()
-    }
-
     /// The way to the ledger works.
     pub fn handle_ledger_up(&mut self) {
         self.core.desk.handle_ledger_up();

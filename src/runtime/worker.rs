@@ -1,8 +1,7 @@
 //! One loop: mio, the sockets of one core, and its way to the ledger, around one [`Engine`].
 //!
-//! A turn: wait for events; read what came, and write what is answered from memory; end the engine's turn; send to the
-//! ledger; write to the other clients. A client that was refused from memory costs one wait (shared with others), one read
-//! and one write.
+//! A turn: wait for events; read what came; end the engine's turn; send to the ledger; write to the clients. A client
+//! that was refused from memory costs one wait (shared with others), one read and one write.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -294,11 +293,6 @@ impl Worker {
                 socket.readable = bytes == self.buffer.len() || socket.ended;
                 let again = socket.readable;
                 self.engine.handle_bytes(key, &self.buffer[..bytes]);
-                // What is answered from memory leaves while it is in the core's cache, from a buffer that the next client
-                // gets. What the ledger is asked about is answered at the end of a turn.
-                if self.engine.take_touched(key) {
-                    self.flush(key);
-                }
                 if again {
                     self.read_again(key);
                 }
