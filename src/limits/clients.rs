@@ -233,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_has_each_of_them() {
+        let readme = include_str!("../../README.md");
+        for &limit in Limit::ALL {
+            let (least, most) = limit.range();
+            let [default, least, most] =
+                [ClientLimits::default().get(limit), least, most].map(|value| limit.text(value));
+            let row = format!("\n| `{limit}` | {default} | {least} | {most} | ");
+            assert_eq!(readme.matches(&row).count(), 1, "{row}");
+        }
+    }
+
+    #[test]
     fn numbers_are_told_with_their_unit() {
         for (limit, value, text) in [
             (Limit::HeadBytes, 16 * 1024, "16KiB"),
