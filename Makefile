@@ -5,7 +5,7 @@ PROFILE := quick
 CARGO   := cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire faults fuzz bench bench-smoke bench-bytes bench-crowds
+.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense faults fuzz bench bench-smoke bench-bytes bench-crowds
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,12 @@ loom: ## Every interleaving of the shard and the board
 test: setup lint loom ## Set up, lint, then every test there is
 	$(CARGO) test --locked --profile $(PROFILE)
 
-wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx
+wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx, and nonsense
 	$(CARGO) test --locked --profile $(PROFILE) --test wire
+
+MB ?= 10000
+nonsense: ## Nonsense at length (MB=10000; NONSENSE_SEED=... replays a run)
+	NONSENSE_MB=$(MB) $(CARGO) test --locked --profile $(PROFILE) --test wire nonsense -- --nocapture
 
 RUNS  ?= 5
 KILLS ?= 5000

@@ -126,6 +126,14 @@ impl Process {
     }
 }
 
+/// Bytes of that process's memory that are resident. By its id, so that any thread can ask.
+#[allow(dead_code, reason = "for the suite of raw bytes")]
+pub fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Errors mean that it has ended already.

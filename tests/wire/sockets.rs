@@ -1,0 +1,74 @@
+//! What only real sockets show: who gets which connection, and what becomes of bytes that nobody reads.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::answers;
+use crate::support::client::{Client, PATIENCE};
+use crate::support::host::Host;
+use crate::support::turn;
+
+fn host(folder: &tempfile::TempDir) -> Host {
+    Host::start(folder.path(), &["--sale", "a=0"])
+}
+
+#[test]
+fn a_pipeline_of_hundreds_is_answered_in_order() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder);
+    let mut stream = TcpStream::connect(host.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let requests: String =
+        (0..600).map(|number| format!("GET /nowhere/{number} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+    stream.write_all(requests.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    let answers = answers::read(&received).unwrap();
+    assert_eq!(answers.len(), 600);
+    for (number, answer) in answers.iter().enumerate() {
+        let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(problem["instance"], format!("/nowhere/{number}"));
+    }
+}
+
+#[test]
+fn a_refused_upload_is_read_on_until_its_client_has_its_answer() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder);
+    let body = vec![b'x'; 8 << 20];
+    for (framing, status) in
+        [(format!("Content-Length: {}", body.len()), 413), ("Transfer-Encoding: x".to_owned(), 501)]
+    {
+        let mut client = Client::connect(host.address);
+        client.send(format!("PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n")).unwrap();
+        // Far more than the kernel's buffers hold: a host that had closed would have reset the connection by now.
+        client.send(&body).expect("the host reads on");
+        client.finish().unwrap();
+        let answer = client.receive().unwrap();
+        assert_eq!((answer.status, answer.closes()), (status, true));
+        assert!(client.at_end());
+    }
+}
+
+#[test]
+fn the_kernel_deals_connections_to_every_loop() {
+    const CONNECTIONS: usize = 400;
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder);
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| host.client()).collect();
+    clients.iter_mut().for_each(|client| drop(client.get("/v1/sales/a").expect(200)));
+    let metrics = host.metrics();
+    let open: Vec<f64> = metrics
+        .iter()
+        .filter(|(sample, _)| sample.starts_with("boxoffice_connections_open"))
+        .map(|(_, count)| *count)
+        .collect();
+    assert_eq!(open.iter().sum::<f64>(), CONNECTIONS as f64, "{open:?}");
+    // By hash: half of an even share is ten standard deviations below it on two loops.
+    let least = CONNECTIONS as f64 / open.len() as f64 / 2.0;
+    assert!(open.len() > 16 || open.iter().all(|count| *count >= least), "{open:?}");
+}
