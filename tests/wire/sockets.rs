@@ -1,9 +1,7 @@
-//! What only real sockets show: who gets which connection, how many writes there are, and what becomes of bytes that
-//! nobody reads.
+//! What only real sockets show: who gets which connection, and what becomes of bytes that nobody reads.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 
 use crate::answers;
 use crate::support::client::{Client, PATIENCE};
@@ -14,27 +12,8 @@ fn host(folder: &tempfile::TempDir) -> Host {
     Host::start(folder.path(), &["--sale", "a=0"])
 }
 
-/// Segments with data that the peer has sent (tcp(7)).
-fn segments_received(stream: &TcpStream) -> u32 {
-    // SAFETY: a tcp_info is numbers alone, for which zero is a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut bytes = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the kernel writes at most `bytes` to `info`, which has as many.
-    let got = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut bytes,
-        )
-    };
-    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
-    info.tcpi_data_segs_in
-}
-
 #[test]
-fn a_pipeline_of_hundreds_is_answered_in_order_and_in_few_writes() {
+fn a_pipeline_of_hundreds_is_answered_in_order() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let host = host(&folder);
@@ -52,9 +31,6 @@ fn a_pipeline_of_hundreds_is_answered_in_order_and_in_few_writes() {
         let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(problem["instance"], format!("/nowhere/{number}"));
     }
-    // A write for each answer would be a segment for each, since nothing is delayed (TCP_NODELAY).
-    let segments = segments_received(&stream);
-    assert!(segments < 60, "{segments} segments for 600 answers");
 }
 
 #[test]
