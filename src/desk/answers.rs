@@ -18,13 +18,14 @@ impl<C> Desk<C> {
         let key = usize::try_from(id.0).expect("call ids are slab keys");
         let InFlight { sent, since, .. } = self.in_flight.remove(key);
         self.forget_answered();
-        self.answered_at = now.monotonic;
         match sent {
             Sent::Batch { line, operation, entries } => {
                 self.lines[line.0 as usize].calls_in_flight -= 1;
                 self.handle_batch(line, operation, entries, answer, now);
             }
-            Sent::Restore { line, offered } => self.handle_restored(line, &offered, answer, now),
+            Sent::Restore { line, opened, offered } => {
+                self.handle_restored((line, opened), &offered, answer, now);
+            }
             Sent::Snapshot { line } => self.handle_snapshot(line, answer, now),
             Sent::Discovery { sale } => self.handle_discovery(sale, answer),
             Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
@@ -65,6 +66,15 @@ impl<C> Desk<C> {
         now: Now,
     ) {
         let sale = *self.lines[line.0 as usize].board.name();
+        if let Ok(
+            Answer::Reserved { state, .. }
+            | Answer::Found { state, .. }
+            | Answer::Confirmed { state, .. }
+            | Answer::Cancelled { state, .. },
+        ) = &answer
+        {
+            self.answered = (state.opened, now.monotonic);
+        }
         // Permits are settled before the new level is learnt: the level already knows of them.
         match answer {
             Ok(Answer::Reserved { state, reservations }) if reservations.len() == entries.len() => {

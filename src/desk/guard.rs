@@ -7,7 +7,7 @@
 //! call of the sale until that is answered. Each call that books carries what this host has [`Seen`], so that the ledger
 //! itself notices, before it books for anyone, that it has forgotten something.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desk, Line, LineIndex, Sent};
 use crate::booking::{Answer, Booking, Call, CallError, Outcome, Restoration, SaleName, SaleState, Seen};
@@ -181,16 +181,28 @@ impl<C> Desk<C> {
                 guard.trusted = Some((seen.opened, seen.lineage));
             }
         }
-        for (line, mut bookings) in self.memory.latest(&asked) {
+        for (line, told) in self.memory.latest(&asked) {
             let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
             let (sale, seen) = (*board.name(), board.seen());
             (guard.alarm, guard.found, guard.torn, guard.failed) = (false, None, false, false);
-            guard.pending = bookings.len().div_ceil(ENTRIES_PER_CALL_MAX).max(1);
-            for _ in 0..guard.pending {
-                let rest = bookings.split_off(bookings.len().min(ENTRIES_PER_CALL_MAX));
-                let offered = std::mem::replace(&mut bookings, rest);
-                let call = Call::Restore { sale, seen, bookings: offered.clone() };
-                self.send(Sent::Restore { line, offered }, call, now);
+            // Of each sale that had this name: which of them the ledger has now, it knows best.
+            let mut of_sale: BTreeMap<u64, Vec<Booking>> = BTreeMap::new();
+            for (opened, booking) in told {
+                of_sale.entry(opened).or_default().push(booking);
+            }
+            of_sale.entry(seen.opened).or_default();
+            for (opened, mut bookings) in of_sale {
+                let seen = match opened == seen.opened {
+                    true => seen,
+                    false => Seen { opened, lineage: opened, sequence: 0 },
+                };
+                for _ in 0..bookings.len().div_ceil(ENTRIES_PER_CALL_MAX).max(1) {
+                    let rest = bookings.split_off(bookings.len().min(ENTRIES_PER_CALL_MAX));
+                    let offered = std::mem::replace(&mut bookings, rest);
+                    let call = Call::Restore { sale, seen, bookings: offered.clone() };
+                    self.lines[line.0 as usize].guard.pending += 1;
+                    self.send(Sent::Restore { line, opened, offered }, call, now);
+                }
             }
         }
     }
@@ -198,7 +210,7 @@ impl<C> Desk<C> {
     /// What became of what was offered.
     pub(super) fn handle_restored(
         &mut self,
-        line: LineIndex,
+        (line, opened): (LineIndex, u64),
         offered: &[Booking],
         answer: Result<Answer, CallError>,
         now: Now,
@@ -210,7 +222,7 @@ impl<C> Desk<C> {
                 Some(state)
             }
             Ok(Answer::Withheld { state }) => {
-                self.leave_behind(line, offered, &state);
+                self.leave_behind(line, offered, opened, &state);
                 Some(state)
             }
             Ok(Answer::NoSuchSale) => {
@@ -278,9 +290,9 @@ impl<C> Desk<C> {
     }
 
     /// The ledger has another sale of that name, into which nothing of the former one belongs.
-    fn leave_behind(&mut self, line: LineIndex, offered: &[Booking], state: &SaleState) {
+    fn leave_behind(&mut self, line: LineIndex, offered: &[Booking], opened: u64, state: &SaleState) {
         let sale = *self.sale(line).name();
-        if state.opened < self.sale(line).seen().opened {
+        if state.opened < opened {
             for booking in offered {
                 report_lost(&sale, booking, "the ledger has an older sale of this name");
             }
@@ -304,7 +316,8 @@ impl<C> Desk<C> {
             }
             _ => return,
         };
-        self.memory.note(line, booking, self.answered_at);
+        let (opened, at) = self.answered;
+        self.memory.note(line, opened, booking, at);
     }
 }
 

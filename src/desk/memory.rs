@@ -12,6 +12,8 @@ use crate::limits::{REMEMBERED_MS, REMEMBERED_PER_CORE_MAX};
 
 struct Told {
     line: LineIndex,
+    /// When the sale was opened: one of its name may have been opened anew since.
+    opened: u64,
     at: Monotonic,
     booking: Booking,
 }
@@ -28,8 +30,8 @@ impl Memory {
         Memory { told: VecDeque::with_capacity(REMEMBERED_PER_CORE_MAX), counts: Vec::new() }
     }
 
-    /// Remembers how a booking was told; the latest word counts.
-    pub(super) fn note(&mut self, line: LineIndex, booking: &Booking, now: Monotonic) {
+    /// Remembers how a booking of the sale that was `opened` then was told; the latest word counts.
+    pub(super) fn note(&mut self, line: LineIndex, opened: u64, booking: &Booking, now: Monotonic) {
         self.forget_before(now);
         if self.told.len() == REMEMBERED_PER_CORE_MAX {
             self.forget_oldest();
@@ -39,7 +41,7 @@ impl Memory {
             self.counts.resize(index + 1, 0);
         }
         self.counts[index] += 1;
-        self.told.push_back(Told { line, at: now, booking: booking.clone() });
+        self.told.push_back(Told { line, opened, at: now, booking: booking.clone() });
     }
 
     /// Forgets what is too long ago. Not to be called while the ledger is away: what it comes back with may be as old as
@@ -61,21 +63,22 @@ impl Memory {
         self.counts.get(line.0 as usize).is_some_and(|&count| count > 0)
     }
 
-    /// What was last told of each booking of these sales, in the order of their first mention.
-    pub(super) fn latest(&self, lines: &[LineIndex]) -> Vec<(LineIndex, Vec<Booking>)> {
-        let mut found: Vec<(LineIndex, Vec<Booking>)> =
+    /// What was last told of each booking of these sales, in the order of their first mention, with the time at which the
+    /// sale of each was opened.
+    pub(super) fn latest(&self, lines: &[LineIndex]) -> Vec<(LineIndex, Vec<(u64, Booking)>)> {
+        let mut found: Vec<(LineIndex, Vec<(u64, Booking)>)> =
             lines.iter().map(|&line| (line, Vec::new())).collect();
         let place: BTreeMap<u32, usize> = lines.iter().enumerate().map(|(at, line)| (line.0, at)).collect();
         // Not by a hash without a secret: ids are the clients'.
         let mut seen: BTreeMap<(u32, &BookingId), usize> = BTreeMap::new();
-        for Told { line, booking, .. } in &self.told {
+        for Told { line, opened, booking, .. } in &self.told {
             let Some(&at) = place.get(&line.0) else { continue };
             let bookings = &mut found[at].1;
             match seen.get(&(line.0, &booking.id)) {
-                Some(&before) => bookings[before] = booking.clone(),
+                Some(&before) => bookings[before] = (*opened, booking.clone()),
                 None => {
                     seen.insert((line.0, &booking.id), bookings.len());
-                    bookings.push(booking.clone());
+                    bookings.push((*opened, booking.clone()));
                 }
             }
         }
@@ -109,7 +112,7 @@ mod tests {
 
     fn of(memory: &Memory, line: u32) -> Vec<(String, &'static str)> {
         let latest = memory.latest(&[LineIndex(line)]).remove(0).1;
-        latest.iter().map(|booking| (booking.id.to_string(), booking.status.word())).collect()
+        latest.iter().map(|(_, booking)| (booking.id.to_string(), booking.status.word())).collect()
     }
 
     #[test]
@@ -123,7 +126,7 @@ mod tests {
             (0, "a", BookingStatus::Confirmed),
             (0, "b", BookingStatus::Cancelled),
         ] {
-            memory.note(LineIndex(line), &booking(id, status), ms(1));
+            memory.note(LineIndex(line), 1, &booking(id, status), ms(1));
         }
         assert_eq!(of(&memory, 0), [("a".to_owned(), "confirmed"), ("b".to_owned(), "cancelled")]);
         assert_eq!(of(&memory, 1), [("a".to_owned(), "held")]);
@@ -141,14 +144,15 @@ mod tests {
     fn forgets_by_time_and_by_count_and_never_grows() {
         let mut memory = Memory::new();
         let room = memory.told.capacity();
-        memory.note(LineIndex(0), &booking("old", BookingStatus::Confirmed), ms(0));
-        memory.note(LineIndex(0), &booking("new", BookingStatus::Confirmed), ms(REMEMBERED_MS));
+        memory.note(LineIndex(0), 1, &booking("old", BookingStatus::Confirmed), ms(0));
+        memory.note(LineIndex(0), 1, &booking("new", BookingStatus::Confirmed), ms(REMEMBERED_MS));
         assert_eq!(of(&memory, 0).len(), 2);
         memory.forget_before(ms(REMEMBERED_MS + 1));
         assert_eq!(of(&memory, 0), [("new".to_owned(), "confirmed")]);
         for n in 0..REMEMBERED_PER_CORE_MAX {
             memory.note(
                 LineIndex(1),
+                1,
                 &booking(&format!("b-{n}"), BookingStatus::Confirmed),
                 ms(REMEMBERED_MS + 2),
             );

@@ -163,7 +163,7 @@ struct Line {
 #[derive(Debug)]
 enum Sent {
     Batch { line: LineIndex, operation: Operation, entries: Vec<usize> },
-    Restore { line: LineIndex, offered: Vec<Booking> },
+    Restore { line: LineIndex, opened: u64, offered: Vec<Booking> },
     Snapshot { line: LineIndex },
     Discovery { sale: SaleName },
     Log { line: LineIndex, after: u64 },
@@ -211,8 +211,8 @@ pub struct Desk<C> {
     /// Lines whose guard is due.
     distrusted: Vec<LineIndex>,
     guard_counts: GuardCounts,
-    /// When the ledger last answered.
-    answered_at: Monotonic,
+    /// When the sale of the last answer was opened, and when that answer came.
+    answered: (u64, Monotonic),
 }
 
 impl<C> Desk<C> {
@@ -246,7 +246,7 @@ impl<C> Desk<C> {
             memory: Memory::new(),
             distrusted: Vec::new(),
             guard_counts: GuardCounts::default(),
-            answered_at: now.monotonic,
+            answered: (0, now.monotonic),
         }
     }
 

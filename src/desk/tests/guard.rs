@@ -289,6 +289,35 @@ fn nothing_is_carried_into_another_sale_of_that_name() {
     }
 }
 
+/// Another core, or the sync, knows of the new sale before this core connects.
+#[test]
+fn what_was_told_of_a_former_sale_is_offered_to_that_one_alone() {
+    let mut fixture = selling(&["a"]);
+    fixture.board.mark_missing("ticket");
+    let other = SaleState { opened: OPENED + 9, lineage: OPENED + 9, ..told(0, 3, fixture.now) };
+    fixture.board.learn(&sale(), &other).unwrap();
+    fixture.turn();
+    fixture.reconnect();
+    for (call, asked) in fixture.asked() {
+        let Call::Restore { seen, bookings, .. } = asked else { panic!("{asked:?}") };
+        let answer = match seen.opened {
+            OPENED => {
+                assert_eq!(bookings, [confirmed("a")]);
+                Answer::Withheld { state: other.clone() }
+            }
+            _ => {
+                assert_eq!((seen, bookings.len()), (other.seen(), 0));
+                Answer::Restored { state: other.clone(), restorations: Vec::new() }
+            }
+        };
+        fixture.answer_with(call, answer);
+    }
+    assert_eq!(fixture.desk.guard_counts(), GuardCounts::default());
+    fixture.reserve(1, Some("mine"), 1).unwrap();
+    fixture.turn();
+    assert_eq!(fixture.reserve_call().1, other.seen());
+}
+
 #[test]
 fn a_ledger_that_is_away_for_long_is_given_what_was_remembered_when_it_went() {
     let mut fixture = selling(&["a"]);
