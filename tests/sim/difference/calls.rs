@@ -24,7 +24,7 @@ pub struct Calls {
 
 impl Calls {
     pub fn new(mut random: StdRng) -> Calls {
-        let ids = if random.random_bool(0.3) { 600 } else { 12 };
+        let ids = if random.random_bool(0.5) { 600 } else { 12 };
         Calls { random, now_ms: START_MS, ids }
     }
 

@@ -240,7 +240,9 @@ impl Sequence {
         let odd = self.calls.one_of(&ODD_WORDS);
         let other = self.calls.one_of(&ODD_WORDS);
         let near = (START_MS + self.calls.random.random_range(0..500)).to_string();
-        let words: Vec<&str> = match self.calls.random.random_range(0..24) {
+        let early = (START_MS + self.calls.random.random_range(0..50)).to_string();
+        let log = self::key(sale.as_str(), "log");
+        let words: Vec<&str> = match self.calls.random.random_range(0..30) {
             0 => vec!["EXISTS", &key, &key, "nothing"],
             1 => vec!["HGET", &key, odd],
             2 => vec!["HMGET", &key, "held", odd, "clock"],
@@ -258,12 +260,15 @@ impl Sequence {
             14 => vec!["XREVRANGE", &key, "(4000000000100", "-"],
             15 => vec!["XADD", "stream", "7-7", odd, other],
             16 => vec!["XTRIM", &key, "MINID", odd],
-            17 => vec!["XTRIM", &key, "MINID", "=", &near],
+            17 => vec!["XTRIM", &key, "MINID", "=", &early],
             18 => vec!["XTRIM", &key, "MINID", "~", &near, "LIMIT", odd],
             19 => vec!["HSET", "hash", odd, other, "f"],
             20 => vec!["HSET", "hash", odd, other],
             21 => vec!["HDEL", "hash", odd, other],
             22 => vec!["SADD", "set", odd, other],
+            // How much goes depends on where the stream's nodes end.
+            23..=25 => vec!["XTRIM", &log, "MINID", "~", &near],
+            26..=28 => vec!["XTRIM", &log, "MINID", "~", &near, "LIMIT", "150"],
             _ => vec!["SREM", "set", odd, other],
         };
         pair.same_words(&words);

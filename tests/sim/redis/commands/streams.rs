@@ -115,8 +115,8 @@ pub fn xtrim(data: &mut Dataset, words: &mut Words) -> Outcome {
     let Some(stream) = data.get_mut::<Stream>(&words[1])? else { return Ok(Reply::Integer(0)) };
     let removed = stream.trim(keep, is_about.then_some(limit));
     if is_about {
-        // A replica removes exactly what was removed here.
-        let first = stream.first_id().unwrap_or_default();
+        // A replica removes exactly what was removed here, which may be all.
+        let first = stream.first_id().unwrap_or(EntryId::MAX);
         words.truncate(3);
         words.extend([b"=".to_vec(), first.text().into_bytes()]);
     }
