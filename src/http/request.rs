@@ -20,6 +20,8 @@ pub enum Method {
     Patch,
     /// TRACE: taken by no target.
     Trace,
+    /// QUERY: taken by no target.
+    Query,
 }
 
 impl Method {
@@ -34,6 +36,7 @@ impl Method {
             b"OPTIONS" => Method::Options,
             b"PATCH" => Method::Patch,
             b"TRACE" => Method::Trace,
+            b"QUERY" => Method::Query,
             _ => return None,
         })
     }

@@ -102,6 +102,8 @@ pub(super) fn resources() -> Vec<Case> {
             => "405 HEAD /buy/a | 200 GET /buy/b | open";
         "put" "9110 9.3.4": "PUT /buy/a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" => "405 PUT /buy/a | open";
         "patch" "5789 2.2": "PATCH /buy/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx" => "405 PATCH /buy/a x | open";
+        "query by its own method" "9110 15.5.6": "QUERY /buy/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"
+            => "405 QUERY /buy/a x | open";
         "trace" "9110 9.3.8": "TRACE /buy/a HTTP/1.1\r\nHost: h\r\n\r\n" => "405 TRACE /buy/a | open";
         "options" "9110 9.3.7": "OPTIONS /buy/a HTTP/1.1\r\nHost: h\r\n\r\n".to_owned() + &get("/buy/a")
             => "204 OPTIONS /buy/a | 200 GET /buy/a | open";
