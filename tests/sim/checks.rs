@@ -295,7 +295,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         if name == "outcome-unknown" && instance.ends_with(told.id.as_str()))
             });
             let cancelled = cancelled || unheard && story.now() == Standing::Cancelled;
-            let kept = match (told.status.as_deref().unwrap_or("confirmed"), story.now()) {
+            let keeps = |standing: Standing| match (told.status.as_deref().unwrap_or("confirmed"), standing) {
                 ("held", Standing::Held { .. } | Standing::Confirmed | Standing::Expired) => true,
                 ("held" | "confirmed" | "expired", Standing::Cancelled) => cancelled,
                 ("confirmed", Standing::Confirmed) => true,
@@ -307,6 +307,18 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                 ("cancelled", Standing::Cancelled) => true,
                 _ => false,
             };
+            // Where nothing acknowledged may be lost, it does not help that hosts put it back.
+            let left_by_loss =
+                witness.forgotten.get(&told.id).filter(|lost_at| *lost_at >= at).and_then(|lost_at| {
+                    story
+                        .standings
+                        .iter()
+                        .rev()
+                        .find(|(since, _)| since == lost_at)
+                        .map(|(_, standing)| *standing)
+                });
+            let kept_all_along = scenario.keeping.may_forget() || left_by_loss.is_none_or(keeps);
+            let kept = keeps(story.now()) && kept_all_along;
             if !kept && !excused {
                 return Err(Violation::new(
                     "acknowledged and lost",

@@ -98,7 +98,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     script(
         "expire: never",
-        &[("local function sweep(limit)\n", "local function sweep(limit)\n  if true then return end\n")],
+        &[("local function sweep(words)\n", "local function sweep(words)\n  if true then return end\n")],
     ),
     script(
         "expire: a buyer's tickets stay counted",

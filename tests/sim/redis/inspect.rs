@@ -23,6 +23,8 @@ pub struct Stock {
     pub starts_ms: Option<u64>,
     pub ends_ms: Option<u64>,
     pub clock_ms: u64,
+    /// Nothing is booked before that, by the sale's clock; 0 where it was never frozen.
+    pub frozen_until_ms: u64,
 }
 
 /// A booking's record.
@@ -74,6 +76,7 @@ impl ModelRedis {
             starts_ms: term("starts"),
             ends_ms: term("ends"),
             clock_ms: term("clock").unwrap_or(0),
+            frozen_until_ms: term("frozen_until").unwrap_or(0),
         })
     }
 
