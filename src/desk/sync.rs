@@ -94,7 +94,7 @@ impl<C> Desk<C> {
         match answer {
             Ok(Answer::Sale { state, .. }) => {
                 self.judge_reading(line, &state);
-                self.sale(line).learn_waiting(&state);
+                self.sale(line).learn_synced(&state);
                 self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
                 self.follow_log(line, now.monotonic);

@@ -38,7 +38,9 @@ pub struct SaleBoard {
 enum Reader {
     /// The answer to a batch.
     Reply,
-    /// The periodic sync, or an operator's call.
+    /// Whoever asked how the sale stands, on whichever connection.
+    Question,
+    /// The periodic sync: one core, which asks again only once it has been answered.
     Sync,
 }
 
@@ -60,6 +62,8 @@ struct Level {
     /// `None` where the ledger has no such sale.
     state: Option<SaleState>,
     dealt: Dealt,
+    /// The last sync brought what looks older than what is known, and nothing has been learnt since.
+    doubted: bool,
     /// Where the next deal starts, so that odd permits go round.
     next_shard: usize,
 }
@@ -86,7 +90,7 @@ impl SaleBoard {
             front: CachePadded::new(Front::new()),
             shards: (0..cores).map(|_| CachePadded::new(Shard::new())).collect(),
             permits_per_ticket,
-            level: Mutex::new(Level { state: None, dealt: Dealt::default(), next_shard: 0 }),
+            level: Mutex::new(Level { state: None, dealt: Dealt::default(), doubted: false, next_shard: 0 }),
             granted: GrantedIds::new(hash_key),
             in_flight: IdsInFlight::new(hash_key),
             seen: HighestSeen::default(),
@@ -246,15 +250,22 @@ impl SaleBoard {
     /// older than what is known changes nothing of it, but still evens out the permits.
     ///
     /// Does nothing where another core is at it this very moment, since a loop must not wait for it; a periodic
-    /// [`learn_waiting`](SaleBoard::learn_waiting) makes sure that no last reading is missed for good.
+    /// [`learn_synced`](SaleBoard::learn_synced) makes sure that no last reading is missed for good.
     pub fn learn(&self, reading: &SaleState) {
         if let Ok(mut level) = self.level.try_lock() {
             self.take_in(&mut level, reading, Reader::Reply);
         }
     }
 
-    /// As [`learn`](SaleBoard::learn), but waits for its turn. For the periodic sync.
+    /// As [`learn`](SaleBoard::learn), but waits for its turn. For those few who ask how the sale stands.
     pub fn learn_waiting(&self, reading: &SaleState) {
+        self.take_in(&mut lock(&self.level), reading, Reader::Question);
+    }
+
+    /// As [`learn_waiting`](SaleBoard::learn_waiting), for the periodic sync alone. What looks older than what is known is
+    /// believed the second time in a row: it was asked for after the first time, and so after all that is known. A ledger
+    /// that has lost its memory, and whose clock went back as well, cannot be told from a late reading otherwise.
+    pub fn learn_synced(&self, reading: &SaleState) {
         self.take_in(&mut lock(&self.level), reading, Reader::Sync);
     }
 
@@ -300,18 +311,22 @@ impl SaleBoard {
         let stopped_at = self.stopped_at.load(Ordering::Relaxed);
         if sells {
             self.stopped_at.store(SELLING, Ordering::Relaxed);
-        } else if stopped_at == SELLING || reader == Reader::Sync {
+        } else if stopped_at == SELLING || reader != Reader::Reply {
             self.stopped_at.store(reading.sequence, Ordering::Relaxed);
         }
     }
 
     fn take_in(&self, level: &mut Level, reading: &SaleState, reader: Reader) {
-        let late = level.state.as_ref().is_some_and(|known| is_older(reading, known));
+        let older = level.state.as_ref().is_some_and(|known| is_older(reading, known));
+        let late = older && !(reader == Reader::Sync && level.doubted);
         self.seen.note(reading, late);
         if !late {
             self.front.show(reading);
             self.note_stop(level.state.as_ref(), reading, reader);
             level.state = Some(reading.clone());
+            level.doubted = false;
+        } else if reader == Reader::Sync {
+            level.doubted = true;
         }
         // Even after an older reading: the permits of its reply were settled just before, and the newer reading that
         // overtook it counted them as outstanding.
@@ -482,6 +497,24 @@ mod tests {
         restored.now = WallTime(1001);
         board.learn(&restored);
         assert_eq!(board.available(), 7);
+    }
+
+    #[test]
+    fn a_ledger_that_lost_its_memory_and_its_time_is_believed_by_the_second_sync() {
+        let board = board(1);
+        let known = SaleState { opened: 900, lineage: 900, ..state(0, 1000) };
+        let back = SaleState { opened: 5, lineage: 5, ..state(7, 10) };
+        board.learn_synced(&known);
+        board.learn_synced(&back);
+        assert_eq!(board.available(), 0, "it may be late");
+        // Something was learnt in between: the first one was late.
+        board.learn(&SaleState { now: WallTime(1001), ..known });
+        board.learn_synced(&back);
+        board.learn_waiting(&back);
+        board.learn(&back);
+        assert_eq!((board.available(), board.seen().opened), (0, 900));
+        board.learn_synced(&back);
+        assert_eq!((board.available(), board.seen().opened), (7, 5));
     }
 
     #[test]
