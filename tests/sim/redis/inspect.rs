@@ -23,6 +23,8 @@ pub struct Stock {
     pub starts_ms: Option<u64>,
     pub ends_ms: Option<u64>,
     pub clock_ms: u64,
+    /// Nothing is booked before that, by the sale's clock; 0 where it was never frozen.
+    pub frozen_until_ms: u64,
 }
 
 /// A booking's record.
@@ -74,6 +76,7 @@ impl ModelRedis {
             starts_ms: term("starts"),
             ends_ms: term("ends"),
             clock_ms: term("clock").unwrap_or(0),
+            frozen_until_ms: term("frozen_until").unwrap_or(0),
         })
     }
 
@@ -101,6 +104,12 @@ impl ModelRedis {
             }
         }
         buyers
+    }
+
+    /// Ids of bookings that were found forgotten and could not be put back.
+    pub fn lost(&self, sale: &str) -> BTreeSet<String> {
+        let fields = self.part::<Hash>(sale, "lost").into_iter().flat_map(Hash::iter);
+        fields.map(|(id, _)| id_text(id)).filter(|id| !id.starts_with('@')).collect()
     }
 
     pub fn log(&self, sale: &str) -> Vec<LogEntry> {

@@ -11,7 +11,15 @@ impl World {
         let hosts = self.hosts.iter().all(|host| {
             host.running == Running::Yes && host.waiting() == 0 && host.is_linked() && host.knows_sale()
         });
-        clients && hosts && self.holds_are_over()
+        // A ledger that fell back is noticed by the next sync, frozen while hosts put back what they remember, and then
+        // sells again.
+        let noticed = self.fallbacks == 0 || self.now >= self.healed_at + 3_000_000;
+        clients && hosts && noticed && !self.is_frozen() && self.holds_are_over()
+    }
+
+    fn is_frozen(&self) -> bool {
+        let Some(level) = self.witness.level() else { return true };
+        level.frozen_until_ms > level.clock_ms.max(self.ledger.wall_ms(self.now))
     }
 
     /// Every hold has ended; or the sale's clock was once far ahead, so that its holds last (a known gap).
@@ -173,12 +181,19 @@ impl World {
             Place::Loop { host, incarnation, .. } => self.killed.contains(&(host, incarnation)),
             _ => false,
         };
+        let remembers = |pipe: PipeId| match self.net.place(pipe, Side::Acceptor) {
+            Place::Loop { host, incarnation, .. } => !self.killed.contains(&(host, incarnation)),
+            _ => false,
+        };
         checks::whole(&Whole {
             scenario: &self.scenario,
             asks: &self.asks,
             witness: &self.witness,
             said: &said,
             was_killed: &was_killed,
+            remembers: &remembers,
+            fallbacks: self.fallbacks,
+            lost: &self.ledger.redis().lost(SALE),
         })
     }
 }
