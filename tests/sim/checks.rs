@@ -268,6 +268,12 @@ pub struct Whole<'a> {
     pub said: &'a BTreeSet<String>,
     /// Whether the loop behind that connection to Redis was killed.
     pub was_killed: &'a dyn Fn(PipeId) -> bool,
+    /// Whether the host at the far end of that client's connection still runs, and remembers what it told.
+    pub remembers: &'a dyn Fn(PipeId) -> bool,
+    /// How often the ledger has fallen back.
+    pub fallbacks: u32,
+    /// What the ledger says could not be put back.
+    pub lost: &'a BTreeSet<String>,
 }
 
 /// Judges a run that has ended.
@@ -319,6 +325,15 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                 });
             let kept_all_along = scenario.keeping.may_forget() || left_by_loss.is_none_or(keeps);
             let kept = keeps(story.now()) && kept_all_along;
+            // A host that lives puts back what it told of a sale that is still there, or says that it cannot. Of a second
+            // loss it cannot say what it has said of the first.
+            let is_new = matches!(&ask.answer, Some((_, Word::Booked(_))))
+                || matches!(ask.request.kind, Kind::Confirm | Kind::Cancel);
+            let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
+            let due = is_new && run.fallbacks == 1 && !was_missing && (run.remembers)(ask.pipe);
+            if !keeps(story.now()) && excused && due && !run.lost.contains(&told.id) {
+                return Err(Violation::new("forgotten and not put back", format!("{ask:?} is {story:?}")));
+            }
             if !kept && !excused {
                 return Err(Violation::new(
                     "acknowledged and lost",

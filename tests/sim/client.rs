@@ -91,7 +91,6 @@ pub struct Ask {
     /// To which host.
     pub host: usize,
     /// On which connection.
-    #[expect(dead_code, reason = "people read it where a promise is broken")]
     pub pipe: PipeId,
     /// When its first byte left.
     pub sent_at: u64,

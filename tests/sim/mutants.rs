@@ -129,6 +129,10 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     script("alter: a total below what is sold", &[("if tonumber(wanted[1]) < held + sold or", "if")]),
     script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),
+    script(
+        "restore: puts nothing back",
+        &[("  if word then\n    mark = '+'", "  if false then\n    mark = '+'")],
+    ),
     seam("a batch is sent again with new ids", SeamKind::ResendWithNewIds),
     seam("a reply goes to the wrong request", SeamKind::SwapAnswers),
     seam("a permit is not given back", SeamKind::LeakPermit),

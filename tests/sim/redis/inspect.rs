@@ -106,6 +106,12 @@ impl ModelRedis {
         buyers
     }
 
+    /// Ids of bookings that were found forgotten and could not be put back.
+    pub fn lost(&self, sale: &str) -> BTreeSet<String> {
+        let fields = self.part::<Hash>(sale, "lost").into_iter().flat_map(Hash::iter);
+        fields.map(|(id, _)| id_text(id)).filter(|id| !id.starts_with('@')).collect()
+    }
+
     pub fn log(&self, sale: &str) -> Vec<LogEntry> {
         let Some(stream) = self.part::<Stream>(sale, "log") else { return Vec::new() };
         let entry = |(id, fields): &(EntryId, super::stream::Fields)| {

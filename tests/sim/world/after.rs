@@ -181,12 +181,19 @@ impl World {
             Place::Loop { host, incarnation, .. } => self.killed.contains(&(host, incarnation)),
             _ => false,
         };
+        let remembers = |pipe: PipeId| match self.net.place(pipe, Side::Acceptor) {
+            Place::Loop { host, incarnation, .. } => !self.killed.contains(&(host, incarnation)),
+            _ => false,
+        };
         checks::whole(&Whole {
             scenario: &self.scenario,
             asks: &self.asks,
             witness: &self.witness,
             said: &said,
             was_killed: &was_killed,
+            remembers: &remembers,
+            fallbacks: self.fallbacks,
+            lost: &self.ledger.redis().lost(SALE),
         })
     }
 }
