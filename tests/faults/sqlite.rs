@@ -298,7 +298,8 @@ fn unusable(effort: &Effort) -> Row {
     row
 }
 
-/// A host whose ledger is on a disk of 3 MiB, of which a file takes up most: a tmpfs in a mount namespace of its own,
+/// A host whose ledger is on a disk of 12 MiB, of which a file takes up most (without it there is room for the longest
+/// write-ahead log): a tmpfs in a mount namespace of its own,
 /// for which nobody has to be root.
 fn on_a_small_disk(scene: &Scene) -> (Host, PathBuf) {
     // As root in a container there may be no user namespace, and otherwise there must be one.
@@ -307,7 +308,7 @@ fn on_a_small_disk(scene: &Scene) -> (Host, PathBuf) {
     let disk = scene.folder.path().join("disk");
     std::fs::create_dir(&disk).expect("a folder");
     let script =
-        "mount -t tmpfs -o size=3m tmpfs disk && head -c 2500000 /dev/zero >disk/filler && exec \"$@\"";
+        "mount -t tmpfs -o size=12m tmpfs disk && head -c 11900000 /dev/zero >disk/filler && exec \"$@\"";
     let sale = format!("ticket={TOTAL}");
     let mut command = Command::new("unshare");
     command.current_dir(scene.folder.path()).arg("--mount").args(["--propagation", "private"]);
