@@ -19,8 +19,9 @@ type Outcome = Result<String, Box<dyn Error + Send + Sync>>;
 
 /// Connections that are being opened at a time: fewer than a listener's backlog.
 const OPENING_MAX: usize = 256;
-/// Each connection sends a byte in one of this many ticks of a second.
-const TICKS: usize = 100;
+/// Each connection sends a byte in one of this many ticks of a second: so many that they are no bursts, which clients of
+/// their own would not send either.
+const TICKS: usize = 1_000;
 const TICK: Duration = Duration::from_millis(1000 / TICKS as u64);
 
 #[derive(Args)]

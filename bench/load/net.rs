@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// One address has some 28,000 ports of its own to connect from; 127.0.0.2 and on have as many each.
-const CONNECTIONS_PER_SOURCE: usize = 20_000;
+/// One address has some 28,000 ports of its own to connect from, of which the kernel gives half readily; 127.0.0.2 and on
+/// have as many each.
+const CONNECTIONS_PER_SOURCE: usize = 8_000;
 /// Short-lived connections take turns of this many over this many addresses.
 const SHORT_LIVED_PER_TURN: usize = 500;
 const SOURCES: usize = 200;

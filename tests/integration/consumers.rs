@@ -222,7 +222,8 @@ fn the_log_is_followed_while_it_is_written() {
         }
         assert_eq!(host.operator().get("/v1/sales/ticket").expect(200).json()["sequence"], 576);
         assert_in_order(&seen);
-        follower.signal(libc::SIGINT);
+        // Not SIGINT, which whatever a shell starts in the background ignores.
+        follower.signal(libc::SIGTERM);
         follower.wait(Duration::from_secs(5));
         let printed = boxoffice(folder.path(), &["sale", "log", "ticket", "--ledger", &ledger]).expect(0);
         assert_eq!(entries(&printed.said), seen, "{ledger}");
