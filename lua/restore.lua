@@ -78,7 +78,8 @@ for i = 2, #ARGV, 3 do
       stored = format('%s%.0f@%.0f', sub(stored, 1, 1), quantity, deadline) .. (buyer == '' and '' or ':' .. buyer)
     end
     call('HSET', KEYS[2], booking, stored)
-    call('HDEL', KEYS[6], booking)
+    -- A hold that is over makes good nothing of a confirmation that is lost.
+    if now_is ~= 'e' then call('HDEL', KEYS[6], booking) end
   elseif mark ~= '=' then
     call('HSET', KEYS[6], booking, (mark == 's' and 'sold-out ' or 'id-taken ') .. ARGV[i + 2])
   end

@@ -562,8 +562,11 @@ impl<'a> Sale<'a> {
             true => self.grant(&booking)?,
             false => self.write(&booking, false)?,
         }
-        self.statement("DELETE FROM lost WHERE sale = ?1 AND id = ?2")?
-            .execute([self.name.as_str(), told.id.as_str()])?;
+        // A hold that is over makes good nothing of a confirmation that is lost.
+        if status != BookingStatus::Expired {
+            self.statement("DELETE FROM lost WHERE sale = ?1 AND id = ?2")?
+                .execute([self.name.as_str(), told.id.as_str()])?;
+        }
         Ok(Restoration::PutBack)
     }
 
