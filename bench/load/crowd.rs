@@ -22,6 +22,9 @@ const OPENING_MAX: usize = 256;
 /// Each connection sends a byte in one of this many ticks of a second: so many that they are no bursts, which clients of
 /// their own would not send either.
 const TICKS: usize = 1_000;
+/// They begin over as many seconds, as long as a server takes to cut them: otherwise all would be cut, and open anew, in the
+/// same second.
+const BEGIN_OVER: usize = 10;
 const TICK: Duration = Duration::from_millis(1000 / TICKS as u64);
 
 #[derive(Args)]
@@ -206,7 +209,6 @@ pub fn dribble(options: &Options) -> Outcome {
         Ok(())
     };
     crowd.open_all(&mut handle)?;
-    say_ready()?;
     let start = Instant::now();
     let mut tick = 0_u32;
     while !ended.load(Ordering::Relaxed) {
@@ -218,7 +220,14 @@ pub fn dribble(options: &Options) -> Outcome {
         if Instant::now() < next {
             continue;
         }
-        for client in crowd.clients.iter_mut().skip(tick as usize % TICKS).step_by(TICKS) {
+        let (second, first) = (tick as usize / TICKS, tick as usize % TICKS);
+        if (second, first) == (BEGIN_OVER, 0) {
+            say_ready()?;
+        }
+        for (round, client) in crowd.clients.iter_mut().skip(first).step_by(TICKS).enumerate() {
+            if round % BEGIN_OVER > second {
+                continue;
+            }
             let byte = &head[client.sent..=client.sent];
             if client.is_open && client.stream.write(byte).is_ok() {
                 if client.sent == 0 {
