@@ -299,8 +299,7 @@ fn unusable(effort: &Effort) -> Row {
 }
 
 /// A host whose ledger is on a disk of 12 MiB, of which a file takes up most (without it there is room for the longest
-/// write-ahead log): a tmpfs in a mount namespace of its own,
-/// for which nobody has to be root.
+/// write-ahead log): a tmpfs in a mount namespace of its own, for which nobody has to be root.
 fn on_a_small_disk(scene: &Scene) -> (Host, PathBuf) {
     // As root in a container there may be no user namespace, and otherwise there must be one.
     // SAFETY: it takes nothing and cannot fail.
