@@ -54,13 +54,6 @@ sim: ## Simulate many seeds of a whole system (SEEDS=100000), or one with its tr
 sim-mutants: ## Find every mutant by the simulator; writes tests/sim/MUTANTS.md
 	TABLE=tests/sim/MUTANTS.md $(CARGO) test --locked --profile $(PROFILE) --test sim -- mutant
 
-wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx, and nonsense
-	$(CARGO) test --locked --profile $(PROFILE) --test wire
-
-MB ?= 10000
-nonsense: ## Nonsense at length (MB=10000; NONSENSE_SEED=... replays a run)
-	NONSENSE_MB=$(MB) $(CARGO) test --locked --profile $(PROFILE) --test wire nonsense -- --nocapture
-
 RUNS  ?= 5
 KILLS ?= 5000
 faults: setup ## Every fault at length (RUNS=5 KILLS=5000); writes tests/faults/RESULTS.md

@@ -11,6 +11,10 @@ Two crowds, both of `bench/load` over loopback, on a host with a SQLite ledger a
 - idle connections that were answered once and are kept alive. Beside them 100 clients ask as fast as they are answered,
   in turns with and without the crowd.
 
+The crowd's clients run when a core has nothing else to do (SCHED_IDLE): in the open they have machines of their own, and
+what is asked is what they cost through the server, not what they take from the cores of the others. The report says how
+many bytes they sent all the same.
+
 Memory is the server's resident set, after the crowd came less before, on a fresh host. Where a process may not open as many
 files as the crowd has connections, the crowd is dealt to as many hosts as it takes; all of it is there at once, and the
 other clients ask the first host.
@@ -21,6 +25,7 @@ Python's standard library only.
 import argparse
 import json
 import math
+import os
 import pathlib
 import resource
 import statistics
@@ -46,6 +51,7 @@ class Crowd:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)),
         )
 
     def wait_until_there(self):
@@ -148,6 +154,8 @@ def summary(facts, options, hosts, results):
         f"| server CPU a request of the others, the crowd's included, us | {median('dribble', False, server):.2f} "
         f"| {median('dribble', True, server):.2f} | {ratio(results, 'dribble', server)} | |",
         "",
+        f"The crowd sent {statistics.median(crowd['bytes'] / crowd['seconds'] for crowd in reports):,.0f} bytes a second, "
+        "its first ten seconds, in which it begins, included. "
         f"Resident memory a dribbling connection: {memory['dribble']:,.0f} bytes (aim: at most 2,048). "
         f"Cut: {sum(crowd['cuts'] for crowd in reports):,} connections, {min((cut['least'] for cut in cuts), default=0):,} to "
         f"{max((cut['most'] for cut in cuts), default=0):,} ms after their first byte (limit: 10,000), answered "

@@ -11,6 +11,7 @@ mod service;
 mod tests;
 pub mod timers;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
 use crate::desk::{Desk, LineIndex, Resolved, Wish};
 use crate::ending::Ending;
 use crate::http::DateCache;
-use crate::limits::{ClientLimits, Limit};
+use crate::limits::{self, ClientLimits, Limit};
 use crate::metrics::CoreMetrics;
 use crate::stock::{Board, CoreIndex};
 pub use admission::Admission;
@@ -117,7 +118,8 @@ pub struct Engine {
     admission: Arc<Admission>,
     next_generation: u32,
     timers: Timers<ConnectionKey>,
-    due: Vec<(ConnectionKey, Monotonic)>,
+    /// What the wheel has handed over and no turn had room for yet.
+    due: VecDeque<(ConnectionKey, Monotonic)>,
     touched: Vec<ConnectionKey>,
     pool: BufferPool,
     date: DateCache,
@@ -148,7 +150,7 @@ impl Engine {
             admission: settings.admission,
             next_generation: 0,
             timers: Timers::new(now.monotonic),
-            due: Vec::new(),
+            due: VecDeque::new(),
             touched: Vec::new(),
             pool: BufferPool::new(settings.limits.buffered_bytes),
             limits: settings.limits,
@@ -337,7 +339,7 @@ impl Engine {
 
     /// When [`Engine::end_turn`] is wanted at the latest.
     pub fn next_deadline(&self) -> Monotonic {
-        self.core.desk.next_deadline()
+        if self.due.is_empty() { self.core.desk.next_deadline() } else { self.core.now.monotonic }
     }
 
     /// Ends the turn: does what is due, answers those whose outcome came, and sends what gathered.
@@ -359,15 +361,18 @@ impl Engine {
     }
 
     fn handle_due_connections(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.take_due(self.core.now.monotonic, &mut due);
-        for (key, at) in due.drain(..) {
+        self.timers.take_due(self.core.now.monotonic, &mut self.due);
+        let mut left = limits::TIMEOUTS_PER_TURN_MAX;
+        while left > 0
+            && let Some((key, at)) = self.due.pop_front()
+        {
             let Some(slot) = self.connections.get_mut(key.index()) else { continue };
             if slot.generation != key.generation || slot.timer_at != Some(at) {
                 continue;
             }
             slot.timer_at = None;
             if slot.connection.deadline().is_some_and(|deadline| deadline <= self.core.now.monotonic) {
+                left -= 1;
                 let cut = self
                     .on_connection(key, |connection, turn, clerk| connection.handle_deadline(turn, clerk));
                 if let Some(Some(cut)) = cut {
@@ -376,7 +381,6 @@ impl Engine {
             }
             self.arm(key);
         }
-        self.due = due;
     }
 
     fn answer(&mut self, resolved: Resolved<Waiter>) {

@@ -80,6 +80,10 @@ impl Loop {
         self.now.monotonic = self.now.monotonic.plus_ms(ms);
         self.engine.begin_turn(self.now);
         self.end_turn();
+        while !self.engine.due.is_empty() {
+            self.engine.begin_turn(self.now);
+            self.end_turn();
+        }
     }
 
     fn end_turn(&mut self) {
@@ -328,6 +332,24 @@ fn every_cut_is_counted() {
             assert_eq!(host.metrics.cut(other), u64::from(other == cut), "{other:?} for {cut:?}");
         }
     }
+}
+
+#[test]
+fn a_crowd_whose_time_is_up_at_once_is_cut_a_few_a_turn_and_nobody_else_waits() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let crowd: Vec<_> = (0..10 * limits::TIMEOUTS_PER_TURN_MAX).map(|_| host.accept().unwrap()).collect();
+    crowd.iter().for_each(|&key| host.send(key, b"GET /"));
+    let other = host.accept().unwrap();
+    host.now.monotonic = host.now.monotonic.plus_ms(10_020);
+    for turn in 1..=10 {
+        host.send(other, GET);
+        assert_eq!(host.answers(other), turn, "answered in the same turn");
+        let cut = crowd.iter().filter(|&&key| host.answers(key) == 1).count();
+        assert_eq!(cut, turn * limits::TIMEOUTS_PER_TURN_MAX, "the longest there first, and no more");
+        let is_over = turn == 10;
+        assert_eq!(host.engine.next_deadline() <= host.now.monotonic, !is_over, "the loop goes on at once");
+    }
+    assert!(crowd.iter().all(|&key| host.text(key).starts_with("HTTP/1.1 408")));
 }
 
 #[test]

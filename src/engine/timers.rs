@@ -3,14 +3,17 @@
 //! A connection's deadline moves with nearly every request, but nearly always to later. So an entry is not moved: when
 //! its slot comes up, the engine looks at the connection's real deadline and puts it back where that is still to come.
 
+use std::collections::VecDeque;
+
 use crate::clock::Monotonic;
 use crate::limits;
 
-/// Width of a slot, in nanoseconds (100 ms): the precision of every connection time-out.
-const TICK_NS: u64 = 100_000_000;
+/// Width of a slot, in nanoseconds (10 ms): the precision of every connection time-out, and as fine so that those who came
+/// one after another are also cut one after another, with the others' requests in between.
+const TICK_NS: u64 = 10_000_000;
 /// Slots of the wheel: a whole turn is longer than the time-outs are by default. One that is longer comes up, and is
 /// put back, once a turn.
-const SLOTS: u64 = 1024;
+const SLOTS: u64 = 8192;
 
 const _: () = assert!(limits::IDLE_TIMEOUT_MS * 1_000_000 < TICK_NS * (SLOTS - 1));
 
@@ -38,7 +41,7 @@ impl<K: Copy> Timers<K> {
     }
 
     /// Moves everything that came up by `now` to `due`, each with the deadline that it was put in with.
-    pub fn take_due(&mut self, now: Monotonic, due: &mut Vec<(K, Monotonic)>) {
+    pub fn take_due(&mut self, now: Monotonic, due: &mut VecDeque<(K, Monotonic)>) {
         let now_tick = now.0 / TICK_NS;
         if self.entries == 0 {
             self.tick = self.tick.max(now_tick);
@@ -49,7 +52,7 @@ impl<K: Copy> Timers<K> {
         for tick in first..=now_tick {
             let slot = &mut self.slots[(tick % SLOTS) as usize];
             self.entries -= slot.len();
-            due.append(slot);
+            due.extend(slot.drain(..));
         }
         self.tick = self.tick.max(now_tick);
     }
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     fn due(timers: &mut Timers<u32>, ms: u64) -> Vec<u32> {
-        let mut due = Vec::new();
+        let mut due = VecDeque::new();
         timers.take_due(Monotonic(ms * 1_000_000), &mut due);
         due.into_iter().map(|(key, _)| key).collect()
     }
@@ -70,10 +73,10 @@ mod tests {
         let mut timers = Timers::new(Monotonic(0));
         timers.insert(1, Monotonic(50_000_000));
         timers.insert(2, Monotonic(250_000_000));
-        assert!(due(&mut timers, 40).is_empty());
-        assert_eq!(due(&mut timers, 120), [1]);
-        assert!(due(&mut timers, 240).is_empty());
-        assert_eq!(due(&mut timers, 320), [2]);
+        assert!(due(&mut timers, 49).is_empty());
+        assert_eq!(due(&mut timers, 60), [1]);
+        assert!(due(&mut timers, 249).is_empty());
+        assert_eq!(due(&mut timers, 260), [2]);
         assert!(due(&mut timers, 100_000).is_empty());
     }
 

@@ -37,25 +37,22 @@ impl Node {
         });
     }
 
-    /// Cuts it off from its primary: it keeps what it has, and gets no more.
-    pub fn cut_off(&self) {
-        self.redis.command(&["replicaof", "127.0.0.1", "1"]);
-    }
-
-    /// Makes it a primary, with what it has.
-    pub fn promote(&self) {
-        self.redis.command(&["replicaof", "no", "one"]);
+    /// How far it has come in the stream of replication: what a primary wrote, what a replica carried out.
+    fn offset(&self) -> u64 {
+        let said = self.redis.command(&["info", "replication"]);
+        let of = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        of("slave_repl_offset:").or_else(|| of("master_repl_offset:")).expect("an offset")
     }
 }
 
 /// Two Redis, the second following the first; a proxy that leads to the first; hosts that know the proxy alone.
 pub struct Pair {
     /// Where the proxy leads at first.
-    pub primary: Node,
+    primary: Node,
     /// What follows it.
     pub replica: Node,
     /// What hosts know as their ledger.
-    pub proxy: RedisProxy,
+    proxy: RedisProxy,
     /// The hosts; its judge looks at the replica.
     pub scene: Scene,
 }
@@ -71,6 +68,26 @@ impl Pair {
         let scene = Scene::with_redis(&proxy.url(), &replica.redis.url(), 2, &["--durability", durability]);
         Pair { primary, replica, proxy, scene }
     }
+
+    /// Cuts the replica off once it has all that was written until now: it keeps what it has, and gets no more.
+    pub fn cut_off(&self) {
+        let written = self.primary.offset();
+        eventually("the replica has what was written", Duration::from_secs(20), || {
+            (self.replica.offset() >= written).then_some(())
+        });
+        self.replica.redis.command(&["replicaof", "127.0.0.1", "1"]);
+    }
+
+    /// Kills the primary and makes the replica one, with what it has. Nothing leads there yet.
+    pub fn promote(&mut self) {
+        self.primary.redis.kill();
+        self.replica.redis.command(&["replicaof", "no", "one"]);
+    }
+
+    /// Leads the hosts to what was the replica.
+    pub fn switch(&self) {
+        self.proxy.switch_to(&self.replica.redis.socket());
+    }
 }
 
 fn with_a_replica(effort: &Effort) -> Row {
@@ -81,14 +98,13 @@ fn with_a_replica(effort: &Effort) -> Row {
         crowd.wait_for(100);
         if run % 2 == 0 {
             // What is booked from now on only the primary has.
-            pair.replica.cut_off();
+            pair.cut_off();
             let from = Instant::now();
             std::thread::sleep(Duration::from_millis(1_500));
             pair.scene.unable_since(from, &crowd);
         }
-        pair.primary.redis.kill();
-        pair.replica.promote();
-        pair.proxy.switch_to(&pair.replica.redis.socket());
+        pair.promote();
+        pair.switch();
         let alone = Instant::now();
         std::thread::sleep(Duration::from_millis(1_000));
         pair.scene.unable_since(alone, &crowd);
@@ -107,14 +123,13 @@ pub fn forgotten_by_all() -> crate::checker::Violation {
     let mut pair = Pair::start("ack");
     let crowd = pair.scene.buyers("crowd", 10);
     crowd.wait_for(50);
-    pair.replica.cut_off();
+    pair.cut_off();
     crowd.wait_for(100);
     for host in 0..pair.scene.hosts.len() {
         pair.scene.kill_host(host);
     }
-    pair.primary.redis.kill();
-    pair.replica.promote();
-    pair.proxy.switch_to(&pair.replica.redis.socket());
+    pair.promote();
+    pair.switch();
     for host in 0..pair.scene.hosts.len() {
         pair.scene.restart_host(host);
     }

@@ -55,14 +55,16 @@ fn restore_old_copy(redis: &mut Redis, scene: &mut Scene, row: &mut Row) {
 fn killed(effort: &Effort) -> Row {
     let mut row = Row::default();
     let kills = (effort.kills / 3).max(5);
-    // Files are rewritten and read whole at each start: a new sale now and then keeps that short.
-    for round in 0..kills.div_ceil(200) {
+    // Each start reads the whole file, and each judgement every booking, while buyers go on: a new sale after some kills
+    // keeps that short, and the stock from selling out.
+    const KILLS_PER_SALE: u32 = 40;
+    for round in 0..kills.div_ceil(KILLS_PER_SALE) {
         let mut redis = Redis::start(&[]);
         let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 1, &[]);
         let crowd = scene.buyers("crowd", 8);
         crowd.wait_for(50);
         copy_folder(&redis.aof(), &redis.folder().join("old"));
-        let of_this_round = (kills - round * 200).min(200);
+        let of_this_round = (kills - round * KILLS_PER_SALE).min(KILLS_PER_SALE);
         for _ in 0..of_this_round {
             sleep_up_to(Duration::from_millis(150));
             redis.kill();

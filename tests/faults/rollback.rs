@@ -59,22 +59,23 @@ fn wait_until_put_back(scene: &Scene, crowd: &Buyers, before: u64) {
     assert_eq!(counted(scene, "boxoffice_bookings_lost_total"), 0, "there was room for all");
 }
 
-fn fall_back(pair: &mut Pair) {
-    pair.primary.redis.kill();
-    pair.replica.promote();
+/// A crowd at a pair whose replica was promoted without its last bookings, and to which nothing leads yet.
+fn fallen_back() -> (Pair, Buyers) {
+    let mut pair = Pair::start("ack");
+    let crowd = pair.scene.buyers("crowd", 10);
+    crowd.wait_for(100);
+    pair.cut_off();
+    crowd.wait_for(50);
+    std::thread::sleep(LAG);
+    pair.promote();
+    (pair, crowd)
 }
 
 fn failover(effort: &Effort) -> Row {
     let mut row = Row::default();
     for _ in 0..effort.runs {
-        let mut pair = Pair::start("ack");
-        let crowd = pair.scene.buyers("crowd", 10);
-        crowd.wait_for(100);
-        pair.replica.cut_off();
-        crowd.wait_for(50);
-        std::thread::sleep(LAG);
-        fall_back(&mut pair);
-        pair.proxy.switch_to(&pair.replica.redis.socket());
+        let (mut pair, crowd) = fallen_back();
+        pair.switch();
         wait_until_put_back(&pair.scene, &crowd, 0);
         pair.scene.keep(crowd);
         row.judge(1, &mut pair.scene);
@@ -107,14 +108,8 @@ fn reported_lost(scene: &Scene) -> BTreeSet<String> {
 fn failover_without_stock(effort: &Effort) -> Row {
     let mut row = Row::default();
     for run in 0..effort.runs {
-        let mut pair = Pair::start("ack");
+        let (mut pair, crowd) = fallen_back();
         let url = pair.replica.redis.url();
-        let crowd = pair.scene.buyers("crowd", 10);
-        crowd.wait_for(100);
-        pair.replica.cut_off();
-        crowd.wait_for(50);
-        std::thread::sleep(LAG);
-        fall_back(&mut pair);
         // Others have bought all that the new primary had, before any host comes to it.
         let contents = pair.scene.read_ledger().expect("the promoted one can be read");
         let set = |scene: &Scene, stock: u64| {
@@ -124,7 +119,7 @@ fn failover_without_stock(effort: &Effort) -> Row {
             boxoffice(scene.folder.path(), &words).expect(0);
         };
         set(&pair.scene, contents.held + contents.sold);
-        pair.proxy.switch_to(&pair.replica.redis.socket());
+        pair.switch();
         eventually("hosts report what is lost", Duration::from_secs(20), || {
             (counted(&pair.scene, "boxoffice_bookings_lost_total") > 0).then_some(())
         });

@@ -1,5 +1,6 @@
 //! Whole turns of a core, without sockets, and its timers.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -153,14 +154,18 @@ impl Work for Bookings {
 struct Wheel {
     timers: Timers<u32>,
     start: u64,
-    due: Vec<(u32, Monotonic)>,
+    due: VecDeque<(u32, Monotonic)>,
 }
 
 const DEADLINES: u32 = 1_000;
 
 impl Wheel {
     fn new() -> Wheel {
-        Wheel { timers: Timers::new(Monotonic(0)), start: 0, due: Vec::with_capacity(DEADLINES as usize) }
+        Wheel {
+            timers: Timers::new(Monotonic(0)),
+            start: 0,
+            due: VecDeque::with_capacity(DEADLINES as usize),
+        }
     }
 }
 

@@ -230,6 +230,19 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_names_of_sales_and_all_of_them_or_none() {
+        let names = |reply: &[u8]| read(&Call::Sales, reply);
+        let both = vec![sale(), SaleName::parse("b").unwrap()];
+        assert_eq!(names(b"*2\r\n$6\r\nticket\r\n$1\r\nb\r\n"), Ok(Answer::Sales(both)));
+        assert_eq!(names(b"*0\r\n"), Ok(Answer::Sales(vec![])));
+        for bad in
+            [&b"*2\r\n$1\r\nb\r\n:1\r\n"[..], b"*2\r\n$1\r\nb\r\n$-1\r\n", b"*1\r\n$1\r\n/\r\n", b"*-1\r\n"]
+        {
+            assert!(matches!(names(bad), Err(CallError::Garbled(_))), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
     fn only_errors_from_before_anything_happened_are_refusals() {
         for line in [
             "LOADING Redis is loading",

@@ -3,6 +3,7 @@
 //! [`codec`] does no I/O and is shared by the event loops, which own their non-blocking sockets, and by
 //! [`RedisLedger`], which the command line and the admin listener use. The rules themselves are in `lua/`.
 
+mod bulk;
 mod client;
 pub mod codec;
 mod fitness;

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use arrayvec::ArrayString;
-use redis::Value;
 use uuid::Uuid;
 
+use super::bulk::{BulkStrings, bulk_string};
 use super::frame::{FrameError, frame_length};
 use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
@@ -73,10 +73,7 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
     if let Call::Snapshot { .. } = call {
         return read_snapshot(before, last).ok_or_else(garbled);
     }
-    match redis::parse_redis_value(last) {
-        Ok(value) => read_value(call, value),
-        Err(error) => Err(CallError::Garbled(error.to_string())),
-    }
+    read_last(call, last).ok_or_else(garbled)
 }
 
 /// The texts of all top-level error replies, without their `-`.
@@ -132,21 +129,18 @@ fn bounded(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(ERROR_BYTES_MAX)]).into_owned()
 }
 
-fn read_value(call: &Call, value: Value) -> Result<Answer, CallError> {
-    let answer = match (call, value) {
-        (Call::Sales, Value::Array(names)) => read_sales(names),
-        // It is about no sale that could be missing.
-        (Call::Sales, _) => None,
-        (_, Value::BulkString(bytes)) if bytes == b"missing" => Some(Answer::NoSuchSale),
-        (Call::Page { .. }, Value::BulkString(bytes)) => read_page(&bytes),
-        (Call::Survey { .. }, Value::BulkString(bytes)) => read_survey(&bytes),
-        (_, Value::BulkString(bytes)) => match String::from_utf8(bytes) {
-            Ok(text) => read_text(call, &text),
-            Err(_) => None,
-        },
-        _ => None,
-    };
-    answer.ok_or_else(garbled)
+/// The last reply, which is no error: an array of names, or one bulk string. That is all that is ever asked for, and a
+/// parser of any reply costs more than reading a batch of 60 bookings does.
+fn read_last(call: &Call, reply: &[u8]) -> Option<Answer> {
+    if let Call::Sales = call {
+        return read_sales(reply);
+    }
+    match (call, bulk_string(reply)?) {
+        (_, b"missing") => Some(Answer::NoSuchSale),
+        (Call::Page { .. }, bytes) => read_page(bytes),
+        (Call::Survey { .. }, bytes) => read_survey(bytes),
+        (_, bytes) => read_text(call, std::str::from_utf8(bytes).ok()?),
+    }
 }
 
 fn garbled() -> CallError {
@@ -155,10 +149,13 @@ fn garbled() -> CallError {
 
 /// The replies to TIME and to HMGET of the [`STATE_FIELDS`]: what `state` in `lua/sale.lua` makes of the same.
 fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
-    let mut time = BulkStrings::of(time, 2)?;
-    let seconds = number(time.next()??)?;
-    let now_ms = seconds.checked_mul(1_000)?.checked_add(number(time.next()??)? / 1_000)?;
-    let mut fields = BulkStrings::of(stock, STATE_FIELDS.len())?;
+    let (mut time, mut fields) = (BulkStrings::of(time)?, BulkStrings::of(stock)?);
+    if (time.count, fields.count) != (2, STATE_FIELDS.len() as u64) {
+        return None;
+    }
+    let text = |string| std::str::from_utf8(string).ok();
+    let seconds = number(text(time.next()??)?)?;
+    let now_ms = seconds.checked_mul(1_000)?.checked_add(number(text(time.next()??)?)? / 1_000)?;
     let mut line = ArrayString::<STATE_LINE_BYTES_MAX>::new();
     for field in 0..STATE_FIELDS.len() {
         if field > 0 {
@@ -166,52 +163,20 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
         }
         match (field, fields.next()?) {
             (0, None) => return Some(Answer::NoSuchSale),
-            (CLOCK_FIELD, clock) => write!(line, "{}", now_ms.max(clock.map_or(Some(0), number)?)).ok()?,
+            (CLOCK_FIELD, None) => write!(line, "{now_ms}").ok()?,
+            (CLOCK_FIELD, Some(clock)) => write!(line, "{}", now_ms.max(number(text(clock)?)?)).ok()?,
             (CLOCK_FIELD.., None) => line.try_push('0').ok()?,
-            (_, value) => line.try_push_str(value.unwrap_or_default()).ok()?,
+            (_, value) => line.try_push_str(text(value.unwrap_or_default())?).ok()?,
         }
     }
     Some(Answer::Sale { state: read_state(&line)?, created: false })
 }
 
-/// The elements of a reply that is an array of `count` bulk strings, `None` where one is nil. A reply has been framed
-/// before, so that nothing of it is missing.
-struct BulkStrings<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> BulkStrings<'a> {
-    fn of(reply: &'a [u8], count: usize) -> Option<BulkStrings<'a>> {
-        let (line, rest) = split_once(reply, b'\n')?;
-        let length = std::str::from_utf8(line.strip_prefix(b"*")?.strip_suffix(b"\r")?).ok()?;
-        (number(length)? == count as u64).then_some(BulkStrings { rest })
-    }
-}
-
-impl<'a> Iterator for BulkStrings<'a> {
-    type Item = Option<&'a str>;
-
-    /// The next element; the end, too, where it is no bulk string.
-    fn next(&mut self) -> Option<Option<&'a str>> {
-        let (line, rest) = split_once(self.rest, b'\n')?;
-        let length = line.strip_prefix(b"$")?.strip_suffix(b"\r")?;
-        if length == b"-1" {
-            self.rest = rest;
-            return Some(None);
-        }
-        let length = usize::try_from(number(std::str::from_utf8(length).ok()?)?).ok()?;
-        let text = rest.get(..length)?;
-        self.rest = rest.get(length..)?.strip_prefix(b"\r\n")?;
-        Some(Some(std::str::from_utf8(text).ok()?))
-    }
-}
-
-fn read_sales(names: Vec<Value>) -> Option<Answer> {
-    let name = |value| match value {
-        Value::BulkString(bytes) => SaleName::parse(bytes).ok(),
-        _ => None,
-    };
-    names.into_iter().map(name).collect::<Option<Vec<_>>>().map(Answer::Sales)
+fn read_sales(reply: &[u8]) -> Option<Answer> {
+    let names = BulkStrings::of(reply)?;
+    let count = names.count;
+    let names: Vec<_> = names.map(|name| SaleName::parse(name?).ok()).collect::<Option<_>>()?;
+    (names.len() as u64 == count).then_some(Answer::Sales(names))
 }
 
 fn read_text(call: &Call, text: &str) -> Option<Answer> {
