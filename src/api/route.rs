@@ -39,23 +39,36 @@ pub enum Route<'p> {
     },
 }
 
+/// What is before the first slash, and what is behind it where there is one.
+fn segment(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
+    }
+}
+
 impl<'p> Route<'p> {
     /// The resource at `path` (the target without its query), or `None` where there is none.
     pub fn find(path: &'p str) -> Option<Route<'p>> {
-        if let Some(sale) = path.strip_prefix("/buy/") {
-            return (!sale.contains('/')).then_some(Route::Buy { sale });
+        if let Some(rest) = path.strip_prefix("/buy/") {
+            let (sale, rest) = segment(rest);
+            return rest.is_none().then_some(Route::Buy { sale });
         }
-        if let Some(name) = path.strip_prefix("/problems/") {
-            return (!name.contains('/')).then_some(Route::Problem { name });
+        if let Some(rest) = path.strip_prefix("/problems/") {
+            let (name, rest) = segment(rest);
+            return rest.is_none().then_some(Route::Problem { name });
         }
-        let mut segments = path.strip_prefix("/v1/sales/")?.split('/');
-        let sale = segments.next()?;
-        match (segments.next(), segments.next(), segments.next(), segments.next()) {
-            (None, ..) => Some(Route::Sale { sale }),
-            (Some("bookings"), None, ..) => Some(Route::Bookings { sale }),
-            (Some("bookings"), Some(id), None, _) => Some(Route::Booking { sale, id }),
-            (Some("bookings"), Some(id), Some("confirm"), None) => Some(Route::Confirm { sale, id }),
-            _ => None,
+        let (sale, rest) = segment(path.strip_prefix("/v1/sales/")?);
+        let Some(rest) = rest else { return Some(Route::Sale { sale }) };
+        let rest = rest.strip_prefix("bookings")?;
+        if rest.is_empty() {
+            return Some(Route::Bookings { sale });
+        }
+        let (id, rest) = segment(rest.strip_prefix('/')?);
+        match rest {
+            None => Some(Route::Booking { sale, id }),
+            Some("confirm") => Some(Route::Confirm { sale, id }),
+            Some(_) => None,
         }
     }
 
@@ -82,6 +95,7 @@ mod tests {
             ("/buy/", Some(Route::Buy { sale: "" })),
             ("/v1/sales/a", Some(Route::Sale { sale: "a" })),
             ("/v1/sales/a/bookings", Some(Route::Bookings { sale: "a" })),
+            ("/v1/sales/a/bookings/", Some(Route::Booking { sale: "a", id: "" })),
             ("/v1/sales/a/bookings/b", Some(Route::Booking { sale: "a", id: "b" })),
             ("/v1/sales/a/bookings/b/confirm", Some(Route::Confirm { sale: "a", id: "b" })),
             ("/problems/sold-out", Some(Route::Problem { name: "sold-out" })),
@@ -101,6 +115,7 @@ mod tests {
             "/v1/sales",
             "/v1/sales/a/",
             "/v1/sales/a/b",
+            "/v1/sales/a/bookingsb",
             "/v1/sales/a/bookings/b/c",
             "/v1/sales/a/bookings/b/confirm/",
             "/v1/sales/a/bookings/b/confirm/c",

@@ -47,9 +47,12 @@ fn path_and_query(text: &str, offset: usize) -> Result<Target<'_>, HttpError> {
     let bytes = text.as_bytes();
     let mut question = None;
     let mut at = 0;
-    while at < bytes.len() {
+    loop {
+        at += plain_bytes(&bytes[at..]);
+        if at == bytes.len() {
+            break;
+        }
         match TARGET_BYTES[usize::from(bytes[at])] {
-            PLAIN => {}
             QUESTION => {
                 question.get_or_insert(at);
             }
@@ -67,6 +70,11 @@ fn path_and_query(text: &str, offset: usize) -> Result<Target<'_>, HttpError> {
         None => Target { path: text, query: None },
         Some(at) => Target { path: &text[..at], query: Some(&text[at + 1..]) },
     })
+}
+
+/// How many plain bytes `bytes` begins with.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| TARGET_BYTES[usize::from(byte)] != PLAIN).unwrap_or(bytes.len())
 }
 
 /// `http://host[:port]/path?query`, which every server must accept (RFC 9112 section 3.2.2).
