@@ -7,7 +7,7 @@ COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants faults fuzz bench bench-smoke \
-	bench-bytes bench-crowds micro instructions instructions-accept flamegraph
+	bench-bytes bench-crowds pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ flamegraph: ## Draw where a loaded host's CPU time goes (WORKLOAD=booking LEDGER
 		CARGO_TARGET_DIR=target/profiling $(CARGO) build --locked --profile profiling \
 		--bin boxoffice --example load --example flame
 	bench/flamegraph.py --workload $(WORKLOAD) --ledger $(LEDGER)
+
+pgo: setup ## Build with profile-guided optimisation and compare with the plain release (takes llvm-profdata); target/pgo/release/
+	$(CARGO) build --locked --release --bin boxoffice --example load
+	bench/pgo.py $(PGO)
 
 bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; writes bench/runs/
 	$(CARGO) build --locked --release

@@ -210,6 +210,11 @@ impl Connection {
         self.fate
     }
 
+    /// Whether the connection ends with its output: nothing more is read, and nobody is owed an answer.
+    pub fn ends_with_output(&self) -> bool {
+        matches!(self.reading, Reading::Finished) && self.unanswered() == 0
+    }
+
     /// Whether the client waits for nothing and asks nothing: no part of a request, no answer outstanding.
     pub fn is_idle(&self) -> bool {
         self.fate == Fate::Open
@@ -303,7 +308,7 @@ impl Connection {
 
     /// Ends the connection where nothing is left to do.
     fn settle(&mut self, turn: &mut Turn<'_>) {
-        if !matches!(self.reading, Reading::Finished) || self.unanswered() > 0 || !self.output.is_empty() {
+        if !self.ends_with_output() || !self.output.is_empty() {
             return;
         }
         if self.fate == Fate::Closed {

@@ -275,6 +275,11 @@ impl Engine {
         self.connection(key).map_or(&[], Connection::output)
     }
 
+    /// Whether the client gets no more than that, and its socket is then shut down or closed.
+    pub fn ends_with_output(&self, key: ConnectionKey) -> bool {
+        self.connection(key).is_some_and(Connection::ends_with_output)
+    }
+
     /// What is to become of this client's socket.
     pub fn fate(&self, key: ConnectionKey) -> Fate {
         self.connection(key).map_or(Fate::Closed, Connection::fate)

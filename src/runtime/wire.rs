@@ -18,10 +18,12 @@ pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// Writes as much as the socket takes. A peer that has gone is an error, and no signal.
+/// Writes as much as the socket takes. A peer that has gone is an error, and no signal. Where the socket `ends` with it,
+/// the bytes leave with the end that the caller sends next, in one segment: the peer is woken once.
 ///
 /// # Errors
 /// As of `send(2)`; `WouldBlock` where it takes nothing now.
-pub fn write(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)
+pub fn write(socket: impl AsFd, bytes: &[u8], ends: bool) -> io::Result<usize> {
+    let more = if ends { SendFlags::MORE } else { SendFlags::empty() };
+    Ok(send(socket, bytes, SendFlags::NOSIGNAL | more)?)
 }

@@ -376,7 +376,7 @@ impl Worker {
             if output.is_empty() || !socket.writable {
                 break;
             }
-            match wire::write(&socket.stream, output) {
+            match wire::write(&socket.stream, output, self.engine.ends_with_output(key)) {
                 Ok(bytes) => {
                     socket.writable = bytes == output.len();
                     self.engine.handle_written(key, bytes);

@@ -92,6 +92,7 @@ fn replicas_have_a_booking_before_its_buyer_is_told() {
     eventually("sales begin", PATIENCE, || (put(&host, "first").status == 201).then_some(()));
     let exists = |redis: &RedisServer, id: &str| redis.command(&["hexists", "bx:{ticket}:bookings", id]);
     assert_eq!(exists(&replica, "first").trim(), "1");
+    eventually("every loop is up", PATIENCE, || ready(&host));
 
     // The replica is there and silent: what is booked is not told of, and neither is what was booked before.
     replica.freeze();

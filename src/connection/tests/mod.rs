@@ -96,7 +96,11 @@ impl Bench {
             let bytes = self.connection.output().len();
             self.written.extend_from_slice(self.connection.output());
             if bytes > 0 {
+                let is_last = self.connection.ends_with_output();
                 self.with(|connection, turn, _| connection.handle_written(bytes, turn));
+                // What is held back for the end to come must not be kept waiting, nor what is not last be cut in two.
+                let has_ended = self.connection.fate() != Fate::Open;
+                assert_eq!(is_last, has_ended, "the end goes with the last bytes, and with no others");
             }
             if !self.connection.wants_resume() {
                 break;
