@@ -95,7 +95,8 @@ def compare(options, load, hosts, kind, connections, words, results):
         for crowded in (False, True) if number % 2 == 0 else (True, False):
             crowds, memory = [], None
             if crowded:
-                firsts = [sum(shares[:index]) for index in range(len(hosts))]
+                # From other addresses each time: a closed connection keeps its port for a minute.
+                firsts = [number * connections + sum(shares[:index]) for index in range(len(hosts))]
                 crowds = [Crowd(load, kind, host.port, *each) for host, *each in zip(hosts, shares, firsts)]
                 for crowd in crowds:
                     crowd.wait_until_there()
