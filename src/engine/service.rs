@@ -74,9 +74,9 @@ enum Existing {
 
 /// What a request that is refused from memory was about.
 #[derive(Clone, Copy)]
-enum About {
-    Wish(Wish),
-    Booking(BookingId),
+enum About<'a> {
+    Wish(&'a Wish),
+    Booking(&'a BookingId),
     Sale,
 }
 
@@ -140,7 +140,7 @@ impl Clerk<'_> {
         match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
             Ok(()) => waiting.handled(),
             Err(refusal) => {
-                self.refuse_at_once(request, waiting.reply(), line, About::Wish(wish), asked, refusal)
+                self.refuse_at_once(request, waiting.reply(), line, About::Wish(&wish), asked, refusal)
             }
         }
     }
@@ -174,7 +174,7 @@ impl Clerk<'_> {
                 request,
                 waiting.reply(),
                 line,
-                About::Booking(id),
+                About::Booking(&id),
                 Asked::Existing,
                 refusal,
             ),
@@ -187,24 +187,24 @@ impl Clerk<'_> {
         request: &Request<'_>,
         reply: Reply<'_>,
         line: LineIndex,
-        about: About,
+        about: About<'_>,
         asked: Asked,
         refusal: Refusal,
     ) -> Handled {
         self.core.metrics.count(Ending::of_refusal(refusal));
         let sale = *self.core.desk.sale(line).name();
         let id = match about {
-            About::Wish(wish) => wish.id,
+            About::Wish(wish) => wish.id.as_ref(),
             About::Booking(id) => Some(id),
             About::Sale => None,
         };
-        let instance = match &id {
+        let instance = match id {
             Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
             None => Instance::Path(request.path),
         };
         let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, None, instance);
         if let About::Wish(wish) = about {
-            self.core.log_booking(line, &wish, asked, &Outcome::Refused(refusal));
+            self.core.log_booking(line, wish, asked, &Outcome::Refused(refusal));
         }
         answered.into()
     }

@@ -105,7 +105,7 @@ pub struct Response<'a> {
     /// The status.
     pub status: Status,
     /// The media type of the body; empty where there is none.
-    pub content_type: &'a str,
+    pub content_type: &'static str,
     /// Further fields. A CR, LF or NUL in a value is sent as a space.
     pub fields: &'a [Field<'a>],
     /// The body; of an answer to HEAD only its length is sent.
@@ -163,7 +163,10 @@ pub fn encode(
     let bodiless = response.status.is_bodiless();
     if !bodiless {
         if !response.content_type.is_empty() {
-            encode_field(out, "Content-Type", response.content_type);
+            // Never of a client's making, so without a look for line ends.
+            for part in ["Content-Type: ", response.content_type, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
         }
         out.extend_from_slice(b"Content-Length: ");
         out.extend_from_slice(itoa::Buffer::new().format(response.body.len()).as_bytes());

@@ -131,21 +131,21 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
 /// `reg-name` (RFC 3986 section 3.2.2) of at least one byte; a dotted IPv4 address is one too.
 fn is_registered_name(bytes: &[u8]) -> bool {
     let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b':' | b'@' | b'/' => return false,
-            b'%' => {
-                if !bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return false;
-                }
-                at += 2;
-            }
-            byte if TARGET_BYTES[usize::from(byte)] == PLAIN => {}
-            _ => return false,
+    loop {
+        // What is plain in a target and not in a name are the three that delimit it.
+        at += bytes[at..]
+            .iter()
+            .position(|&byte| TARGET_BYTES[usize::from(byte)] != PLAIN || matches!(byte, b':' | b'@' | b'/'))
+            .unwrap_or(bytes.len() - at);
+        if at == bytes.len() {
+            return at > 0;
         }
-        at += 1;
+        let escape = bytes.get(at..at + 3);
+        if !escape.is_some_and(|it| it[0] == b'%' && it[1..].iter().all(u8::is_ascii_hexdigit)) {
+            return false;
+        }
+        at += 3;
     }
-    !bytes.is_empty()
 }
 
 #[cfg(test)]
