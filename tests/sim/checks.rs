@@ -33,7 +33,7 @@ pub struct Bench<'a> {
     pub witness: &'a Witness,
     /// Ids that are never to be granted.
     pub is_tombstone: &'a dyn Fn(&str) -> bool,
-    /// The ledger's clock now, in milliseconds.
+    /// The latest that the ledger's clock has shown, in milliseconds.
     pub ledger_ms: u64,
 }
 
@@ -210,6 +210,7 @@ fn refused(
             request.kind == Kind::Confirm && was(&|standing| standing == Standing::Cancelled)
         }
         "ledger-unavailable" | "outcome-unknown" => true,
+        "overloaded" => watch.turned_away.iter().any(|at| (from..=to).contains(at)),
         "no-such-sale" => bench.witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none()),
         "http" => !ask.whole,
         _ => false,

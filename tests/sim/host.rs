@@ -62,6 +62,8 @@ pub struct Watch {
     pub readings: Vec<(u64, u64)>,
     /// (when, most permits that were with the ledger at once in that turn).
     pub taken: Vec<(u64, u64)>,
+    /// When clients were turned away, since the host drained.
+    pub turned_away: Vec<u64>,
     /// Ids in what was made for clients to read.
     pub said: BTreeSet<String>,
 }
@@ -374,6 +376,7 @@ impl Core {
                         self.by_index.insert(key.index(), pipe);
                     }
                     (_, None) => {
+                        turn.watch.turned_away.push(turn.now);
                         turn.net.write(pipe, Side::Acceptor, OVERLOADED, turn.now);
                         turn.net.close(pipe, Side::Acceptor, turn.now);
                     }

@@ -184,8 +184,16 @@ impl Ledger {
                     self.clients.insert(pipe, client);
                 }
                 Piece::Bytes(bytes) => {
-                    if let Some(&client) = self.clients.get(&pipe) {
-                        self.redis.handle_bytes(client, &bytes, BASE_US + now);
+                    // Call by call: what the sale was between two of them, a host may be told.
+                    let mut rest = &bytes[..];
+                    while let Some(&client) = self.clients.get(&pipe)
+                        && !rest.is_empty()
+                    {
+                        let end = memchr::memmem::find(&rest[1..], b"\r\n*").map_or(rest.len(), |at| at + 3);
+                        let (call, others) = rest.split_at(end);
+                        rest = others;
+                        self.redis.handle_bytes(client, call, BASE_US + now);
+                        after(self, Some(pipe));
                     }
                 }
                 Piece::End | Piece::Reset => {

@@ -52,6 +52,8 @@ pub struct World {
     clients: Vec<Client>,
     asks: Vec<Ask>,
     witness: Witness,
+    /// The latest that the ledger's clock has shown: it may have gone back since.
+    ledger_ms: u64,
     counts: Counts,
     random: Random,
     healed: bool,
@@ -141,6 +143,7 @@ impl World {
             clients: (0..scenario.clients).map(|number| Client::new(number, &scenario)).collect(),
             asks: Vec::new(),
             witness: Witness::default(),
+            ledger_ms: 0,
             counts: Counts::default(),
             random: Random::new(scenario.seed, "world", 0),
             healed: false,
@@ -181,10 +184,12 @@ impl World {
 
     /// A freeze is by the sale's clock, which stands still where Redis' own has gone back; and a host takes a reading with a
     /// smaller sequence and no later clock for an old one. So a ledger that has fallen back *and* whose clock has gone back
-    /// sells late.
+    /// sells late, and tells of a pause that was forgotten.
     fn is_known(&self, broken: &Violation) -> bool {
         let late = ["false sold out", "sale shown", "unsold", "not sold out", "never calm"];
-        self.fallbacks > 0 && self.clock_went_back && late.contains(&broken.rule)
+        let is_late = late.contains(&broken.rule)
+            || broken.rule == "false refusal" && broken.what.starts_with("not-on-sale ");
+        self.fallbacks > 0 && self.clock_went_back && is_late
     }
 
     fn push(&mut self, at: u64, event: Event) {
@@ -381,6 +386,7 @@ impl World {
             return Ok(());
         }
         self.ledger_event_at = None;
+        self.ledger_ms = self.ledger_ms.max(self.ledger.wall_ms(self.now));
         let (now, witness) = (self.now, &mut self.witness);
         let mut result = Ok(());
         self.ledger.drive(&mut self.net, now, |ledger, by| {
@@ -414,9 +420,10 @@ impl World {
     }
 
     fn look_again(&mut self) -> Result<usize, Violation> {
-        let before = self.witness.level().map_or(0, |level| level.sequence);
+        // No sale is less than one at which nothing was sold yet.
+        let before = self.witness.level().map(|level| level.sequence);
         let forgotten = self.witness.look_again(&self.ledger, self.now)?;
-        self.fallbacks += u32::from(self.witness.level().map_or(0, |level| level.sequence) < before);
+        self.fallbacks += u32::from(self.witness.level().map(|level| level.sequence) < before);
         trace!(self, "the ledger has forgotten something of {forgotten} bookings");
         Ok(forgotten)
     }

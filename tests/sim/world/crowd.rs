@@ -226,8 +226,8 @@ impl World {
             witness: &self.witness,
             is_tombstone: &|id| bookings.get(id).is_some_and(|booking| booking.letter == 't'),
             ledger_ms: self
-                .ledger
-                .wall_ms(self.now)
+                .ledger_ms
+                .max(self.ledger.wall_ms(self.now))
                 .max(self.witness.level().map_or(0, |level| level.clock_ms)),
         };
         checks::answer(&bench, index, &self.hosts[self.asks[index].host].watch)
