@@ -120,6 +120,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=TARGET) as folder:
         folder = pathlib.Path(folder)
         counts, profile = folder / "counts", folder / "profile"
+        # The same flag each time, so that cargo keeps that build; where counts go, LLVM_PROFILE_FILE says.
         build(f"-Cprofile-generate={TARGET / 'unused'}", CARGO_TARGET_DIR=TARGET)
         redis = servers.Redis(folder, "redis", "--appendonly", "no")
         try:

@@ -57,7 +57,6 @@ pub struct World {
     counts: Counts,
     random: Random,
     healed: bool,
-    healed_at: u64,
     /// Redis' own clock has gone back, or another machine's has taken its place.
     clock_went_back: bool,
     /// How often the ledger has gone back to an earlier sequence.
@@ -147,7 +146,6 @@ impl World {
             counts: Counts::default(),
             random: Random::new(scenario.seed, "world", 0),
             healed: false,
-            healed_at: 0,
             clock_went_back: false,
             fallbacks: 0,
             killed: BTreeSet::new(),

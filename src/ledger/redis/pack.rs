@@ -193,7 +193,8 @@ fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> C
 /// The claims by columns, so that the script hands a column to Redis as it came. Most batches are of bookings that are
 /// alike, and spared the columns that would say so of each: an argument costs Redis 60 ns.
 ///
-/// Written straight to `out`, as the one call that leaves by the thousand: a [`Cmd`] gathers arguments first.
+/// Written straight to `out`, as the one call that leaves by the thousand: a [`Cmd`] gathers arguments first. Its head, which
+/// all scripts share, is the same few words however many claims there are.
 fn reserve(sale: &SaleName, seen: &Seen, claims: &[Claim], out: &mut Vec<u8>) {
     let alike = alike(claims);
     let columns = if alike.is_some() { 2 } else { 5 };

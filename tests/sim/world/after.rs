@@ -13,7 +13,7 @@ impl World {
         });
         // A ledger that fell back is noticed by the next sync, frozen while hosts put back what they remember, and then
         // sells again.
-        let noticed = self.fallbacks == 0 || self.now >= self.healed_at + 3_000_000;
+        let noticed = self.fallbacks == 0 || self.now >= self.scenario.healed_at + 3_000_000;
         clients && hosts && noticed && !self.is_frozen() && self.holds_are_over()
     }
 

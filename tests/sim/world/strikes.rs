@@ -100,7 +100,6 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         trace!(self, "all faults heal");
         self.healed = true;
-        self.healed_at = self.now;
         self.net.weather = Weather::CALM;
         self.net.heal(self.now);
         self.ledger.heal(self.now);
