@@ -19,7 +19,8 @@ pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes as much as the socket takes. A peer that has gone is an error, and no signal. Where the socket `ends` with it,
-/// the bytes leave with the end that the caller sends next, in one segment: the peer is woken once.
+/// the bytes leave with the end, in one segment, and the peer is woken once: the caller has to shut the socket down
+/// next. A mere close could drop them.
 ///
 /// # Errors
 /// As of `send(2)`; `WouldBlock` where it takes nothing now.

@@ -406,7 +406,11 @@ impl Worker {
                     }
                 }
             }
-            Fate::Closed => self.drop_socket(key),
+            Fate::Closed => {
+                // Sends off what waits for the end. A close alone would drop it where bytes have arrived unread.
+                let _ = socket.stream.shutdown(Shutdown::Write);
+                self.drop_socket(key);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::answers;
 use crate::support::client::{Client, PATIENCE};
@@ -71,4 +72,26 @@ fn the_kernel_deals_connections_to_every_loop() {
     // By hash: half of an even share is ten standard deviations below it on two loops.
     let least = CONNECTIONS as f64 / open.len() as f64 / 2.0;
     assert!(open.len() > 16 || open.iter().all(|count| *count >= least), "{open:?}");
+}
+
+/// A client that asks for the end and yet sends on, at every moment at which the host may be answering, has its answer.
+#[test]
+fn bytes_behind_the_last_request_cost_nobody_the_answer() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &["--sale", "a=0", "--cores", "0"]);
+    for delay_us in (0..4_000).map(|round| round % 100) {
+        let mut stream = TcpStream::connect(host.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /buy/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let until = Instant::now() + Duration::from_micros(delay_us);
+        while Instant::now() < until {}
+        // An error is that of a connection that is gone, as may be the end of reading: the answer came before it.
+        let _ = stream.write_all(b"G");
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received);
+        let answers = answers::read(&received).unwrap();
+        assert_eq!(answers.len(), 1, "{delay_us} us behind the request: {}", received.escape_ascii());
+    }
 }
