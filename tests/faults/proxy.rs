@@ -175,23 +175,31 @@ fn first_call(sent: &[u8]) -> Option<usize> {
     sent[..at].iter().rposition(|byte| *byte == b'*')
 }
 
-/// Where the first reply begins that is neither `+OK`, as of a greeting, nor the hash of a script.
+/// Where the first reply begins that is neither `+OK`, as of a greeting, nor about which connection it is, nor the hash of a
+/// script.
 fn end_of_set_up(replied: &[u8]) -> Option<usize> {
     let mut at = 0;
-    loop {
+    while at < replied.len() {
         let rest = &replied[at..];
         let line = rest.windows(2).position(|window| window == b"\r\n")? + 2;
-        let is_hash = rest.starts_with(b"$40\r\n")
-            && rest.get(5..45)?.iter().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
-        match rest[0] {
-            b'+' => at += line,
-            b'$' if is_hash => at += 47,
+        at += match rest[0] {
+            b'+' | b':' => line,
+            b'$' => {
+                let length: Option<usize> =
+                    std::str::from_utf8(&rest[1..line - 2]).ok().and_then(|length| length.parse().ok());
+                let Some(length) = length else { return Some(at) };
+                let string = rest.get(line..line + length)?;
+                let is_hash = length == 40
+                    && string.iter().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+                if !is_hash && length > 0 && !string.starts_with(b"id=") {
+                    return Some(at);
+                }
+                line + length + 2
+            }
             _ => return Some(at),
-        }
-        if at >= replied.len() {
-            return None;
-        }
+        };
     }
+    None
 }
 
 /// How a proxy in front of a host lies.

@@ -17,6 +17,7 @@ mod openapi;
 mod operators;
 mod outages;
 mod profile;
+mod redis_connections;
 mod sells_exactly;
 mod sold_out;
 mod start_up;

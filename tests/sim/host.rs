@@ -476,7 +476,7 @@ impl Core {
                 return;
             }
             let length = output.len();
-            let written = turn.net.write(pipe, Side::Dialler, output, turn.now);
+            let written = turn.net.write(pipe, Side::Dialler, &self.seam.calls(output), turn.now);
             self.session.handle_written(written);
             if written < length {
                 return;

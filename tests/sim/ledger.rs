@@ -7,7 +7,7 @@ use boxoffice::booking::{Answer, Call};
 use boxoffice::ledger::redis::codec;
 
 use crate::faults::Refusing;
-use crate::network::{Network, Piece, PipeId, Side};
+use crate::network::{Network, Piece, PipeId, Place, Side};
 use crate::random::Random;
 use crate::redis::{ClientId, Fsync, Loss, ModelRedis, Options, Trouble};
 use crate::scenario::{Keeping, Scenario};
@@ -60,6 +60,10 @@ pub struct Ledger {
     clients: BTreeMap<PipeId, ClientId>,
     unsent: BTreeMap<PipeId, Vec<u8>>,
     mail: VecDeque<(PipeId, Piece)>,
+    /// Of each loop the newest connection on which a call was carried out.
+    newest: Vec<(Place, PipeId)>,
+    /// A call was carried out on an older one after that.
+    pub overtaken: Option<PipeId>,
     /// Which process it is, so that nothing reaches one that is no more.
     pub incarnation: u32,
     /// See [`Serving`].
@@ -94,6 +98,8 @@ impl Ledger {
             clients: BTreeMap::new(),
             unsent: BTreeMap::new(),
             mail: VecDeque::new(),
+            newest: Vec::new(),
+            overtaken: None,
             incarnation: 0,
             serving: Serving::Yes,
             trouble_until: None,
@@ -192,6 +198,7 @@ impl Ledger {
                         let end = memchr::memmem::find(&rest[1..], b"\r\n*").map_or(rest.len(), |at| at + 3);
                         let (call, others) = rest.split_at(end);
                         rest = others;
+                        self.note_order(net.place(pipe, Side::Dialler), pipe, client, call);
                         self.redis.handle_bytes(client, call, BASE_US + now);
                         after(self, Some(pipe));
                     }
@@ -217,6 +224,17 @@ impl Ledger {
         ];
         if let Some(at) = deadlines.into_iter().flatten().min() {
             self.wake(at);
+        }
+    }
+
+    fn note_order(&mut self, of: Place, pipe: PipeId, client: ClientId, call: &[u8]) {
+        if memchr::memmem::find(call, b"EVALSHA").is_none() || !self.redis.is_connected(client) {
+            return;
+        }
+        match self.newest.iter_mut().find(|(place, _)| *place == of) {
+            None => self.newest.push((of, pipe)),
+            Some((_, newest)) if *newest > pipe => self.overtaken = Some(pipe),
+            Some((_, newest)) => *newest = pipe,
         }
     }
 
@@ -376,7 +394,7 @@ impl Ledger {
         }
         let client = self.redis.connect();
         let mut out = Vec::new();
-        let replies = codec::hello(None, None, 0, &mut out) + codec::load_scripts(&mut out);
+        let replies = codec::hello(None, None, 0, "boxoffice", &mut out) + codec::load_scripts(&mut out);
         codec::pack(call, &mut out);
         self.redis.handle_bytes(client, &out, BASE_US + now);
         let answered = self.redis.poll_output(client);

@@ -39,6 +39,8 @@ pub enum SeamKind {
     TellEarly,
     /// Two answers of a pipeline change places.
     SwapResponses,
+    /// The connection of before is never ended.
+    Unfenced,
 }
 
 const fn script(name: &'static str, rewrite: Rewrite) -> Mutant {
@@ -140,6 +142,7 @@ pub const MUTANTS: &[Mutant] = &[
     seam("sold out is for ever", SeamKind::StaleReading),
     seam("answers do not wait for the replicas", SeamKind::TellEarly),
     seam("answers of a connection out of order", SeamKind::SwapResponses),
+    seam("a broken connection is not ended", SeamKind::Unfenced),
 ];
 
 /// The seam of one loop; does nothing unless a mutant is at work.
@@ -226,6 +229,19 @@ impl Seam {
             _ => {}
         }
         vec![(id, answer)]
+    }
+
+    /// What is written to Redis instead of that, which is as long.
+    pub fn calls(&mut self, output: &[u8]) -> Vec<u8> {
+        let mut output = output.to_vec();
+        if self.kind == Some(SeamKind::Unfenced)
+            && let Some(at) = memchr::memmem::find(&output, b"\r\nboxoffice-")
+        {
+            // Its connections do not know each other again.
+            let letter = b"abcdef"[self.random.below(6)];
+            output[at + 12..at + 28].fill(letter);
+        }
+        output
     }
 
     /// What is written to a client instead of that.

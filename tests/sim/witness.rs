@@ -88,6 +88,12 @@ impl Witness {
 
     /// The Redis has made a step. `forgot` where it may have gone back.
     pub fn observe(&mut self, ledger: &Ledger, by: Option<PipeId>, now: u64) -> Result<(), Violation> {
+        if let Some(pipe) = ledger.overtaken {
+            return Err(Violation::new(
+                "overtaken",
+                format!("a call of {pipe:?} after one of the next connection"),
+            ));
+        }
         let stock = ledger.redis().stock(SALE);
         if let Some(stock) = &stock {
             self.check_stock(stock)?;

@@ -1,6 +1,7 @@
 //! A real redis-server that tests stop, kill and start again, with its data kept between.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -29,6 +30,11 @@ impl RedisServer {
         eventually("the replica is in step", Duration::from_secs(15), || {
             self.command(&["info", "replication"]).contains("master_link_status:up").then_some(())
         });
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// The ledger URL of database 0.

@@ -115,7 +115,8 @@ impl Connection {
         let stream = Stream::open(&url.address, timeout).map_err(unreachable)?;
         let mut connection = Connection { stream, received: Vec::new(), taken: 0, outgoing: Vec::new() };
         let out = &mut connection.outgoing;
-        let count = codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, out);
+        let count =
+            codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, "boxoffice", out);
         let count = count + codec::load_scripts(out);
         let replies = connection.exchange(count).map_err(unreachable)?;
         match codec::first_error(&replies) {

@@ -6,6 +6,7 @@
 mod bulk;
 mod client;
 pub mod codec;
+mod fence;
 mod fitness;
 mod frame;
 mod pack;

@@ -117,7 +117,13 @@ pub fn load_scripts(out: &mut Vec<u8>) -> usize {
 }
 
 /// Appends what a new connection says first: who it is, which database, its name; returns how many replies it gets.
-pub fn hello(user: Option<&str>, password: Option<&str>, database: u32, out: &mut Vec<u8>) -> usize {
+pub fn hello(
+    user: Option<&str>,
+    password: Option<&str>,
+    database: u32,
+    name: &str,
+    out: &mut Vec<u8>,
+) -> usize {
     let mut count = 1;
     if let Some(password) = password {
         let mut auth = redis::cmd("AUTH");
@@ -131,7 +137,7 @@ pub fn hello(user: Option<&str>, password: Option<&str>, database: u32, out: &mu
         redis::cmd("SELECT").arg(database).write_packed_command(out);
         count += 1;
     }
-    redis::cmd("CLIENT").arg("SETNAME").arg("boxoffice").write_packed_command(out);
+    redis::cmd("CLIENT").arg("SETNAME").arg(name).write_packed_command(out);
     count
 }
 

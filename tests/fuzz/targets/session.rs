@@ -1,7 +1,8 @@
 //! A session with a Redis that is played: replies right, refused, garbled or none, in any fragmentation, connections that
-//! break at any time. Each call must be answered once, by its own reply, once a sound Redis is there.
+//! break at any time. Each call must be answered once, by its own reply, once a sound Redis is there; and no call may be sent
+//! while a connection of before that has calls on it can still carry them out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use boxoffice::booking::{
     Answer, BookingId, Call, CallError, CallId, Claim, Durability, Quantity, SaleName, SaleTerms, Seen,
@@ -69,6 +70,12 @@ struct Play {
     submitted: u64,
     /// Calls that may have been on a connection that broke.
     doubtful_below: u64,
+    /// The number of the connection.
+    connection: u64,
+    /// Its name.
+    name: String,
+    /// Connections that have calls on them and that Redis has not ended.
+    with_calls: BTreeSet<u64>,
     /// Bytes that Redis has got, up to a command that is not whole.
     received: Vec<u8>,
     /// Commands that Redis has not replied to.
@@ -90,6 +97,9 @@ impl Play {
             open: BTreeMap::new(),
             submitted: 0,
             doubtful_below: 0,
+            connection: 0,
+            name: String::new(),
+            with_calls: BTreeSet::new(),
             received: Vec::new(),
             commands: VecDeque::new(),
             wire: VecDeque::new(),
@@ -121,6 +131,7 @@ impl Play {
     fn dial(&mut self) {
         if let Some(at) = self.session.dial_at() {
             self.now = self.now.max(at);
+            self.connection += 1;
             self.session.handle_dialling(self.now);
             self.session.handle_connected(self.now);
         }
@@ -158,14 +169,23 @@ impl Play {
         self.received.extend_from_slice(&output[..bytes]);
         self.session.handle_written(bytes);
         while let Some(length) = codec::frame_length(&self.received).expect("commands are well-formed") {
-            self.commands.push_back(self.received.drain(..length).collect());
+            let command: Vec<u8> = self.received.drain(..length).collect();
+            if contains(&command, "EVALSHA") {
+                self.with_calls.insert(self.connection);
+                let older = self.with_calls.first().filter(|&&first| first != self.connection);
+                assert_eq!(older, None, "a call on connection {} could overtake it", self.connection);
+            }
+            self.commands.push_back(command);
         }
     }
 
     /// Redis replies to the oldest command.
     fn reply(&mut self, reply: Reply<'_>) {
         let Some(command) = self.commands.pop_front() else { return };
-        let sound = self.sound_reply(&command);
+        let sound = match client_command(&command) {
+            Some(words) => self.reply_to_client(&words),
+            None => self.sound_reply(&command),
+        };
         let is_script = contains(&command, "EVALSHA");
         let bytes = match reply {
             Reply::Missing if is_script => b"$7\r\nmissing\r\n".to_vec(),
@@ -174,14 +194,34 @@ impl Play {
             // A reply more or less would be a Redis that answers one command with the reply to another.
             Reply::Bytes(bytes) => match codec::frame_length(bytes) {
                 Ok(Some(length)) => bytes[..length].to_vec(),
-                Ok(None) => sound,
+                Ok(None) => sound.clone(),
                 Err(_) => bytes.to_vec(),
             },
-            _ => sound,
+            _ => sound.clone(),
         };
+        if bytes != sound && client_command(&command).is_some() {
+            // Whoever is told wrong what there is may end what there is not.
+            self.with_calls.clear();
+        }
         self.wire.extend(bytes);
         if contains(&command, "\r\nWAIT\r\n") {
             self.waits.push_back(self.wire.len());
+        }
+    }
+
+    fn reply_to_client(&mut self, words: &[String]) -> Vec<u8> {
+        let number = || words[3].parse().expect("a number");
+        match words[1].as_str() {
+            "ID" => format!(":{}\r\n", self.connection).into_bytes(),
+            "LIST" if self.with_calls.contains(&number()) => {
+                bulk(&format!("id={} addr=/nowhere:0 name={} age=1\n", number(), self.name))
+            }
+            "LIST" => bulk(""),
+            "KILL" => format!(":{}\r\n", u8::from(self.with_calls.remove(&number()))).into_bytes(),
+            _ => {
+                self.name.clone_from(&words[2]);
+                b"+OK\r\n".to_vec()
+            }
         }
     }
 
@@ -290,6 +330,14 @@ impl Play {
 
 fn contains(command: &[u8], text: &str) -> bool {
     memchr::memmem::find(command, text.as_bytes()).is_some()
+}
+
+/// The words of a CLIENT command.
+fn client_command(command: &[u8]) -> Option<Vec<String>> {
+    contains(command, "\r\nCLIENT\r\n").then(|| {
+        let text = String::from_utf8_lossy(command);
+        text.split("\r\n").skip(2).step_by(2).map(str::to_owned).collect()
+    })
 }
 
 fn bulk(text: &str) -> Vec<u8> {

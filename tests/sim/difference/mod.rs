@@ -56,3 +56,10 @@ fn the_model_answers_as_redis_does() {
         pair.assert_covered();
     }
 }
+
+#[test]
+fn the_model_ends_connections_as_redis_does() {
+    let mut pair = Pair::start();
+    pair.begin(1);
+    pair.assert_same_ends();
+}

@@ -213,6 +213,47 @@ impl Pair {
         }
     }
 
+    /// Ends another connection of both as a host does; what that connection sent and was not carried out must not be
+    /// carried out any more.
+    pub fn assert_same_ends(&mut self) {
+        let mut victim = connect(&self.server);
+        let model_victim = self.model.connect();
+        let asked = [packed(&["CLIENT", "SETNAME", "victim"]), packed(&["CLIENT", "ID"])].concat();
+        victim.write_all(&asked).expect("redis-server reads");
+        self.model.handle_bytes(model_victim, &asked, 0);
+        let mut said = [0; 4_096];
+        let read = victim.read(&mut said).expect("redis-server answers");
+        let ids = (id_in(&said[..read]), id_in(&self.model.poll_output(model_victim)));
+        let own = packed(&["CLIENT", "ID"]);
+        let own = (id_in(&self.real(&own, 1)), id_in(&self.model(&own)));
+        let nobody = ("9223372036854775807".to_owned(), "9223372036854775807".to_owned());
+        let named = |list: &[u8]| memchr::memmem::find(list, b" name=victim ").is_some();
+        let (real, model) = self.about("LIST", &ids);
+        assert!(named(&real) && named(&model), "{} {}", real.escape_ascii(), model.escape_ascii());
+        assert_eq!(self.about("LIST", &nobody), (b"$0\r\n\r\n".to_vec(), b"$0\r\n\r\n".to_vec()));
+        let zero = (b":0\r\n".to_vec(), b":0\r\n".to_vec());
+        assert_eq!(self.about("KILL", &nobody), zero);
+        assert_eq!(self.about("KILL", &own), zero, "not who asks");
+        // Half a command that its rest would make whole.
+        let late = packed(&["SADD", "late", "late"]);
+        let (half, rest) = late.split_at(late.len() / 2);
+        victim.write_all(half).expect("redis-server reads");
+        self.model.handle_bytes(model_victim, half, 0);
+        assert_eq!(self.about("KILL", &ids), (b":1\r\n".to_vec(), b":1\r\n".to_vec()));
+        // An error is that of a connection that is gone, as it should be.
+        let _ = victim.write_all(rest);
+        self.model.handle_bytes(model_victim, rest, 0);
+        assert_eq!(victim.read(&mut said).unwrap_or(0), 0, "it is closed");
+        assert_eq!(self.about("KILL", &ids), zero);
+        assert_eq!(self.same_words(&["EXISTS", "late"]), b":0\r\n");
+    }
+
+    /// What the real one and the model reply about a connection, which has numbers of its own in each.
+    fn about(&mut self, what: &str, (real, model): &(String, String)) -> (Vec<u8>, Vec<u8>) {
+        let words = |id: &String| packed(&["CLIENT", what, "ID", id]);
+        (self.real(&words(real), 1), self.model(&words(model)))
+    }
+
     /// A run that never met one of these has shown less than it says.
     pub fn assert_covered(&self) {
         println!("replies compared: {:?}", self.replies);
@@ -220,6 +261,12 @@ impl Pair {
             assert!(self.replies.contains_key(kind), "no {kind} in {:?}", self.replies);
         }
     }
+}
+
+/// The number that is the last reply of these.
+fn id_in(replies: &[u8]) -> String {
+    let text = String::from_utf8_lossy(replies);
+    text.rsplit_once(':').unwrap_or_else(|| panic!("no number: {text}")).1.trim_end().to_owned()
 }
 
 fn present_ms() -> u64 {

@@ -70,6 +70,8 @@ pub struct ModelRedis {
     rewrite: Option<Rewrite>,
     clients: BTreeMap<ClientId, Client>,
     last_client: u32,
+    /// The last number that a client was told, which begin anew with each process.
+    last_number: u64,
     refusals: Refusals,
     now_us: u64,
     clock_offset_us: i64,
@@ -77,6 +79,9 @@ pub struct ModelRedis {
 
 #[derive(Debug, Default)]
 struct Client {
+    /// Its number in this process.
+    number: u64,
+    name: Vec<u8>,
     input: Vec<u8>,
     output: Vec<u8>,
     is_authenticated: bool,
@@ -107,6 +112,7 @@ impl ModelRedis {
             rewrite: None,
             clients: BTreeMap::new(),
             last_client: 0,
+            last_number: 0,
             refusals,
             now_us: 0,
             clock_offset_us: 0,
@@ -116,9 +122,11 @@ impl ModelRedis {
     /// Accepts a connection.
     pub fn connect(&mut self) -> ClientId {
         self.last_client += 1;
+        self.last_number += 1;
         let client = ClientId(self.last_client);
         let is_authenticated = self.options.password.is_none();
-        self.clients.insert(client, Client { is_authenticated, ..Client::default() });
+        self.clients
+            .insert(client, Client { number: self.last_number, is_authenticated, ..Client::default() });
         client
     }
 
@@ -171,6 +179,7 @@ impl ModelRedis {
         assert!(now_us >= self.now_us, "virtual time went back");
         self.now_us = now_us;
         self.clients.clear();
+        self.last_number = 0;
         self.scripts.clear();
         self.replicas.clear();
         self.refusals.trouble = None;

@@ -1,12 +1,13 @@
 //! One command after the other: who may ask what, and the commands that are the server's own.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::append_only::{Effect, Fsync};
 use super::commands::{Command, unmodelled};
 use super::script::{self, Run};
 use super::wire::{Reply, Words, read_command};
-use super::{ClientId, ModelRedis, Wait};
+use super::{Client, ClientId, ModelRedis, Wait};
 
 /// `appendfsync everysec`.
 const SYNC_INTERVAL_US: u64 = 1_000_000;
@@ -37,7 +38,7 @@ impl ModelRedis {
         self.sync_if_due();
     }
 
-    fn client(&mut self, id: ClientId) -> &mut super::Client {
+    fn client(&mut self, id: ClientId) -> &mut Client {
         self.clients.get_mut(&id).expect("an open connection")
     }
 
@@ -58,13 +59,13 @@ impl ModelRedis {
             "TIME" => script::time(self.wall_us()),
             "AUTH" => self.auth(id, &words),
             "SELECT" if words[1] == b"0" => Reply::Status("OK"),
-            "CLIENT" if words[1].eq_ignore_ascii_case(b"SETNAME") => Reply::Status("OK"),
+            "CLIENT" => self.client_command(id, &words),
             "CONFIG" => self.config(&words),
             "INFO" => self.info(&words),
             "SCRIPT" => self.script(&words),
             "EVALSHA" => self.evalsha(id, &words),
             "WAIT" => return self.wait(id, &words),
-            "SELECT" | "CLIENT" => unmodelled(&words),
+            "SELECT" => unmodelled(&words),
             _ => {
                 let before = self.data.changes;
                 let reply = command.run(&mut self.data, &mut words);
@@ -120,6 +121,34 @@ impl ModelRedis {
                 self.client(id).is_authenticated = true;
                 Reply::Status("OK")
             }
+        }
+    }
+
+    /// `SETNAME name`, `ID`, `LIST ID number`, and `KILL ID number` of another connection.
+    fn client_command(&mut self, id: ClientId, words: &[Vec<u8>]) -> Reply {
+        let with_number = |clients: &BTreeMap<ClientId, Client>, wanted: &[u8]| {
+            let wanted = super::commands::integer(wanted).unwrap_or_else(|_| unmodelled(words));
+            clients.iter().find(|(_, client)| client.number as i64 == wanted).map(|(&found, _)| found)
+        };
+        match (words[1].to_ascii_uppercase().as_slice(), &words[2..]) {
+            (b"SETNAME", [name]) => {
+                self.client(id).name = name.clone();
+                Reply::Status("OK")
+            }
+            (b"ID", []) => Reply::Integer(self.client(id).number as i64),
+            (b"LIST", [by, wanted]) if by == b"ID" => {
+                let line = with_number(&self.clients, wanted).map(|found| {
+                    let Client { number, name, .. } = &self.clients[&found];
+                    format!("id={number} addr=127.0.0.1:1 name={} age=1\n", String::from_utf8_lossy(name))
+                });
+                Reply::bulk(line.unwrap_or_default())
+            }
+            (b"KILL", [by, wanted]) if by == b"ID" => {
+                let found = with_number(&self.clients, wanted).filter(|found| *found != id);
+                found.into_iter().for_each(|found| self.disconnect(found));
+                Reply::Integer(found.is_some().into())
+            }
+            _ => unmodelled(words),
         }
     }
 

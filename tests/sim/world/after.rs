@@ -46,7 +46,9 @@ impl World {
     pub(super) fn sell_out(&mut self) -> Result<(), Violation> {
         let first = (self.scenario.seed % self.hosts.len() as u64) as usize;
         let left = self.witness.available();
-        let mut sold = Vec::new();
+        // Some that are told "unknown" are sold, if only a while later.
+        let mut asked_for: Vec<String> = Vec::new();
+        let mut sold: Vec<String> = Vec::new();
         let until = self.now + SALE_BOUND_US * 4;
         trace!(self, "host {first} is to sell the {left} that are left");
         while (sold.len() as u64) < left && self.now < until {
@@ -56,11 +58,9 @@ impl World {
                 first,
                 (0..wishes).map(|wish| wish_for(&format!("rest-{}-{number}-{wish}", self.now))).collect(),
             )?;
-            let before = sold.len();
-            // One that was told "unknown" is sold, too.
-            let ids = asked.into_iter().filter_map(|index| self.asks[index].request.id.clone());
-            sold.extend(ids.filter(|id| self.witness.stories.contains_key(id)));
-            if sold.len() == before {
+            asked_for.extend(asked.into_iter().filter_map(|index| self.asks[index].request.id.clone()));
+            sold = asked_for.iter().filter(|id| self.witness.stories.contains_key(*id)).cloned().collect();
+            if sold.len() == number {
                 let at = self.now + 100_000;
                 self.run_until(at, |_| false)?;
             }

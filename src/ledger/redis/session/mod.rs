@@ -1,8 +1,9 @@
 //! One connection to Redis without I/O: what to write, what was read, and which call each reply answers.
 //!
 //! A session outlives its connections. Calls that were sent and not answered when a connection broke are sent again
-//! on the next one, with the ids they had: the scripts book no id twice, so sending again is always safe. The runtime
-//! dials when [`Session::dial_at`] says so, moves bytes, and tells of losses; it never looks into a reply.
+//! on the next one, with the ids they had: the scripts book no id twice, and Redis has [ended](super::fence) the broken connection
+//! by then, so that nothing of an older try comes after an answer. The runtime dials when [`Session::dial_at`] says so,
+//! moves bytes, and tells of losses; it never looks into a reply.
 //!
 //! **Durability.** A connection takes calls only once its Redis was found fit for the [`Durability`] that the host was
 //! started with, and is lost where that changes. With `replicas=N` the calls that clients are answered by are answered
@@ -15,6 +16,7 @@ use std::ops::Range;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::fence::Fence;
 use super::{codec, fitness};
 use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
@@ -26,6 +28,10 @@ use crate::limits;
 enum Expected {
     /// Of the connection's set-up (AUTH, SELECT, CLIENT): an error ends the connection.
     Greeting,
+    /// To what the [fence](Fence) asks. Likewise.
+    Fence,
+    /// Of the end of the connection of before. Likewise.
+    Fenced,
     /// Of a SCRIPT LOAD: likewise.
     Script,
     /// To what the Redis is asked about its [fitness]: that many replies. Likewise.
@@ -61,6 +67,7 @@ pub struct Session {
     /// When to ask again, on a connection that is up.
     check_at: Monotonic,
     state: State,
+    fence: Fence,
     failures: u32,
     jitter: StdRng,
     /// Calls not answered yet, oldest first.
@@ -83,9 +90,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that wants to be dialled at once. `seed` varies the pauses between attempts from core to core and
-    /// host to host, so that a returning Redis isn't dialled by all at the same instant.
+    /// A session that wants to be dialled at once. No other may have its `seed`, which gives its connections their name
+    /// and varies the pauses between attempts, so that a returning Redis isn't dialled by all at the same instant.
     pub fn new(url: RedisUrl, durability: Durability, seed: u64, now: Monotonic) -> Session {
+        let mut jitter = StdRng::seed_from_u64(seed);
         Session {
             url,
             durability,
@@ -93,7 +101,8 @@ impl Session {
             check_at: now,
             state: State::Down { dial_at: now },
             failures: 0,
-            jitter: StdRng::seed_from_u64(seed),
+            fence: Fence::new(jitter.random()),
+            jitter,
             unanswered: VecDeque::new(),
             expected: VecDeque::new(),
             heard_at: now,
@@ -138,8 +147,11 @@ impl Session {
         self.state = State::Dialling { give_up_at: now.plus_ms(limits::DIAL_TIMEOUT_MS) };
         self.heard_at = now;
         let RedisUrl { user, password, database, .. } = &self.url;
-        let greetings = codec::hello(user.as_deref(), password.as_deref(), *database, &mut self.output);
+        let (user, password, name) = (user.as_deref(), password.as_deref(), self.fence.name());
+        let greetings = codec::hello(user, password, *database, name, &mut self.output);
         self.expected.extend(std::iter::repeat_n(Expected::Greeting, greetings));
+        self.fence.ask(&mut self.output);
+        self.expected.push_back(Expected::Fence);
         self.load_scripts();
         self.ask_fitness();
     }
@@ -275,7 +287,8 @@ impl Session {
         while let Some(&expected) = self.expected.front() {
             let rest = &self.input[self.consumed..];
             let length = match expected {
-                Expected::Greeting | Expected::Script => codec::frames_length(1, rest),
+                Expected::Greeting | Expected::Fenced | Expected::Script => codec::frames_length(1, rest),
+                Expected::Fence => codec::frames_length(Fence::REPLIES, rest),
                 Expected::Fitness(replies) => codec::frames_length(replies, rest),
                 Expected::Replicas => codec::frames_length(2, rest),
                 Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
@@ -290,6 +303,11 @@ impl Session {
                         return Err(format!("Redis refused the connection's set-up: {error}"));
                     }
                 }
+                Expected::Fence => {
+                    self.fence.read(&self.input[replies], &mut self.output)?;
+                    self.expected.push_back(Expected::Fenced);
+                }
+                Expected::Fenced => self.fence.read_end(&self.input[replies])?,
                 Expected::Fitness(_) => {
                     let judged = fitness::judge(self.durability, self.unfit, &self.input[replies]);
                     self.unfit = judged.is_err();
