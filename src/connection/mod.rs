@@ -278,6 +278,11 @@ impl Connection {
         assert!(self.fate == Fate::Closed || self.deadline().is_some() || is_awaited);
     }
 
+    /// Whether the turn of that request's answer has not come, also where the answer is made already.
+    pub fn owes(&self, sequence: u32) -> bool {
+        sequence.wrapping_sub(self.next_answer) < self.unanswered()
+    }
+
     /// Requests that were given to the service and whose answer's turn has not come.
     fn unanswered(&self) -> u32 {
         self.next_request.wrapping_sub(self.next_answer)

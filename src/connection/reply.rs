@@ -27,7 +27,8 @@ impl Exchange {
         Exchange { sequence, manner }
     }
 
-    pub(super) fn sequence(&self) -> u32 {
+    /// The place of the request among those of its connection, from 0 and wrapping.
+    pub fn sequence(&self) -> u32 {
         self.sequence
     }
 }

@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::access_log::{Line, LineBuffer};
 use crate::api::encode::{self, About, Asked};
-use crate::booking::{Answer, Call, CallError, CallId, Outcome};
+use crate::booking::{Answer, BookingId, Call, CallError, CallId, Outcome};
 
 use crate::clock::{Monotonic, Now};
 use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
@@ -66,6 +66,15 @@ struct Slot {
     /// The deadline that the wheel knows of; entries with another one are stale.
     timer_at: Option<Monotonic>,
     admitted: Admitted,
+    /// Bookings under ids made here whose answers wait for those before them: with them the ids would be lost.
+    untold: Vec<Untold>,
+}
+
+#[derive(Debug)]
+struct Untold {
+    sequence: u32,
+    line: LineIndex,
+    id: BookingId,
 }
 
 /// What an engine is made with.
@@ -180,7 +189,8 @@ impl Engine {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let connection = Connection::new(self.core.now.monotonic, Arc::clone(&self.limits));
-        let slot = Slot { connection, generation, touched: false, timer_at: None, admitted };
+        let slot =
+            Slot { connection, generation, touched: false, timer_at: None, admitted, untold: Vec::new() };
         let index =
             u32::try_from(self.connections.insert(slot)).expect("the limit of connections fits in u32");
         let key = ConnectionKey { index, generation };
@@ -223,6 +233,11 @@ impl Engine {
         {
             slot.connection.close(&mut self.pool);
             let slot = self.connections.remove(key.index());
+            for Untold { sequence, line, id } in slot.untold {
+                if slot.connection.owes(sequence) {
+                    self.core.desk.cancel_unheard(line, id, self.core.now);
+                }
+            }
             self.admission.release(slot.admitted);
             self.core.metrics.connections_open.set(self.connections.len() as u64);
         }
@@ -298,6 +313,9 @@ impl Engine {
         }
         let mut turn = Turn { now: self.core.now.monotonic, date: &self.date, pool: &mut self.pool };
         slot.connection.handle_written(bytes, &mut turn);
+        if !slot.untold.is_empty() && slot.connection.is_idle() {
+            slot.untold = Vec::new();
+        }
         if slot.connection.wants_resume() {
             self.on_connection(key, |_, _, _| ());
         } else {
@@ -394,19 +412,33 @@ impl Engine {
         self.core.metrics.count(Ending::of(&outcome));
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
         let sale = *self.core.desk.sale(line).name();
+        let sequence = exchange.sequence();
         let answered = self.on_connection(connection, |connection, turn, clerk| {
             let reply = connection.reply(exchange, turn)?;
             let scratch = &mut clerk.core.scratch;
             let about = About { sale: sale.as_str(), id: id.as_str(), made_here };
-            Some(encode::outcome(reply, scratch, asked, about, &outcome))
+            let _answered = encode::outcome(reply, scratch, asked, about, &outcome);
+            Some(connection.owes(sequence))
         });
-        if answered.flatten().is_none() && made_here && matches!(outcome, Outcome::Granted(_)) {
-            // The client has gone, and took the only way to this booking with it.
-            self.core.desk.cancel_unheard(line, id, self.core.now);
+        if made_here && matches!(outcome, Outcome::Granted(_)) {
+            match answered.flatten() {
+                // The client has gone, and took the only way to this booking with it.
+                None => self.core.desk.cancel_unheard(line, id, self.core.now),
+                Some(true) => self.note_untold(connection, Untold { sequence, line, id }),
+                Some(false) => {}
+            }
         }
         if let Some((quantity, buyer)) = wish {
             self.core.log_booking(line, &Wish { id: Some(id), quantity, buyer }, asked, &outcome);
         }
+    }
+
+    /// An answer waits for its turn; those that had theirs since are no matter any more.
+    #[cold]
+    fn note_untold(&mut self, key: ConnectionKey, untold: Untold) {
+        let Some(slot) = self.connections.get_mut(key.index()) else { return };
+        slot.untold.retain(|other| slot.connection.owes(other.sequence));
+        slot.untold.push(untold);
     }
 
     /// The next call for the ledger.

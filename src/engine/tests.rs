@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::booking::{SaleName, SaleState, SaleTerms};
+use crate::booking::{Reservation, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
 use crate::connection::Cut;
 use crate::http::Reason;
@@ -18,6 +18,8 @@ struct Loop {
     written: HashMap<ConnectionKey, Vec<u8>>,
     /// Clients that read nothing.
     stuck: HashSet<ConnectionKey>,
+    /// What the ledger was asked, but for syncs.
+    calls: Vec<(CallId, Call)>,
 }
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -60,7 +62,7 @@ impl Loop {
         let mut engine = Engine::new(settings, board, Arc::clone(&metrics), None, now);
         engine.begin_turn(now);
         engine.handle_ledger_up();
-        Loop { engine, metrics, now, written: HashMap::new(), stuck: HashSet::new() }
+        Loop { engine, metrics, now, written: HashMap::new(), stuck: HashSet::new(), calls: Vec::new() }
     }
 
     fn accept(&mut self) -> Option<ConnectionKey> {
@@ -88,7 +90,11 @@ impl Loop {
 
     fn end_turn(&mut self) {
         self.engine.end_turn();
-        while self.engine.poll_call().is_some() {}
+        while let Some((id, call)) = self.engine.poll_call() {
+            if call.entries() > 0 {
+                self.calls.push((id, call));
+            }
+        }
         while let Some(key) = self.engine.poll_touched() {
             while !self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
                 let output = self.engine.output(key);
@@ -364,6 +370,46 @@ fn loops_share_the_limit_of_connections() {
     keys.into_iter().for_each(|key| one.engine.handle_gone(key));
     assert!((0..4).all(|_| other.accept().is_some()));
     assert_eq!(admission.open(), 5);
+}
+
+/// `/buy` grants an id made here, behind a look-up that is not answered yet, and the client is gone: the only way to the
+/// booking was in the answer that waited.
+#[test]
+fn a_booking_that_its_client_can_never_hear_of_is_cancelled() {
+    for hears in [false, true] {
+        let mut host = Loop::new(&ClientLimits::default());
+        let client = host.accept().unwrap();
+        let look_up = b"GET /v1/sales/ticket/bookings/other HTTP/1.1\r\nHost: h\r\n\r\n";
+        host.send(client, &[&look_up[..], BUY].concat());
+        let mut calls = std::mem::take(&mut host.calls);
+        calls.sort_by_key(|(_, call)| matches!(call, Call::LookUp { .. }));
+        let [(reserve, Call::Reserve { sale, claims, .. }), (looked_up, Call::LookUp { .. })] =
+            calls.as_slice()
+        else {
+            panic!("{calls:?}")
+        };
+        let terms = SaleTerms { total: 1_000_000, ..SaleTerms::default() };
+        let state = SaleState { terms, version: 1, now: WallTime(2_000), ..SaleState::default() };
+        host.engine.begin_turn(host.now);
+        let reservations = vec![Reservation::Granted { expires_at: None }];
+        host.engine.handle_answer(*reserve, Ok(Answer::Reserved { state: state.clone(), reservations }));
+        let found = Ok(Answer::Found { state, bookings: vec![None] });
+        if hears {
+            host.engine.handle_answer(*looked_up, found.clone());
+        }
+        host.end_turn();
+        assert_eq!(host.answers(client), if hears { 2 } else { 0 });
+        host.engine.handle_gone(client);
+        if !hears {
+            host.engine.handle_answer(*looked_up, found);
+        }
+        host.end_turn();
+        let cancelled = host.calls.iter().find_map(|(_, call)| match call {
+            Call::Cancel { sale, ids, .. } => Some((*sale, ids.clone())),
+            _ => None,
+        });
+        assert_eq!(cancelled, (!hears).then(|| (*sale, vec![(claims[0].id, true)])));
+    }
 }
 
 #[test]

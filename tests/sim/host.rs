@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use boxoffice::booking::{Answer, Call, CallId, SaleName};
+use boxoffice::booking::{Answer, Call, CallId, SaleName, SaleState};
 use boxoffice::clock::{Monotonic, Now, WallTime};
 use boxoffice::connection::Fate;
 use boxoffice::engine::{Admission, ConnectionKey, Engine, Settings};
@@ -60,6 +60,8 @@ pub struct Host {
 pub struct Watch {
     /// (when learnt, when asked for) of each reading of the sale that came from the ledger.
     pub readings: Vec<(u64, u64)>,
+    /// The last sync brought what looks older than what is known.
+    pub doubted: bool,
     /// (when, most permits that were with the ledger at once in that turn).
     pub taken: Vec<(u64, u64)>,
     /// When clients were turned away, since the host drained.
@@ -443,11 +445,23 @@ impl Core {
         }
         while let Some((id, answer)) = self.session.poll_answer() {
             let Some((asked_at, call)) = self.submitted.remove(&id.0) else { continue };
-            if tells_level(&answer) {
-                turn.watch.readings.push((turn.now, asked_at));
-            }
+            let told = answer.as_ref().ok().and_then(level_in).cloned();
             for (id, answer) in self.seam.answers(id, &call, answer, turn.board, self.index) {
                 self.engine.handle_answer(id, answer);
+            }
+            if let Some(told) = told {
+                let is_believed = turn.board.directory().get(SALE).is_some_and(|sale| {
+                    let place =
+                        |state: &SaleState| (state.opened, state.lineage, state.version, state.sequence);
+                    sale.level().is_none_or(|known| place(&known) <= place(&told))
+                });
+                let is_sync = matches!(call, Call::Snapshot { .. } | Call::Expire { .. });
+                // What looks older than what is known: a sync is believed the second time in a row, anything else is not.
+                let is_due = is_believed || is_sync && turn.watch.doubted;
+                turn.watch.doubted = !is_believed && (is_sync || turn.watch.doubted);
+                if is_due {
+                    turn.watch.readings.push((turn.now, asked_at));
+                }
             }
         }
         let up = self.session.is_up();
@@ -525,16 +539,16 @@ impl Core {
     }
 }
 
-/// Whether an answer says how the sale stands.
-fn tells_level(answer: &Result<Answer, boxoffice::booking::CallError>) -> bool {
-    matches!(
-        answer,
-        Ok(Answer::Sale { .. }
-            | Answer::Reserved { .. }
-            | Answer::Found { .. }
-            | Answer::Confirmed { .. }
-            | Answer::Cancelled { .. })
-    )
+/// How the sale stands, where an answer says it.
+fn level_in(answer: &Answer) -> Option<&SaleState> {
+    match answer {
+        Answer::Sale { state, .. }
+        | Answer::Reserved { state, .. }
+        | Answer::Found { state, .. }
+        | Answer::Confirmed { state, .. }
+        | Answer::Cancelled { state, .. } => Some(state),
+        _ => None,
+    }
 }
 
 /// Never a call id of the desk's.

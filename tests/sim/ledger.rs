@@ -58,6 +58,8 @@ pub struct Ledger {
     rewrite: Rewrite,
     replica: Option<Replica>,
     clients: BTreeMap<PipeId, ClientId>,
+    /// The connection of each client there ever was.
+    pipes: BTreeMap<ClientId, PipeId>,
     unsent: BTreeMap<PipeId, Vec<u8>>,
     mail: VecDeque<(PipeId, Piece)>,
     /// Of each loop the newest connection on which a call was carried out.
@@ -96,6 +98,7 @@ impl Ledger {
             rewrite,
             replica: None,
             clients: BTreeMap::new(),
+            pipes: BTreeMap::new(),
             unsent: BTreeMap::new(),
             mail: VecDeque::new(),
             newest: Vec::new(),
@@ -142,6 +145,11 @@ impl Ledger {
         self.wake(now + lag_us);
     }
 
+    /// The connection on which the last change was made; `None` where it was an operator's, or nobody's.
+    pub fn last_writer(&self) -> Option<PipeId> {
+        self.pipes.get(&self.redis.last_writer()?).copied()
+    }
+
     /// The primary, for checkers.
     pub fn redis(&self) -> &ModelRedis {
         &self.redis
@@ -170,7 +178,7 @@ impl Ledger {
     }
 
     /// Does what is due, one connection's bytes at a time; `after` each.
-    pub fn drive(&mut self, net: &mut Network, now: u64, mut after: impl FnMut(&Ledger, Option<PipeId>)) {
+    pub fn drive(&mut self, net: &mut Network, now: u64, mut after: impl FnMut(&Ledger)) {
         self.wake_at = None;
         match self.serving {
             Serving::Down { until } | Serving::Paused { until } if now < until => return self.wake(until),
@@ -188,6 +196,7 @@ impl Ledger {
                 Piece::Open => {
                     let client = self.redis.connect();
                     self.clients.insert(pipe, client);
+                    self.pipes.insert(client, pipe);
                 }
                 Piece::Bytes(bytes) => {
                     // Call by call: what the sale was between two of them, a host may be told.
@@ -200,7 +209,7 @@ impl Ledger {
                         rest = others;
                         self.note_order(net.place(pipe, Side::Dialler), pipe, client, call);
                         self.redis.handle_bytes(client, call, BASE_US + now);
-                        after(self, Some(pipe));
+                        after(self);
                     }
                 }
                 Piece::End | Piece::Reset => {
@@ -212,10 +221,10 @@ impl Ledger {
                 }
                 Piece::Taken => {}
             }
-            after(self, Some(pipe));
+            after(self);
         }
         self.follow(now);
-        after(self, None);
+        after(self);
         self.flush(net, now);
         let deadlines = [
             self.redis.next_deadline().map(|at| at.saturating_sub(BASE_US).max(now + 1)),
@@ -298,6 +307,7 @@ impl Ledger {
             }
         }
         self.clients.clear();
+        self.pipes.clear();
         self.unsent.clear();
         self.mail.clear();
         self.incarnation += 1;

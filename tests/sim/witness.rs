@@ -87,7 +87,7 @@ impl Witness {
     }
 
     /// The Redis has made a step. `forgot` where it may have gone back.
-    pub fn observe(&mut self, ledger: &Ledger, by: Option<PipeId>, now: u64) -> Result<(), Violation> {
+    pub fn observe(&mut self, ledger: &Ledger, now: u64) -> Result<(), Violation> {
         if let Some(pipe) = ledger.overtaken {
             return Err(Violation::new(
                 "overtaken",
@@ -107,7 +107,7 @@ impl Witness {
             if sequence > self.sequence {
                 let log = ledger.redis().log(SALE);
                 for entry in &log[first.min(log.len())..] {
-                    self.take_in(entry, ledger, by, now)?;
+                    self.take_in(entry, ledger, now)?;
                 }
                 if self.sequence != sequence {
                     return Err(Violation::new(
@@ -129,13 +129,7 @@ impl Witness {
         }
     }
 
-    fn take_in(
-        &mut self,
-        entry: &LogEntry,
-        ledger: &Ledger,
-        by: Option<PipeId>,
-        now: u64,
-    ) -> Result<(), Violation> {
+    fn take_in(&mut self, entry: &LogEntry, ledger: &Ledger, now: u64) -> Result<(), Violation> {
         if entry.sequence != self.sequence + 1 {
             return Err(Violation::new("log and sequence", format!("{entry:?} follows {}", self.sequence)));
         }
@@ -156,7 +150,7 @@ impl Witness {
             quantity: entry.quantity,
             buyer: entry.buyer.clone(),
             standings: Vec::new(),
-            by,
+            by: ledger.last_writer(),
         });
         let before = story.now();
         // A host that remembers what the ledger has forgotten puts it back.
@@ -178,7 +172,8 @@ impl Witness {
             ));
         }
         if before == Standing::None {
-            (story.quantity, story.buyer, story.by) = (entry.quantity, entry.buyer.clone(), by);
+            (story.quantity, story.buyer, story.by) =
+                (entry.quantity, entry.buyer.clone(), ledger.last_writer());
         }
         if (story.quantity, &story.buyer) != (entry.quantity, &entry.buyer) {
             return Err(Violation::new("altered", format!("{story:?} by {entry:?}")));

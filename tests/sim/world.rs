@@ -159,7 +159,7 @@ impl World {
 
     fn play(&mut self) -> Result<(), Violation> {
         trace!(self, "{:?}", self.scenario);
-        self.witness.observe(&self.ledger, None, 0)?;
+        self.witness.observe(&self.ledger, 0)?;
         for host in 0..self.hosts.len() {
             self.start_host(host)?;
         }
@@ -318,7 +318,7 @@ impl World {
             _ => Call::Snapshot { sale: sale() },
         };
         let first = self.ledger.execute(&call, self.now);
-        self.witness.observe(&self.ledger, None, self.now)?;
+        self.witness.observe(&self.ledger, self.now)?;
         if first.is_none() {
             self.counts.add("start fails");
             trace!(self, "host {host} does not start");
@@ -387,9 +387,9 @@ impl World {
         self.ledger_ms = self.ledger_ms.max(self.ledger.wall_ms(self.now));
         let (now, witness) = (self.now, &mut self.witness);
         let mut result = Ok(());
-        self.ledger.drive(&mut self.net, now, |ledger, by| {
+        self.ledger.drive(&mut self.net, now, |ledger| {
             if result.is_ok() {
-                result = witness.observe(ledger, by, now);
+                result = witness.observe(ledger, now);
             }
         });
         if self.trace.is_some()
@@ -414,7 +414,7 @@ impl World {
     fn alter(&mut self, change: SaleChange) -> Result<(), Violation> {
         let answer = self.ledger.execute(&Call::Alter { sale: sale(), change }, self.now);
         trace!(self, "an operator alters the sale: {answer:?}");
-        self.witness.observe(&self.ledger, None, self.now)
+        self.witness.observe(&self.ledger, self.now)
     }
 
     fn look_again(&mut self) -> Result<usize, Violation> {

@@ -70,6 +70,8 @@ pub struct ModelRedis {
     rewrite: Option<Rewrite>,
     clients: BTreeMap<ClientId, Client>,
     last_client: u32,
+    /// Who made the last change.
+    last_writer: Option<ClientId>,
     /// The last number that a client was told, which begin anew with each process.
     last_number: u64,
     refusals: Refusals,
@@ -112,6 +114,7 @@ impl ModelRedis {
             rewrite: None,
             clients: BTreeMap::new(),
             last_client: 0,
+            last_writer: None,
             last_number: 0,
             refusals,
             now_us: 0,
@@ -133,6 +136,11 @@ impl ModelRedis {
     /// The client closed its connection, or the network did. What it sent and was not begun is not carried out.
     pub fn disconnect(&mut self, client: ClientId) {
         self.clients.remove(&client);
+    }
+
+    /// Who made the last change.
+    pub fn last_writer(&self) -> Option<ClientId> {
+        self.last_writer
     }
 
     /// Whether the connection is open.

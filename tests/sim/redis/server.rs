@@ -85,6 +85,7 @@ impl ModelRedis {
     fn commit(&mut self, id: ClientId, effects: Vec<Words>) {
         self.record(Rc::new(effects));
         self.client(id).written = self.history.offset();
+        self.last_writer = Some(id);
     }
 
     pub(super) fn record(&mut self, effect: Effect) {

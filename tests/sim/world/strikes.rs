@@ -116,7 +116,7 @@ impl World {
         // Where the ledger is back without the sale, an operator opens it again.
         self.run_until(self.now + 100_000, |_| false)?;
         self.ledger.execute(&Call::Open { sale: sale(), terms: self.terms() }, self.now);
-        self.witness.observe(&self.ledger, None, self.now)?;
+        self.witness.observe(&self.ledger, self.now)?;
         self.alter(SaleChange { status: Some(SaleStatus::Open), ..SaleChange::default() })
     }
 }
