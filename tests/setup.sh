@@ -51,6 +51,22 @@ done
 # schemathesis is for the tests alone. Debian's python3 comes without what makes its virtual environment.
 if [[ -z "${1-}" ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 
+# Runs a command up to so many times, with a pause in between, until it succeeds.
+retry() {
+    local tries=$1 try
+    shift
+    for ((try = 1; ; try++)); do
+        if "$@"; then return 0; fi
+        if ((try == tries)); then return 1; fi
+        echo "setup: that failed; once more in $((5 * try)) s" >&2
+        sleep $((5 * try))
+    done
+}
+
+install_missing() {
+    "${apt_get[@]}" update </dev/null && "${apt_get[@]}" install --no-install-recommends "${missing[@]}" </dev/null
+}
+
 install_packages() {
     echo "setup: installing ${missing[*]}"
     if ! command -v apt-get >/dev/null; then
@@ -76,9 +92,10 @@ install_packages() {
         "${as_root[@]}" chmod 755 "$policy"
         trap '"${as_root[@]}" rm -f "$policy"' EXIT
     fi
-    apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0)
-    "${apt_get[@]}" update </dev/null
-    "${apt_get[@]}" install --no-install-recommends "${missing[@]}" </dev/null
+    apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0
+        -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300)
+    # Mirrors fail for a moment, and a machine that has just started may be updating itself.
+    retry 5 install_missing
 
     for entry in "${needed[@]}"; do
         if ! command -v "${entry%%=*}" >/dev/null; then
@@ -101,7 +118,7 @@ if [[ -z "${1-}" ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
     fi
     rm -rf "$venv"
     python3 -m venv "$venv"
-    if ! "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$versions" </dev/null; then
+    if ! retry 3 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$versions" </dev/null; then
         echo "setup: pip could not install $versions from PyPI; see above" >&2
         exit 1
     fi

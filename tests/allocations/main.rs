@@ -1,11 +1,10 @@
 //! Losers are cheap: once a sale is sold out, a refusal allocates nothing and asks the ledger nothing.
 //!
-//! A binary of its own, because the counting allocator counts for the whole process; one test, because tests of one
-//! binary share it.
+//! A binary of its own, because it has an allocator of its own, which counts for each thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use boxoffice::access_log::AccessLog;
 use boxoffice::booking::{SaleName, SaleState, SaleTerms};
@@ -17,12 +16,23 @@ use boxoffice::stock::{Board, CoreIndex};
 
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Those of this thread: what the harness does meanwhile is its own.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
 
 // SAFETY: every call is passed on to the system's allocator as it came; counting touches none of its memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -33,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { System.realloc(memory, layout, size) }
     }
@@ -107,14 +117,14 @@ fn a_refusal_allocates_nothing_and_asks_nothing() {
         for _ in 0..100 {
             host.turn(request);
         }
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         for _ in 0..REFUSALS {
             let (written, calls) = host.turn(request);
             assert!(written > 100 * requests, "{name}: every request is answered");
             assert_eq!(calls, 0, "{name}: the ledger is asked nothing");
         }
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert_eq!(allocations, 0, "{name}: allocations in {REFUSALS} turns");
+        let count = allocations() - before;
+        assert_eq!(count, 0, "{name}: allocations in {REFUSALS} turns");
     }
 
     // With an access log, whose blocks go round between the loop and the log's thread: next to nothing.
@@ -124,16 +134,16 @@ fn a_refusal_allocates_nothing_and_asks_nothing() {
     for _ in 0..1_000 {
         host.turn(buy);
     }
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     for _ in 0..REFUSALS {
         host.turn(buy);
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert!(allocations < REFUSALS / 10, "{allocations} allocations in {REFUSALS} logged refusals");
+    let count = allocations() - before;
+    assert!(count < REFUSALS / 10, "{count} allocations in {REFUSALS} logged refusals");
 
     // That the counter counts: a booking makes a call, and a call allocates.
     let mut host = Host::new(10, None);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     assert_eq!(host.turn(buy), (0, 1));
-    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
+    assert!(allocations() > before);
 }

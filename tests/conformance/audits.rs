@@ -284,7 +284,7 @@ fn what_nothing_explains_is_named_in_redis() {
 fn sqlite_with(statement: &str) -> (SqliteSubject, SqliteLedger) {
     let mut subject = SqliteSubject::new();
     subject.close();
-    let mut ledger = SqliteLedger::open(subject.path()).unwrap();
+    let mut ledger = crate::files::reopen(&subject.path());
     sell(&mut ledger);
     let findings = audit_of(&mut ledger, sale());
     assert_eq!(findings.differences, 0, "{}", report(&findings));

@@ -16,7 +16,7 @@ fn one(ledger: &mut SqliteLedger, call: Call) -> Result<Answer, CallError> {
 
 /// Opens a file that was open in this process until now. A server that another test starts this very moment has our lock
 /// until it is its own program.
-fn reopen(path: &Path) -> SqliteLedger {
+pub fn reopen(path: &Path) -> SqliteLedger {
     let started = Instant::now();
     loop {
         match SqliteLedger::open(path) {
@@ -104,7 +104,13 @@ fn a_newer_schema_is_refused() {
     let mut writer = SqliteSubject::new();
     writer.close();
     rusqlite::Connection::open(writer.path()).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-    let error = SqliteLedger::open(writer.path()).unwrap_err();
+    let error = loop {
+        match SqliteLedger::open(writer.path()).unwrap_err() {
+            // As in `reopen`.
+            OpenError::Locked { .. } => std::thread::sleep(Duration::from_millis(1)),
+            error => break error,
+        }
+    };
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
     assert!(error.to_string().contains("newer boxoffice"), "{error}");
 }

@@ -193,6 +193,7 @@ fn empty(effort: &Effort) -> Row {
         };
         if is_mutant {
             open();
+            crowd.wait_for(5);
         }
         std::thread::sleep(Duration::from_millis(2_500));
         scene.unable_since(from, &crowd);

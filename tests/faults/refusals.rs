@@ -94,7 +94,7 @@ fn play(
 fn loading(effort: &Effort) -> Row {
     let mut redis = Redis::start(&["--rdbcompression", "no"]);
     // Something to load: each key takes its time, and Redis speaks to clients after each.
-    for key in 0..60 {
+    for key in 0..150 {
         redis.command(&["set", &format!("filler-{key}"), &"x".repeat(2_000)]);
     }
     let begin = |redis: &mut Redis, _: &Buyers| {

@@ -39,8 +39,10 @@ fn aof_sells_on_no_redis_that_may_lose_its_tail() {
     put(&host, "early").expect_problem(503, "ledger-unavailable");
     let why = not_ready(&host).expect("not ready");
     assert!(why.contains("CONFIG SET appendfsync always"), "{why}");
-    let said = host.process.said();
-    assert!(said.contains("nothing is sold") && said.contains("CONFIG SET appendfsync always"), "{said}");
+    eventually("it is logged", PATIENCE, || {
+        let said = host.process.said();
+        (said.contains("nothing is sold") && said.contains("CONFIG SET appendfsync always")).then_some(())
+    });
     assert_eq!(redis.command(&["hlen", "bx:{ticket}:bookings"]).trim(), "0");
 
     redis.command(&["config", "set", "appendfsync", "always"]);

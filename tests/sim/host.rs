@@ -150,6 +150,7 @@ impl Host {
             board.learn(&sale(), state).expect("room for one sale");
         }
         self.watch.readings.push((now, now));
+        self.watch.doubted = false;
         self.watch.taken.push((now, 0));
         let limits = Arc::new(ClientLimits::default());
         let admission = Arc::new(Admission::new(&limits));

@@ -57,16 +57,19 @@ fn buy(host: SocketAddr, request: &str, each: usize, depth: usize, told: &mut Ru
     while left > 0 && started.elapsed() < CROWD_LIMIT {
         let batch = left.min(depth);
         client.send(request.repeat(batch))?;
+        let mut unavailable = 0;
         for _ in 0..batch {
             let answer = client.receive()?;
             let body = answer.json();
             match (answer.status, body["code"].as_i64(), body["data"]["booking"].as_str()) {
                 (200, Some(1), Some(booking)) => told.granted.push(booking.to_owned()),
                 (200, Some(-1), None) => told.sold_out += 1,
+                // Nothing was booked: the ledger stood still, with all permits on their way to it.
+                (503, ..) if answer.text().contains("/ledger-unavailable") => unavailable += 1,
                 _ => told.wrong.push(format!("{} {}", answer.status, answer.text())),
             }
         }
-        left -= batch;
+        left -= batch - unavailable;
     }
     if left > 0 {
         told.wrong.push(format!("{left} requests left after {CROWD_LIMIT:?}"));

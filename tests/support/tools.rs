@@ -75,7 +75,7 @@ pub fn sqlite3(file: &Path, statement: &str) -> String {
 #[track_caller]
 pub fn wrk(url: &str, connections: u32, seconds: u32) -> u64 {
     let connections = format!("-c{connections}");
-    let output = run("wrk", &["-t2", &connections, &format!("-d{seconds}s"), url]);
+    let output = run("wrk", &["-t2", "--timeout", "30s", &connections, &format!("-d{seconds}s"), url]);
     let report = text(&output.stdout);
     assert!(output.status.success(), "wrk: {}\n{}", output.status, text(&output.stderr));
     assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");

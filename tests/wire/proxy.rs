@@ -29,8 +29,8 @@ fn configuration(address: SocketAddr, folder: &Path) -> String {
             uwsgi_temp_path uwsgi;
             scgi_temp_path scgi;
             client_max_body_size 64k;
-            client_header_timeout 2s;
-            client_body_timeout 2s;
+            client_header_timeout 6s;
+            client_body_timeout 6s;
             lingering_timeout 200ms;
             large_client_header_buffers 4 8k;
             server {{

@@ -10,7 +10,7 @@ use crate::support::host::Host;
 use crate::support::turn;
 
 fn host(folder: &tempfile::TempDir) -> Host {
-    Host::start(folder.path(), &["--sale", "a=0"])
+    Host::start(folder.path(), &["--sale", "a=0", "--limit", "linger=4s"])
 }
 
 #[test]

@@ -11,8 +11,9 @@ use crate::talk::{Manner, Talk, Told, hold};
 /// A host of one loop with sales that are sold out. Its clients may take the time that a busy machine makes them take.
 fn host(folder: &tempfile::TempDir) -> Host {
     let sales = ["a=0", "b=0", "c=0", "p=0", "last=0"].map(|sale| ["--sale", sale]).concat();
-    let limits =
-        ["head-time=5m", "body-time=10m", "linger=4s", "requests=0"].map(|limit| ["--limit", limit]).concat();
+    let limits = ["head-time=5m", "body-time=10m", "idle-time=1h", "linger=4s", "requests=0"]
+        .map(|limit| ["--limit", limit])
+        .concat();
     Host::start(folder.path(), &[&["--cores", "0"], &sales[..], &limits].concat())
 }
 

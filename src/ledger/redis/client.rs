@@ -8,7 +8,11 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rand::rngs::OsRng;
+use rand::{RngCore, TryRngCore};
+
 use super::codec;
+use super::fence::Fence;
 use crate::booking::{Answer, Call, CallError};
 use crate::ledger::Ledger;
 use crate::ledger::url::{RedisAddress, RedisUrl};
@@ -42,6 +46,7 @@ pub enum ConnectError {
 pub struct RedisLedger {
     url: RedisUrl,
     timeout: Duration,
+    fence: Fence,
     connection: Option<Connection>,
 }
 
@@ -53,15 +58,16 @@ impl RedisLedger {
 
     /// As [`connect`](RedisLedger::connect), waiting no longer than `timeout` (above zero) for anything.
     pub fn connect_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<RedisLedger, ConnectError> {
-        let connection = Connection::open(url, timeout)?;
-        Ok(RedisLedger { url: url.clone(), timeout, connection: Some(connection) })
+        let mut fence = Fence::new(OsRng.unwrap_err().next_u64());
+        let connection = Connection::open(url, timeout, &mut fence)?;
+        Ok(RedisLedger { url: url.clone(), timeout, fence, connection: Some(connection) })
     }
 
     /// One try, on the connection there is or on a new one.
     fn attempt(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, CallError>>, CallError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => match Connection::open(&self.url, self.timeout) {
+            none => match Connection::open(&self.url, self.timeout, &mut self.fence) {
                 Ok(connection) => none.insert(connection),
                 Err(error) => return Err(CallError::Unknown(error.to_string())),
             },
@@ -85,7 +91,7 @@ impl Ledger for RedisLedger {
         let had_connection = self.connection.is_some();
         let mut result = self.attempt(calls);
         // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
-        // unheard answers with what it did then.
+        // unheard answers with what it did then, and one that is still on its way is fenced off.
         if had_connection && matches!(result, Err(CallError::Unknown(_))) {
             result = self.attempt(calls);
         }
@@ -110,19 +116,29 @@ enum Stream {
 }
 
 impl Connection {
-    fn open(url: &RedisUrl, timeout: Duration) -> Result<Connection, ConnectError> {
+    fn open(url: &RedisUrl, timeout: Duration, fence: &mut Fence) -> Result<Connection, ConnectError> {
         let unreachable = |cause| ConnectError::Unreachable { address: url.address.clone(), cause };
+        let refused = |cause| ConnectError::Refused { address: url.address.clone(), cause };
         let stream = Stream::open(&url.address, timeout).map_err(unreachable)?;
         let mut connection = Connection { stream, received: Vec::new(), taken: 0, outgoing: Vec::new() };
         let out = &mut connection.outgoing;
         let count =
-            codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, "boxoffice", out);
-        let count = count + codec::load_scripts(out);
+            codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, fence.name(), out);
         let replies = connection.exchange(count).map_err(unreachable)?;
-        match codec::first_error(&replies) {
-            None => Ok(connection),
-            Some(cause) => Err(ConnectError::Refused { address: url.address.clone(), cause }),
-        }
+        codec::first_error(&replies).map_or(Ok(()), |cause| Err(refused(cause)))?;
+
+        connection.outgoing.clear();
+        fence.ask(&mut connection.outgoing);
+        let replies = connection.exchange(Fence::REPLIES).map_err(unreachable)?;
+        connection.outgoing.clear();
+        fence.read(&replies, &mut connection.outgoing).map_err(refused)?;
+        let ended = connection.exchange(1).map_err(unreachable)?;
+        fence.read_end(&ended).map_err(refused)?;
+
+        connection.outgoing.clear();
+        let count = codec::load_scripts(&mut connection.outgoing);
+        let replies = connection.exchange(count).map_err(unreachable)?;
+        codec::first_error(&replies).map_or(Ok(connection), |cause| Err(refused(cause)))
     }
 
     fn execute(&mut self, calls: &[Call]) -> io::Result<Vec<Result<Answer, CallError>>> {

@@ -76,6 +76,8 @@ struct Play {
     name: String,
     /// Connections that have calls on them and that Redis has not ended.
     with_calls: BTreeSet<u64>,
+    /// The last connection that was told wrong which one it is, or which others there are.
+    misled: Option<u64>,
     /// Bytes that Redis has got, up to a command that is not whole.
     received: Vec<u8>,
     /// Commands that Redis has not replied to.
@@ -100,6 +102,7 @@ impl Play {
             connection: 0,
             name: String::new(),
             with_calls: BTreeSet::new(),
+            misled: None,
             received: Vec::new(),
             commands: VecDeque::new(),
             wire: VecDeque::new(),
@@ -170,7 +173,7 @@ impl Play {
         self.session.handle_written(bytes);
         while let Some(length) = codec::frame_length(&self.received).expect("commands are well-formed") {
             let command: Vec<u8> = self.received.drain(..length).collect();
-            if contains(&command, "EVALSHA") {
+            if contains(&command, "EVALSHA") && self.misled != Some(self.connection) {
                 self.with_calls.insert(self.connection);
                 let older = self.with_calls.first().filter(|&&first| first != self.connection);
                 assert_eq!(older, None, "a call on connection {} could overtake it", self.connection);
@@ -200,8 +203,9 @@ impl Play {
             _ => sound.clone(),
         };
         if bytes != sound && client_command(&command).is_some() {
-            // Whoever is told wrong what there is may end what there is not.
+            // It may not end what there is, and those after it do not know its number.
             self.with_calls.clear();
+            self.misled = Some(self.connection);
         }
         self.wire.extend(bytes);
         if contains(&command, "\r\nWAIT\r\n") {
