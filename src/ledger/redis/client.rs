@@ -131,9 +131,9 @@ impl Connection {
         fence.ask(&mut connection.outgoing);
         let replies = connection.exchange(Fence::REPLIES).map_err(unreachable)?;
         connection.outgoing.clear();
-        fence.read(&replies, &mut connection.outgoing).map_err(refused)?;
+        let id = fence.read(&replies, &mut connection.outgoing).map_err(refused)?;
         let ended = connection.exchange(1).map_err(unreachable)?;
-        fence.read_end(&ended).map_err(refused)?;
+        fence.read_end(id, &ended).map_err(refused)?;
 
         connection.outgoing.clear();
         let count = codec::load_scripts(&mut connection.outgoing);

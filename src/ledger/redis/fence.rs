@@ -18,8 +18,6 @@ pub(super) struct Fence {
     name: String,
     /// The number of the last connection that may have taken calls.
     before: Option<u64>,
-    /// That of this connection, which may once the one of before has ended.
-    this: Option<u64>,
 }
 
 impl Fence {
@@ -28,7 +26,7 @@ impl Fence {
 
     /// Of a session that no other has the `nonce` of.
     pub(super) fn new(nonce: u64) -> Fence {
-        Fence { name: format!("boxoffice-{nonce:016x}"), before: None, this: None }
+        Fence { name: format!("boxoffice-{nonce:016x}"), before: None }
     }
 
     /// The name for each connection of the session.
@@ -43,12 +41,12 @@ impl Fence {
         redis::cmd("CLIENT").arg("LIST").arg("ID").arg(before).write_packed_command(out);
     }
 
-    /// Reads the answers, and appends the end of the connection of before, which gets one reply. Where it is gone already,
-    /// that of none: whether Redis allows it must be known before it is needed.
+    /// Reads the answers: the number of this connection. Appends the end of the one of before, which gets one reply; where
+    /// that is gone already, the end of none: whether Redis allows it must be known before it is needed.
     ///
     /// # Errors
     /// Why Redis does not tell, and what to do.
-    pub(super) fn read(&mut self, replies: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn read(&self, replies: &[u8], out: &mut Vec<u8>) -> Result<u64, String> {
         judge(replies)?;
         let not_understood = || "the replies to CLIENT ID and CLIENT LIST were not understood".to_owned();
         let length = codec::frame_length(replies).ok().flatten().ok_or_else(not_understood)?;
@@ -59,19 +57,18 @@ impl Fence {
         let list = String::from_utf8_lossy(list);
         let is_there =
             list.split_ascii_whitespace().any(|word| word.strip_prefix("name=") == Some(&self.name));
-        self.this = Some(id);
         let before = self.before.filter(|_| is_there);
         redis::cmd("CLIENT").arg("KILL").arg("ID").arg(before.unwrap_or(NOBODY)).write_packed_command(out);
-        Ok(())
+        Ok(id)
     }
 
-    /// Reads the reply to that end: from now on this connection may take calls.
+    /// Reads the reply to that end: from now on the connection of that number may take calls.
     ///
     /// # Errors
     /// Why the one of before is not ended, and what to do.
-    pub(super) fn read_end(&mut self, reply: &[u8]) -> Result<(), String> {
+    pub(super) fn read_end(&mut self, id: u64, reply: &[u8]) -> Result<(), String> {
         judge(reply)?;
-        self.before = self.this;
+        self.before = Some(id);
         Ok(())
     }
 }
@@ -102,9 +99,10 @@ mod tests {
     }
 
     /// What follows on those replies.
-    fn told(fence: &mut Fence, id: u64, list: &str) -> Result<String, String> {
+    fn told(fence: &Fence, id: u64, list: &str) -> Result<String, String> {
         let mut out = Vec::new();
-        fence.read(format!(":{id}\r\n${}\r\n{list}\r\n", list.len()).as_bytes(), &mut out)?;
+        let read = fence.read(format!(":{id}\r\n${}\r\n{list}\r\n", list.len()).as_bytes(), &mut out)?;
+        assert_eq!(read, id);
         Ok(words(out))
     }
 
@@ -116,19 +114,19 @@ mod tests {
         let mut fence = Fence::new(0xab);
         assert_eq!(fence.name(), "boxoffice-00000000000000ab");
         assert_eq!(asked(&fence), "CLIENT ID CLIENT LIST ID 9223372036854775807 ");
-        assert_eq!(told(&mut fence, 31, "").unwrap(), "CLIENT KILL ID 9223372036854775807 ");
-        fence.read_end(b":0\r\n").unwrap();
+        assert_eq!(told(&fence, 31, "").unwrap(), "CLIENT KILL ID 9223372036854775807 ");
+        fence.read_end(31, b":0\r\n").unwrap();
         assert_eq!(asked(&fence), "CLIENT ID CLIENT LIST ID 31 ");
         let own = line(31, "boxoffice-00000000000000ab");
-        assert_eq!(told(&mut fence, 40, &own).unwrap(), "CLIENT KILL ID 31 ");
+        assert_eq!(told(&fence, 40, &own).unwrap(), "CLIENT KILL ID 31 ");
         // Until it has surely ended, the next one asks for it again.
         assert_eq!(asked(&fence), "CLIENT ID CLIENT LIST ID 31 ");
-        assert_eq!(told(&mut fence, 41, &own).unwrap(), "CLIENT KILL ID 31 ");
-        fence.read_end(b":1\r\n").unwrap();
+        assert_eq!(told(&fence, 41, &own).unwrap(), "CLIENT KILL ID 31 ");
+        fence.read_end(41, b":1\r\n").unwrap();
         assert_eq!(asked(&fence), "CLIENT ID CLIENT LIST ID 41 ");
         // Another's, since Redis was started anew.
         for name in ["", "boxoffice", "boxoffice-00000000000000a", "boxoffice-00000000000000abc"] {
-            let told = told(&mut fence, 50, &line(41, name)).unwrap();
+            let told = told(&fence, 50, &line(41, name)).unwrap();
             assert_eq!(told, "CLIENT KILL ID 9223372036854775807 ", "{name:?}");
         }
     }
@@ -145,7 +143,7 @@ mod tests {
             let error = Fence::new(1).read(replies.as_bytes(), &mut Vec::new()).unwrap_err();
             assert!(error.contains("not understood"), "{replies:?}");
         }
-        let error = Fence::new(1).read_end(b"-NOPERM no\r\n").unwrap_err();
+        let error = Fence::new(1).read_end(7, b"-NOPERM no\r\n").unwrap_err();
         assert!(error.contains("+client|kill"), "{error}");
     }
 }

@@ -1,9 +1,9 @@
 //! One connection to Redis without I/O: what to write, what was read, and which call each reply answers.
 //!
 //! A session outlives its connections. Calls that were sent and not answered when a connection broke are sent again
-//! on the next one, with the ids they had: the scripts book no id twice, and Redis has [ended](super::fence) the broken connection
-//! by then, so that nothing of an older try comes after an answer. The runtime dials when [`Session::dial_at`] says so,
-//! moves bytes, and tells of losses; it never looks into a reply.
+//! on the next one, with the ids they had: the scripts book no id twice, and Redis has ended the broken connection by
+//! then (`fence.rs`), so that nothing of an older try comes after an answer. The runtime dials when
+//! [`Session::dial_at`] says so, moves bytes, and tells of losses; it never looks into a reply.
 //!
 //! **Durability.** A connection takes calls only once its Redis was found fit for the [`Durability`] that the host was
 //! started with, and is lost where that changes. With `replicas=N` the calls that clients are answered by are answered
@@ -30,8 +30,8 @@ enum Expected {
     Greeting,
     /// To what the [fence](Fence) asks. Likewise.
     Fence,
-    /// Of the end of the connection of before. Likewise.
-    Fenced,
+    /// Of the end of the connection of before this one, which has that number. Likewise.
+    Fenced(u64),
     /// Of a SCRIPT LOAD: likewise.
     Script,
     /// To what the Redis is asked about its [fitness]: that many replies. Likewise.
@@ -287,7 +287,7 @@ impl Session {
         while let Some(&expected) = self.expected.front() {
             let rest = &self.input[self.consumed..];
             let length = match expected {
-                Expected::Greeting | Expected::Fenced | Expected::Script => codec::frames_length(1, rest),
+                Expected::Greeting | Expected::Fenced(_) | Expected::Script => codec::frames_length(1, rest),
                 Expected::Fence => codec::frames_length(Fence::REPLIES, rest),
                 Expected::Fitness(replies) => codec::frames_length(replies, rest),
                 Expected::Replicas => codec::frames_length(2, rest),
@@ -304,10 +304,10 @@ impl Session {
                     }
                 }
                 Expected::Fence => {
-                    self.fence.read(&self.input[replies], &mut self.output)?;
-                    self.expected.push_back(Expected::Fenced);
+                    let id = self.fence.read(&self.input[replies], &mut self.output)?;
+                    self.expected.push_back(Expected::Fenced(id));
                 }
-                Expected::Fenced => self.fence.read_end(&self.input[replies])?,
+                Expected::Fenced(id) => self.fence.read_end(id, &self.input[replies])?,
                 Expected::Fitness(_) => {
                     let judged = fitness::judge(self.durability, self.unfit, &self.input[replies]);
                     self.unfit = judged.is_err();

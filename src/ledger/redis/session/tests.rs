@@ -46,22 +46,22 @@ fn connect(session: &mut Session, now: Monotonic) -> Vec<String> {
 
 /// Answers these commands of a set-up, those about the fitness with that, and what is written on these answers.
 fn set_up(session: &mut Session, commands: &[String], fitness: &str, now: Monotonic) -> Result<(), String> {
-    let replies: String = commands.iter().map(|command| set_up_reply(command)).collect();
-    session.handle_bytes((replies + fitness).as_bytes(), now)?;
+    session.handle_bytes((set_up_replies(commands) + fitness).as_bytes(), now)?;
     assert!(!session.is_up());
     let end = take_commands(session);
     assert!(end.len() == 1 && end[0].contains("KILL"), "{end:?}");
     session.handle_bytes(b":0\r\n", now)
 }
 
-fn set_up_reply(command: &str) -> &'static str {
+fn set_up_replies(commands: &[String]) -> String {
     let kinds = ["\r\n$2\r\nID\r\n$", "\r\n$2\r\nID\r\n", "\r\nCONFIG\r\n", "\r\nINFO\r\n"];
-    match kinds.iter().position(|words| command.contains(words)) {
+    let reply = |command: &String| match kinds.iter().position(|words| command.contains(words)) {
         None => "+OK\r\n",
         Some(0) => "$0\r\n\r\n",
         Some(1) => ":7\r\n",
         Some(_) => "",
-    }
+    };
+    commands.iter().map(reply).collect()
 }
 
 /// Dials; returns the set-up.
@@ -150,8 +150,7 @@ fn the_connection_that_took_calls_is_ended_before_they_are_sent_again() {
     for at in [100, 1_000, 2_000] {
         let commands = dial(&mut session, ms(at));
         assert!(list(&commands), "{commands:?}");
-        let replies: String = commands.iter().map(|command| set_up_reply(command)).collect();
-        let replies = replies.replace(":7\r\n", ":9\r\n").replace("$0\r\n\r\n", &found);
+        let replies = set_up_replies(&commands).replace(":7\r\n", ":9\r\n").replace("$0\r\n\r\n", &found);
         session.handle_bytes(replies.as_bytes(), ms(at)).unwrap();
         let end = take_commands(&mut session);
         assert!(end.len() == 1 && end[0].contains("KILL\r\n$2\r\nID\r\n$1\r\n7"), "{end:?}");
@@ -169,8 +168,7 @@ fn the_connection_that_took_calls_is_ended_before_they_are_sent_again() {
 fn a_redis_that_ends_no_connection_is_not_used() {
     let mut session = session();
     let commands = dial(&mut session, ms(0));
-    let replies: String = commands.iter().map(|command| set_up_reply(command)).collect();
-    session.handle_bytes(replies.as_bytes(), ms(1)).unwrap();
+    session.handle_bytes(set_up_replies(&commands).as_bytes(), ms(1)).unwrap();
     let error = session.handle_bytes(b"-NOPERM no\r\n", ms(1)).unwrap_err();
     assert!(error.contains("+client|kill"), "{error}");
     assert!(!session.is_up());
