@@ -1,7 +1,8 @@
 -- What every script of a sale starts with: the sale's state, its clock, its log and its overdue holds.
 --
 -- KEYS  1 stock     hash: total held sold version sequence status hold per_buyer starts ends clock, and
---                   opened lineage frozen_since frozen_until (see `withhold`)
+--                   opened lineage frozen_since frozen_until (see `withhold`), due lapsed announced by_operator
+--                   buyer_required
 --       2 bookings  hash: booking -> record
 --       3 holds     sorted set: group of bookings -> their deadline in ms
 --       4 buyers    hash: bucket -> its buyers and their tickets held and confirmed, counted while the sale has a limit
@@ -32,13 +33,16 @@ local call = redis.call
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 
 local field = call('HMGET', KEYS[1], 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer',
-  'starts', 'ends', 'clock', 'opened', 'lineage', 'frozen_since', 'frozen_until')
+  'starts', 'ends', 'clock', 'opened', 'lineage', 'frozen_since', 'frozen_until', 'due', 'lapsed', 'announced',
+  'by_operator', 'buyer_required')
 local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
 local version, sequence = tonumber(field[4]), tonumber(field[5])
 local status, hold, per_buyer = field[6], tonumber(field[7]), tonumber(field[8])
 local starts, ends = tonumber(field[9]), tonumber(field[10])
 local opened, lineage = tonumber(field[12]) or 0, tonumber(field[13]) or 0
 local frozen_since, frozen_until = tonumber(field[14]) or 0, tonumber(field[15]) or 0
+local due, lapsed, announced = tonumber(field[16]) or 0, tonumber(field[17]) or 0, tonumber(field[18]) or 0
+local by_operator, buyer_required = field[19] or '0', field[20] or '0'
 local readable = total and held and sold and version and sequence
   and (status == 'open' or status == 'paused' or status == 'closed')
 if field[1] and not readable then
@@ -55,7 +59,7 @@ local log_prefix = now .. '-'
 -- The first line of the reply. `read_snapshot` in src/ledger/redis/read.rs makes the same of the stock hash by itself.
 local function state()
   return table.concat({ total, held, sold, version, sequence, status, field[7], field[8], field[9], field[10], now,
-    opened, lineage, frozen_until }, ',')
+    opened, lineage, frozen_until, due, lapsed, announced, by_operator, buyer_required }, ',')
 end
 
 -- A ledger may fall back behind what it acknowledged: a replica that lagged takes over, the end of an append-only file is

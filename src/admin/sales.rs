@@ -22,6 +22,8 @@ pub struct SaleBody {
     starts_at: Option<Option<Time>>,
     #[serde(default, deserialize_with = "given")]
     ends_at: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "given")]
+    buyer_required: Option<Option<bool>>,
 }
 
 /// RFC 3339.
@@ -80,6 +82,7 @@ impl SaleBody {
             per_buyer: self.per_buyer().flatten(),
             starts_at: self.starts_at.flatten().map(|time| time.0),
             ends_at: self.ends_at.flatten().map(|time| time.0),
+            buyer_required: self.buyer_required.flatten().unwrap_or_default(),
         }
     }
 
@@ -101,6 +104,7 @@ impl SaleBody {
             per_buyer: self.per_buyer(),
             starts_at: self.starts_at.map(|time| time.map(|time| time.0)),
             ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
+            buyer_required: self.buyer_required.map(Option::unwrap_or_default),
             status: None,
         }
     }

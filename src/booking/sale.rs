@@ -46,6 +46,8 @@ pub struct SaleTerms {
     pub starts_at: Option<WallTime>,
     /// Not on sale from then on.
     pub ends_at: Option<WallTime>,
+    /// Whether each booking must name its buyer, so that leaving it out is no way around the limit.
+    pub buyer_required: bool,
 }
 
 /// Which term is out of its range, and what it takes.
@@ -97,6 +99,8 @@ pub struct SaleChange {
     pub starts_at: Option<Option<WallTime>>,
     /// New end.
     pub ends_at: Option<Option<WallTime>>,
+    /// Whether a buyer is demanded, of bookings made from now on.
+    pub buyer_required: Option<bool>,
     /// Pause, resume or close.
     pub status: Option<SaleStatus>,
 }
@@ -126,6 +130,14 @@ pub struct SaleState {
     /// Until when nothing is booked, confirmed or cancelled, since the ledger had forgotten something and hosts put back
     /// what they acknowledged; in the past where it is not frozen.
     pub frozen_until: WallTime,
+    /// No hold ends before; `None` if there are none. A hold that was paid or cancelled may have ended then.
+    pub due_at: Option<WallTime>,
+    /// Holds that end by then have given their tickets back: `held` counts the later ones.
+    pub lapsed_until: WallTime,
+    /// When the ledger last told all hosts that the sale has changed.
+    pub announced_at: WallTime,
+    /// Whether an operator opened the sale, not a host by itself as it started.
+    pub by_operator: bool,
 }
 
 /// What a caller has seen of a sale: a ledger that knows less than that has forgotten something.

@@ -43,7 +43,7 @@ pub enum SaleCommand {
     },
     /// Change a sale; what is not named stays
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["stock", "hold", "per_buyer", "starts", "ends"]))]
+        .args(["stock", "hold", "per_buyer", "starts", "ends", "buyer_required"]))]
     Set {
         /// Which sale
         name: SaleName,
@@ -103,6 +103,9 @@ pub struct TermFlags {
     /// Not on sale from then on, or none
     #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
     ends: Option<TermValue<WallTime>>,
+    /// Whether each booking must name its buyer: true or false
+    #[arg(long, value_name = "BOOL")]
+    buyer_required: Option<bool>,
 }
 
 /// A term's value, or its end.
@@ -171,6 +174,7 @@ impl SaleCommand {
                     per_buyer: terms.per_buyer.and_then(Option::from),
                     starts_at: terms.starts.and_then(Option::from),
                     ends_at: terms.ends.and_then(Option::from),
+                    buyer_required: terms.buyer_required.unwrap_or_default(),
                 };
                 open(ledger, out, *name, terms)
             }
@@ -181,6 +185,7 @@ impl SaleCommand {
                     per_buyer: terms.per_buyer.map(Option::from),
                     starts_at: terms.starts.map(Option::from),
                     ends_at: terms.ends.map(Option::from),
+                    buyer_required: terms.buyer_required,
                     status: None,
                 };
                 alter(ledger, out, *name, change)

@@ -112,6 +112,7 @@ mod tests {
                 per_buyer: Some(4),
                 starts_at: Some(WallTime(1_769_936_400_000)),
                 ends_at: Some(WallTime(1_769_990_400_000)),
+                buyer_required: false,
             }
         );
         assert_eq!(parse_sale("a=0").unwrap().1, SaleTerms::default());

@@ -373,6 +373,7 @@ impl Sale {
             per_buyer: change.per_buyer.unwrap_or(old.per_buyer),
             starts_at: change.starts_at.unwrap_or(old.starts_at),
             ends_at: change.ends_at.unwrap_or(old.ends_at),
+            buyer_required: change.buyer_required.unwrap_or(old.buyer_required),
         };
         let status = change.status.unwrap_or(self.state.status);
         if terms.total < self.state.held + self.state.sold || terms.check().is_err() {

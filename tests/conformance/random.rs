@@ -89,6 +89,7 @@ fn terms() -> impl Strategy<Value = SaleTerms> {
             per_buyer,
             starts_at,
             ends_at,
+            buyer_required: false,
         })
         .prop_filter("terms are checked before they reach a ledger", |terms| terms.check().is_ok())
 }
@@ -107,6 +108,7 @@ fn change() -> impl Strategy<Value = SaleChange> {
             starts_at: which.3.map(|()| starts_at),
             ends_at: which.4.map(|()| ends_at),
             status: which.5.map(|()| status),
+            buyer_required: None,
         })
 }
 

@@ -44,7 +44,7 @@ fn pack(entries: u32) -> Box<dyn Work> {
 /// What Redis answers where all were granted with a hold.
 fn read(entries: u32) -> Box<dyn Work> {
     let call = reserve(entries);
-    let mut text = format!("100000,{entries},0,1,{entries},open,300000,4,,,1763827200123,5,5,0");
+    let mut text = format!("100000,{entries},0,1,{entries},open,300000,4,,,1763827200123,5,5,0,0,0,0,0,0");
     for _ in 0..entries {
         text.push_str("\ng1763827500123");
     }

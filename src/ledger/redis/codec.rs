@@ -69,7 +69,7 @@ mod tests {
         [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
     }
 
-    const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0";
+    const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0";
 
     #[test]
     fn uuids_are_stored_in_17_bytes_and_nothing_else_is() {
@@ -119,7 +119,7 @@ mod tests {
         pack(&call, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.starts_with("*1\r\n$4\r\nTIME\r\n*16\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
+            text.starts_with("*1\r\n$4\r\nTIME\r\n*21\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
             "{text}"
         );
 
@@ -131,7 +131,9 @@ mod tests {
             });
             [format!("*{}\r\n", fields.len()).into_bytes(), each.collect::<Vec<_>>().concat()].concat()
         };
-        let fields = ["10", "1", "2", "3", "4", "open", "500", "", "", "", "7", "5", "6", "8"];
+        let fields = [
+            "10", "1", "2", "3", "4", "open", "500", "", "", "", "7", "5", "6", "8", "9", "3", "4", "1", "0",
+        ];
         let read_stock = |fields: &[&str]| read(&call, &[time.clone(), stock(fields)].concat());
         let Ok(Answer::Sale { state, created: false }) = read_stock(&fields) else { panic!() };
         assert_eq!((state.available(), state.version, state.sequence), (7, 3, 4));
@@ -147,7 +149,7 @@ mod tests {
         let Ok(Answer::Sale { state, .. }) = read_stock(&ahead) else { panic!() };
         assert_eq!(state.now.0, 1_763_827_299_999);
 
-        assert_eq!(read_stock(&["nil"; 14]), Ok(Answer::NoSuchSale));
+        assert_eq!(read_stock(&["nil"; 19]), Ok(Answer::NoSuchSale));
         for bad in [
             &fields[..13],
             &["nil"; 13],

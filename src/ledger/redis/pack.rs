@@ -155,7 +155,7 @@ fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
 }
 
 /// The fields of the stock hash in the order of a state's line, [`CLOCK_FIELD`] in the place of the time.
-pub(super) const STATE_FIELDS: [&str; 14] = [
+pub(super) const STATE_FIELDS: [&str; 19] = [
     "total",
     "held",
     "sold",
@@ -170,6 +170,11 @@ pub(super) const STATE_FIELDS: [&str; 14] = [
     "opened",
     "lineage",
     "frozen_until",
+    "due",
+    "lapsed",
+    "announced",
+    "by_operator",
+    "buyer_required",
 ];
 
 /// The place of `clock` among them. Those behind it are 0 where they are not stored.

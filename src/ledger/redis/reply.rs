@@ -51,6 +51,13 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
     fn term(text: &str) -> Option<Option<u64>> {
         if text.is_empty() { Some(None) } else { number(text).map(Some) }
     }
+    fn flag(text: &str) -> Option<bool> {
+        match text {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        }
+    }
     let mut fields = line.split(',');
     let mut next = || fields.next();
     let (total, held, sold) = (number(next()?)?, number(next()?)?, number(next()?)?);
@@ -65,8 +72,11 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
     let now = WallTime(number(next()?)?);
     let (opened, lineage) = (number(next()?)?, number(next()?)?);
     let frozen_until = WallTime(number(next()?)?);
+    let due_at = Some(WallTime(number(next()?)?)).filter(|due| due.0 > 0);
+    let (lapsed_until, announced_at) = (WallTime(number(next()?)?), WallTime(number(next()?)?));
+    let (by_operator, buyer_required) = (flag(next()?)?, flag(next()?)?);
     held.checked_add(sold)?;
-    let terms = SaleTerms { total, hold_ms, per_buyer, starts_at, ends_at };
+    let terms = SaleTerms { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required };
     fields.next().is_none().then_some(SaleState {
         terms,
         status,
@@ -78,6 +88,10 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
         opened,
         lineage,
         frozen_until,
+        due_at,
+        lapsed_until,
+        announced_at,
+        by_operator,
     })
 }
 
@@ -144,22 +158,26 @@ mod tests {
 
     #[test]
     fn reads_states() {
-        let state = read_state("10,1,2,3,4,paused,500,,7,,9,5,6,11").unwrap();
+        let state = read_state("10,1,2,3,4,paused,500,,7,,9,5,6,11,12,13,14,1,0").unwrap();
         assert_eq!((state.terms.total, state.held, state.sold, state.available()), (10, 1, 2, 7));
         assert_eq!((state.terms.hold_ms, state.terms.per_buyer), (Some(500), None));
         assert_eq!((state.terms.starts_at, state.terms.ends_at), (Some(WallTime(7)), None));
         assert_eq!((state.opened, state.lineage, state.frozen_until), (5, 6, WallTime(11)));
-        let huge = format!("10,{0},{0},3,4,open,,,,,9,5,5,0", u64::MAX);
+        let holds = (state.due_at, state.lapsed_until, state.announced_at);
+        assert_eq!(holds, (Some(WallTime(12)), WallTime(13), WallTime(14)));
+        assert!(state.by_operator && !state.terms.buyer_required);
+        let huge = format!("10,{0},{0},3,4,open,,,,,9,5,5,0,0,0,0,0,0", u64::MAX);
         for bad in [
             "",
             "10,1,2,3,4,open,,,,,9",
             "10,1,2,3,4,open,,,,,9,5,5",
             "10,1,2,3,4,open,,,,,9,5,5,",
-            "10,1,2,3,4,open,,,,,9,5,5,0,",
+            "10,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,2",
+            "10,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0,",
             "10,1,2,3,4,shut,,,,,9,5,5,0",
-            "10,-1,2,3,4,open,,,,,9,5,5,0",
-            "1e12,1,2,3,4,open,,,,,9,5,5,0",
-            "10,1,2,3,4,open,,5000000000,,,9,5,5,0",
+            "10,-1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0",
+            "1e12,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0",
+            "10,1,2,3,4,open,,5000000000,,,9,5,5,0,0,0,0,0,0",
             &huge,
         ] {
             assert_eq!(read_state(bad), None, "{bad:?}");

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0";
+    const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0";
 
     fn rows(of: &[(u8, &[&[u8]])]) -> Vec<Row> {
         let mut reply = format!("{STATE}\n17,0,8,9\n").into_bytes();
@@ -366,15 +366,16 @@ mod tests {
     #[test]
     fn a_count_below_zero_is_a_row_and_anything_else_below_zero_no_reply() {
         let read = |state: &str| read_survey(format!("{state}\n0,1,8,9\n").as_bytes());
-        let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9,5,5,0") else {
+        let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0")
+        else {
             panic!()
         };
         assert_eq!((state.held, state.sold), (0, 1));
         assert!(
             matches!(&rows[..], [Row::Unreadable { part: Part::Stock, text, .. }] if text == "held is -3")
         );
-        assert_eq!(read("-10,3,1,1,1,open,,,,,9,5,5,0"), None);
-        assert_eq!(read("10,--3,1,1,1,open,,,,,9,5,5,0"), None);
+        assert_eq!(read("-10,3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0"), None);
+        assert_eq!(read("10,--3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0"), None);
     }
 
     proptest! {

@@ -180,10 +180,11 @@ impl<'a> Sale<'a> {
     fn read(connection: &'a Connection, name: &'a SaleName, clock: WallTime) -> Result<Option<Sale<'a>>> {
         let mut statement = connection.prepare_cached(
             "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms,
-             opened_ms, lineage, frozen_until_ms, frozen_since_ms FROM sales WHERE name = ?1",
+             opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms, by_operator,
+             buyer_required, frozen_since_ms FROM sales WHERE name = ?1",
         )?;
         let found = statement
-            .query_row([name.as_str()], |row| Ok((read_state(row, clock)?, WallTime(unsigned(row, 14)?))));
+            .query_row([name.as_str()], |row| Ok((read_state(row, clock)?, WallTime(unsigned(row, 19)?))));
         Ok(found.optional()?.map(|(state, frozen_since)| Sale {
             connection,
             name,
@@ -673,6 +674,7 @@ pub(super) fn read_state(row: &Row<'_>, clock: WallTime) -> Result<SaleState> {
             per_buyer: row.get(7)?,
             starts_at: optional(row, 8)?.map(WallTime),
             ends_at: optional(row, 9)?.map(WallTime),
+            buyer_required: row.get(18)?,
         },
         held: unsigned(row, 1)?,
         sold: unsigned(row, 2)?,
@@ -684,6 +686,10 @@ pub(super) fn read_state(row: &Row<'_>, clock: WallTime) -> Result<SaleState> {
         opened: unsigned(row, 11)?,
         lineage: unsigned(row, 12)?,
         frozen_until: WallTime(unsigned(row, 13)?),
+        due_at: Some(WallTime(unsigned(row, 14)?)).filter(|due| due.0 > 0),
+        lapsed_until: WallTime(unsigned(row, 15)?),
+        announced_at: WallTime(unsigned(row, 16)?),
+        by_operator: row.get(17)?,
     })
 }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{OpenError, unusable};
 
 /// `user_version` of a file: rises with each change of the tables.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// `application_id` of a file: "bxof".
 const APPLICATION: i32 = 0x6278_6f66;
@@ -31,6 +31,11 @@ CREATE TABLE sales (
     lineage         INTEGER NOT NULL,
     frozen_since_ms INTEGER NOT NULL DEFAULT 0,
     frozen_until_ms INTEGER NOT NULL DEFAULT 0,
+    due_at_ms       INTEGER NOT NULL DEFAULT 0,
+    lapsed_until_ms INTEGER NOT NULL DEFAULT 0,
+    announced_at_ms INTEGER NOT NULL DEFAULT 0,
+    by_operator     INTEGER NOT NULL DEFAULT 0,
+    buyer_required  INTEGER NOT NULL DEFAULT 0,
     CHECK (held >= 0 AND sold >= 0 AND held + sold <= total)
 ) WITHOUT ROWID;
 

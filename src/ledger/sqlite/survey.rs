@@ -30,11 +30,12 @@ struct Found {
 fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Option<Found>> {
     let mut statement = connection.prepare_cached(
         "SELECT total, max(held, 0), max(sold, 0), version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-         ends_at_ms, clock_ms, opened_ms, lineage, frozen_until_ms, held, sold FROM sales WHERE name = ?1",
+         ends_at_ms, clock_ms, opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms,
+         by_operator, buyer_required, held, sold FROM sales WHERE name = ?1",
     )?;
     let found = statement.query_row([sale.as_str()], |row| {
         let mut rows = Vec::new();
-        for (column, name) in [(14, "held"), (15, "sold")] {
+        for (column, name) in [(19, "held"), (20, "sold")] {
             let count: i64 = row.get(column)?;
             if count < 0 {
                 let text = format!("{name} is {count}");

@@ -68,12 +68,18 @@ fn check_sale(bytes: &[u8]) {
     let members = value.as_object().expect("what was read is an object");
     let change = body.change();
     let is_given = |name: &str| members.contains_key(name);
-    let SaleChange { total, hold_ms, per_buyer, starts_at, ends_at, status } = &change;
+    let SaleChange { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required, status } = &change;
     assert_eq!(*total, members.get("total").and_then(whole), "the total");
     assert_eq!(status, &None);
     assert_eq!(
-        [hold_ms.is_some(), per_buyer.is_some(), starts_at.is_some(), ends_at.is_some()],
-        ["hold_seconds", "per_buyer", "starts_at", "ends_at"].map(is_given),
+        [
+            hold_ms.is_some(),
+            per_buyer.is_some(),
+            starts_at.is_some(),
+            ends_at.is_some(),
+            buyer_required.is_some()
+        ],
+        ["hold_seconds", "per_buyer", "starts_at", "ends_at", "buyer_required"].map(is_given),
         "left out is not null"
     );
     if let Some(Some(ms)) = hold_ms {

@@ -244,7 +244,7 @@ impl Play {
         let number: u64 =
             number.and_then(|(number, _)| number.parse().ok()).expect("a script's keys name its sale");
         // The number of the call is in the total.
-        let state = format!("{number},0,0,1,1,open,,,,,9,5,5,0");
+        let state = format!("{number},0,0,1,1,open,,,,,9,5,5,0,0,0,0,0,0");
         let Some(&entries) = self.open.get(&number) else { return bulk(&state) };
         // Of a reservation alone are claims of four arguments; what is looked up or cancelled is not there.
         let line = if contains(command, "$3\r\nb-0\r\n$0\r\n\r\n$1\r\n1\r\n") { "g" } else { "-" };

@@ -122,6 +122,7 @@ impl Calls {
             per_buyer: random.random_bool(0.6).then(|| random.random_range(1..60)),
             starts_at: self.time(),
             ends_at: self.time(),
+            buyer_required: false,
         }
     }
 
@@ -136,6 +137,7 @@ impl Calls {
             starts_at: random.random_bool(0.1).then_some(terms.starts_at),
             ends_at: random.random_bool(0.1).then_some(terms.ends_at),
             status: random.random_bool(0.4).then(|| statuses[random.random_range(0..4)]),
+            buyer_required: None,
         }
     }
 

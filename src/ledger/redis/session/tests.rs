@@ -229,7 +229,7 @@ fn what_is_withheld_of_a_call_that_was_sent_before_says_nothing_of_the_first_try
     session.handle_lost("reset", ms(2));
     session.submit(CallId(2), reserve("b"), ms(3));
     connect(&mut session, ms(20));
-    let text = "10,0,1,1,1,open,,,,,9,5,6,20\nwithheld";
+    let text = "10,0,1,1,1,open,,,,,9,5,6,20,0,0,0,0,0\nwithheld";
     session.handle_bytes(format!("${}\r\n{text}\r\n", text.len()).repeat(2).as_bytes(), ms(21)).unwrap();
     assert!(matches!(session.poll_answer(), Some((CallId(1), Err(CallError::Unknown(_))))));
     assert!(matches!(session.poll_answer(), Some((CallId(2), Ok(Answer::Withheld { .. })))));
