@@ -2,16 +2,41 @@
 --
 -- KEYS  as in sale.lua
 -- ARGV  1 most overdue holds to expire first; then pairs: a field of the stock hash (total status hold per_buyer starts
---       ends) and its new value ('' removes a term)
--- Reply `done`, or `refused` where the total would be below held + sold or the window would be empty
--- Invariant: all of it or nothing; `version` rises by one where something differs afterwards.
+--       ends buyer_required) and its new value ('' removes a term)
+-- Reply `done`; `refused` where the total would be below held + sold or the window would be empty; or `counting`: the
+--       sale's first limit needs what its buyers have, which each call counts some of. The same call again goes on.
+-- Invariant: all of it or nothing; `version` rises by one where something differs afterwards. A limit is in force only once
+-- every booking of every buyer is counted.
 
 if not field[1] then return 'missing' end
 sweep(ARGV[1])
 
-local place = { total = 1, status = 6, hold = 7, per_buyer = 8, starts = 9, ends = 10 }
+-- Bookings that one call looks at, as in src/limits.rs.
+local COUNTED_PER_CALL = 250
+
+-- Counts on from where the last call stopped. What is booked meanwhile is counted as it is booked. A booking that stays
+-- is on some page of a scan, and the capital letter tells whether it was on another before.
+local function count_on()
+  local page = call('HSCAN', KEYS[2], counts and counted or '0', 'COUNT', COUNTED_PER_CALL)
+  for i = 1, #page[2], 2 do
+    local letter, quantity, deadline, _, buyer = parts(page[2][i + 1])
+    if buyer ~= '' and (letter == 'c' or (letter == 'h' and deadline > now)) then
+      if letter == 'c' then
+        count(buyer, quantity, '', '')
+      else
+        count(buyer, 0, '', held_until(deadline, quantity))
+      end
+      call('HSET', KEYS[2], page[2][i], string.upper(letter) .. sub(page[2][i + 1], 2))
+    end
+  end
+  counted = page[1] == '0' and 'all' or page[1]
+  call('HSET', KEYS[1], 'counted', counted)
+end
+
+local place = { total = 1, status = 6, hold = 7, per_buyer = 8, starts = 9, ends = 10, buyer_required = 20 }
 local wanted, changed = {}, {}
-for i = 1, 10 do wanted[i] = field[i] end
+for i = 1, 20 do wanted[i] = field[i] end
+wanted[20] = buyer_required
 for i = 2, #ARGV, 2 do
   local at = place[ARGV[i]]
   if wanted[at] ~= ARGV[i + 1] then
@@ -25,8 +50,16 @@ if tonumber(wanted[1]) < held + sold or (first and last and last <= first) then
   save()
   return state() .. '\nrefused'
 end
+if tonumber(wanted[8]) and counted ~= 'all' then
+  count_on()
+  if counted ~= 'all' then
+    save()
+    return state() .. '\ncounting'
+  end
+end
 if #changed > 0 then
   field, total, status, version = wanted, tonumber(wanted[1]), wanted[6], version + 1
+  buyer_required = wanted[20]
   call('HSET', KEYS[1], 'version', version, unpack(changed))
 end
 save()

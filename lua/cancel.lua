@@ -25,12 +25,7 @@ for i = 2, #ARGV, 3 do
   elseif letter ~= 't' and letter ~= 'x' then
     record = 'x' .. terms
     log(id, 'cancelled', quantity, buyer, '')
-    if letter == 'h' or letter == 'H' then
-      held = held - quantity
-    elseif letter == 'c' or letter == 'C' then
-      sold = sold - quantity
-    end
-    if letter == 'H' or letter == 'C' then count(buyer, -quantity) end
+    give_back(letter, quantity, deadline, buyer)
     call('HSET', KEYS[2], booking, record)
   end
   reply[#reply + 1] = line(record)

@@ -22,23 +22,17 @@ for i = 2, #ARGV, 2 do
     expire({ booking })
     letter, record = 'e', 'e' .. terms
   end
-  local confirmed
-  if letter == 'h' or letter == 'H' then
-    held = held - quantity
-    confirmed = letter == 'H' and 'C' or 'c'
-  elseif letter == 'e' and held + sold + quantity <= total then
-    if not per_buyer or buyer == '' then
-      confirmed = 'c'
-    elseif tickets_of(buyer) + quantity <= per_buyer then
-      confirmed = 'C'
-    end
-  end
-  if confirmed then
-    record = confirmed .. terms
-    log(id, 'confirmed', quantity, buyer, '')
+  local is_held = letter == 'h' or letter == 'H'
+  local fits = is_held or letter == 'e' and held + sold + quantity <= total
+  if fits and not is_held and per_buyer and buyer ~= '' then fits = tickets_of(buyer) + quantity <= per_buyer end
+  if fits then
+    if is_held then give_back(letter, quantity, deadline, buyer) end
     sold = sold + quantity
+    local is_counted = counts and buyer ~= ''
+    if is_counted then count(buyer, quantity, '', '') end
+    record = (is_counted and 'C' or 'c') .. terms
+    log(id, 'confirmed', quantity, buyer, '')
     call('HSET', KEYS[2], booking, record)
-    if confirmed == 'C' and letter == 'e' then count(buyer, quantity) end
   end
   reply[#reply + 1] = line(record)
 end

@@ -1,4 +1,4 @@
--- Reads bookings.
+-- Reads bookings, and the sale as it is now: of no bookings, the sale alone.
 --
 -- KEYS  as in sale.lua
 -- ARGV  the bookings, as they are stored
@@ -6,6 +6,7 @@
 -- Invariant: writes nothing; a hold that is over is told as expired, swept or not.
 
 if not field[1] then return 'missing' end
+lapse()
 local reply = {}
 if #ARGV > 0 then
   for i, record in ipairs(call('HMGET', KEYS[2], unpack(ARGV))) do reply[i] = line(record) end

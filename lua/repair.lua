@@ -1,9 +1,11 @@
--- Mends what follows from bookings and log: counts, clock, the groups of holds, the buyers' tickets.
+-- Mends what follows from bookings and log: counts, clock, the groups of holds, the spans in which they end, the buyers'
+-- tickets.
 --
 -- KEYS  as in sale.lua
 -- ARGV  1 version and 2 sequence of the sale when it was audited; then repairs, each a word and two more:
---         counts held sold    clock ms ''    buyer name tickets    hold deadline group
+--         counts held sold    clock ms ''    buyer name entry    hold deadline group    span field tickets
 --         ungroup group ''    unbucket bucket ''
+--       A buyer's entry is what stands behind its name in a bucket ('' for nothing), a span of 0 tickets is removed.
 -- Reply `done`, or `refused` where the sale has moved since, or the counts would be above the total
 -- Invariant: bookings and log are not touched; all of it or nothing; no hold is expired first, since that would move the
 -- sale. Neither version nor sequence move, so that the same repair may be sent twice.
@@ -26,18 +28,24 @@ for i = 3, #ARGV, 3 do
     held, sold = tonumber(one), tonumber(other)
     call('HSET', KEYS[1], 'held', one, 'sold', other)
   elseif word == 'clock' then
-    call('HSET', KEYS[1], 'clock', one)
+    -- Nothing can have lapsed that is not over by this clock.
+    lapsed = min(lapsed, tonumber(one))
+    call('HSET', KEYS[1], 'clock', one, 'lapsed', lapsed)
   elseif word == 'buyer' then
     local bucket, name = bucket_of(one), name_of(one)
-    local _, others = tickets_in(call('HGET', KEYS[4], bucket) or '', name)
-    if other ~= '0' then others = others .. name .. other end
+    local _, _, _, others = entry_in(call('HGET', KEYS[4], bucket) or '', name)
+    if other ~= '' then others = others .. name .. other end
     if others == '' then call('HDEL', KEYS[4], bucket) else call('HSET', KEYS[4], bucket, others) end
   elseif word == 'hold' then
     call('ZADD', KEYS[3], one, other)
+  elseif word == 'span' then
+    if other == '0' then call('HDEL', KEYS[7], one) else call('HSET', KEYS[7], one, other) end
   elseif word == 'ungroup' then
     call('ZREM', KEYS[3], one)
   elseif word == 'unbucket' then
     call('HDEL', KEYS[4], one)
   end
 end
+due = first_deadline()
+call('HSET', KEYS[1], 'due', due)
 return state() .. '\ndone'

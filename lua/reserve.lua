@@ -8,7 +8,7 @@
 --       stack).
 -- Reply a line a claim, in order: `g` granted, with its deadline where the sale has a hold; `k` and the booking, known
 --       with the same quantity and buyer; `t` a tombstone; `r` known with another quantity or buyer; `n` not on sale;
---       `b` beyond the buyer's limit; `s` sold out. `withheld` alone where nothing was done (sale.lua).
+--       `q` no buyer, and the sale demands one; `b` beyond the buyer's limit; `s` sold out. `withheld` alone where nothing was done (sale.lua).
 -- Invariant: stock is taken only where held + sold + quantity <= total, and once for each booking.
 
 if not field[1] then return 'missing' end
@@ -28,7 +28,7 @@ local records = claims > 0 and call('HMGET', KEYS[2], unpack(argv, 3, texts)) or
 
 -- The buckets of this batch's buyers, kept while it is worked through, and those of them that changed.
 local buckets, counted_in = {}, {}
-if per_buyer and claims > 0 and not alike then
+if counts and claims > 0 and not alike then
   local stored = call('HMGET', KEYS[4], unpack(argv, fields + 1, fields + claims))
   for i = 1, claims do buckets[argv[fields + i]] = stored[i] or '' end
 end
@@ -39,6 +39,7 @@ if hold then
   word, letter, counted, expires_at = 'held', 'h', 'H', format('%.0f', now + hold)
   mark = '@' .. expires_at
 end
+local hold_mark = counts and hold and stamp(now + hold)
 local granted_line = 'g' .. expires_at
 
 local left = total - held - sold
@@ -61,14 +62,16 @@ for i = 1, claims do
     end
   elseif not on_sale then
     reply[i] = 'n'
+  elseif buyer_required == '1' and buyer == '' then
+    reply[i] = 'q'
   else
     local quantity = quantity_text == '1' and 1 or tonumber(quantity_text)
-    local field, name, tickets, others
-    if per_buyer and buyer ~= '' then
+    local field, name, tickets, its_holds, its_held, others
+    if counts and buyer ~= '' then
       field, name = argv[fields + i], name_of(buyer)
-      tickets, others = tickets_in(buckets[field], name)
+      tickets, its_holds, its_held, others = entry_in(buckets[field], name)
     end
-    if name and tickets + quantity > per_buyer then
+    if name and per_buyer and tickets + its_held + quantity > per_buyer then
       reply[i] = 'b'
     elseif quantity > left then
       reply[i] = 's'
@@ -81,7 +84,11 @@ for i = 1, claims do
       record = (name and counted or letter) .. quantity_text .. mark
       if buyer ~= '' then record = record .. ':' .. buyer end
       if name then
-        buckets[field] = others .. name .. (tickets == 0 and quantity_text or tickets + quantity)
+        if hold then
+          buckets[field] = others .. name .. tickets .. its_holds .. hold_mark .. (quantity == 1 and '' or quantity_text)
+        else
+          buckets[field] = others .. name .. tickets + quantity .. its_holds
+        end
         counted_in[field] = true
       end
       if granted then granted[booking] = record end
@@ -94,10 +101,11 @@ end
 if n > 0 then
   if hold then
     held = held + taken
+    owe(now + hold, taken)
     for first = 1, n, 2 * GROUP_MAX do
       local group = {}
-      for i = first, math.min(n, first + 2 * GROUP_MAX - 1), 2 do group[#group + 1] = new[i] end
-      call('ZADD', KEYS[3], expires_at, table.concat(group, ' ') .. ' ')
+      for i = first, min(n, first + 2 * GROUP_MAX - 1), 2 do group[#group + 1] = new[i] end
+      hold_until(now + hold, table.concat(group, ' ') .. ' ')
     end
   else
     sold = sold + taken

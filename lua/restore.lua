@@ -29,8 +29,11 @@ for i = 2, #ARGV, 3 do
   if id == '' then id = booking end
   local told, quantity, deadline, terms, buyer = parts(ARGV[i + 2])
   local record = call('HGET', KEYS[2], booking)
-  local letter, _, _, its_terms = parts(record or 't')
-  local fits = held + sold + quantity <= total
+  local letter, _, its_deadline, its_terms = parts(record or 't')
+  local is_held = letter == 'h' or letter == 'H'
+  -- A hold whose tickets went back already has to find others.
+  local has_stock = is_held and its_deadline > lapsed
+  local fits = has_stock or held + sold + quantity <= total
   local mark, word, now_is = '=', nil, nil
   if not record then
     if told == 'x' then
@@ -47,33 +50,29 @@ for i = 2, #ARGV, 3 do
   elseif told == 'x' then
     if letter ~= 'x' then word, now_is = 'cancelled', 'x' end
   elseif told == 'c' then
-    if letter == 'h' or letter == 'H' or (letter == 'e' and fits) then
-      word, now_is = 'confirmed', 'c'
-    elseif letter == 'e' then
-      mark = 's'
+    if is_held or letter == 'e' then
+      if fits then
+        word, now_is = 'confirmed', 'c'
+      else
+        mark = 's'
+      end
     end
   end
   if word then
     mark = '+'
     log(id, word, quantity, buyer, word == 'held' and format('%.0f', deadline) or '')
-    if letter == 'h' or letter == 'H' then
-      held = held - quantity
-    elseif letter == 'c' or letter == 'C' then
-      sold = sold - quantity
-    end
-    local counted = letter == 'H' or letter == 'C'
-    local counts = per_buyer and buyer ~= '' and (now_is == 'h' or now_is == 'c')
-    -- One that was not counted when it was made stays so when it is confirmed.
-    if letter == 'h' then counts = false end
-    if counted and not counts then count(buyer, -quantity) end
-    if counts and not counted then count(buyer, quantity) end
+    give_back(letter, quantity, its_deadline, buyer)
+    local is_counted = counts and buyer ~= '' and (now_is == 'h' or now_is == 'c')
     if now_is == 'h' then
       held = held + quantity
-      call('ZADD', KEYS[3], deadline, booking .. ' ')
+      owe(deadline, quantity)
+      hold_until(deadline, booking .. ' ')
+      if is_counted then count(buyer, 0, '', held_until(deadline, quantity)) end
     elseif now_is == 'c' then
       sold = sold + quantity
+      if is_counted then count(buyer, quantity, '', '') end
     end
-    local stored = (counts and string.upper(now_is) or now_is) .. terms
+    local stored = (is_counted and string.upper(now_is) or now_is) .. terms
     if now_is == 'h' then
       stored = format('%s%.0f@%.0f', sub(stored, 1, 1), quantity, deadline) .. (buyer == '' and '' or ':' .. buyer)
     end

@@ -5,36 +5,41 @@
 --                   buyer_required
 --       2 bookings  hash: booking -> record
 --       3 holds     sorted set: group of bookings -> their deadline in ms
---       4 buyers    hash: bucket -> its buyers and their tickets held and confirmed, counted while the sale has a limit
+--       4 buyers    hash: bucket -> its buyers and their tickets confirmed and held, from the sale's first limit on
 --       5 log       stream: one entry a change of a booking, its id <ms>-<sequence>
 --       6 lost      hash: what this ledger was found to have forgotten (see restore.lua)
+--       7 due       hash: span of time -> tickets of the holds that end in it (see `lapse`)
 --
 -- A record is a letter and the quantity, where it is held `@` and the deadline, and where there is a buyer a colon and
 -- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
 --   h held    c confirmed    e expired    x cancelled    t tombstone, alone: never granted
 --   H C       the same as h and c, and counted in `buyers`
+-- A hold that is over is `h` until it is swept, and counts for nobody from its deadline on.
 -- A booking whose id is a UUID goes by a zero byte and its 16 bytes instead of 36 characters: at a million bookings
 -- that is what keeps the sale small. Every other id is itself. The log has all ids as text.
 -- A bucket is a hash of the buyer, and holds ` u-81=2 u-82=1`: a field a buyer would cost 64 bytes, four in one cost 26
--- each. There are so many buckets that they stay short: 40 buyers at ten million.
+-- each. There are so many buckets that they stay short: 40 buyers at ten million. The number is of confirmed tickets;
+-- behind it stands each hold, its deadline in seven characters and its tickets unless that is one: ` u-81=2hRzG_rB3`.
 -- A group is what one call held, ids each with a space after it. It stays until its deadline whatever becomes of its
 -- bookings: the record decides. A member a hold would cost more than the rest of the booking.
 --
 -- Reply: one string; its first line is the sale's state, and each script adds a line an entry. `missing` where there
 -- is no such sale, which is not the same as sold out.
 --
--- Invariants: held + sold <= total wherever stock is taken; the log has one entry for each step of `sequence`; every
--- held booking is in a group of its deadline.
+-- Invariants: held + sold <= total wherever stock is taken; `held` is the sum of the holds that end after `lapsed`, and so
+-- are the spans of `due` that begin after it; the log has one entry for each step of `sequence`; every held booking is in
+-- a group of its deadline; no group's deadline is before `due` in the stock, which is 0 if there is none.
 -- A script that fails for want of memory, or on a key that is not what it should be, changes nothing: Redis checks the
--- memory at the first write, stock, bookings and holds are read before it, and it is the log's.
+-- memory at the first write, all that is written is read before it, and it is the log's.
 -- Numbers stay below 10^14, so that Lua writes them without an exponent (src/limits.rs).
 
 local call = redis.call
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
+local floor, max, min = math.floor, math.max, math.min
 
 local field = call('HMGET', KEYS[1], 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer',
   'starts', 'ends', 'clock', 'opened', 'lineage', 'frozen_since', 'frozen_until', 'due', 'lapsed', 'announced',
-  'by_operator', 'buyer_required')
+  'by_operator', 'buyer_required', 'counted')
 local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
 local version, sequence = tonumber(field[4]), tonumber(field[5])
 local status, hold, per_buyer = field[6], tonumber(field[7]), tonumber(field[8])
@@ -43,6 +48,10 @@ local opened, lineage = tonumber(field[12]) or 0, tonumber(field[13]) or 0
 local frozen_since, frozen_until = tonumber(field[14]) or 0, tonumber(field[15]) or 0
 local due, lapsed, announced = tonumber(field[16]) or 0, tonumber(field[17]) or 0, tonumber(field[18]) or 0
 local by_operator, buyer_required = field[19] or '0', field[20] or '0'
+-- Whether buyers' tickets are counted: '' for no; a cursor if those of before the first limit are being counted
+-- (alter.lua), and all that is booked meanwhile; `all`.
+local counted = field[21] or ''
+local counts = counted ~= ''
 local readable = total and held and sold and version and sequence
   and (status == 'open' or status == 'paused' or status == 'closed')
 if field[1] and not readable then
@@ -52,8 +61,8 @@ end
 -- The sale's clock is Redis' own, except that it never goes back: not when the machine's does, nor after a failover
 -- to one that is behind.
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-now = math.max(now, tonumber(field[11]) or 0)
+local now = time[1] * 1000 + floor(time[2] / 1000)
+now = max(now, tonumber(field[11]) or 0)
 local log_prefix = now .. '-'
 
 -- The first line of the reply. `read_snapshot` in src/ledger/redis/read.rs makes the same of the stock hash by itself.
@@ -87,11 +96,11 @@ end
 local sequence_before = sequence
 local function freeze(its_lineage, its_sequence, less)
   if less or frozen_until <= now then
-    lineage = math.max(now, lineage + 1, (its_lineage or 0) + 1)
+    lineage = max(now, lineage + 1, (its_lineage or 0) + 1)
     frozen_since = now
     call('HSET', KEYS[6], '@' .. now, (its_sequence or sequence_before) .. ' ' .. sequence_before)
   end
-  frozen_until = math.max(frozen_until, math.min(now + FREEZE_MS, frozen_since + FREEZE_MS_MAX))
+  frozen_until = max(frozen_until, min(now + FREEZE_MS, frozen_since + FREEZE_MS_MAX))
   call('HSET', KEYS[1], 'lineage', lineage, 'frozen_since', frozen_since, 'frozen_until', frozen_until)
 end
 
@@ -102,10 +111,107 @@ local function withhold(words)
   if frozen_until > now or stranger or (its_lineage and its_lineage ~= lineage) then return state() .. '\nwithheld' end
 end
 
+-- Overdue is available: a hold counts for nobody from its deadline on, however many end at once and whether anybody has
+-- looked at them yet. So `due` keeps how many tickets of live holds end in each span of time: of 1 ms, 64 ms, 4.1 s,
+-- 4.4 min and 4.7 h. What has ended since `lapsed` is then the sum of at most 63 spans of a length at each end and of the
+-- longest between: some 70 after a sync, a few hundred after days. A change of one hold changes five spans.
+local SPANS = { 1, 64, 4096, 262144, 16777216 }
+-- Of the longest, in one go: two years.
+local LONGEST_MAX = 4096
+
+-- The field of a span: which length, and which one of that.
+local function span(kind, index) return kind .. ':' .. format('%.0f', index) end
+
+-- What becomes of spans, written at the end: tickets more or fewer of holds by their deadline, and of spans by their field.
+local owed, owed_in, owes = {}, {}, false
+
+-- So many tickets more, or fewer, of holds that end then and are not over yet.
+local function owe(deadline, tickets)
+  owed[deadline] = (owed[deadline] or 0) + tickets
+  owes = true
+end
+
+-- Gives back the tickets of all holds that are over. Not while the sale is frozen: a hold may have been confirmed in what
+-- was forgotten.
+local due_before = due
+local function lapse()
+  if due == 0 or due > now or lapsed >= now or frozen_until > now then return end
+  local first, past = max(lapsed + 1, due), now + 1
+  past = min(past, first + LONGEST_MAX * SPANS[#SPANS])
+  lapsed = past - 1
+  local spans, starts_at, n = {}, {}, 0
+  local function take(kind, start)
+    n = n + 1
+    spans[n], starts_at[n] = span(kind, start / SPANS[kind]), start
+  end
+  local from, to = first, past
+  for kind, length in ipairs(SPANS) do
+    local longer = SPANS[kind + 1]
+    while from < to and (not longer or from % longer ~= 0) do
+      take(kind, from)
+      from = from + length
+    end
+    while from < to and to % longer ~= 0 do
+      to = to - length
+      take(kind, to)
+    end
+  end
+  for i, tickets in ipairs(call('HMGET', KEYS[7], unpack(spans))) do
+    if tickets then
+      held = held - tickets
+      owed_in[spans[i]] = -tickets
+      owes = true
+      -- What lies around it and goes on is that much less.
+      for kind = 2, #SPANS do
+        local index = floor(starts_at[i] / SPANS[kind])
+        if index * SPANS[kind] < past and past < (index + 1) * SPANS[kind] then
+          local name = span(kind, index)
+          owed_in[name] = (owed_in[name] or 0) - tickets
+        end
+      end
+    end
+  end
+end
+
+local function save_owed()
+  for deadline, tickets in pairs(owed) do
+    for kind, length in ipairs(SPANS) do
+      local name = span(kind, floor(deadline / length))
+      owed_in[name] = (owed_in[name] or 0) + tickets
+    end
+  end
+  local spans, n = {}, 0
+  for name, tickets in pairs(owed_in) do
+    if tickets ~= 0 then
+      n = n + 1
+      spans[n] = name
+    end
+  end
+  for first = 1, n, 1000 do
+    local last = min(n, first + 999)
+    local stored, gone = {}, {}
+    for i, tickets in ipairs(call('HMGET', KEYS[7], unpack(spans, first, last))) do
+      local name = spans[first + i - 1]
+      local sum = (tickets or 0) + owed_in[name]
+      if sum == 0 then
+        gone[#gone + 1] = name
+      else
+        stored[#stored + 1] = name
+        stored[#stored + 1] = sum
+      end
+    end
+    if #stored > 0 then call('HSET', KEYS[7], unpack(stored)) end
+    if #gone > 0 then call('HDEL', KEYS[7], unpack(gone)) end
+  end
+end
+
 -- Writes what changed in the counts, once, at the end of a script.
 local function save()
-  if sequence ~= sequence_before then
-    call('HSET', KEYS[1], 'held', held, 'sold', sold, 'sequence', sequence, 'clock', now)
+  if owes then save_owed() end
+  if owes or due ~= due_before then
+    call('HSET', KEYS[1], 'held', held, 'sold', sold, 'sequence', sequence, 'clock', now, 'lapsed', lapsed, 'due', due)
+  elseif sequence ~= sequence_before then
+    call('HSET', KEYS[1], 'sold', sold, 'sequence', sequence, 'clock', now)
   end
 end
 
@@ -161,25 +267,81 @@ end
 -- How a buyer stands in a bucket, before its tickets.
 local function name_of(buyer) return ' ' .. buyer .. '=' end
 
--- Tickets of that name, and the bucket without it.
-local function tickets_in(bucket, name)
+-- A deadline in seven characters from `?` to `~`, which are in no name and no number (src/ledger/redis/bucket.rs has the
+-- same). Good for a century.
+local function stamp(deadline)
+  local letters = {}
+  for i = 7, 1, -1 do
+    letters[i] = 63 + deadline % 64
+    deadline = floor(deadline / 64)
+  end
+  return string.char(unpack(letters))
+end
+
+local function deadline_of(letters)
+  local deadline = 0
+  for i = 1, 7 do deadline = deadline * 64 + byte(letters, i) - 63 end
+  return deadline
+end
+
+-- A hold as it stands behind its buyer's tickets.
+local function held_until(deadline, quantity) return stamp(deadline) .. (quantity == 1 and '' or quantity) end
+
+local HELD = string.rep('[?-~]', 7)
+
+-- What a buyer has in a bucket: tickets confirmed; its holds that are not over, as they stand there, and their tickets; and
+-- the bucket without it.
+local function entry_in(bucket, name)
   local first, last = find(bucket, name, 1, true)
-  if not first then return 0, bucket end
-  local tickets, past = match(bucket, '^(%d+)()', last + 1)
-  return tonumber(tickets), sub(bucket, 1, first - 1) .. sub(bucket, past)
+  if not first then return 0, '', 0, bucket end
+  local tickets, holds, past = match(bucket, '^(%d+)([^ ]*)()', last + 1)
+  local live, held = holds, 0
+  if holds ~= '' then
+    live = string.gsub(holds, '(' .. HELD .. ')(%d*)', function(letters, quantity)
+      if deadline_of(letters) <= now then return '' end
+      held = held + (tonumber(quantity) or 1)
+    end)
+  end
+  return tonumber(tickets), live, held, sub(bucket, 1, first - 1) .. sub(bucket, past)
 end
 
+-- Tickets of a buyer that count towards its limit.
 local function tickets_of(buyer)
-  return (tickets_in(call('HGET', KEYS[4], bucket_of(buyer)) or '', name_of(buyer)))
+  local confirmed, _, held = entry_in(call('HGET', KEYS[4], bucket_of(buyer)) or '', name_of(buyer))
+  return confirmed + held
 end
 
--- Adds to the tickets of a buyer, or takes away.
-local function count(buyer, tickets)
+-- Adds to the confirmed tickets of a buyer, or takes away; ends one of its holds (`over`), begins another (`begun`), each
+-- as `held_until` gives it, or ''. Holds that are over are dropped on the way.
+local function count(buyer, tickets, over, begun)
   local field, name = bucket_of(buyer), name_of(buyer)
-  local had, bucket = tickets_in(call('HGET', KEYS[4], field) or '', name)
-  local has = had + tickets
-  if has > 0 then bucket = bucket .. name .. has end
+  local confirmed, holds, _, bucket = entry_in(call('HGET', KEYS[4], field) or '', name)
+  confirmed = confirmed + tickets
+  if over ~= '' then
+    local first, last = 1, 0
+    -- The same deadline with more digits is another hold.
+    repeat
+      first, last = find(holds, over, last + 1, true)
+    until not first or not match(holds, '^%d', last + 1)
+    if first then holds = sub(holds, 1, first - 1) .. sub(holds, last + 1) end
+  end
+  holds = holds .. begun
+  if confirmed > 0 or holds ~= '' then bucket = bucket .. name .. max(confirmed, 0) .. holds end
   if bucket == '' then call('HDEL', KEYS[4], field) else call('HSET', KEYS[4], field, bucket) end
+end
+
+-- Gives back what a booking has, by its record as it was: its tickets, and its buyer's.
+local function give_back(letter, quantity, deadline, buyer)
+  if letter == 'h' or letter == 'H' then
+    if deadline > lapsed then
+      held = held - quantity
+      owe(deadline, -quantity)
+    end
+    if letter == 'H' then count(buyer, 0, held_until(deadline, quantity), '') end
+  elseif letter == 'c' or letter == 'C' then
+    sold = sold - quantity
+    if letter == 'C' then count(buyer, -quantity, '', '') end
+  end
 end
 
 -- Expires those of these bookings that are held and overdue.
@@ -190,8 +352,7 @@ local function expire(bookings)
     local letter, quantity, deadline, terms, buyer = parts(records[i] or 't')
     if (letter == 'h' or letter == 'H') and deadline <= now then
       log(text(booking), 'expired', quantity, buyer, '')
-      held = held - quantity
-      if letter == 'H' then count(buyer, -quantity) end
+      give_back(letter, quantity, deadline, buyer)
       changed[n + 1], changed[n + 2] = booking, 'e' .. terms
       n = n + 2
     end
@@ -209,30 +370,68 @@ local function ungroup(group, bookings)
   end
 end
 
--- Every script that changes something starts by expiring what is overdue, oldest first, at most `limit`: what a hold
--- gives back can be sold in the same call, and nobody has to sweep for that. Not while the sale is frozen: a hold may
--- have been confirmed in what was forgotten.
+-- Removes the spans in which these deadlines were and that are over: a longer one was taken in their place.
+local function forget_spans(deadlines)
+  local spans, seen, n = {}, {}, 0
+  for deadline in pairs(deadlines) do
+    for kind, length in ipairs(SPANS) do
+      local index = floor(deadline / length)
+      local name = span(kind, index)
+      if (index + 1) * length - 1 <= lapsed and not seen[name] then
+        n = n + 1
+        spans[n], seen[name], owed_in[name] = name, true, nil
+      end
+    end
+  end
+  if n > 0 then call('HDEL', KEYS[7], unpack(spans)) end
+end
+
+local function first_deadline()
+  local first = call('ZRANGEBYSCORE', KEYS[3], '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return tonumber(first[2]) or 0
+end
+
+-- Bookkeeping behind `lapse`: records of holds that are over become expired, oldest first, at most as many as the first
+-- word says, and groups of 64 whole. A call that books sweeps one group, so that in the log what came back is before what
+-- it was sold as, unless very many ended at once.
 local function sweep(words)
+  -- A key of another type fails here, before the first write.
+  if hold or due > 0 then
+    call('ZRANGEBYSCORE', KEYS[3], 0, 0, 'LIMIT', 0, 1)
+    call('HGET', KEYS[7], '')
+  end
+  if counts then call('HGET', KEYS[4], '') end
+  lapse()
   local limit = frozen_until > now and 0 or tonumber(match(words, '^%d+'))
+  if due == 0 or due > now or limit == 0 then return end
+  local deadlines = {}
   while limit > 0 do
-    local groups = call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 4)
-    if #groups == 0 then return end
+    local groups = call('ZRANGEBYSCORE', KEYS[3], '-inf', lapsed, 'WITHSCORES', 'LIMIT', 0, 4)
     local done, bookings = {}, {}
-    for _, group in ipairs(groups) do
+    for g = 1, #groups, 2 do
       local before = #bookings
-      ungroup(group, bookings)
+      ungroup(groups[g], bookings)
       if #bookings > limit then
         for i = #bookings, before + 1, -1 do bookings[i] = nil end
         limit = 0
         break
       end
-      done[#done + 1] = group
+      done[#done + 1] = groups[g]
+      deadlines[tonumber(groups[g + 1])] = true
     end
-    if #done == 0 then return end
+    if #done == 0 then break end
     expire(bookings)
     call('ZREM', KEYS[3], unpack(done))
     limit = limit - #bookings
   end
+  forget_spans(deadlines)
+  due = first_deadline()
+end
+
+-- A group of holds with this deadline, for the sweep.
+local function hold_until(deadline, group)
+  call('ZADD', KEYS[3], deadline, group)
+  if due == 0 or deadline < due then due = deadline end
 end
 
 -- A booking's line in a reply: its record, without the mark of being counted. `-` where there is none. A hold that is

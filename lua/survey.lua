@@ -1,12 +1,12 @@
 -- Reads one page of a part of the sale as it is stored, for an audit: nothing wrong is passed over, or stops it.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 the part: bookings holds buyers lost log changes; 2 the cursor ('' to start); 3 about how many
+-- ARGV  1 the part: bookings holds due buyers lost log changes; 2 the cursor ('' to start); 3 about how many
 -- Reply a line: the cursor to go on with, 1 where this was the last page there is now (else 0), the sale's clock as it is
 --       stored, and Redis' own, with commas between. Then rows, without anything between: a letter, how many strings, a
 --       comma, and each string as its length, a colon and itself.
 --         b booking, record    n booking (there is none of that id)    g group, deadline    u bucket, its buyers
---         f field of `lost`, its value
+--         f field of `lost`, its value    s span, its tickets
 --         l id, name, value, ...
 --       The cursor of `log` is the last entry's id, and `changes` goes on from there: each entry, and what is stored now of
 --       its booking, of the groups of its deadline, and of its buyer's bucket.
@@ -72,7 +72,7 @@ if part == 'log' or part == 'changes' then
   if #entries > 0 then cursor = entries[#entries][1] end
 else
   local scans = { bookings = { 'HSCAN', 2, 'b' }, holds = { 'ZSCAN', 3, 'g' }, buyers = { 'HSCAN', 4, 'u' },
-    lost = { 'HSCAN', 6, 'f' } }
+    lost = { 'HSCAN', 6, 'f' }, due = { 'HSCAN', 7, 's' } }
   local command, key, letter = unpack(scans[part])
   local page = call(command, KEYS[key], cursor == '' and '0' or cursor, 'COUNT', limit)
   for i = 1, #page[2], 2 do

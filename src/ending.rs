@@ -37,6 +37,7 @@ endings! {
     Cancelled "cancelled",
     SoldOut "sold-out",
     BuyerLimit "buyer-limit",
+    BuyerRequired "buyer-required",
     NotOnSale "not-on-sale",
     IdReused "id-reused",
     InProgress "in-progress",
@@ -61,6 +62,7 @@ impl Ending {
         match refusal {
             Refusal::SoldOut => Ending::SoldOut,
             Refusal::BuyerLimit => Ending::BuyerLimit,
+            Refusal::BuyerRequired => Ending::BuyerRequired,
             Refusal::NotOnSale { .. } => Ending::NotOnSale,
             Refusal::IdReused => Ending::IdReused,
             Refusal::InProgress => Ending::InProgress,

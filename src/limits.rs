@@ -213,6 +213,14 @@ pub const TRIMMED_PER_CALL_MAX: usize = 50_000;
 /// Overdue holds that one ledger call expires: bounds the time of a call, as [`ENTRIES_PER_CALL_MAX`] does.
 pub const EXPIRIES_PER_CALL_MAX: usize = 256;
 
+/// Overdue holds that a call which books, confirms, cancels or alters enters as expired beside its own work, so that in the
+/// log they stand before what their tickets are sold as. More at once are left to the syncs: they count for nobody.
+pub const SWEPT_PER_CALL: usize = GROUP_BOOKINGS_MAX;
+
+/// Bookings that a call looks at while it counts what buyers have, before a sale's first limit: as `COUNTED_PER_CALL` in
+/// `lua/alter.lua`. At 2 us of Redis time each, a call stays under a millisecond.
+pub const COUNTED_PER_CALL: usize = 250;
+
 /// Groups of held bookings of one page of a survey: each may have [`GROUP_BOOKINGS_MAX`] ids.
 pub const GROUPS_PER_PAGE: usize = 100;
 

@@ -124,6 +124,9 @@ pub(super) fn push_terms(scratch: &mut Vec<u8>, sale: &SaleName, state: &SaleSta
     if let Some(tickets) = terms.per_buyer {
         push(format_args!(r#","per_buyer":{tickets}"#));
     }
+    if terms.buyer_required {
+        push(format_args!(r#","buyer_required":true"#));
+    }
     if let Some(time) = terms.starts_at {
         push(format_args!(r#","starts_at":"{time}""#));
     }

@@ -263,8 +263,9 @@ impl<'a> Operator<'a> {
 
     fn show_sale(&mut self, sale: &str) -> Result<Page, Trouble> {
         let sale = self.sale_name(sale)?;
-        match self.call(Call::Snapshot { sale })? {
-            Answer::Sale { state, .. } => {
+        // As of now: a snapshot may have holds in it that are over.
+        match self.call(Call::LookUp { sale, ids: Vec::new() })? {
+            Answer::Found { state, .. } => {
                 sales::push_terms(&mut self.scratch, &sale, &state);
                 Ok(Page::Json(Status::Ok))
             }
@@ -354,10 +355,14 @@ impl<'a> Operator<'a> {
 
     /// Asks the ledger; a sale that it does not have is the caller's mistake.
     fn call(&self, call: Call) -> Result<Answer, Trouble> {
-        match self.raw_call(call)? {
-            Answer::NoSuchSale => Err(Problem::NO_SUCH_SALE.into()),
-            Answer::ChangeRefused { .. } => Err(Problem::TOTAL_TOO_LOW.into()),
-            answer => Ok(answer),
+        loop {
+            return match self.raw_call(call.clone())? {
+                Answer::NoSuchSale => Err(Problem::NO_SUCH_SALE.into()),
+                Answer::ChangeRefused { .. } => Err(Problem::TOTAL_TOO_LOW.into()),
+                // Others have their turn at the ledger in between.
+                Answer::Counting { .. } => continue,
+                answer => Ok(answer),
+            };
         }
     }
 

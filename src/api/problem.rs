@@ -33,6 +33,8 @@ problems! {
         "Fewer tickets are left than were asked for. Tickets may come back when holds expire or bookings are cancelled; the same id may be used again.";
     BUYER_LIMIT: "buyer-limit", 409, "Buyer limit reached",
         "The buyer would hold more tickets than the sale allows to one buyer.";
+    BUYER_REQUIRED: "buyer-required", 400, "Buyer required",
+        "The sale allows each buyer a number of tickets, so that a booking must say whose it is. Send a buyer.";
     NOT_ON_SALE: "not-on-sale", 403, "Not on sale",
         "The sale has not started, has ended, or is paused. Where it has a start, it is in starts_at.";
     ID_REUSED: "id-reused", 422, "Booking id reused",
@@ -86,6 +88,7 @@ impl Problem {
         match refusal {
             Refusal::SoldOut => Problem::SOLD_OUT,
             Refusal::BuyerLimit => Problem::BUYER_LIMIT,
+            Refusal::BuyerRequired => Problem::BUYER_REQUIRED,
             Refusal::NotOnSale { .. } => Problem::NOT_ON_SALE,
             Refusal::IdReused => Problem::ID_REUSED,
             Refusal::InProgress => Problem::IN_PROGRESS,

@@ -1,13 +1,14 @@
 //! Compares what was read, and says what does not fit. A difference that follows from a wrong count or index comes with
 //! its mending; any other stays unexplained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::findings::{Findings, Kind};
 use super::view::{BuyerIndex, Claimed, Told, View};
 use super::{AuditError, ask, unexpected};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, Call, CallError, LostCause, Part, Repair, SaleName, SaleState,
+    Answer, BookingId, BookingStatus, BuyerTickets, Call, CallError, LostCause, Part, Repair, SaleName,
+    SaleState, Span,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -19,6 +20,7 @@ pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
     judge_counts(view, state, findings);
     judge_buyers(view, state, findings);
     judge_holds(view, findings);
+    judge_spans(view, state, findings);
     judge_log(view, state, findings);
     judge_clock(view, findings);
     judge_lost(view, findings);
@@ -58,7 +60,7 @@ fn judge_unreadable(view: &View, findings: &mut Findings) {
         match part {
             // The counts are set anew below.
             Part::Stock => findings.derived(Kind::Record, "stock", text),
-            Part::Holds | Part::Buyers => {
+            Part::Holds | Part::Due | Part::Buyers => {
                 findings.derived(Kind::Record, part.word(), format!("what is there cannot be read: {text}"));
                 let repair = Repair::Remove { part: *part, key: key.clone() };
                 findings
@@ -72,10 +74,11 @@ fn judge_unreadable(view: &View, findings: &mut Findings) {
 }
 
 fn judge_counts(view: &View, state: &SaleState, findings: &mut Findings) {
+    let lapsed = lapsed_until(view, state);
     let (mut held, mut sold) = (0, 0);
     for claimed in view.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
         match claimed.status {
-            Some(BookingStatus::Held { .. }) => held += u64::from(claimed.quantity),
+            Some(BookingStatus::Held { .. }) => held += claimed.tickets_after(lapsed),
             Some(BookingStatus::Confirmed) => sold += u64::from(claimed.quantity),
             _ => {}
         }
@@ -114,22 +117,35 @@ fn judge_counts(view: &View, state: &SaleState, findings: &mut Findings) {
 }
 
 fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
-    let (mut all, mut counted) = (vec![0_u64; view.buyers.names.len()], vec![0_u64; view.buyers.names.len()]);
+    // With a clock that goes back, holds are live again that were over by it.
+    let now = mended_clock(view).map_or(state.now, |clock| clock.max(view.clocks.1));
+    let mut all = vec![0_u64; view.buyers.names.len()];
+    let mut counted = vec![BuyerTickets::default(); view.buyers.names.len()];
     for claimed in view.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
         let Some(buyer) = claimed.buyer.map(BuyerIndex::at) else { continue };
-        all[buyer] += claimed.tickets();
-        if claimed.counted {
-            counted[buyer] += claimed.tickets();
+        all[buyer] += claimed.tickets_after(now);
+        match claimed.status {
+            Some(BookingStatus::Held { expires_at }) if claimed.counted && expires_at > now => {
+                counted[buyer].holds.push((expires_at, claimed.quantity));
+            }
+            Some(BookingStatus::Confirmed) if claimed.counted => {
+                counted[buyer].confirmed += u64::from(claimed.quantity);
+            }
+            _ => {}
         }
     }
     for (index, buyer) in view.buyers.names.iter().enumerate() {
-        let (told, sum) = (view.buyers.counted[index], counted[index]);
-        if told != sum {
-            let text = format!("the ledger counts {told} tickets, the bookings that count sum to {sum}");
-            findings.derived(Kind::Buyer, format!("buyer {buyer}"), text);
-            let repair = Repair::Buyer { buyer: *buyer, tickets: sum };
-            findings.mend(repair, vec![format!("buyer {buyer}: from {told} to {sum} tickets")]);
+        let (told, sum) = (&view.buyers.counted[index], &mut counted[index]);
+        sum.holds.sort_unstable();
+        if (told.confirmed, &told.held_after(now)) == (sum.confirmed, &sum.holds) {
+            continue;
         }
+        let (told, new) = (told.total(now), sum.total(now));
+        let ends = if told == new { ", and their holds end at other times" } else { "" };
+        let text = format!("the ledger counts {told} tickets, the bookings that count sum to {new}{ends}");
+        findings.derived(Kind::Buyer, format!("buyer {buyer}"), text);
+        let repair = Repair::Buyer { buyer: *buyer, tickets: sum.clone() };
+        findings.mend(repair, vec![format!("buyer {buyer}: from {told} to {new} tickets")]);
     }
     let Some(limit) = state.terms.per_buyer else { return };
     let mut over = 0;
@@ -187,6 +203,41 @@ fn judge_holds(view: &View, findings: &mut Findings) {
             let said = ids.iter().map(|id| format!("booking {id}: among the holds until {expires_at}"));
             findings.mend(Repair::Hold { expires_at, ids: ids.to_vec() }, said.collect());
         }
+    }
+}
+
+/// What holds give back by time, against the holds. A span that is over is not looked at any more.
+fn judge_spans(view: &View, state: &SaleState, findings: &mut Findings) {
+    if !view.spans_are_of_now {
+        return;
+    }
+    let lapsed = lapsed_until(view, state);
+    let mut expected: BTreeMap<Span, u64> = BTreeMap::new();
+    for claimed in view.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
+        if let Some(BookingStatus::Held { expires_at }) = claimed.status
+            && expires_at > lapsed
+        {
+            for span in Span::around(expires_at) {
+                *expected.entry(span).or_default() += u64::from(claimed.quantity);
+            }
+        }
+    }
+    let matters = |span: &&Span| span.end().is_some_and(|end| end > lapsed);
+    let spans: BTreeSet<Span> = view.spans.keys().filter(matters).chain(expected.keys()).copied().collect();
+    let mut wrong = 0;
+    for span in spans {
+        let count = |spans: &BTreeMap<Span, u64>| spans.get(&span).copied().unwrap_or(0);
+        let (told, sum) = (count(&view.spans), count(&expected));
+        if told != sum {
+            wrong += 1;
+            let Span { kind, index } = span;
+            let said = format!("due: {}:{index} from {told} to {sum} tickets", kind + 1);
+            findings.mend(Repair::Span { span, tickets: sum }, vec![said]);
+        }
+    }
+    if wrong > 0 {
+        let text = format!("{wrong} spans of time have other tickets than the holds that end in them");
+        findings.derived(Kind::Hold, "due", text);
     }
 }
 
@@ -259,25 +310,37 @@ fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
     }
 }
 
+fn is_ahead(view: &View, time: WallTime) -> bool {
+    time.0 > view.clocks.1.0.saturating_add(CLOCK_AHEAD_MS_MAX)
+}
+
+/// What the sale's clock is to be set back to, if it is ahead and can be.
+fn mended_clock(view: &View) -> Option<WallTime> {
+    let (stored, ledger) = view.clocks;
+    let last = if view.log.entries > 0 { view.log.last_at } else { ledger };
+    // An entry of the log is never earlier than the one before, so that the sale cannot go back further.
+    (is_ahead(view, stored) && !is_ahead(view, last)).then_some(last)
+}
+
+/// Up to when holds have given their tickets back: with a clock that goes back, only what is over by that.
+fn lapsed_until(view: &View, state: &SaleState) -> WallTime {
+    mended_clock(view).map_or(state.lapsed_until, |clock| state.lapsed_until.min(clock))
+}
+
 /// The sale's clock is that of its last change. It only ever goes forward, so that a time that was far ahead once stays.
 fn judge_clock(view: &View, findings: &mut Findings) {
     let (stored, ledger) = view.clocks;
-    let ahead = |time: WallTime| time.0 > ledger.0.saturating_add(CLOCK_AHEAD_MS_MAX);
-    if !ahead(stored) {
+    if !is_ahead(view, stored) {
         return;
     }
     let text = format!("the sale's is at {stored}, the ledger's own at {ledger}: holds made now end late");
     findings.derived(Kind::Clock, "clock", text);
-    // An entry of the log is never earlier than the one before, so that the sale cannot go back further.
-    let last = view.log.last_at;
-    if ahead(last) {
-        findings.note(format!(
-            "the clock cannot be set back: the log has an entry of {last}, and is never earlier afterwards"
-        ));
-    } else if view.log.entries > 0 {
-        findings.mend(Repair::Clock { to: last }, vec![format!("clock: from {stored} to {last}")]);
-    } else {
-        findings.mend(Repair::Clock { to: ledger }, vec![format!("clock: from {stored} to {ledger}")]);
+    match mended_clock(view) {
+        Some(to) => findings.mend(Repair::Clock { to }, vec![format!("clock: from {stored} to {to}")]),
+        None => findings.note(format!(
+            "the clock cannot be set back: the log has an entry of {}, and is never earlier afterwards",
+            view.log.last_at
+        )),
     }
 }
 

@@ -144,7 +144,7 @@ impl Audit<'_> {
             }
             findings.counted = vec![
                 ("sale", sale_line(&self.sale, &state)),
-                ("bookings", view.bookings_line()),
+                ("bookings", view.bookings_line(&state)),
                 ("log", view.log_line()),
             ];
             if !self.access_logs.is_empty() {

@@ -9,8 +9,8 @@ use rustc_hash::FxBuildHasher;
 use super::findings::{Findings, Kind};
 use super::{AuditError, ask, unexpected};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, LostCause, Part, Row, SaleName,
-    SaleState, StoredBooking,
+    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, LogEntry, LostCause, Part, Row,
+    SaleName, SaleState, Span, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -19,11 +19,16 @@ use crate::ledger::Ledger;
 const CHANGES_CALLS_MAX: u32 = 20_000;
 
 /// Everything known of a sale, by booking. Holds one entry a booking, about 250 bytes, and no text twice.
-#[derive(Default)]
 pub(super) struct View {
     pub(super) entries: HashMap<BookingId, Entry, FxBuildHasher>,
     pub(super) buyers: Buyers,
     pub(super) log: LogRead,
+    /// Tickets of holds that end in each span, as the ledger counts them.
+    pub(super) spans: BTreeMap<Span, u64>,
+    /// Whether those are of the moment to which all else was brought.
+    pub(super) spans_are_of_now: bool,
+    /// Tickets of holds that are not over at the last entry of the log, by their deadlines.
+    live_holds: BTreeMap<WallTime, u64>,
     pub(super) unreadable: BTreeMap<(Part, Vec<u8>), String>,
     /// The sale's clock as stored, and the ledger's own.
     pub(super) clocks: (WallTime, WallTime),
@@ -86,7 +91,7 @@ pub(super) struct Buyers {
     indexes: HashMap<BuyerId, BuyerIndex, FxBuildHasher>,
     pub(super) names: Vec<BuyerId>,
     /// What the ledger counts for each.
-    pub(super) counted: Vec<u64>,
+    pub(super) counted: Vec<BuyerTickets>,
 }
 
 impl Buyers {
@@ -96,7 +101,7 @@ impl Buyers {
         let next = BuyerIndex(next.expect("fewer buyers than 2^32 fit in memory"));
         Some(*self.indexes.entry(*buyer).or_insert_with(|| {
             self.names.push(*buyer);
-            self.counted.push(0);
+            self.counted.push(BuyerTickets::default());
             next
         }))
     }
@@ -113,7 +118,7 @@ pub(super) struct LogRead {
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) last_at: WallTime,
-    /// Tickets held and sold after its last entry, by the log.
+    /// Tickets held and sold at its last entry, by the log: a hold that was over by then is not.
     tickets: u64,
 }
 
@@ -122,6 +127,14 @@ impl Claimed {
         match self.status {
             Some(status) if status.holds_stock() => u64::from(self.quantity),
             _ => 0,
+        }
+    }
+
+    /// Without those of a hold that gave its own back by then.
+    pub(super) fn tickets_after(&self, lapsed_until: WallTime) -> u64 {
+        match self.status {
+            Some(BookingStatus::Held { expires_at }) if expires_at <= lapsed_until => 0,
+            _ => self.tickets(),
         }
     }
 
@@ -173,6 +186,27 @@ fn follows(before: Option<BookingStatus>, after: Option<BookingStatus>, forgotte
         )
 }
 
+impl Default for View {
+    fn default() -> View {
+        View {
+            entries: HashMap::default(),
+            buyers: Buyers::default(),
+            log: LogRead::default(),
+            spans: BTreeMap::new(),
+            spans_are_of_now: true,
+            live_holds: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            clocks: Default::default(),
+            began_at: None,
+            ended_at: (0, 0),
+            gap_at: None,
+            trimmed: false,
+            forgotten: BTreeMap::new(),
+            lost: BTreeMap::new(),
+        }
+    }
+}
+
 impl View {
     /// Reads the sale; gives its state at the sequence to which all that was read was brought.
     pub(super) fn read(
@@ -205,11 +239,33 @@ impl View {
         match (state, failure) {
             (Some(state), _) => {
                 self.ended_at = (state.version, state.sequence);
+                self.read_spans(ledger, sale, &state, findings)?;
                 Ok(state)
             }
             (None, Some(error)) => Err(error),
             (None, None) => unreachable!("each part was read or failed"),
         }
+    }
+
+    /// Reads what is counted of holds by time. It is a sum over all of them, so that it says something only of the moment to
+    /// which they were brought.
+    fn read_spans(
+        &mut self,
+        ledger: &mut dyn Ledger,
+        sale: SaleName,
+        of: &SaleState,
+        findings: &mut Findings,
+    ) -> Result<(), AuditError> {
+        let moment = |state: &SaleState| (state.version, state.sequence, state.lapsed_until);
+        match self.read_part(ledger, sale, Part::Due, String::new(), findings) {
+            Ok((_, state)) => self.spans_are_of_now &= moment(&state) == moment(of),
+            Err(AuditError::Ledger(CallError::Garbled(text))) => {
+                findings.differ(Kind::Record, Part::Due.word(), format!("cannot be read: {text}"));
+                self.spans_are_of_now = false;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Reads all pages of a part; gives the last cursor, and the state that came with the last page.
@@ -271,7 +327,7 @@ impl View {
                 if let Row::Change(entry) = row
                     && let Some(buyer) = self.buyers.index(entry.booking.buyer.as_ref())
                 {
-                    self.buyers.counted[buyer.at()] = 0;
+                    self.buyers.counted[buyer.at()] = BuyerTickets::default();
                 }
             }
         }
@@ -293,6 +349,10 @@ impl View {
                         self.buyers.counted[buyer.at()] = tickets;
                     }
                 }
+                Row::Span { span, tickets } => {
+                    self.spans.insert(span, tickets);
+                }
+                Row::Derived(_) => self.spans_are_of_now = false,
                 Row::Change(entry) => self.replay(&entry, state, findings),
                 Row::Forgot { at, seen, left } => {
                     self.forgotten.insert(at, (seen, left));
@@ -352,8 +412,7 @@ impl View {
         let last = self.entries.entry(booking.id).or_default().last_logged.replace(claimed);
         self.log.entries += 1;
         (self.log.last, self.log.last_at) = (sequence, entry.at);
-        self.log.tickets =
-            (log.tickets + claimed.tickets()).saturating_sub(last.map_or(0, |last| last.tickets()));
+        self.move_tickets(last.as_ref(), &claimed, entry.at);
         if self.log.first == 1 || last.is_some() {
             let before = last.and_then(|last| last.status);
             let same =
@@ -380,6 +439,32 @@ impl View {
         }
     }
 
+    /// Brings the tickets held and sold by the log to this entry. A hold gives its own back at its deadline; that it is
+    /// entered as expired may come later.
+    fn move_tickets(&mut self, before: Option<&Claimed>, after: &Claimed, at: WallTime) {
+        while let Some(over) = self.live_holds.first_entry().filter(|hold| *hold.key() <= at) {
+            self.log.tickets = self.log.tickets.saturating_sub(over.remove());
+        }
+        if let Some(before) = before {
+            let tickets = match before.status {
+                Some(BookingStatus::Held { expires_at }) => match self.live_holds.get_mut(&expires_at) {
+                    Some(tickets) => {
+                        let given_back = before.tickets().min(*tickets);
+                        *tickets -= given_back;
+                        given_back
+                    }
+                    None => 0,
+                },
+                _ => before.tickets(),
+            };
+            self.log.tickets = self.log.tickets.saturating_sub(tickets);
+        }
+        self.log.tickets += after.tickets();
+        if let Some(BookingStatus::Held { expires_at }) = after.status {
+            *self.live_holds.entry(expires_at).or_default() += after.tickets();
+        }
+    }
+
     /// Takes in a line that granted (`true`) or replayed a booking.
     pub(super) fn told(&mut self, id: BookingId, quantity: u32, buyer: Option<&BuyerId>, granted: bool) {
         let buyer = self.buyers.index(buyer);
@@ -398,12 +483,14 @@ impl View {
         self.entries.entry(id).or_default().told.unknown = true;
     }
 
-    pub(super) fn bookings_line(&self) -> String {
+    pub(super) fn bookings_line(&self, state: &SaleState) -> String {
         let mut counts = [0_u64; 5];
         let mut tickets = 0;
         for claimed in self.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
-            tickets += claimed.tickets();
+            tickets += claimed.tickets_after(state.lapsed_until);
             counts[match claimed.status {
+                // Over, and yet to be entered as expired.
+                Some(BookingStatus::Held { expires_at }) if expires_at <= state.lapsed_until => 3,
                 Some(BookingStatus::Held { .. }) => 0,
                 Some(BookingStatus::Confirmed) => 1,
                 Some(BookingStatus::Cancelled) => 2,

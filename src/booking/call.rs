@@ -34,15 +34,16 @@ pub enum Call {
         /// Its terms, already [checked](SaleTerms::check).
         terms: SaleTerms,
     },
-    /// Changes a sale that exists. Answered by [`Answer::Sale`], or [`Answer::ChangeRefused`] where the new total is
-    /// below held + sold (or the new window is empty); then nothing of it is done.
+    /// Changes a sale that exists. Answered by [`Answer::Sale`]; by [`Answer::ChangeRefused`] where the new total is
+    /// below held + sold (or the new window is empty), and nothing of it is done; or by [`Answer::Counting`].
     Alter {
         /// Its name.
         sale: SaleName,
         /// What changes.
         change: SaleChange,
     },
-    /// Reads a sale's state. Answered by [`Answer::Sale`].
+    /// Reads a sale's state as it is stored. Answered by [`Answer::Sale`]. Where holds have ended since, which
+    /// [`SaleState::due_at`] tells, they may still be in `held`: a [`Call::LookUp`] of nothing tells them apart.
     Snapshot {
         /// Its name.
         sale: SaleName,
@@ -56,7 +57,7 @@ pub enum Call {
         /// What is asked for; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
         claims: Vec<Claim>,
     },
-    /// Reads bookings. Answered by [`Answer::Found`].
+    /// Reads bookings, and the sale as of now. Answered by [`Answer::Found`].
     LookUp {
         /// Of which sale.
         sale: SaleName,
@@ -98,8 +99,9 @@ pub enum Call {
         /// Held, confirmed or cancelled, as they were told; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
         bookings: Vec<Booking>,
     },
-    /// Expires overdue holds, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]. Answered by
-    /// [`Answer::Sale`].
+    /// Enters overdue holds as expired, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]: they have counted for
+    /// nobody since their deadlines. Answered by [`Answer::Sale`]; there is more to enter while [`SaleState::due_at`] is
+    /// past.
     Expire {
         /// Of which sale.
         sale: SaleName,
@@ -183,6 +185,8 @@ pub enum Reservation {
     SoldOut,
     /// The buyer would have more than the sale allows.
     BuyerLimit,
+    /// The sale demands a buyer, and the claim has none.
+    BuyerRequired,
     /// The sale is paused, closed, or outside of its window by the ledger's clock.
     NotOnSale,
 }
@@ -269,6 +273,12 @@ pub enum Answer {
     },
     /// To `Alter`, where the new total is below held + sold or the new terms do not fit together, and to `Repair`.
     ChangeRefused {
+        /// The sale as it is.
+        state: SaleState,
+    },
+    /// To `Alter`, where the sale gets its first limit for buyers: what they have is counted before the limit is in force, a
+    /// bounded number of bookings by each call. Nothing is altered yet; the same call again goes on.
+    Counting {
         /// The sale as it is.
         state: SaleState,
     },

@@ -17,7 +17,7 @@ pub use durability::Durability;
 pub use identifier::{BookingId, BuyerId, IdentifierError, SaleName};
 pub use outcome::{Outcome, Refusal};
 pub use sale::{SaleChange, SaleState, SaleStatus, SaleTerms, Seen, TermsError};
-pub use survey::{Part, Repair, Row, StoredBooking};
+pub use survey::{BuyerTickets, Part, Repair, Row, SPANS_MS, Span, StoredBooking};
 
 use crate::clock::WallTime;
 use crate::limits;

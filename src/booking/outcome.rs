@@ -27,6 +27,8 @@ pub enum Refusal {
     SoldOut,
     /// The buyer would have more than the sale allows.
     BuyerLimit,
+    /// The sale demands a buyer.
+    BuyerRequired,
     /// Paused, closed, or outside of the sale's window.
     NotOnSale {
         /// When it starts, where it has not yet.

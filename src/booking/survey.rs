@@ -14,6 +14,9 @@ pub enum Part {
     Holds,
     /// The tickets of each buyer, as they are counted.
     Buyers,
+    /// How many tickets of holds end in each span of time, by which they count for nobody from then on. A ledger that
+    /// adds them up when they are asked for has no such part.
+    Due,
     /// What the ledger was found to have forgotten, and what of it could not be put back.
     Lost,
     /// The log.
@@ -31,6 +34,7 @@ impl Part {
             Part::Bookings => "bookings",
             Part::Holds => "holds",
             Part::Buyers => "buyers",
+            Part::Due => "due",
             Part::Lost => "lost",
             Part::Log => "log",
             Part::Changes => "changes",
@@ -61,7 +65,16 @@ pub enum Row {
         ids: Vec<BookingId>,
     },
     /// What buyers have. One row may have several buyers, and a survey of changes tells a row whole.
-    Buyers(Vec<(BuyerId, u64)>),
+    Buyers(Vec<(BuyerId, BuyerTickets)>),
+    /// Tickets of holds that end in a span of time.
+    Span {
+        /// Which.
+        span: Span,
+        /// How many.
+        tickets: u64,
+    },
+    /// The ledger stores nothing of this part: it adds up what is asked for.
+    Derived(Part),
     /// An entry of the log.
     Change(LogEntry),
     /// The ledger was found to have forgotten something.
@@ -106,6 +119,55 @@ pub struct StoredBooking {
     pub sequence: Option<u64>,
 }
 
+/// A span of time in which holds end: of [`SPANS_MS`], the `index`-th since 1970 of that `kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Which length, from 0.
+    pub kind: usize,
+    /// Which one of that length.
+    pub index: u64,
+}
+
+/// Lengths of spans in milliseconds, as in `lua/sale.lua`.
+pub const SPANS_MS: [u64; 5] = [1, 64, 64 * 64, 64 * 64 * 64, 64 * 64 * 64 * 64];
+
+impl Span {
+    /// The spans in which a hold with that deadline ends.
+    pub fn around(deadline: WallTime) -> impl Iterator<Item = Span> {
+        let index = move |(kind, length): (usize, &u64)| Span { kind, index: deadline.0 / length };
+        SPANS_MS.iter().enumerate().map(index)
+    }
+
+    /// The last moment of it; `None` if there is no such span.
+    pub fn end(&self) -> Option<WallTime> {
+        let past = self.index.checked_add(1)?.checked_mul(*SPANS_MS.get(self.kind)?)?;
+        Some(WallTime(past - 1))
+    }
+}
+
+/// What one buyer has, as it is counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuyerTickets {
+    /// In confirmed bookings.
+    pub confirmed: u64,
+    /// In held ones, each with its deadline. One that is over may be missing.
+    pub holds: Vec<(WallTime, u32)>,
+}
+
+impl BuyerTickets {
+    /// Those of the holds that end after `now`, in order.
+    pub fn held_after(&self, now: WallTime) -> Vec<(WallTime, u32)> {
+        let mut holds: Vec<_> = self.holds.iter().copied().filter(|(deadline, _)| *deadline > now).collect();
+        holds.sort_unstable();
+        holds
+    }
+
+    /// Tickets that count towards a limit.
+    pub fn total(&self, now: WallTime) -> u64 {
+        self.confirmed + self.held_after(now).iter().map(|(_, tickets)| u64::from(*tickets)).sum::<u64>()
+    }
+}
+
 /// One mending of what follows from bookings and log; neither is ever mended itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
@@ -128,6 +190,13 @@ pub enum Repair {
         /// Which.
         buyer: BuyerId,
         /// Tickets held and confirmed that count.
+        tickets: BuyerTickets,
+    },
+    /// Sets how many tickets of holds end in a span; 0 removes it.
+    Span {
+        /// Which.
+        span: Span,
+        /// How many.
         tickets: u64,
     },
     /// Enters held bookings among the deadlines.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, LogEntry, Part, Quantity, Repair,
-    Row, SaleName, SaleState, SaleTerms, StoredBooking,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, LogEntry, Part,
+    Quantity, Repair, Row, SaleName, SaleState, SaleTerms, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -109,6 +109,7 @@ impl FakeLedger {
             _ => {}
         }
         let (Call::Alter { sale, .. }
+        | Call::LookUp { sale, .. }
         | Call::Snapshot { sale }
         | Call::Page { sale, .. }
         | Call::Log { sale, .. }
@@ -136,13 +137,14 @@ impl FakeLedger {
                 sale.state.version += 1;
                 Answer::Sale { state: sale.state.clone(), created: false }
             }
-            Call::Snapshot { .. } => {
+            Call::Snapshot { .. } => Answer::Sale { state: sale.state.clone(), created: false },
+            Call::LookUp { ids, .. } if ids.is_empty() => {
                 let state = sale.state.clone();
                 if self.bookings_between > 0 {
                     self.bookings_between -= 1;
                     sale.book(&format!("meanwhile-{}", self.clock), 1, None);
                 }
-                Answer::Sale { state, created: false }
+                Answer::Found { state, bookings: Vec::new() }
             }
             Call::Page { cursor, .. } => {
                 let from: usize = if cursor.is_empty() { 0 } else { cursor.parse().unwrap() };
@@ -188,7 +190,7 @@ impl FakeLedger {
                 let now = sale.state.now;
                 sale.log.retain(|entry| entry.sequence > sale.trimmed_meanwhile);
                 let state = sale.state.clone();
-                if self.bookings_between > 0 && part != Part::Changes {
+                if self.bookings_between > 0 && !matches!(part, Part::Changes | Part::Due) {
                     self.bookings_between -= 1;
                     sale.book(&format!("meanwhile-{}", self.clock), 1, None);
                 }
@@ -219,13 +221,20 @@ impl FakeSale {
             Part::Bookings => self.bookings.iter().map(booking).collect(),
             Part::Holds => self.bookings.iter().filter_map(group).collect(),
             Part::Buyers => {
-                let mut tickets: BTreeMap<BuyerId, u64> = BTreeMap::new();
+                let mut tickets: BTreeMap<BuyerId, BuyerTickets> = BTreeMap::new();
                 for booking in self.bookings.iter().filter(|booking| self.stored(booking).counted) {
-                    *tickets.entry(booking.buyer.unwrap()).or_default() += u64::from(booking.quantity.get());
+                    let tickets = tickets.entry(booking.buyer.unwrap()).or_default();
+                    match booking.status {
+                        BookingStatus::Held { expires_at } => {
+                            tickets.holds.push((expires_at, booking.quantity.get()));
+                        }
+                        _ => tickets.confirmed += u64::from(booking.quantity.get()),
+                    }
                 }
                 vec![Row::Buyers(tickets.into_iter().collect())]
             }
             Part::Log => self.log.iter().cloned().map(Row::Change).collect(),
+            Part::Due => vec![Row::Derived(Part::Due)],
             Part::Stock | Part::Lost | Part::Changes => Vec::new(),
         }
     }

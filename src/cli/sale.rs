@@ -164,7 +164,7 @@ impl SaleCommand {
         match self {
             SaleCommand::List { json } => list(ledger, out, *json),
             SaleCommand::Show { name, json } => {
-                let state = state_of(ledger, *name, Call::Snapshot { sale: *name })?;
+                let state = state_of(ledger, *name, as_of_now(*name))?;
                 if *json { write_json(out, name, &state) } else { write_table(out, name, &state) }
             }
             SaleCommand::Open { name, stock, terms } => {
@@ -222,14 +222,22 @@ pub(super) fn state_of(
     sale: SaleName,
     call: Call,
 ) -> Result<SaleState, CommandError> {
-    match ask(ledger, call)? {
-        Answer::Sale { state, .. } => Ok(state),
-        Answer::NoSuchSale => Err(CommandError::NoSuchSale(sale)),
-        Answer::ChangeRefused { state } => {
-            Err(CommandError::ChangeRefused { sale, held: state.held, sold: state.sold })
-        }
-        other => Err(unexpected(&other)),
+    loop {
+        return match ask(ledger, call.clone())? {
+            Answer::Counting { .. } => continue,
+            Answer::Sale { state, .. } | Answer::Found { state, .. } => Ok(state),
+            Answer::NoSuchSale => Err(CommandError::NoSuchSale(sale)),
+            Answer::ChangeRefused { state } => {
+                Err(CommandError::ChangeRefused { sale, held: state.held, sold: state.sold })
+            }
+            other => Err(unexpected(&other)),
+        };
     }
+}
+
+/// Asks for a sale: a snapshot may have holds in it that are over.
+fn as_of_now(sale: SaleName) -> Call {
+    Call::LookUp { sale, ids: Vec::new() }
 }
 
 fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), CommandError> {
@@ -238,13 +246,13 @@ fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), 
         other => return Err(unexpected(&other)),
     };
     names.sort_unstable();
-    let calls: Vec<Call> = names.iter().map(|name| Call::Snapshot { sale: *name }).collect();
+    let calls: Vec<Call> = names.iter().map(|name| as_of_now(*name)).collect();
     let mut sales = Vec::new();
     // A ledger may bound what one round trip holds.
     for (names, calls) in names.chunks(256).zip(calls.chunks(256)) {
         for (name, answer) in names.iter().zip(ledger.execute(calls)) {
             match answer? {
-                Answer::Sale { state, .. } => sales.push((*name, state)),
+                Answer::Found { state, .. } => sales.push((*name, state)),
                 Answer::NoSuchSale => {}
                 other => return Err(unexpected(&other)),
             }

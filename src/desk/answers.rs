@@ -206,6 +206,7 @@ impl<C> Desk<C> {
             Reservation::IdReused => Outcome::Refused(Refusal::IdReused),
             Reservation::SoldOut => Outcome::Refused(Refusal::SoldOut),
             Reservation::BuyerLimit => Outcome::Refused(Refusal::BuyerLimit),
+            Reservation::BuyerRequired => Outcome::Refused(Refusal::BuyerRequired),
             Reservation::NotOnSale => {
                 let starts_at = state.terms.starts_at.filter(|&starts| state.now < starts);
                 Outcome::Refused(Refusal::NotOnSale { starts_at })

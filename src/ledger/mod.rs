@@ -1,6 +1,7 @@
 //! The ledger: the truth about every ticket. One trait, two implementations, one conformance suite
 //! (`tests/conformance`).
 
+mod held;
 pub mod redis;
 pub mod sqlite;
 pub mod url;

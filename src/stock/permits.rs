@@ -81,6 +81,7 @@ impl From<&Reservation> for Settlement {
             Reservation::Known(_)
             | Reservation::IdReused
             | Reservation::BuyerLimit
+            | Reservation::BuyerRequired
             | Reservation::NotOnSale => Settlement::Returned,
         }
     }

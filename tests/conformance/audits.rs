@@ -153,6 +153,7 @@ const BOOKINGS: &str = "bx:{ticket}:bookings";
 const HOLDS: &str = "bx:{ticket}:holds";
 const BUYERS: &str = "bx:{ticket}:buyers";
 const LOG: &str = "bx:{ticket}:log";
+const DUE: &str = "bx:{ticket}:due";
 
 type Case<'a> = (&'a [&'a [&'a str]], &'a [&'a str]);
 
@@ -171,6 +172,20 @@ fn what_follows_from_the_bookings_is_mended_in_redis() {
         (&[&["HSET", BUYERS, "@BUCKET", " u-81=two"]], &["buyers: what is there cannot be read", "u-81=two"]),
         (&[&["HSET", BUYERS, "0", " stranger=3"]], &["bucket \"0\" is \" stranger=3\" (record)"]),
         (&[&["DEL", BUYERS]], &["buyer u-81: the ledger counts 0", "buyer u.82: the ledger counts 0"]),
+        (
+            &[&["HSET", BUYERS, "@BUCKET", " u-81=2"]],
+            &["sum to 2, and their holds end at other times (buyer)"],
+        ),
+        (
+            &[&["HSET", BUYERS, "@BUCKET", " u-81=0soon"]],
+            &["buyers: what is there cannot be read", "u-81=0soon"],
+        ),
+        (&[&["DEL", DUE]], &["spans of time have other tickets than the holds that end in them (hold)"]),
+        (&[&["HSET", DUE, "5:999999", "7"]], &["1 spans of time have other tickets"]),
+        (
+            &[&["HSET", DUE, "6:1", "1"]],
+            &["due: what is there cannot be read: span \"6:1\" is \"1\" (record)"],
+        ),
         (
             &[&["ZREM", HOLDS, "a "]],
             &["booking a: is held until", "would never expire: it is not among the holds"],
@@ -308,12 +323,28 @@ fn what_follows_from_the_bookings_is_mended_in_sqlite() {
         ("UPDATE sales SET held = held + 1", &["held: the ledger counts 4, its bookings sum to 3 (count)"]),
         ("UPDATE sales SET sold = -2", &["stock: sold is -2 (record)"]),
         ("UPDATE sales SET sold = 100", &["oversold: by its counts 103 tickets held and sold, of 20"]),
-        ("UPDATE buyers SET tickets = 9 WHERE buyer = 'u-81'", &["buyer u-81: the ledger counts 9 tickets"]),
+        ("UPDATE buyers SET tickets = 9 WHERE buyer = 'u-81'", &["buyer u-81: the ledger counts 11 tickets"]),
+        (
+            "UPDATE buyers SET tickets = 2, holds = '' WHERE buyer = 'u-81'",
+            &[
+                "the ledger counts 2 tickets, the bookings that count sum to 2, and their holds end at other times",
+            ],
+        ),
+        (
+            "UPDATE buyers SET holds = 'soon' WHERE buyer = 'u-81'",
+            &["buyer \"u-81\", tickets 0, holds \"soon\""],
+        ),
         ("UPDATE buyers SET tickets = -9 WHERE buyer = 'u-81'", &["buyer \"u-81\", tickets -9"]),
         ("DELETE FROM buyers", &["buyer u-81: the ledger counts 0", "buyer u.82: the ledger counts 0"]),
-        ("INSERT INTO buyers VALUES ('ticket', 'mm0', 3)", &["buyer mm0: the ledger counts 3"]),
-        ("INSERT INTO buyers VALUES ('ticket', 'no name', 3)", &["buyer \"no name\", tickets 3 (record)"]),
-        ("INSERT INTO buyers VALUES ('ticket', x'00ff', 3)", &["buyer \"\\x00\\xff\", tickets 3 (record)"]),
+        ("INSERT INTO buyers VALUES ('ticket', 'mm0', 3, '')", &["buyer mm0: the ledger counts 3"]),
+        (
+            "INSERT INTO buyers VALUES ('ticket', 'no name', 3, '')",
+            &["buyer \"no name\", tickets 3, holds \"\" (record)"],
+        ),
+        (
+            "INSERT INTO buyers VALUES ('ticket', x'00ff', 3, '')",
+            &["buyer \"\\x00\\xff\", tickets 3, holds \"\" (record)"],
+        ),
         ("UPDATE bookings SET counted = 0 WHERE id = 'a'", &["buyer u-81: the ledger counts 2"]),
         ("DROP INDEX holds", &["holds: what is there cannot be read: the index is missing"]),
         (unindexed, &["booking a: is held until", "would never expire"]),
@@ -414,7 +445,7 @@ fn a_repair_of_a_sale_that_has_moved_does_nothing() {
         let buyer = BuyerId::parse("u-81").unwrap();
         let mends = || {
             vec![
-                Repair::Buyer { buyer, tickets: 9 },
+                Repair::Buyer { buyer, tickets: BuyerTickets { confirmed: 9, holds: Vec::new() } },
                 Repair::Hold { expires_at: WallTime(7), ids: vec![id("a")] },
                 Repair::Clock { to: WallTime(START + 9_000) },
                 Repair::Counts { held: 4, sold: 1 },
@@ -534,13 +565,21 @@ fn an_audit_of_a_sale_in_motion_sees_one_moment() {
             }
             round
         });
+        // Also if the audit finds something: the seller would sell for ever.
+        struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let stop = Stop(done);
         let mut sequences = Vec::new();
         for _ in 0..4 {
             let findings = audit_of(&mut ledger, sale());
             assert_eq!(findings.differences, 0, "{}", report(&findings));
             sequences.push(findings.state.sequence);
         }
-        done.store(true, relaxed);
+        drop(stop);
         assert!(
             seller.join().unwrap() > 30 && sequences[0] < sequences[3],
             "it was in motion: {sequences:?}"

@@ -7,6 +7,7 @@ mod audits;
 mod files;
 mod model;
 mod named;
+mod overdue;
 mod random;
 #[path = "../support/redis.rs"]
 mod redis_server;

@@ -29,8 +29,8 @@ pub struct Model {
     sales: BTreeMap<SaleName, Sale>,
 }
 
-/// `None` is a tombstone. The flag says whether it counts towards its buyer's limit.
-type Entry = Option<(Booking, bool)>;
+/// `None` is a tombstone.
+type Entry = Option<Booking>;
 
 struct Sale {
     state: SaleState,
@@ -103,28 +103,38 @@ impl Sale {
             Call::Open { .. } | Call::Sales => unreachable!("answered before"),
             Call::Snapshot { .. } => Answer::Sale { state: self.state.clone(), created: false },
             Call::Expire { .. } => {
+                self.lapse();
                 self.sweep();
                 Answer::Sale { state: self.state.clone(), created: false }
             }
             Call::Alter { change, .. } => {
+                self.lapse();
                 self.sweep();
                 self.alter(change)
             }
             Call::Reserve { claims, .. } => {
+                self.lapse();
                 self.sweep();
                 let reservations = claims.iter().map(|claim| self.reserve(claim)).collect();
                 Answer::Reserved { state: self.state.clone(), reservations }
             }
             Call::LookUp { ids, .. } => {
                 let bookings = ids.iter().map(|id| self.seen(id)).collect();
-                Answer::Found { state: self.state.clone(), bookings }
+                // A reading writes nothing down.
+                let stored = (self.state.held, self.state.lapsed_until);
+                self.lapse();
+                let state = self.state.clone();
+                (self.state.held, self.state.lapsed_until) = stored;
+                Answer::Found { state, bookings }
             }
             Call::Confirm { ids, .. } => {
+                self.lapse();
                 self.sweep();
                 let confirmations = ids.iter().map(|id| self.confirm(id)).collect();
                 Answer::Confirmed { state: self.state.clone(), confirmations }
             }
             Call::Cancel { ids, .. } => {
+                self.lapse();
                 self.sweep();
                 let cancellations = ids.iter().map(|(id, tombstone)| self.cancel(id, *tombstone)).collect();
                 Answer::Cancelled { state: self.state.clone(), cancellations }
@@ -146,7 +156,7 @@ impl Sale {
 
     /// The booking as a reader sees it now.
     fn seen(&self, id: &BookingId) -> Option<Booking> {
-        let (mut booking, _) = self.bookings.get(id)?.clone()?;
+        let mut booking = self.bookings.get(id)?.clone()?;
         if self.overdue(&booking) {
             booking.status = BookingStatus::Expired;
         }
@@ -157,11 +167,35 @@ impl Sale {
         matches!(booking.status, BookingStatus::Held { expires_at } if expires_at <= self.state.now)
     }
 
+    /// From its deadline on a hold counts for nobody, whenever that is written down.
+    fn lapse(&mut self) {
+        if self.is_frozen() {
+            return;
+        }
+        let over = |booking: &&Booking| match booking.status {
+            BookingStatus::Held { expires_at } => {
+                (self.state.lapsed_until.0 + 1..=self.state.now.0).contains(&expires_at.0)
+            }
+            _ => false,
+        };
+        let tickets: u64 = self
+            .bookings
+            .values()
+            .flatten()
+            .filter(over)
+            .map(|booking| u64::from(booking.quantity.get()))
+            .sum();
+        self.state.held -= tickets;
+        self.state.lapsed_until = self.state.now;
+    }
+
     /// Gives a booking a status: the counts, the record and the log move together.
-    fn write(&mut self, id: &BookingId, status: BookingStatus, counted: bool) {
-        let (booking, of_buyer) = self.bookings.get_mut(id).unwrap().as_mut().unwrap();
+    fn write(&mut self, id: &BookingId, status: BookingStatus) {
+        let lapsed_until = self.state.lapsed_until;
+        let booking = self.bookings.get_mut(id).unwrap().as_mut().unwrap();
         let quantity = u64::from(booking.quantity.get());
         match booking.status {
+            BookingStatus::Held { expires_at } if expires_at <= lapsed_until => {}
             BookingStatus::Held { .. } => self.state.held -= quantity,
             BookingStatus::Confirmed => self.state.sold -= quantity,
             _ => {}
@@ -171,7 +205,7 @@ impl Sale {
             BookingStatus::Confirmed => self.state.sold += quantity,
             _ => {}
         }
-        (booking.status, *of_buyer) = (status, counted);
+        booking.status = status;
         self.state.sequence += 1;
         self.log.push(LogEntry {
             sequence: self.state.sequence,
@@ -185,7 +219,7 @@ impl Sale {
             return;
         }
         let mut overdue: Vec<(BookingStatus, BookingId)> = Vec::new();
-        for (booking, _) in self.bookings.values().flatten() {
+        for booking in self.bookings.values().flatten() {
             if self.overdue(booking) {
                 overdue.push((booking.status, booking.id));
             }
@@ -195,18 +229,15 @@ impl Sale {
             _ => unreachable!(),
         });
         for (_, id) in overdue {
-            self.write(&id, BookingStatus::Expired, false);
+            self.write(&id, BookingStatus::Expired);
         }
     }
 
     fn limit_allows(&self, buyer: Option<BuyerId>, quantity: Quantity) -> bool {
         let (Some(limit), Some(buyer)) = (self.state.terms.per_buyer, buyer) else { return true };
-        let counted = self
-            .bookings
-            .values()
-            .flatten()
-            .filter(|(booking, counted)| *counted && booking.buyer == Some(buyer));
-        let has: u32 = counted.map(|(booking, _)| booking.quantity.get()).sum();
+        let its = self.bookings.values().flatten().filter(|booking| booking.buyer == Some(buyer));
+        let live = its.filter(|booking| booking.status.holds_stock() && !self.overdue(booking));
+        let has: u32 = live.map(|booking| booking.quantity.get()).sum();
         has + quantity.get() <= limit
     }
 
@@ -216,9 +247,7 @@ impl Sale {
 
     fn reserve(&mut self, claim: &Claim) -> Reservation {
         match self.bookings.get(&claim.id) {
-            Some(Some((booking, _)))
-                if booking.quantity == claim.quantity && booking.buyer == claim.buyer =>
-            {
+            Some(Some(booking)) if booking.quantity == claim.quantity && booking.buyer == claim.buyer => {
                 return Reservation::Known(booking.clone());
             }
             Some(Some(_)) => return Reservation::IdReused,
@@ -231,6 +260,9 @@ impl Sale {
         if !self.state.on_sale(self.state.now) {
             return Reservation::NotOnSale;
         }
+        if self.state.terms.buyer_required && claim.buyer.is_none() {
+            return Reservation::BuyerRequired;
+        }
         if !self.limit_allows(claim.buyer, claim.quantity) {
             return Reservation::BuyerLimit;
         }
@@ -242,29 +274,22 @@ impl Sale {
             expires_at.map_or(BookingStatus::Confirmed, |expires_at| BookingStatus::Held { expires_at });
         let Claim { id, quantity, buyer } = claim.clone();
         // Expired for the moment: what writes the status moves the counts.
-        self.bookings
-            .insert(id, Some((Booking { id, status: BookingStatus::Expired, quantity, buyer }, false)));
-        self.write(&id, status, self.counts(buyer));
+        self.bookings.insert(id, Some(Booking { id, status: BookingStatus::Expired, quantity, buyer }));
+        self.write(&id, status);
         Reservation::Granted { expires_at }
     }
 
-    fn counts(&self, buyer: Option<BuyerId>) -> bool {
-        buyer.is_some() && self.state.terms.per_buyer.is_some()
-    }
-
     fn confirm(&mut self, id: &BookingId) -> Confirmation {
-        let Some(Some((booking, counted))) = self.bookings.get(id).cloned() else {
-            return Confirmation::NotFound;
-        };
+        let Some(Some(booking)) = self.bookings.get(id).cloned() else { return Confirmation::NotFound };
         match booking.status {
             BookingStatus::Confirmed => return Confirmation::Confirmed(booking),
             BookingStatus::Cancelled => return Confirmation::Cancelled(booking),
-            BookingStatus::Held { .. } => self.write(id, BookingStatus::Confirmed, counted),
+            BookingStatus::Held { .. } => self.write(id, BookingStatus::Confirmed),
             BookingStatus::Expired => {
                 if !self.fits(booking.quantity) || !self.limit_allows(booking.buyer, booking.quantity) {
                     return Confirmation::HoldExpired(booking);
                 }
-                self.write(id, BookingStatus::Confirmed, self.counts(booking.buyer));
+                self.write(id, BookingStatus::Confirmed);
             }
         }
         Confirmation::Confirmed(Booking { status: BookingStatus::Confirmed, ..booking })
@@ -277,9 +302,9 @@ impl Sale {
                 Cancellation::NotFound
             }
             None | Some(None) => Cancellation::NotFound,
-            Some(Some((booking, _))) => {
+            Some(Some(booking)) => {
                 if booking.status != BookingStatus::Cancelled {
-                    self.write(id, BookingStatus::Cancelled, false);
+                    self.write(id, BookingStatus::Cancelled);
                 }
                 Cancellation::Cancelled(Booking { status: BookingStatus::Cancelled, ..booking })
             }
@@ -335,23 +360,22 @@ impl Sale {
     fn put_back(&mut self, told: &Booking) -> Restoration {
         use BookingStatus::{Cancelled, Confirmed, Expired, Held};
         let here = self.bookings.get(&told.id).cloned();
-        let (to, counted) = match &here {
+        let lapsed = |expires_at: WallTime| expires_at <= self.state.lapsed_until;
+        let to = match &here {
             None => match told.status {
-                Held { expires_at } if expires_at <= self.state.now => (Expired, false),
-                Cancelled => (Cancelled, false),
+                Held { expires_at } if expires_at <= self.state.now => Expired,
+                Cancelled => Cancelled,
                 _ if !self.fits(told.quantity) => return Restoration::Lost(LostCause::SoldOut),
-                status => (status, self.counts(told.buyer)),
+                status => status,
             },
-            Some(Some((booking, counted)))
-                if (booking.quantity, booking.buyer) == (told.quantity, told.buyer) =>
-            {
+            Some(Some(booking)) if (booking.quantity, booking.buyer) == (told.quantity, told.buyer) => {
                 match (told.status, booking.status) {
-                    (Confirmed, Held { .. }) => (Confirmed, *counted && self.counts(told.buyer)),
-                    (Confirmed, Expired) if !self.fits(told.quantity) => {
+                    (Confirmed, Held { expires_at }) if !lapsed(expires_at) => Confirmed,
+                    (Confirmed, Held { .. } | Expired) if !self.fits(told.quantity) => {
                         return Restoration::Lost(LostCause::SoldOut);
                     }
-                    (Confirmed, Expired) => (Confirmed, self.counts(told.buyer)),
-                    (Cancelled, Held { .. } | Confirmed | Expired) => (Cancelled, false),
+                    (Confirmed, Held { .. } | Expired) => Confirmed,
+                    (Cancelled, Held { .. } | Confirmed | Expired) => Cancelled,
                     _ => return Restoration::Stands,
                 }
             }
@@ -359,9 +383,9 @@ impl Sale {
             _ => return Restoration::Lost(LostCause::IdTaken),
         };
         if here.is_none() {
-            self.bookings.insert(told.id, Some((Booking { status: Expired, ..told.clone() }, false)));
+            self.bookings.insert(told.id, Some(Booking { status: Expired, ..told.clone() }));
         }
-        self.write(&told.id, to, counted);
+        self.write(&told.id, to);
         Restoration::PutBack
     }
 

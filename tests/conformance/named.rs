@@ -402,10 +402,16 @@ fn one_call_expires_a_bounded_number_and_the_next_goes_on() {
             ledger.ask(reserve_ids(&[&format!("b{n}")]));
         }
         ledger.set_time(START + 100);
-        for left in [600 - EXPIRIES_PER_CALL_MAX, 600 - 2 * EXPIRIES_PER_CALL_MAX, 0] {
+        let entered = |state: SaleState| (state.held, state.sequence as usize - 600);
+        for so_far in [EXPIRIES_PER_CALL_MAX, 2 * EXPIRIES_PER_CALL_MAX] {
             assert_eq!(status(ledger.ask(look_up(&["b599"]))), BookingStatus::Expired, "{}", ledger.name());
-            assert_eq!(state(ledger.ask(expire())).held, left as u64, "{}", ledger.name());
+            let state = state(ledger.ask(expire()));
+            assert!(state.due_at.is_some_and(|due| due <= state.now), "{}: more to do", ledger.name());
+            assert_eq!(entered(state), (0, so_far), "{}", ledger.name());
         }
+        let state = state(ledger.ask(expire()));
+        assert_eq!(state.due_at, None, "{}", ledger.name());
+        assert_eq!(entered(state), (0, 600), "{}", ledger.name());
     });
 }
 

@@ -80,6 +80,7 @@ pub fn state(answer: Answer) -> SaleState {
     match answer {
         Answer::Sale { state, .. }
         | Answer::ChangeRefused { state }
+        | Answer::Counting { state }
         | Answer::Reserved { state, .. }
         | Answer::Found { state, .. }
         | Answer::Confirmed { state, .. }

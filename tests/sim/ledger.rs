@@ -78,6 +78,11 @@ pub struct Ledger {
     random: Random,
 }
 
+/// As scripts are loaded.
+fn without_indentation(text: &str) -> String {
+    text.split('\n').map(str::trim_start).collect::<Vec<_>>().join("\n")
+}
+
 fn options(keeping: Keeping, is_replica: bool) -> Options {
     let (appendonly, fsync) = match keeping {
         Keeping::EverySecond => (true, Fsync::EverySecond),
@@ -126,7 +131,9 @@ impl Ledger {
         if !self.rewrite.is_empty() {
             let rewrite = self.rewrite;
             self.redis.rewrite_scripts(move |text| {
-                rewrite.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+                rewrite.iter().fold(text.to_owned(), |text, (from, to)| {
+                    text.replace(&without_indentation(from), &without_indentation(to))
+                })
             });
         }
         self.redis.set_clock_offset(self.skew_us);

@@ -68,7 +68,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     script(
         "reserve: no limit for a buyer",
-        &[("if name and tickets + quantity > per_buyer then", "if false then")],
+        &[("if name and per_buyer and tickets + its_held + quantity > per_buyer then", "if false then")],
     ),
     script(
         "reserve: a known id is compared with nothing",
@@ -85,49 +85,68 @@ pub const MUTANTS: &[Mutant] = &[
         "expire: before the deadline",
         &[
             (
-                "call('ZRANGEBYSCORE', KEYS[3], '-inf', now,",
-                "call('ZRANGEBYSCORE', KEYS[3], '-inf', now + 20,",
+                "lapsed >= now or frozen_until > now then return end",
+                "lapsed >= now + 20 or frozen_until > now then return end",
+            ),
+            (
+                "local first, past = max(lapsed + 1, due), now + 1\n",
+                "local first, past = max(lapsed + 1, due), now + 21\n",
             ),
             ("and deadline <= now then\n      log", "and deadline <= now + 20 then\n      log"),
         ],
     ),
+    script("expire: tickets do not come back", &[("      held = held - tickets\n", "")]),
     script(
-        "expire: tickets do not come back",
+        "expire: only what is swept",
+        &[("local function lapse()\n", "local function lapse()\n  if true then return end\n")],
+    ),
+    script(
+        "expire: never swept",
         &[(
-            "      held = held - quantity\n      if letter == 'H' then count",
-            "      if letter == 'H' then count",
+            "  if counts then call('HGET', KEYS[4], '') end\n  lapse()\n",
+            "  lapse()\n  if true then return end\n",
         )],
     ),
     script(
-        "expire: never",
-        &[("local function sweep(words)\n", "local function sweep(words)\n  if true then return end\n")],
+        "expire: a buyer's tickets stay counted",
+        &[("      if deadline_of(letters) <= now then return '' end\n", "")],
     ),
     script(
-        "expire: a buyer's tickets stay counted",
-        &[("      if letter == 'H' then count(buyer, -quantity) end\n      changed", "      changed")],
+        "expire: what was paid ends in its span all the same",
+        &[(
+            "      held = held - quantity\n      owe(deadline, -quantity)\n",
+            "      held = held - quantity\n",
+        )],
+    ),
+    script(
+        "expire: a span that goes on keeps what has ended in it",
+        &[("owed_in[name] = (owed_in[name] or 0) - tickets", "owed_in[name] = owed_in[name] or 0")],
     ),
     script(
         "confirm: an expired hold without a look at what is left",
-        &[("letter == 'e' and held + sold + quantity <= total", "letter == 'e'")],
+        &[("or letter == 'e' and held + sold + quantity <= total", "or letter == 'e'")],
     ),
     script(
         "confirm: tickets stay held",
-        &[("    held = held - quantity\n    confirmed =", "    confirmed =")],
+        &[("    if is_held then give_back(letter, quantity, deadline, buyer) end\n", "")],
     ),
     script(
         "cancel: tickets come back twice",
-        &[("      sold = sold - quantity\n", "      sold = sold - 2 * quantity\n")],
+        &[("    sold = sold - quantity\n", "    sold = sold - 2 * quantity\n")],
     ),
     script(
         "cancel: again and again",
         &[
             ("elseif letter ~= 't' and letter ~= 'x' then", "elseif letter ~= 't' then"),
-            ("elseif letter == 'c' or letter == 'C' then\n      sold", "else\n      sold"),
+            ("elseif letter == 'c' or letter == 'C' then\n    sold", "else\n    sold"),
         ],
     ),
     script(
         "cancel: what is confirmed is not",
-        &[("    elseif letter == 'c' or letter == 'C' then\n      sold = sold - quantity\n", "")],
+        &[(
+            "    give_back(letter, quantity, deadline, buyer)\n    call('HSET', KEYS[2], booking, record)",
+            "    if letter ~= 'c' and letter ~= 'C' then give_back(letter, quantity, deadline, buyer) end\n    call('HSET', KEYS[2], booking, record)",
+        )],
     ),
     script("alter: a total below what is sold", &[("if tonumber(wanted[1]) < held + sold or", "if")]),
     script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checks::Violation;
 use crate::ledger::Ledger;
 use crate::network::PipeId;
-use crate::redis::{LogEntry, Stock};
+use crate::redis::{Booking, LogEntry, Stock};
 use crate::scenario::SALE;
 
 /// How a booking stands.
@@ -59,14 +59,13 @@ pub struct Witness {
     pub levels: Vec<(u64, Option<Stock>)>,
     /// By id.
     pub stories: BTreeMap<String, Story>,
-    /// Tickets of each buyer at each moment at which they changed.
+    /// Tickets of each buyer at each moment at which they changed, without holds that were over.
     pub buyers: BTreeMap<String, Vec<(u64, u64)>>,
     /// Bookings of which the ledger has forgotten something, and when.
     pub forgotten: BTreeMap<String, u64>,
     /// Expiries seen.
     pub expiries: u64,
     sequence: u64,
-    counted: BTreeMap<String, u64>,
 }
 
 impl Witness {
@@ -116,10 +115,38 @@ impl Witness {
                     ));
                 }
             }
+            let booked = sequence != self.level().map_or(0, |before| before.sequence);
             self.levels.push((now, stock));
             self.recount(ledger)?;
+            if booked {
+                self.check_overdue(ledger)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whoever books finds what is overdue available, unless the sale is frozen.
+    fn check_overdue(&self, ledger: &Ledger) -> Result<(), Violation> {
+        let Some(stock) = self.level().filter(|stock| stock.frozen_until_ms <= stock.clock_ms) else {
+            return Ok(());
+        };
+        let live = |booking: &&Booking| booking.deadline_ms.is_some_and(|deadline| deadline > stock.clock_ms);
+        let bookings = ledger.redis().bookings(SALE);
+        let held: u64 = bookings.values().filter(live).map(|booking| booking.quantity).sum();
+        match held == stock.held {
+            true => Ok(()),
+            false => Err(Violation::new("overdue and held", format!("{held} live tickets are {stock:?}"))),
+        }
+    }
+
+    /// Tickets that a buyer has, by the log, without holds that end by then.
+    fn tickets_of(&self, buyer: &str, by_ms: u64) -> u64 {
+        let its = self.stories.values().filter(|story| story.buyer == buyer);
+        let live = its.filter(|story| match story.now() {
+            Standing::Held { until_ms } => until_ms > by_ms,
+            standing => standing == Standing::Confirmed,
+        });
+        live.map(|story| story.quantity).sum()
     }
 
     fn check_stock(&self, stock: &Stock) -> Result<(), Violation> {
@@ -182,17 +209,16 @@ impl Witness {
         self.expiries += u64::from(after == Standing::Expired);
         let holds = |standing: Standing| matches!(standing, Standing::Held { .. } | Standing::Confirmed);
         if !entry.buyer.is_empty() && holds(before) != holds(after) {
-            let tickets = self.counted.entry(entry.buyer.clone()).or_default();
-            *tickets = if holds(after) { *tickets + entry.quantity } else { *tickets - entry.quantity };
+            let tickets = self.tickets_of(&entry.buyer, entry.ms);
             let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
             // What was acknowledged and forgotten is put back whatever the limit.
-            if self.forgotten.is_empty() && limit.is_some_and(|limit| *tickets > limit) {
+            if self.forgotten.is_empty() && limit.is_some_and(|limit| tickets > limit) {
                 return Err(Violation::new(
                     "buyer's limit",
                     format!("{} has {tickets}, {entry:?}", entry.buyer),
                 ));
             }
-            self.buyers.entry(entry.buyer.clone()).or_default().push((now, *tickets));
+            self.buyers.entry(entry.buyer.clone()).or_default().push((now, tickets));
         }
         Ok(())
     }
@@ -202,9 +228,16 @@ impl Witness {
         let Some(stock) = self.level() else { return Ok(()) };
         let (mut held, mut sold) = (0, 0);
         let bookings = ledger.redis().bookings(SALE);
+        let mut ending: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         for (id, booking) in &bookings {
             match booking.letter {
-                'h' => held += booking.quantity,
+                'h' if booking.deadline_ms.is_some_and(|deadline| deadline > stock.lapsed_ms) => {
+                    held += booking.quantity;
+                    for length in [1, 64, 64 * 64, 64 * 64 * 64, 64 * 64 * 64 * 64] {
+                        let index = booking.deadline_ms.unwrap_or(0) / length;
+                        *ending.entry((length, index)).or_default() += booking.quantity;
+                    }
+                }
                 'c' => sold += booking.quantity,
                 _ => {}
             }
@@ -230,18 +263,25 @@ impl Witness {
                 format!("{held} held and {sold} sold, counted as {stock:?}"),
             ));
         }
+        let mut spans = ledger.redis().spans(SALE);
+        spans.retain(|(length, index), _| (index + 1) * length > stock.lapsed_ms + 1);
+        if spans != ending {
+            return Err(Violation::new(
+                "miscounted",
+                format!("{ending:?} end, counted as {spans:?}: {stock:?}"),
+            ));
+        }
         let standing = self.stories.iter().filter(|(_, story)| story.now() != Standing::None);
         if let Some((id, story)) = standing.into_iter().find(|(id, _)| !bookings.contains_key(*id)) {
             return Err(Violation::new("record and log", format!("{id} is not there, by its log {story:?}")));
         }
-        let counted = ledger.redis().buyers(SALE);
         if stock.per_buyer.is_some() {
-            let expected: BTreeMap<String, u64> = self
-                .counted
-                .iter()
-                .filter(|(_, tickets)| **tickets > 0)
-                .map(|(buyer, n)| (buyer.clone(), *n))
-                .collect();
+            let counted = ledger.redis().buyers(SALE, stock.clock_ms);
+            let buyers: BTreeSet<&String> =
+                self.stories.values().map(|story| &story.buyer).filter(|buyer| !buyer.is_empty()).collect();
+            let each =
+                buyers.into_iter().map(|buyer| (buyer.clone(), self.tickets_of(buyer, stock.clock_ms)));
+            let expected: BTreeMap<String, u64> = each.filter(|(_, tickets)| *tickets > 0).collect();
             if counted != expected {
                 return Err(Violation::new(
                     "miscounted",
@@ -289,14 +329,10 @@ impl Witness {
         for id in &forgotten {
             self.forgotten.insert(id.clone(), now);
         }
-        self.counted.clear();
-        for story in self.stories.values().filter(|story| !story.buyer.is_empty()) {
-            if matches!(story.now(), Standing::Held { .. } | Standing::Confirmed) {
-                *self.counted.entry(story.buyer.clone()).or_default() += story.quantity;
-            }
-        }
-        for (buyer, moments) in &mut self.buyers {
-            moments.push((now, self.counted.get(buyer).copied().unwrap_or(0)));
+        let clock_ms = stock.as_ref().map_or(0, |stock| stock.clock_ms);
+        for buyer in self.buyers.keys().cloned().collect::<Vec<_>>() {
+            let tickets = self.tickets_of(&buyer, clock_ms);
+            self.buyers.entry(buyer).or_default().push((now, tickets));
         }
         self.sequence = stock.as_ref().map_or(0, |stock| stock.sequence);
         self.levels.push((now, stock));

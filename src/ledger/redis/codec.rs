@@ -89,7 +89,7 @@ mod tests {
         let mut out = Vec::new();
         pack(&reserve_one(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("*13\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
+        assert!(text.starts_with("*14\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
         assert!(text.contains("\r\nbx:{ticket}:stock\r\n"), "{text}");
         assert!(text.ends_with("$1\r\n1\r\n$3\r\nb-1\r\n$0\r\n\r\n"), "{text}");
     }
@@ -101,8 +101,8 @@ mod tests {
             let mut out = Vec::new();
             pack(&Call::Reserve { sale: sale(), seen: Seen::default(), claims }, &mut out);
             let text = String::from_utf8(out).unwrap();
-            // Without EVALSHA, the hash, the count of keys, six keys, and the two arguments of the whole batch.
-            text.matches('$').count() - 9 - 2
+            // Without EVALSHA, the hash, the count of keys, seven keys, and the two arguments of the whole batch.
+            text.matches('$').count() - 10 - 2
         };
         assert_eq!(arguments(vec![claim("a"), claim("b")]), 2 * 2);
         assert_eq!(arguments(vec![claim("a"), claim("a")]), 5 * 2);
@@ -173,11 +173,11 @@ mod tests {
     fn tells_what_was_seen_in_the_first_argument_and_nothing_where_nothing_was() {
         let Call::Reserve { sale, claims, .. } = reserve_one() else { panic!() };
         let seen = Seen { opened: 7, lineage: 8, sequence: 4711 };
-        for (seen, words) in [(seen, "$12\r\n256 7 8 4711\r\n"), (Seen::default(), "$3\r\n256\r\n")] {
+        for (seen, words) in [(seen, "$11\r\n64 7 8 4711\r\n"), (Seen::default(), "$2\r\n64\r\n")] {
             let mut out = Vec::new();
             pack(&Call::Reserve { sale, seen, claims: claims.clone() }, &mut out);
             let text = String::from_utf8(out).unwrap();
-            assert!(text.contains(&format!("}}:lost\r\n{words}")), "{text}");
+            assert!(text.contains(&format!("}}:due\r\n{words}")), "{text}");
         }
     }
 
@@ -278,7 +278,7 @@ mod tests {
         for replies in [
             state_and(""),
             state_and("\ng\ng"),
-            state_and("\nq"),
+            state_and("\ny"),
             state_and("\n"),
             state_and("\ng-5"),
             state_and("\nkc"),

@@ -9,12 +9,13 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::codec::Stored;
 use super::scripts::{self, Script};
 use crate::booking::{
-    Booking, BookingId, BookingStatus, BuyerId, Call, Claim, Part, Quantity, Repair, SaleChange, SaleName,
-    SaleTerms, Seen,
+    Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Claim, Part, Quantity, Repair,
+    SaleChange, SaleName, SaleTerms, Seen, Span,
 };
+use crate::ledger::held;
 use crate::limits::{
     EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES,
-    TRIMMED_PER_CALL_MAX,
+    SWEPT_PER_CALL, TRIMMED_PER_CALL_MAX,
 };
 
 /// Names all sales; not under any sale's hash tag.
@@ -41,7 +42,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
         }
         Call::Confirm { sale, seen, ids } => {
             let mut command = script(&scripts::CONFIRM, sale, 1 + 2 * ids.len(), 64 + ids.len() * 60);
-            arg_seen(&mut command, EXPIRIES_PER_CALL_MAX, seen);
+            arg_seen(&mut command, SWEPT_PER_CALL, seen);
             for id in ids {
                 arg_id(&mut command, id);
             }
@@ -49,10 +50,10 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
         }
         Call::Cancel { sale, seen, ids } => {
             let mut command = script(&scripts::CANCEL, sale, 1 + 3 * ids.len(), 64 + ids.len() * 60);
-            arg_seen(&mut command, EXPIRIES_PER_CALL_MAX, seen);
+            arg_seen(&mut command, SWEPT_PER_CALL, seen);
             for (id, tombstone) in ids {
                 arg_id(&mut command, id);
-                command.arg(if *tombstone { "1" } else { "0" });
+                command.arg(flag(*tombstone));
             }
             command.write_packed_command(out);
         }
@@ -193,9 +194,9 @@ fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }
 
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
 fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
-    let mut command = Cmd::with_capacity(9 + arguments, 160 + 6 * (sale.as_str().len() + 15) + bytes);
-    command.arg("EVALSHA").arg(&script.hash).arg(6);
-    for part in ["stock", "bookings", "holds", "buyers", "log", "lost"] {
+    let mut command = Cmd::with_capacity(10 + arguments, 160 + 7 * (sale.as_str().len() + 15) + bytes);
+    command.arg("EVALSHA").arg(&script.hash).arg(7);
+    for part in ["stock", "bookings", "holds", "buyers", "log", "lost", "due"] {
         command.arg(key(sale, part).as_str());
     }
     command
@@ -218,7 +219,7 @@ fn reserve(sale: &SaleName, seen: &Seen, claims: &[Claim], out: &mut Vec<u8>) {
             push_bulk(out, bytes);
         }
     }
-    push_bulk(out, seen_words(EXPIRIES_PER_CALL_MAX, seen).as_bytes());
+    push_bulk(out, seen_words(SWEPT_PER_CALL, seen).as_bytes());
     let mut number = itoa::Buffer::new();
     push_bulk(out, alike.map_or("", |quantity| number.format(quantity.get())).as_bytes());
     let stored: Vec<Stored<'_>> = claims.iter().map(|claim| Stored::of(&claim.id)).collect();
@@ -311,7 +312,13 @@ fn repair(sale: &SaleName, version: u64, sequence: u64, repairs: &[Repair]) -> C
         match repair {
             Repair::Counts { held, sold } => command.arg("counts").arg(held).arg(sold),
             Repair::Clock { to } => command.arg("clock").arg(to.0).arg(""),
-            Repair::Buyer { buyer, tickets } => command.arg("buyer").arg(buyer.as_str()).arg(tickets),
+            Repair::Buyer { buyer, tickets } => {
+                command.arg("buyer").arg(buyer.as_str()).arg(buyer_entry(tickets))
+            }
+            Repair::Span { span: Span { kind, index }, tickets } => {
+                // Lua counts from 1.
+                command.arg("span").arg(format!("{}:{index}", kind + 1)).arg(tickets)
+            }
             Repair::Hold { expires_at, ids } => {
                 let mut group = Vec::with_capacity(ids.len() * 24);
                 for id in ids {
@@ -321,6 +328,7 @@ fn repair(sale: &SaleName, version: u64, sequence: u64, repairs: &[Repair]) -> C
                 command.arg("hold").arg(expires_at.0).arg(group)
             }
             Repair::Remove { part: Part::Holds, key } => command.arg("ungroup").arg(key.as_slice()).arg(""),
+            Repair::Remove { part: Part::Due, key } => command.arg("span").arg(key.as_slice()).arg(0),
             Repair::Remove { part: Part::Buyers, key } => command.arg("unbucket").arg(key.as_slice()).arg(""),
             // Named beside the script; and nothing else is ever removed.
             Repair::Name | Repair::Remove { .. } => &mut command,
@@ -329,24 +337,40 @@ fn repair(sale: &SaleName, version: u64, sequence: u64, repairs: &[Repair]) -> C
     command
 }
 
+/// What stands behind a buyer's name in a bucket; empty for nothing.
+fn buyer_entry(tickets: &BuyerTickets) -> String {
+    let mut entry = String::new();
+    if *tickets != BuyerTickets::default() {
+        entry.push_str(itoa::Buffer::new().format(tickets.confirmed));
+        for (expires_at, quantity) in &tickets.holds {
+            held::push(&mut entry, *expires_at, *quantity);
+        }
+    }
+    entry
+}
+
 fn open(sale: &SaleName, terms: &SaleTerms) -> Cmd {
-    let mut command = script(&scripts::OPEN, sale, 5, 64);
+    let mut command = script(&scripts::OPEN, sale, 6, 64);
     command.arg(terms.total);
     arg_term(&mut command, terms.hold_ms);
     arg_term(&mut command, terms.per_buyer.map(u64::from));
     arg_term(&mut command, terms.starts_at.map(|at| at.0));
     arg_term(&mut command, terms.ends_at.map(|at| at.0));
+    command.arg(flag(terms.buyer_required));
     command
 }
 
 fn alter(sale: &SaleName, change: &SaleChange) -> Cmd {
-    let mut command = script(&scripts::ALTER, sale, 13, 160);
-    command.arg(EXPIRIES_PER_CALL_MAX);
+    let mut command = script(&scripts::ALTER, sale, 15, 160);
+    command.arg(SWEPT_PER_CALL);
     if let Some(total) = change.total {
         command.arg("total").arg(total);
     }
     if let Some(status) = change.status {
         command.arg("status").arg(status.word());
+    }
+    if let Some(buyer_required) = change.buyer_required {
+        command.arg("buyer_required").arg(flag(buyer_required));
     }
     let terms = [
         ("hold", change.hold_ms),
@@ -361,6 +385,10 @@ fn alter(sale: &SaleName, change: &SaleChange) -> Cmd {
         }
     }
     command
+}
+
+fn flag(is_set: bool) -> &'static str {
+    if is_set { "1" } else { "0" }
 }
 
 fn arg_term(command: &mut Cmd, term: Option<u64>) {

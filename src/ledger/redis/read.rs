@@ -202,6 +202,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
         Call::Alter { .. } | Call::Repair { .. } => match rest? {
             "done" => Some(Answer::Sale { state, created: false }),
             "refused" => Some(Answer::ChangeRefused { state }),
+            "counting" if matches!(call, Call::Alter { .. }) => Some(Answer::Counting { state }),
             _ => None,
         },
         Call::Expire { .. } => rest.is_none().then_some(Answer::Sale { state, created: false }),
@@ -293,6 +294,7 @@ fn read_reservation(claim: &Claim, line: &str) -> Option<Reservation> {
         (b'r', "") => Reservation::IdReused,
         (b's', "") => Reservation::SoldOut,
         (b'b', "") => Reservation::BuyerLimit,
+        (b'q', "") => Reservation::BuyerRequired,
         (b'n', "") => Reservation::NotOnSale,
         _ => return None,
     })

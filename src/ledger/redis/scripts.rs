@@ -1,6 +1,6 @@
 //! The scripts of `lua/`, each with `lua/sale.lua` in front, and the hashes that Redis knows them by.
 //!
-//! Comments are left out, their lines stay, so that errors name the lines of the files: a script is loaded behind the
+//! Comments and indentation are left out, their lines stay, so that errors name the lines of the files: a script is loaded behind the
 //! password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument, so that
 //! nobody would read why it was not let in.
 
@@ -51,7 +51,7 @@ fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
         if !line.trim_start().starts_with("--") {
-            code.push_str(line);
+            code.push_str(line.trim_start());
         }
         code.push('\n');
     }
@@ -69,6 +69,6 @@ mod tests {
 
     #[test]
     fn a_line_keeps_its_number() {
-        assert_eq!(super::without_comments("a\n-- b\n  -- c\nd -- e\n"), "a\n\n\nd -- e\n");
+        assert_eq!(super::without_comments("a\n-- b\n  -- c\n  d -- e\n"), "a\n\n\nd -- e\n");
     }
 }

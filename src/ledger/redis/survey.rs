@@ -8,9 +8,11 @@ use super::pack::bucket_of;
 use super::read::split_once;
 use super::reply::{Record, number, read_log_entry, read_state};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, LostCause, Part, Quantity, Row, StoredBooking,
+    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, LostCause, Part, Quantity, Row, SPANS_MS, Span,
+    StoredBooking,
 };
 use crate::clock::WallTime;
+use crate::ledger::held;
 
 /// Bytes of something unreadable that are shown.
 const SHOWN_BYTES_MAX: usize = 80;
@@ -106,6 +108,10 @@ fn row(letter: u8, strings: &[&[u8]]) -> Option<Row> {
                 unreadable(Part::Buyers, bucket, format!("bucket {:?} is {:?}", shown(bucket), shown(buyers)))
             }
         },
+        (b's', [field, tickets]) => match span(field, tickets) {
+            Some((span, tickets)) => Row::Span { span, tickets },
+            None => unreadable(Part::Due, field, format!("span {:?} is {:?}", shown(field), shown(tickets))),
+        },
         (b'f', [field, value]) => match lost(field, value) {
             Some(row) => row,
             None => unreadable(Part::Lost, field, format!("{:?} is {:?}", shown(field), shown(value))),
@@ -183,22 +189,31 @@ fn group_ids(mut group: &[u8]) -> Option<Vec<BookingId>> {
 }
 
 /// Reads ` u-81=2 u-82=1`: each buyer once, and in the bucket where it is looked for.
-fn bucket_buyers(bucket: &[u8], text: &[u8]) -> Option<Vec<(BuyerId, u64)>> {
+fn bucket_buyers(bucket: &[u8], text: &[u8]) -> Option<Vec<(BuyerId, BuyerTickets)>> {
     let text = std::str::from_utf8(text).ok()?;
     if text.is_empty() {
         return Some(Vec::new());
     }
-    let mut buyers: Vec<(BuyerId, u64)> = Vec::new();
+    let mut buyers: Vec<(BuyerId, BuyerTickets)> = Vec::new();
     for word in text.strip_prefix(' ')?.split(' ') {
-        let (buyer, tickets) = word.split_once('=')?;
+        let (buyer, entry) = word.split_once('=')?;
         let buyer = BuyerId::parse(buyer).ok()?;
         let again = buyers.iter().any(|(known, _)| *known == buyer);
-        if again || tickets.is_empty() || bucket_of(&buyer).as_bytes() != bucket {
+        let digits = entry.bytes().take_while(u8::is_ascii_digit).count();
+        if again || digits == 0 || bucket_of(&buyer).as_bytes() != bucket {
             return None;
         }
-        buyers.push((buyer, number(tickets)?));
+        let (confirmed, holds) = entry.split_at(digits);
+        buyers.push((buyer, BuyerTickets { confirmed: number(confirmed)?, holds: held::read(holds)? }));
     }
     Some(buyers)
+}
+
+/// Reads `2:27559800002` and a count.
+fn span(field: &[u8], tickets: &[u8]) -> Option<(Span, u64)> {
+    let (kind, index) = std::str::from_utf8(field).ok()?.split_once(':')?;
+    let kind = usize::try_from(number(kind)?.checked_sub(1)?).ok().filter(|kind| *kind < SPANS_MS.len())?;
+    Some((Span { kind, index: number(index)? }, number(std::str::from_utf8(tickets).ok()?)?))
 }
 
 /// Reads a field of what was lost: `@<ms>` and two sequences, or a booking and why it is lost.
@@ -291,7 +306,7 @@ mod tests {
             (b'b', &[b"b-1", b"t"]),
             (b'n', &[b"b-2"]),
             (b'g', &[&group, b"7"]),
-            (b'u', &[bucket.as_bytes(), b" u-81=2"]),
+            (b'u', &[bucket.as_bytes(), b" u-81=2???????3"]),
             (b'u', &[bucket.as_bytes(), b""]),
             (b'f', &[b"@7", b"12 9"]),
             (b'f', &[&uuid, b"sold-out h2@7:u-81"]),
@@ -303,7 +318,8 @@ mod tests {
         assert_eq!(rows[2], Row::NoBooking { id: id("b-2") });
         let ids = vec![id("0a200a20-0a20-0a20-0a20-0a200a200a20"), id("b-1")];
         assert_eq!(rows[3], Row::Group { expires_at: WallTime(7), ids });
-        assert_eq!(rows[4], Row::Buyers(vec![(BuyerId::parse("u-81").unwrap(), 2)]));
+        let two = BuyerTickets { confirmed: 2, holds: vec![(WallTime(0), 3)] };
+        assert_eq!(rows[4], Row::Buyers(vec![(BuyerId::parse("u-81").unwrap(), two)]));
         assert_eq!(rows[5], Row::Buyers(vec![]));
         assert_eq!(rows[6], Row::Forgot { at: WallTime(7), seen: 12, left: 9 });
         let Row::Lost { booking, cause: LostCause::SoldOut } = &rows[7] else { panic!("{rows:?}") };

@@ -5,12 +5,15 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, Cancellation, Claim, Confirmation, LogEntry,
-    LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
-    Seen,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Cancellation, Claim,
+    Confirmation, LogEntry, LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState,
+    SaleStatus, SaleTerms, Seen,
 };
 use crate::clock::WallTime;
-use crate::limits::{EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
+use crate::ledger::held;
+use crate::limits::{
+    COUNTED_PER_CALL, EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, SWEPT_PER_CALL,
+};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -40,18 +43,20 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
     {
         return Ok(Answer::Withheld { state: sale.state });
     }
-    if matches!(
-        call,
-        Call::Alter { .. }
-            | Call::Reserve { .. }
-            | Call::Confirm { .. }
-            | Call::Cancel { .. }
-            | Call::Expire { .. }
-    ) {
-        sale.sweep()?;
+    match call {
+        Call::Alter { .. } | Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } => {
+            sale.sweep(SWEPT_PER_CALL)?;
+        }
+        Call::Expire { .. } => sale.sweep(EXPIRIES_PER_CALL_MAX)?,
+        Call::LookUp { ids, .. } => {
+            sale.lapse()?;
+            let bookings = ids.iter().map(|id| sale.look_up(id)).collect::<Result<_>>()?;
+            return Ok(Answer::Found { state: sale.state, bookings });
+        }
+        _ => {}
     }
     let answer = match call {
-        Call::Open { .. } | Call::Sales | Call::Survey { .. } | Call::Repair { .. } => {
+        Call::Open { .. } | Call::Sales | Call::LookUp { .. } | Call::Survey { .. } | Call::Repair { .. } => {
             unreachable!("answered above")
         }
         Call::Alter { change, .. } => sale.alter(change)?,
@@ -61,10 +66,6 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         Call::Reserve { claims, .. } => {
             let reservations = claims.iter().map(|claim| sale.reserve(claim)).collect::<Result<_>>()?;
             Answer::Reserved { state: sale.state.clone(), reservations }
-        }
-        Call::LookUp { ids, .. } => {
-            let bookings = ids.iter().map(|id| sale.look_up(id)).collect::<Result<_>>()?;
-            Answer::Found { state: sale.state.clone(), bookings }
         }
         Call::Confirm { ids, .. } => {
             let confirmations = ids.iter().map(|id| sale.confirm(id)).collect::<Result<_>>()?;
@@ -126,7 +127,8 @@ fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: Wall
     connection
         .prepare_cached(
             "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage) VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8)",
+             ends_at_ms, clock_ms, opened_ms, lineage, buyer_required, counted)
+             VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10)",
         )?
         .execute(params![
             name.as_str(),
@@ -137,6 +139,8 @@ fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: Wall
             terms.starts_at.map(|at| integer(at.0)),
             terms.ends_at.map(|at| integer(at.0)),
             integer(clock.0),
+            terms.buyer_required,
+            if terms.per_buyer.is_some() { "all" } else { "" },
         ])?;
     Ok(Answer::Sale { state, created: true })
 }
@@ -173,7 +177,11 @@ struct Sale<'a> {
     name: &'a SaleName,
     state: SaleState,
     sequence_before: u64,
+    /// What is stored of holds.
+    saved: (u64, Option<WallTime>, WallTime),
     frozen_since: WallTime,
+    /// Up to where what buyers have is counted; see the table.
+    counted: String,
 }
 
 impl<'a> Sale<'a> {
@@ -181,32 +189,40 @@ impl<'a> Sale<'a> {
         let mut statement = connection.prepare_cached(
             "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms,
              opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms, by_operator,
-             buyer_required, frozen_since_ms FROM sales WHERE name = ?1",
+             buyer_required, frozen_since_ms, counted FROM sales WHERE name = ?1",
         )?;
-        let found = statement
-            .query_row([name.as_str()], |row| Ok((read_state(row, clock)?, WallTime(unsigned(row, 19)?))));
-        Ok(found.optional()?.map(|(state, frozen_since)| Sale {
+        let found = statement.query_row([name.as_str()], |row| {
+            Ok((read_state(row, clock)?, WallTime(unsigned(row, 19)?), row.get(20)?))
+        });
+        Ok(found.optional()?.map(|(state, frozen_since, counted)| Sale {
             connection,
             name,
             sequence_before: state.sequence,
+            saved: (state.held, state.due_at, state.lapsed_until),
             state,
             frozen_since,
+            counted,
         }))
     }
 
     /// Writes what changed in the counts.
     fn save(&self) -> Result<()> {
         let state = &self.state;
-        if state.sequence != self.sequence_before {
+        if state.sequence != self.sequence_before
+            || self.saved != (state.held, state.due_at, state.lapsed_until)
+        {
             self.statement(
-                "UPDATE sales SET held = ?2, sold = ?3, sequence = ?4, clock_ms = ?5 WHERE name = ?1",
+                "UPDATE sales SET held = ?2, sold = ?3, sequence = ?4, clock_ms = ?5, due_at_ms = ?6,
+                 lapsed_until_ms = ?7 WHERE name = ?1",
             )?
             .execute(params![
                 self.name.as_str(),
                 integer(state.held),
                 integer(state.sold),
                 integer(state.sequence),
-                integer(state.now.0)
+                integer(state.now.0),
+                integer(state.due_at.unwrap_or_default().0),
+                integer(state.lapsed_until.0),
             ])?;
         }
         Ok(())
@@ -264,42 +280,71 @@ impl<'a> Sale<'a> {
         Ok(())
     }
 
-    fn tickets_of(&self, buyer: &BuyerId) -> Result<u64> {
-        let tickets = self
-            .statement("SELECT tickets FROM buyers WHERE sale = ?1 AND buyer = ?2")?
-            .query_row([self.name.as_str(), buyer.as_str()], |row| unsigned(row, 0))
+    /// What a buyer has, without holds that are over.
+    fn tickets_of(&self, buyer: &BuyerId) -> Result<BuyerTickets> {
+        let found = self
+            .statement("SELECT tickets, holds FROM buyers WHERE sale = ?1 AND buyer = ?2")?
+            .query_row([self.name.as_str(), buyer.as_str()], |row| {
+                Ok(BuyerTickets { confirmed: unsigned(row, 0)?, holds: parsed(row, 1, held::read)? })
+            })
             .optional()?;
-        Ok(tickets.unwrap_or(0))
+        let mut tickets = found.unwrap_or_default();
+        tickets.holds.retain(|(deadline, _)| *deadline > self.state.now);
+        Ok(tickets)
     }
 
-    /// Adds to what a buyer has; a row is kept only while there is something to count.
-    fn count(&self, buyer: &BuyerId, tickets: i64) -> Result<()> {
-        self.statement(
-            "INSERT INTO buyers (sale, buyer, tickets) VALUES (?1, ?2, ?3)
-             ON CONFLICT (sale, buyer) DO UPDATE SET tickets = tickets + ?3",
-        )?
-        .execute(params![self.name.as_str(), buyer.as_str(), tickets])?;
-        if tickets < 0 {
-            self.statement("DELETE FROM buyers WHERE sale = ?1 AND buyer = ?2 AND tickets <= 0")?
-                .execute([self.name.as_str(), buyer.as_str()])?;
-        }
-        Ok(())
+    /// Changes what a buyer has; a row is kept only while there is something to count.
+    fn count(&self, buyer: &BuyerId, change: impl FnOnce(&mut BuyerTickets)) -> Result<()> {
+        let mut tickets = self.tickets_of(buyer)?;
+        change(&mut tickets);
+        store_buyer(self.connection, self.name, buyer, &tickets)
+    }
+
+    /// Whether what is booked counts for its buyer.
+    fn counts(&self, buyer: Option<&BuyerId>) -> bool {
+        buyer.is_some() && !self.counted.is_empty()
     }
 
     /// Whether the buyer may have that many more.
     fn allows(&self, buyer: Option<&BuyerId>, quantity: Quantity) -> Result<bool> {
         match (self.state.terms.per_buyer, buyer) {
             (Some(limit), Some(buyer)) => {
-                Ok(self.tickets_of(buyer)? + u64::from(quantity.get()) <= u64::from(limit))
+                let has = self.tickets_of(buyer)?.total(self.state.now);
+                Ok(has + u64::from(quantity.get()) <= u64::from(limit))
             }
             _ => Ok(true),
         }
     }
 
-    /// Expires overdue holds, oldest first, so that what they give back can be sold in the same call.
-    fn sweep(&mut self) -> Result<()> {
+    /// Whether holds are over that have not given their tickets back, or are to be entered as expired.
+    fn is_due(&self) -> bool {
         // A hold may have been confirmed in what was forgotten.
-        if self.state.held == 0 || self.state.is_frozen() {
+        !self.state.is_frozen() && self.state.due_at.is_some_and(|due| due <= self.state.now)
+    }
+
+    /// Gives back the tickets of all holds that are over, however many.
+    fn lapse(&mut self) -> Result<()> {
+        if !self.is_due() || self.state.lapsed_until >= self.state.now {
+            return Ok(());
+        }
+        let tickets = self
+            .statement(
+                "SELECT coalesce(sum(quantity), 0) FROM bookings
+                 WHERE sale = ?1 AND status = 'held' AND expires_at_ms > ?2 AND expires_at_ms <= ?3",
+            )?
+            .query_row(
+                params![self.name.as_str(), integer(self.state.lapsed_until.0), integer(self.state.now.0)],
+                |row| unsigned(row, 0),
+            )?;
+        take(&mut self.state.held, tickets)?;
+        self.state.lapsed_until = self.state.now;
+        Ok(())
+    }
+
+    /// Bookkeeping behind [`lapse`](Sale::lapse): overdue holds become expired, oldest first, at most so many.
+    fn sweep(&mut self, most: usize) -> Result<()> {
+        self.lapse()?;
+        if !self.is_due() {
             return Ok(());
         }
         let overdue: Vec<BookingId> = self
@@ -307,16 +352,23 @@ impl<'a> Sale<'a> {
                 "SELECT id FROM bookings WHERE sale = ?1 AND status = 'held' AND expires_at_ms <= ?2
                  ORDER BY expires_at_ms, sequence LIMIT ?3",
             )?
-            .query_map(
-                params![self.name.as_str(), integer(self.state.now.0), EXPIRIES_PER_CALL_MAX as i64],
-                |row| parsed(row, 0, |text| BookingId::parse(text).ok()),
-            )?
+            .query_map(params![self.name.as_str(), integer(self.state.lapsed_until.0), most as i64], |row| {
+                parsed(row, 0, |text| BookingId::parse(text).ok())
+            })?
             .collect::<Result<_>>()?;
         for id in overdue {
             if let Some(record) = self.record(&id)? {
                 self.settle(&id, record)?;
             }
         }
+        let next = self
+            .statement(
+                "SELECT expires_at_ms FROM bookings WHERE sale = ?1 AND status = 'held'
+                 ORDER BY expires_at_ms LIMIT 1",
+            )?
+            .query_row([self.name.as_str()], |row| unsigned(row, 0))
+            .optional()?;
+        self.state.due_at = next.map(WallTime);
         Ok(())
     }
 
@@ -337,15 +389,25 @@ impl<'a> Sale<'a> {
 
     /// Returns a booking's tickets to the stock and to its buyer's allowance.
     fn give_back(&mut self, record: &Record) -> Result<()> {
+        let quantity = record.quantity;
         match record.status {
-            Some(BookingStatus::Held { .. }) => take(&mut self.state.held, record.quantity)?,
-            Some(BookingStatus::Confirmed) => take(&mut self.state.sold, record.quantity)?,
+            Some(BookingStatus::Held { expires_at }) if expires_at > self.state.lapsed_until => {
+                take(&mut self.state.held, u64::from(quantity))?;
+            }
+            Some(BookingStatus::Held { .. }) => {}
+            Some(BookingStatus::Confirmed) => take(&mut self.state.sold, u64::from(quantity))?,
             _ => return Ok(()),
         }
-        match (record.counted, &record.buyer) {
-            (true, Some(buyer)) => self.count(buyer, -i64::from(record.quantity)),
-            _ => Ok(()),
-        }
+        let Some(buyer) = record.buyer.as_ref().filter(|_| record.counted) else { return Ok(()) };
+        self.count(buyer, |tickets| match record.status {
+            Some(BookingStatus::Held { expires_at }) => {
+                let hold = (expires_at, quantity);
+                if let Some(place) = tickets.holds.iter().position(|other| *other == hold) {
+                    tickets.holds.remove(place);
+                }
+            }
+            _ => tickets.confirmed = tickets.confirmed.saturating_sub(u64::from(quantity)),
+        })
     }
 
     fn settled(&mut self, id: &BookingId) -> Result<Option<Record>> {
@@ -373,6 +435,9 @@ impl<'a> Sale<'a> {
         if !self.state.on_sale(self.state.now) {
             return Ok(Reservation::NotOnSale);
         }
+        if self.state.terms.buyer_required && claim.buyer.is_none() {
+            return Ok(Reservation::BuyerRequired);
+        }
         if !self.allows(claim.buyer.as_ref(), claim.quantity)? {
             return Ok(Reservation::BuyerLimit);
         }
@@ -395,12 +460,19 @@ impl<'a> Sale<'a> {
         Ok(Reservation::Granted { expires_at })
     }
 
-    /// Stores a booking that takes stock anew, and counts it where the sale has a limit.
+    /// Stores a booking that takes stock anew, and counts it for its buyer.
     fn grant(&mut self, booking: &Booking) -> Result<()> {
-        let buyer = booking.buyer.as_ref().filter(|_| self.state.terms.per_buyer.is_some());
+        let buyer = booking.buyer.as_ref().filter(|buyer| self.counts(Some(buyer)));
         self.write(booking, buyer.is_some())?;
+        let quantity = booking.quantity.get();
+        if let BookingStatus::Held { expires_at } = booking.status {
+            self.state.due_at = Some(self.state.due_at.map_or(expires_at, |due| due.min(expires_at)));
+        }
         match buyer {
-            Some(buyer) => self.count(buyer, i64::from(booking.quantity.get())),
+            Some(buyer) => self.count(buyer, |tickets| match booking.status {
+                BookingStatus::Held { expires_at } => tickets.holds.push((expires_at, quantity)),
+                _ => tickets.confirmed += u64::from(quantity),
+            }),
             None => Ok(()),
         }
     }
@@ -425,10 +497,10 @@ impl<'a> Sale<'a> {
             BookingStatus::Confirmed => Ok(Confirmation::Confirmed(booking)),
             BookingStatus::Cancelled => Ok(Confirmation::Cancelled(booking)),
             BookingStatus::Held { .. } => {
-                take(&mut self.state.held, booking.quantity.get())?;
+                self.give_back(&record)?;
                 self.state.sold += quantity;
                 booking.status = BookingStatus::Confirmed;
-                self.write(&booking, record.counted)?;
+                self.grant(&booking)?;
                 Ok(Confirmation::Confirmed(booking))
             }
             BookingStatus::Expired => {
@@ -539,15 +611,16 @@ impl<'a> Sale<'a> {
                 }
             }
         };
-        // What it has already is its own.
-        let has_stock =
-            record.as_ref().and_then(|record| record.status).is_some_and(BookingStatus::holds_stock);
+        // What it has already is its own. A hold whose tickets went back already has to find others.
+        let has_stock = record.as_ref().and_then(|record| record.status).is_some_and(|status| match status {
+            BookingStatus::Held { expires_at } => expires_at > self.state.lapsed_until,
+            status => status.holds_stock(),
+        });
         let quantity = u64::from(told.quantity.get());
         let fits = has_stock || self.state.held + self.state.sold + quantity <= self.state.terms.total;
         if status.holds_stock() && !fits {
             return self.lose(told, LostCause::SoldOut);
         }
-        let was_counted = record.as_ref().is_some_and(|record| record.counted);
         if let Some(record) = &record {
             self.give_back(record)?;
         }
@@ -558,8 +631,6 @@ impl<'a> Sale<'a> {
         }
         let booking = Booking { status, ..told.clone() };
         match status.holds_stock() {
-            // One that was not counted when it was made stays so when it is confirmed.
-            true if has_stock && !was_counted => self.write(&booking, false)?,
             true => self.grant(&booking)?,
             false => self.write(&booking, false)?,
         }
@@ -597,9 +668,13 @@ impl<'a> Sale<'a> {
         terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
         terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
         terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
+        terms.buyer_required = change.buyer_required.unwrap_or(terms.buyer_required);
         let status = change.status.unwrap_or(self.state.status);
         if terms.total < self.state.held + self.state.sold || terms.check().is_err() {
             return Ok(Answer::ChangeRefused { state: self.state.clone() });
+        }
+        if terms.per_buyer.is_some() && !self.count_on()? {
+            return Ok(Answer::Counting { state: self.state.clone() });
         }
         if terms != self.state.terms || status != self.state.status {
             self.state.version += 1;
@@ -608,7 +683,7 @@ impl<'a> Sale<'a> {
             // With the counts: they and the total are checked against each other.
             self.statement(
                 "UPDATE sales SET total = ?2, status = ?3, hold_ms = ?4, per_buyer = ?5, starts_at_ms = ?6, ends_at_ms = ?7,
-                 version = ?8, held = ?9, sold = ?10 WHERE name = ?1",
+                 version = ?8, held = ?9, sold = ?10, buyer_required = ?11 WHERE name = ?1",
             )?
             .execute(params![
                 self.name.as_str(),
@@ -621,9 +696,49 @@ impl<'a> Sale<'a> {
                 integer(state.version),
                 integer(state.held),
                 integer(state.sold),
+                terms.buyer_required,
             ])?;
         }
         Ok(Answer::Sale { state: self.state.clone(), created: false })
+    }
+
+    /// Counts on what buyers have, a bounded number of bookings; whether all of it is counted now.
+    fn count_on(&mut self) -> Result<bool> {
+        const ALL: &str = "all";
+        if self.counted == ALL {
+            return Ok(true);
+        }
+        let after = self.counted.strip_prefix('>').unwrap_or_default().to_owned();
+        let rows: Vec<(BookingId, Record)> = self
+            .statement(
+                "SELECT status, quantity, buyer, counted, expires_at_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
+                 ORDER BY id LIMIT ?3",
+            )?
+            .query_map(params![self.name.as_str(), after, COUNTED_PER_CALL as i64], |row| {
+                Ok((parsed(row, 5, |text| BookingId::parse(text).ok())?, Record::read(row)?))
+            })?
+            .collect::<Result<_>>()?;
+        for (id, record) in &rows {
+            let (Some(buyer), false) = (&record.buyer, record.counted) else { continue };
+            match record.status {
+                Some(BookingStatus::Held { expires_at }) if expires_at > self.state.now => {
+                    self.count(buyer, |tickets| tickets.holds.push((expires_at, record.quantity)))?;
+                }
+                Some(BookingStatus::Confirmed) => {
+                    self.count(buyer, |tickets| tickets.confirmed += u64::from(record.quantity))?;
+                }
+                _ => continue,
+            }
+            self.statement("UPDATE bookings SET counted = 1 WHERE sale = ?1 AND id = ?2")?
+                .execute([self.name.as_str(), id.as_str()])?;
+        }
+        self.counted = match rows.last() {
+            Some((last, _)) if rows.len() == COUNTED_PER_CALL => format!(">{last}"),
+            _ => ALL.to_owned(),
+        };
+        self.statement("UPDATE sales SET counted = ?2 WHERE name = ?1")?
+            .execute([self.name.as_str(), &self.counted])?;
+        Ok(self.counted == ALL)
     }
 
     /// The cursor is the last id of the page before.
@@ -730,9 +845,34 @@ fn parsed<T>(row: &Row<'_>, column: usize, parse: impl FnOnce(&str) -> Option<T>
     parse(row.get_ref(column)?.as_str()?).ok_or_else(|| malformed(column, Type::Text))
 }
 
-/// Takes a booking's tickets out of a count. Only a file that was changed by hand has fewer there.
-fn take(count: &mut u64, quantity: u32) -> Result<()> {
-    *count = count.checked_sub(u64::from(quantity)).ok_or_else(|| malformed(0, Type::Integer))?;
+/// Takes tickets out of a count. Only a file that was changed by hand has fewer there.
+fn take(count: &mut u64, tickets: u64) -> Result<()> {
+    *count = count.checked_sub(tickets).ok_or_else(|| malformed(0, Type::Integer))?;
+    Ok(())
+}
+
+/// Writes what a buyer has.
+pub(super) fn store_buyer(
+    connection: &Connection,
+    sale: &SaleName,
+    buyer: &BuyerId,
+    tickets: &BuyerTickets,
+) -> Result<()> {
+    if *tickets == BuyerTickets::default() {
+        connection
+            .prepare_cached("DELETE FROM buyers WHERE sale = ?1 AND buyer = ?2")?
+            .execute([sale.as_str(), buyer.as_str()])?;
+        return Ok(());
+    }
+    let mut holds = String::new();
+    for (expires_at, quantity) in &tickets.holds {
+        held::push(&mut holds, *expires_at, *quantity);
+    }
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO buyers (sale, buyer, tickets, holds) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![sale.as_str(), buyer.as_str(), integer(tickets.confirmed), holds])?;
     Ok(())
 }
 

@@ -14,6 +14,8 @@ const APPLICATION: i32 = 0x6278_6f66;
 
 /// Times are milliseconds since 1970. A table is stored in the order of its key where rows are asked for by it.
 const TABLES: &str = "
+-- held: of holds that end after lapsed_until_ms. due_at_ms: no hold ends before; 0 if there is none.
+-- counted: '' while what buyers have is not counted, 'all' once it is, and between '>' and the id counted last.
 CREATE TABLE sales (
     name         TEXT NOT NULL PRIMARY KEY,
     total        INTEGER NOT NULL,
@@ -36,6 +38,7 @@ CREATE TABLE sales (
     announced_at_ms INTEGER NOT NULL DEFAULT 0,
     by_operator     INTEGER NOT NULL DEFAULT 0,
     buyer_required  INTEGER NOT NULL DEFAULT 0,
+    counted         TEXT NOT NULL DEFAULT '',
     CHECK (held >= 0 AND sold >= 0 AND held + sold <= total)
 ) WITHOUT ROWID;
 
@@ -53,10 +56,13 @@ CREATE TABLE bookings (
     PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 
+-- tickets: confirmed. holds: each hold's deadline and tickets, as src/ledger/held.rs has them; those that are over go when
+-- the row is written.
 CREATE TABLE buyers (
     sale    TEXT NOT NULL,
     buyer   TEXT NOT NULL,
     tickets INTEGER NOT NULL,
+    holds   TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (sale, buyer)
 ) WITHOUT ROWID;
 
@@ -94,8 +100,9 @@ CREATE TABLE lost (
 ) WITHOUT ROWID;
 ";
 
-/// By which holds expire.
-const HOLDS: &str = "CREATE INDEX holds ON bookings (sale, expires_at_ms, sequence) WHERE status = 'held';";
+/// By which holds expire. With their tickets, so that those of a hundred thousand are added up from the index alone.
+const HOLDS: &str =
+    "CREATE INDEX holds ON bookings (sale, expires_at_ms, sequence, quantity) WHERE status = 'held';";
 
 /// What a file is.
 #[derive(PartialEq, Eq)]

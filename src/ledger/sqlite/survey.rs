@@ -4,13 +4,14 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::rules::{booking_status, integer, read_state};
+use super::rules::{booking_status, integer, read_state, store_buyer};
 use super::schema;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, LogEntry, LostCause, Part, Quantity, Repair, Row,
-    SaleName, SaleState, StoredBooking,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, LogEntry, LostCause, Part, Quantity,
+    Repair, Row, SaleName, SaleState, StoredBooking,
 };
 use crate::clock::WallTime;
+use crate::ledger::held;
 use crate::limits::{LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
 
 type Result<T> = rusqlite::Result<T>;
@@ -62,8 +63,14 @@ pub(super) fn page(
     let pages = Pages { connection, sale };
     let next = match part {
         Part::Stock => None,
+        Part::Due => {
+            rows.push(Row::Derived(Part::Due));
+            None
+        }
         Part::Bookings => pages.keyed("bookings", "id", BOOKING, cursor, &mut rows, read_booking)?,
-        Part::Buyers => pages.keyed("buyers", "buyer", "buyer, tickets", cursor, &mut rows, read_buyer)?,
+        Part::Buyers => {
+            pages.keyed("buyers", "buyer", "buyer, tickets, holds", cursor, &mut rows, read_buyer)?
+        }
         Part::Holds => pages.holds(cursor, &mut rows)?,
         Part::Lost => pages.lost(&mut rows)?,
         Part::Log => return pages.log(cursor, PAGE_ENTRIES, false, (state, clock, time), rows),
@@ -235,7 +242,7 @@ impl Pages<'_> {
         }
         rows.push(row);
         if let Some(buyer) = buyer {
-            let sql = "SELECT buyer, tickets FROM buyers WHERE sale = ?1 AND buyer = ?2";
+            let sql = "SELECT buyer, tickets, holds FROM buyers WHERE sale = ?1 AND buyer = ?2";
             let mut statement = self.connection.prepare_cached(sql)?;
             let row = statement.query_row([self.sale.as_str(), buyer.as_str()], |row| Ok(read_buyer(row)));
             rows.extend(row.optional()?);
@@ -271,36 +278,35 @@ pub(super) fn repair(
                 (state.held, state.sold) = (*held, *sold);
             }
             Repair::Clock { to } => {
-                connection
-                    .prepare_cached("UPDATE sales SET clock_ms = ?2 WHERE name = ?1")?
-                    .execute(params![sale.as_str(), integer(to.0)])?;
-                state.now = time.max(*to);
-            }
-            Repair::Buyer { buyer, tickets: 0 } => {
-                connection
-                    .prepare_cached("DELETE FROM buyers WHERE sale = ?1 AND buyer = ?2")?
-                    .execute([sale.as_str(), buyer.as_str()])?;
-            }
-            Repair::Buyer { buyer, tickets } => {
+                // Nothing can have lapsed that is not over by this clock.
                 connection
                     .prepare_cached(
-                        "INSERT OR REPLACE INTO buyers (sale, buyer, tickets) VALUES (?1, ?2, ?3)",
+                        "UPDATE sales SET clock_ms = ?2, lapsed_until_ms = min(lapsed_until_ms, ?2) WHERE name = ?1",
                     )?
-                    .execute(params![sale.as_str(), buyer.as_str(), integer(*tickets)])?;
+                    .execute(params![sale.as_str(), integer(to.0)])?;
+                state.now = time.max(*to);
+                state.lapsed_until = state.lapsed_until.min(*to);
             }
+            Repair::Buyer { buyer, tickets } => store_buyer(connection, sale, buyer, tickets)?,
             Repair::Remove { part: Part::Buyers, key } => {
                 connection
                     .prepare_cached("DELETE FROM buyers WHERE sale = ?1 AND CAST(buyer AS BLOB) = ?2")?
                     .execute(params![sale.as_str(), key])?;
             }
             Repair::Hold { .. } | Repair::Remove { part: Part::Holds, .. } => index = true,
-            // A sale is named by its row; and nothing else is ever removed.
-            Repair::Name | Repair::Remove { .. } => {}
+            // A sale is named by its row; and nothing else is ever removed, or written here.
+            Repair::Name | Repair::Span { .. } | Repair::Remove { .. } => {}
         }
     }
     if index {
         schema::index_holds(connection)?;
     }
+    connection
+        .prepare_cached(
+            "UPDATE sales SET due_at_ms = coalesce((SELECT min(expires_at_ms) FROM bookings
+             WHERE sale = ?1 AND status = 'held'), 0) WHERE name = ?1",
+        )?
+        .execute([sale.as_str()])?;
     Ok(Answer::Sale { state, created: false })
 }
 
@@ -333,9 +339,11 @@ fn stored(row: &SqlRow<'_>) -> Option<StoredBooking> {
 
 fn read_buyer(row: &SqlRow<'_>) -> Row {
     let buyer = BuyerId::parse(bytes(row, 0)).ok();
-    match buyer.zip(whole(row, 1).and_then(|tickets| u64::try_from(tickets).ok())) {
-        Some(told) => Row::Buyers(vec![told]),
-        None => unreadable(Part::Buyers, bytes(row, 0), row, 2),
+    let confirmed = whole(row, 1).and_then(|tickets| u64::try_from(tickets).ok());
+    let tickets = confirmed.zip(text(row, 2).and_then(held::read));
+    match buyer.zip(tickets) {
+        Some((buyer, (confirmed, holds))) => Row::Buyers(vec![(buyer, BuyerTickets { confirmed, holds })]),
+        None => unreadable(Part::Buyers, bytes(row, 0), row, 3),
     }
 }
 

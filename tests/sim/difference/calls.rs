@@ -122,7 +122,7 @@ impl Calls {
             per_buyer: random.random_bool(0.6).then(|| random.random_range(1..60)),
             starts_at: self.time(),
             ends_at: self.time(),
-            buyer_required: false,
+            buyer_required: self.random.random_bool(0.1),
         }
     }
 
@@ -137,8 +137,17 @@ impl Calls {
             starts_at: random.random_bool(0.1).then_some(terms.starts_at),
             ends_at: random.random_bool(0.1).then_some(terms.ends_at),
             status: random.random_bool(0.4).then(|| statuses[random.random_range(0..4)]),
-            buyer_required: None,
+            buyer_required: random.random_bool(0.1).then(|| random.random_bool(0.3)),
         }
+    }
+
+    fn buyer_tickets(&mut self) -> BuyerTickets {
+        let holds = self.random.random_range(0..3);
+        let hold = |_| {
+            let ends_in = self.random.random_range(0..200);
+            (WallTime(self.now_ms - 100 + ends_in), self.random.random_range(1..4))
+        };
+        BuyerTickets { holds: (0..holds).map(hold).collect(), confirmed: self.random.random_range(0..4) }
     }
 
     fn repair(&mut self) -> Repair {
@@ -147,7 +156,11 @@ impl Calls {
             0 => Repair::Counts { held: number, sold: 20 - number },
             1 => Repair::Clock { to: WallTime(self.now_ms + number) },
             2 => Repair::Name,
-            3 | 4 => Repair::Buyer { buyer: self.buyer(), tickets: number % 4 },
+            3 => Repair::Buyer { buyer: self.buyer(), tickets: self.buyer_tickets() },
+            4 => Repair::Span {
+                span: Span { kind: (number % 5) as usize, index: self.now_ms >> (6 * (number % 5)) },
+                tickets: number % 3,
+            },
             5 => Repair::Hold { expires_at: WallTime(self.now_ms + number), ids: vec![self.id(), self.id()] },
             _ => {
                 let part = if number % 2 == 0 { Part::Holds } else { Part::Buyers };

@@ -23,6 +23,8 @@ pub struct Stock {
     pub starts_ms: Option<u64>,
     pub ends_ms: Option<u64>,
     pub clock_ms: u64,
+    /// Holds that end by then are not in `held`.
+    pub lapsed_ms: u64,
     /// Nothing is booked before that, by the sale's clock; 0 where it was never frozen.
     pub frozen_until_ms: u64,
 }
@@ -76,6 +78,7 @@ impl ModelRedis {
             starts_ms: term("starts"),
             ends_ms: term("ends"),
             clock_ms: term("clock").unwrap_or(0),
+            lapsed_ms: term("lapsed").unwrap_or(0),
             frozen_until_ms: term("frozen_until").unwrap_or(0),
         })
     }
@@ -92,17 +95,29 @@ impl ModelRedis {
         set.map(|(deadline, group)| (deadline.0 as u64, group_ids(group))).collect()
     }
 
-    /// Tickets of each buyer, as they are counted.
-    pub fn buyers(&self, sale: &str) -> BTreeMap<String, u64> {
+    /// Tickets of holds that end in each span of time, by its length and which one it is, as they are counted.
+    pub fn spans(&self, sale: &str) -> BTreeMap<(u64, u64), u64> {
+        let hash = self.part::<Hash>(sale, "due").into_iter().flat_map(Hash::iter);
+        let span = |(field, tickets): &(Vec<u8>, Vec<u8>)| {
+            let (field, tickets) = (text(field), text(tickets));
+            let (kind, index) = field.split_once(':').expect("a span");
+            ((64_u64.pow(number(kind) as u32 - 1), number(index)), number(&tickets))
+        };
+        hash.map(span).collect()
+    }
+
+    /// Tickets of each buyer, as they are counted, without holds that end by then.
+    pub fn buyers(&self, sale: &str, by_ms: u64) -> BTreeMap<String, u64> {
         let buckets = self.part::<Hash>(sale, "buyers").into_iter().flat_map(Hash::iter);
         let mut buyers = BTreeMap::new();
         for (_, bucket) in buckets {
             for entry in text(bucket).split_whitespace() {
                 let (buyer, tickets) = entry.split_once('=').expect("a buyer and its tickets");
-                let before = buyers.insert(buyer.to_owned(), number(tickets));
+                let before = buyers.insert(buyer.to_owned(), buyer_tickets(tickets, by_ms));
                 assert_eq!(before, None, "{buyer} is in two places");
             }
         }
+        buyers.retain(|_, tickets| *tickets > 0);
         buyers
     }
 
@@ -141,6 +156,23 @@ fn text(bytes: &[u8]) -> String {
 
 fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{text:?} is no count"))
+}
+
+/// `2hRzG_rB3`: confirmed tickets, then holds.
+fn buyer_tickets(entry: &str, by_ms: u64) -> u64 {
+    let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (confirmed, mut holds) = entry.split_at(digits(entry.as_bytes()));
+    let mut tickets = number(confirmed);
+    while !holds.is_empty() {
+        let (stamp, rest) = holds.split_at(7);
+        let (quantity, rest) = rest.split_at(digits(rest.as_bytes()));
+        let deadline_ms = stamp.bytes().fold(0, |sum, byte| sum * 64 + u64::from(byte - b'?'));
+        if deadline_ms > by_ms {
+            tickets += if quantity.is_empty() { 1 } else { number(quantity) };
+        }
+        holds = rest;
+    }
+    tickets
 }
 
 fn id_text(stored: &[u8]) -> String {

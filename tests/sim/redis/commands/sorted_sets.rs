@@ -63,7 +63,11 @@ fn bound(text: &[u8]) -> Result<(f64, bool), Reply> {
 
 pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
     let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
-    let (offset, count) = match &words[4..] {
+    let (with_scores, rest) = match &words[4..] {
+        [word, rest @ ..] if word.eq_ignore_ascii_case(b"WITHSCORES") => (true, rest),
+        rest => (false, rest),
+    };
+    let (offset, count) = match rest {
         [] => (0, -1),
         [word, offset, count] if word.eq_ignore_ascii_case(b"LIMIT") => (integer(offset)?, integer(count)?),
         _ => unmodelled(words),
@@ -78,7 +82,8 @@ pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
         .take_while(|(score, _)| score.0 < most || (!below && score.0 == most))
         .skip(offset as usize)
         .take(usize::try_from(count).unwrap_or(usize::MAX));
-    Ok(Reply::Array(found.map(|(_, member)| Reply::bulk(member.as_slice())).collect()))
+    let told = found.flat_map(|entry| member_and_score(entry).into_iter().take(1 + usize::from(with_scores)));
+    Ok(Reply::Array(told.collect()))
 }
 
 pub fn zscan(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
