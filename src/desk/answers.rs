@@ -1,6 +1,7 @@
 //! What answers of the ledger mean: permits settled, clients told.
 
-use super::{Desk, Entry, Errand, InFlight, LineIndex, Operation, Orphan, Resolved, Sent};
+use super::orphans::Orphan;
+use super::{Desk, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
 use crate::booking::{
     Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation, Outcome, Refusal,
     Reservation, SaleState,
@@ -142,7 +143,7 @@ impl<C> Desk<C> {
 
     fn fail_batch(&mut self, entries: Vec<usize>, refusal: Refusal) {
         for key in entries {
-            if matches!(self.entries[key].errand, Errand::Cancel { tombstone: true }) {
+            if self.entries[key].errand.is_own() {
                 self.orphan(key);
             }
             self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
@@ -154,21 +155,11 @@ impl<C> Desk<C> {
         tracing::error!(sale = %self.sale(line).name(), entries = entries.len(), reason, "a batch without a usable answer");
         for key in entries {
             let errand = &self.entries[key].errand;
-            if matches!(errand, Errand::Reserve { made_here: true, .. } | Errand::Cancel { tombstone: true })
-            {
+            if errand.is_own() || matches!(errand, Errand::Reserve { made_here: true, .. }) {
                 self.orphan(key);
             }
             self.finish(key, Outcome::Refused(Refusal::OutcomeUnknown), Settlement::Returned);
         }
-    }
-
-    /// Has the entry's booking cancelled at the next sync. Its id stays marked until that is done, so that nobody is
-    /// told of a booking that is about to be cancelled.
-    fn orphan(&mut self, key: usize) {
-        let Entry { line, id, marked, .. } = &mut self.entries[key];
-        let (line, id, was_marked) = (*line, *id, std::mem::take(marked));
-        let marked = was_marked || self.lines[line.0 as usize].board.begin(&id);
-        self.orphans.push(Orphan { line, id, marked });
     }
 
     fn settle_reservation(
@@ -217,7 +208,7 @@ impl<C> Desk<C> {
         }
         if made_here && abandoned && matches!(outcome, Outcome::Granted(_)) {
             let marked = std::mem::take(&mut self.entries[key].marked);
-            self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
+            self.cancel_orphan(Orphan { line, id, marked }, now);
         }
         self.finish(key, outcome, settlement);
     }
@@ -260,6 +251,7 @@ impl<C> Desk<C> {
     pub(super) fn finish(&mut self, key: usize, outcome: Outcome, settlement: Settlement) {
         self.resolve(key, outcome);
         let entry = self.entries.remove(key);
+        self.orphans.note_ended(&entry.errand);
         let board = &self.lines[entry.line.0 as usize].board;
         if entry.marked {
             board.end(&entry.id);

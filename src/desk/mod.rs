@@ -18,6 +18,7 @@ mod answers;
 mod check;
 mod guard;
 mod memory;
+mod orphans;
 mod sync;
 
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use crate::limits;
 use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
 use guard::Guard;
 use memory::Memory;
+use orphans::{Orphan, Orphans};
 use sync::Round;
 
 pub use guard::GuardCounts;
@@ -117,6 +119,11 @@ impl Errand {
             Errand::Cancel { .. } => Operation::Cancel,
         }
     }
+
+    /// Whether the desk asks it on its own behalf, so that it must be asked until it is answered.
+    fn is_own(&self) -> bool {
+        matches!(self, Errand::Cancel { tombstone: true })
+    }
 }
 
 #[derive(Debug)]
@@ -133,14 +140,6 @@ struct Entry<C> {
     /// Its time is over and it never left.
     overdue: bool,
     errand: Errand,
-}
-
-/// A booking to cancel on the desk's own behalf, once the ledger can be asked again.
-#[derive(Debug)]
-struct Orphan {
-    line: LineIndex,
-    id: BookingId,
-    marked: bool,
 }
 
 struct Line {
@@ -204,8 +203,8 @@ pub struct Desk<C> {
     discovering: bool,
     round: Round,
     discovery_start: usize,
-    /// Bookings to cancel on the desk's own behalf whose cancellation failed: tried again at the next sync.
-    orphans: Vec<Orphan>,
+    /// Bookings to cancel on the desk's own behalf.
+    orphans: Orphans,
     /// What clients were told.
     memory: Memory,
     /// Lines whose guard is due.
@@ -242,7 +241,7 @@ impl<C> Desk<C> {
             discovering: false,
             round: Round::default(),
             discovery_start: 0,
-            orphans: Vec::new(),
+            orphans: Orphans::default(),
             memory: Memory::new(),
             distrusted: Vec::new(),
             guard_counts: GuardCounts::default(),
@@ -266,9 +265,10 @@ impl<C> Desk<C> {
         WallTime(now.wall.0.saturating_add_signed(self.lines[line.0 as usize].clock_offset_ms))
     }
 
-    /// Requests that wait for the ledger, those without a client included.
+    /// Requests that wait for the ledger, those without a client included; not those that can only wait for a sale that
+    /// the ledger no longer has to come back.
     pub fn waiting(&self) -> usize {
-        self.entries.len() + self.orphans.len()
+        self.entries.len() + self.orphans.due()
     }
 
     /// Asks for a booking. `Ok` means that the client waits and will be [resolved](Desk::poll_resolved); a refusal is
@@ -344,7 +344,7 @@ impl<C> Desk<C> {
     /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
     pub fn cancel_unheard(&mut self, line: LineIndex, id: BookingId, now: Now) {
         let marked = self.lines[line.0 as usize].board.begin(&id);
-        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now.monotonic);
+        self.cancel_orphan(Orphan { line, id, marked }, now.monotonic);
     }
 
     fn ask(
@@ -423,6 +423,7 @@ impl<C> Desk<C> {
         let serial = self.serial();
         let operation = errand.operation();
         let has_client = client.is_some();
+        self.orphans.note_begun(&errand);
         let entry =
             Entry { client, serial, line, id, asked_at: now, sent: false, marked, overdue: false, errand };
         let key = self.entries.insert(entry);

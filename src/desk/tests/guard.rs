@@ -241,6 +241,36 @@ fn a_pass_that_fails_is_repeated_and_books_nothing_meanwhile() {
 }
 
 #[test]
+fn a_pass_that_fails_is_repeated_also_where_there_is_nothing_to_put_back() {
+    for failure in ["refused", "unknown", "other kind"] {
+        let mut fixture = selling(&[]);
+        fixture.board.learn(&sale(), &told(0, 10, fixture.now)).unwrap();
+        fixture.wait(limits::SYNC_INTERVAL_MS);
+        let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
+            .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
+            .unwrap();
+        let less = told(0, 8, fixture.now);
+        fixture.answer_with(call, Answer::Sale { state: less.clone(), created: false });
+        fixture.turn();
+        let (call, told_seen, bookings) = fixture.restore();
+        assert_eq!((told_seen, bookings.len()), (seen(0, 10), 0));
+        let answer = match failure {
+            "refused" => Err(CallError::Refused("OOM".to_owned())),
+            "unknown" => Err(CallError::Unknown("cut".to_owned())),
+            _ => Ok(Answer::Sale { state: less, created: false }),
+        };
+        fixture.desk.handle_answer(call, answer, fixture.now);
+        fixture.wait(limits::RESTORE_RETRY_MS + limits::SYNC_INTERVAL_MS);
+        let (call, told_seen, _) = fixture.restore();
+        assert_eq!(told_seen, seen(0, 10), "{failure}");
+        let frozen = told(5, 8, fixture.now);
+        fixture.answer_restore(call, frozen, &[]);
+        fixture.wait(limits::RESTORE_RETRY_MS + limits::SYNC_INTERVAL_MS);
+        assert!(fixture.asked().is_empty(), "once it is answered it is not asked again");
+    }
+}
+
+#[test]
 fn a_pass_that_is_answered_from_two_histories_is_repeated() {
     let ids: Vec<String> = (0..=limits::ENTRIES_PER_CALL_MAX).map(|n| format!("b-{n}")).collect();
     let mut fixture = fixture(1_000);
