@@ -354,6 +354,18 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             return Err(Violation::new("stranded", format!("{id}: {story:?}")));
         }
     }
+    // What a host's client was told "unknown" of, under an id that it was not to use, the host cancels while it lives.
+    for ask in asks.iter().filter(|ask| ask.request.id.is_none() && (run.remembers)(ask.pipe)) {
+        if let Some((_, Word::Refused { name, instance })) = &ask.answer
+            && name == "outcome-unknown"
+            && let Some(id) = instance.rsplit('/').next()
+            && let Some(story) = witness.stories.get(id)
+            && matches!(story.now(), Standing::Held { .. } | Standing::Confirmed)
+            && !witness.forgotten.contains_key(id)
+        {
+            return Err(Violation::new("stranded", format!("{ask:?}: {story:?}")));
+        }
+    }
     for (id, asks) in &by_id {
         let refused = |ask: &&Ask| {
             const NOTHING: [&str; 4] = ["sold-out", "ledger-unavailable", "buyer-limit", "not-on-sale"];
