@@ -100,6 +100,7 @@ impl<C> Desk<C> {
                     let outcome = match confirmation {
                         Confirmation::Confirmed(booking) => Outcome::Confirmed(booking),
                         Confirmation::HoldExpired(_) => Outcome::Refused(Refusal::HoldExpired),
+                        Confirmation::BuyerLimit(_) => Outcome::Refused(Refusal::BuyerLimit),
                         Confirmation::Cancelled(_) => Outcome::Refused(Refusal::BookingCancelled),
                         Confirmation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
                     };
@@ -120,14 +121,14 @@ impl<C> Desk<C> {
             Ok(Answer::Withheld { state }) => {
                 tracing::warn!(%sale, ?operation, frozen = state.is_frozen(), "the ledger had forgotten something; nothing of a \
                      batch happened");
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
+                self.fail_batch(entries, Refusal::SaleFrozen);
                 self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
                 self.lines[line.0 as usize].board.learn_waiting(&state);
             }
             Ok(Answer::NoSuchSale) => {
                 self.lines[line.0 as usize].board.mark_missing();
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
+                self.fail_batch(entries, Refusal::SaleMissing);
             }
             Err(CallError::Refused(reason)) => {
                 tracing::warn!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
@@ -158,7 +159,8 @@ impl<C> Desk<C> {
             if errand.is_own() || matches!(errand, Errand::Reserve { made_here: true, .. }) {
                 self.orphan(key);
             }
-            self.finish(key, Outcome::Refused(Refusal::OutcomeUnknown), Settlement::Returned);
+            let refusal = self.entries[key].errand.refusal_when_lost();
+            self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
         }
     }
 
@@ -198,8 +200,10 @@ impl<C> Desk<C> {
             Reservation::SoldOut => Outcome::Refused(Refusal::SoldOut),
             Reservation::BuyerLimit => Outcome::Refused(Refusal::BuyerLimit),
             Reservation::NotOnSale => {
-                let starts_at = state.terms.starts_at.filter(|&starts| state.now < starts);
-                Outcome::Refused(Refusal::NotOnSale { starts_at })
+                // The state is as of the end of the call, by the clock that the call was judged by.
+                Outcome::Refused(
+                    state.off_sale(state.now).map_or(Refusal::LedgerUnavailable, Refusal::NotOnSale),
+                )
             }
         };
         if !noted && let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
@@ -222,7 +226,7 @@ impl<C> Desk<C> {
                     false => Outcome::Refused(Refusal::IdReused),
                 }
             }
-            (_, None) if !complete => Outcome::Refused(Refusal::LedgerUnavailable),
+            (_, None) if !complete => Outcome::Refused(Refusal::SaleFrozen),
             (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
             (_, Some(booking)) => Outcome::Found(booking),
             (_, None) => Outcome::Refused(Refusal::NoSuchBooking),

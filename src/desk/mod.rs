@@ -32,7 +32,7 @@ use crate::booking::{
 };
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
+use crate::stock::{Board, CoreIndex, Familiar, Gate, Permits, SaleBoard, Settlement};
 use guard::Guard;
 use memory::Memory;
 use orphans::{Orphan, Orphans};
@@ -117,6 +117,17 @@ impl Errand {
             Errand::Replay { .. } | Errand::LookUp => Operation::LookUp,
             Errand::Confirm => Operation::Confirm,
             Errand::Cancel { .. } => Operation::Cancel,
+        }
+    }
+
+    /// What its client is told where nobody knows what became of it. To look changes nothing; but whoever wishes to book
+    /// and may have done so before is not told that nothing was.
+    fn refusal_when_lost(&self) -> Refusal {
+        match self {
+            Errand::LookUp => Refusal::LedgerUnavailable,
+            Errand::Reserve { .. } | Errand::Replay { .. } | Errand::Confirm | Errand::Cancel { .. } => {
+                Refusal::OutcomeUnknown
+            }
         }
     }
 
@@ -290,7 +301,7 @@ impl<C> Desk<C> {
                 return Err(Refusal::InProgress);
             }
             (Ok(permits), id) => Errand::Reserve { quantity, buyer, made_here: id.is_none(), permits },
-            (Err(refusal @ (Refusal::SoldOut | Refusal::NotOnSale { .. })), Some(own)) => {
+            (Err(refusal @ (Refusal::SoldOut | Refusal::NotOnSale(_))), Some(own)) => {
                 if sale.is_in_flight(&own) {
                     return Err(Refusal::InProgress);
                 }
@@ -361,7 +372,7 @@ impl<C> Desk<C> {
             return Err(Refusal::InProgress);
         }
         if changes && self.sale(line).gate(self.ledger_time(line, now)) == Gate::Frozen {
-            return Err(Refusal::LedgerUnavailable);
+            return Err(Refusal::SaleFrozen);
         }
         self.refuse_if_unable(now)?;
         self.enqueue(Some(client()), line, id, false, errand, now.monotonic);
@@ -374,11 +385,9 @@ impl<C> Desk<C> {
         let sale = &self.lines[line.0 as usize].board;
         match sale.gate(ledger_time) {
             Gate::Open => {}
-            Gate::NotOnSale(OffSale::NotYet { starts_at }) => {
-                return Err(Refusal::NotOnSale { starts_at: Some(starts_at) });
-            }
-            Gate::NotOnSale(_) => return Err(Refusal::NotOnSale { starts_at: None }),
-            Gate::Missing | Gate::Frozen => return Err(Refusal::LedgerUnavailable),
+            Gate::NotOnSale(why) => return Err(Refusal::NotOnSale(why)),
+            Gate::Missing => return Err(Refusal::SaleMissing),
+            Gate::Frozen => return Err(Refusal::SaleFrozen),
         }
         let Some(permits) = sale.take(self.core, quantity) else {
             // With the ledger silent, permits that are on the way say nothing about what is left.
@@ -399,11 +408,16 @@ impl<C> Desk<C> {
         if self.waiting() >= limits::WAITING_PER_CORE_MAX {
             return Err(Refusal::Overloaded);
         }
-        let down_too_long = self.ledger_down_since.plus_ms(self.ledger_timeout_ms);
-        if !self.ledger_up && now.monotonic >= down_too_long {
+        if self.is_cut_off(now) {
             return Err(Refusal::LedgerUnavailable);
         }
         Ok(())
+    }
+
+    /// Whether the ledger has been away for so long that nobody waits for it, and sales that were opened meanwhile are not
+    /// known here.
+    pub fn is_cut_off(&self, now: Now) -> bool {
+        !self.ledger_up && now.monotonic >= self.ledger_down_since.plus_ms(self.ledger_timeout_ms)
     }
 
     fn ledger_is_silent(&self, now: Monotonic) -> bool {
@@ -506,7 +520,8 @@ impl<C> Desk<C> {
             // Its client learns the id now and could ask with it, while it is to be cancelled.
             entry.marked = self.lines[entry.line.0 as usize].board.begin(&entry.id);
         }
-        self.resolve(key, Outcome::Refused(Refusal::OutcomeUnknown));
+        let refusal = self.entries[key].errand.refusal_when_lost();
+        self.resolve(key, Outcome::Refused(refusal));
     }
 
     /// Ends the overdue entries that never left. Only lines with something to send can have any.

@@ -176,9 +176,17 @@ fn refused(
         Some(story) => story.between(from, to).any(wanted),
         None => wanted(Standing::None),
     };
+    let is_over = |standing: Standing| match standing {
+        Standing::Expired => true,
+        Standing::Held { until_ms } => until_ms <= bench.ledger_ms,
+        _ => false,
+    };
     let is_true = match name {
         "sold-out" => request.kind.books() && !levels.all(|level| would_sell(level, ask, watch)),
-        "buyer-limit" => beyond_limit(bench.witness, ask, from, to),
+        "buyer-limit" => {
+            (request.kind.books() || request.kind == Kind::Confirm && was(&is_over))
+                && beyond_limit(bench.witness, ask, from, to)
+        }
         "not-on-sale" => {
             request.kind.books() && levels.any(|level| level.is_none_or(|level| level.status != "open"))
         }
@@ -199,12 +207,10 @@ fn refused(
                 && was(&|standing| standing == Standing::None)
         }
         "hold-expired" => {
-            request.kind == Kind::Confirm
-                && was(&|standing| match standing {
-                    Standing::Expired => true,
-                    Standing::Held { until_ms } => until_ms <= bench.ledger_ms,
-                    _ => false,
-                })
+            let too_few = |level: Option<&crate::redis::Stock>| {
+                level.is_none_or(|level| available(level) < request.quantity)
+            };
+            request.kind == Kind::Confirm && was(&is_over) && bench.witness.between(from, to).any(too_few)
         }
         "booking-cancelled" => {
             request.kind == Kind::Confirm && was(&|standing| standing == Standing::Cancelled)

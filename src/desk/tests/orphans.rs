@@ -253,5 +253,5 @@ fn a_log_of_a_sale_that_is_gone_says_that_it_is_gone() {
         };
         fixture.desk.handle_answer(call, Ok(answer), fixture.now);
     }
-    assert_eq!(fixture.reserve(1, Some("a"), 1), Err(Refusal::LedgerUnavailable));
+    assert_eq!(fixture.reserve(1, Some("a"), 1), Err(Refusal::SaleMissing));
 }

@@ -5,9 +5,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, Cancellation, Claim, Confirmation, LogEntry,
-    LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
-    Seen,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, Cancellation, ChangeFault, Claim, Confirmation,
+    LogEntry, LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState, SaleStatus,
+    SaleTerms, Seen,
 };
 use crate::clock::WallTime;
 use crate::limits::{EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
@@ -431,9 +431,11 @@ impl<'a> Sale<'a> {
                 Ok(Confirmation::Confirmed(booking))
             }
             BookingStatus::Expired => {
-                let left = self.state.held + self.state.sold + quantity <= self.state.terms.total;
-                if !left || !self.allows(booking.buyer.as_ref(), booking.quantity)? {
+                if self.state.held + self.state.sold + quantity > self.state.terms.total {
                     return Ok(Confirmation::HoldExpired(booking));
+                }
+                if !self.allows(booking.buyer.as_ref(), booking.quantity)? {
+                    return Ok(Confirmation::BuyerLimit(booking));
                 }
                 self.state.sold += quantity;
                 booking.status = BookingStatus::Confirmed;
@@ -597,8 +599,14 @@ impl<'a> Sale<'a> {
         terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
         terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
         let status = change.status.unwrap_or(self.state.status);
-        if terms.total < self.state.held + self.state.sold || terms.check().is_err() {
-            return Ok(Answer::ChangeRefused { state: self.state.clone() });
+        let fault = match terms.check() {
+            _ if terms.total < self.state.held + self.state.sold => Some(ChangeFault::TotalTooLow),
+            Ok(()) => None,
+            // Each term by itself was checked before.
+            Err(_) => Some(ChangeFault::EmptyWindow),
+        };
+        if let Some(fault) = fault {
+            return Ok(Answer::ChangeRefused { state: self.state.clone(), fault });
         }
         if terms != self.state.terms || status != self.state.status {
             self.state.version += 1;
