@@ -3,7 +3,7 @@
 -- KEYS  as in sale.lua
 -- ARGV  1 most overdue holds to expire first; then pairs: a field of the stock hash (total status hold per_buyer starts
 --       ends buyer_required) and its new value ('' removes a term)
--- Reply `done`; `refused` where the total would be below held + sold or the window would be empty; or `counting`: the
+-- Reply `done`; `total` where that would be below held + sold; `window` where that would be empty; or `counting`: the
 --       sale's first limit needs what its buyers have, which each call counts some of. The same call again goes on.
 -- Invariant: all of it or nothing; `version` rises by one where something differs afterwards. A limit is in force only once
 -- every booking of every buyer is counted.
@@ -46,9 +46,11 @@ for i = 2, #ARGV, 2 do
   end
 end
 local first, last = tonumber(wanted[9]), tonumber(wanted[10])
-if tonumber(wanted[1]) < held + sold or (first and last and last <= first) then
+local fault
+if tonumber(wanted[1]) < held + sold then fault = 'total' elseif first and last and last <= first then fault = 'window' end
+if fault then
   save()
-  return state() .. '\nrefused'
+  return state() .. '\n' .. fault
 end
 if tonumber(wanted[8]) and counted ~= 'all' then
   count_on()

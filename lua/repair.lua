@@ -6,17 +6,16 @@
 --         counts held sold    clock ms ''    buyer name entry    hold deadline group    span field tickets
 --         ungroup group ''    unbucket bucket ''
 --       A buyer's entry is what stands behind its name in a bucket ('' for nothing), a span of 0 tickets is removed.
--- Reply `done`, or `refused` where the sale has moved since, or the counts would be above the total
+-- Reply `done`; `moved` where the sale has since; `counts` where they would be above the total
 -- Invariant: bookings and log are not touched; all of it or nothing; no hold is expired first, since that would move the
 -- sale. Neither version nor sequence move, so that the same repair may be sent twice.
 
 if not field[1] then return 'missing' end
 
-local fits = version == tonumber(ARGV[1]) and sequence == tonumber(ARGV[2])
+if version ~= tonumber(ARGV[1]) or sequence ~= tonumber(ARGV[2]) then return state() .. '\nmoved' end
 for i = 3, #ARGV, 3 do
-  if ARGV[i] == 'counts' then fits = fits and ARGV[i + 1] + ARGV[i + 2] <= total end
+  if ARGV[i] == 'counts' and ARGV[i + 1] + ARGV[i + 2] > total then return state() .. '\ncounts' end
 end
-if not fits then return state() .. '\nrefused' end
 
 -- A key of another type fails here, before the first write.
 call('HGET', KEYS[4], '')

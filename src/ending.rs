@@ -63,13 +63,15 @@ impl Ending {
             Refusal::SoldOut => Ending::SoldOut,
             Refusal::BuyerLimit => Ending::BuyerLimit,
             Refusal::BuyerRequired => Ending::BuyerRequired,
-            Refusal::NotOnSale { .. } => Ending::NotOnSale,
+            Refusal::NotOnSale(_) => Ending::NotOnSale,
             Refusal::IdReused => Ending::IdReused,
             Refusal::InProgress => Ending::InProgress,
             Refusal::NoSuchBooking => Ending::NoSuchBooking,
             Refusal::HoldExpired => Ending::HoldExpired,
             Refusal::BookingCancelled => Ending::BookingCancelled,
-            Refusal::LedgerUnavailable => Ending::LedgerUnavailable,
+            Refusal::LedgerUnavailable | Refusal::SaleMissing | Refusal::SaleFrozen => {
+                Ending::LedgerUnavailable
+            }
             Refusal::OutcomeUnknown => Ending::OutcomeUnknown,
             Refusal::Overloaded => Ending::Overloaded,
         }

@@ -121,6 +121,14 @@ pub const CALLS_IN_FLIGHT_MAX: usize = 1;
 /// means "can't tell", not "sold out".
 pub const LEDGER_SLOW_MS: u64 = 500;
 
+/// Bookings of one core that are being cancelled on the desk's own behalf at once: at 3 us of Redis time each 12 ms, so
+/// that those of a crowd whose connections all broke hold up nobody who books. The next sync goes on with the rest.
+pub const ORPHANS_AT_ONCE_MAX: usize = 4 * 1024;
+
+/// Bookings of one core that are to be cancelled and are of sales that the ledger no longer has, at 80 bytes each: as
+/// many as may have been waiting for its answer when it was gone.
+pub const ORPHANS_SET_ASIDE_MAX: usize = WAITING_PER_CORE_MAX;
+
 /// Ledger calls that share one SQLite transaction: bounds how long the first of them waits for the last.
 pub const CALLS_PER_TRANSACTION_MAX: usize = 256;
 

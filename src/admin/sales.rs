@@ -6,8 +6,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::api::decode::{self, Whole};
 use crate::api::encode;
-use crate::booking::{SaleChange, SaleName, SaleState, SaleTerms};
-use crate::clock::WallTime;
+use crate::booking::{SaleChange, SaleName, SaleState, SaleTerms, TermsError};
+use crate::clock::{TimeError, WallTime};
+use crate::limits;
 
 /// The body of `PUT /v1/sales/{sale}`: a field that is left out stays as it is, `null` removes the term.
 #[derive(Debug, Default, Deserialize)]
@@ -34,11 +35,7 @@ struct Time(WallTime);
 impl TryFrom<String> for Time {
     type Error = String;
     fn try_from(text: String) -> Result<Time, String> {
-        let time: jiff::Timestamp = text
-            .parse()
-            .map_err(|_| format!("{text:?} is no time; it takes RFC 3339, 2026-02-01T09:00:00Z"))?;
-        let ms = u64::try_from(time.as_millisecond()).map_err(|_| format!("{text:?} is before 1970"))?;
-        Ok(Time(WallTime(ms)))
+        text.parse().map(Time).map_err(|error: TimeError| format!("{text:?} {error}"))
     }
 }
 
@@ -62,7 +59,7 @@ impl SaleBody {
             ));
         }
         let sketch = SaleTerms { total: read.total.map_or(0, |total| total.0), ..read.terms_with(0) };
-        sketch.check().map_err(|error| error.to_string())?;
+        sketch.check().map_err(in_its_own_words)?;
         Ok(read)
     }
 
@@ -107,6 +104,16 @@ impl SaleBody {
             buyer_required: self.buyer_required.map(Option::unwrap_or_default),
             status: None,
         }
+    }
+}
+
+/// The command line calls the terms otherwise.
+fn in_its_own_words(error: TermsError) -> String {
+    match error {
+        TermsError::Total => error.to_string(),
+        TermsError::Hold => "hold_seconds: takes 0.001 to 2592000 (30 days)".to_owned(),
+        TermsError::PerBuyer => format!("per_buyer: takes 1 to {} tickets", limits::QUANTITY_MAX),
+        TermsError::Window => "ends_at: must be later than starts_at".to_owned(),
     }
 }
 
@@ -159,10 +166,15 @@ mod tests {
             (r#"{"total":1000000000001}"#, "total: "),
             (r#"{"hold_seconds":0}"#, "hold_seconds: "),
             (r#"{"hold_seconds":1e9}"#, "hold_seconds: "),
-            (r#"{"per_buyer":0}"#, "per-buyer: "),
-            (r#"{"per_buyer":4294967297}"#, "per-buyer: "),
-            (r#"{"starts_at":"soon"}"#, "starts_at: "),
-            (r#"{"starts_at":"2026-02-01T09:00:00Z","ends_at":"2026-02-01T09:00:00Z"}"#, "ends: "),
+            (r#"{"per_buyer":0}"#, "per_buyer: "),
+            (r#"{"per_buyer":4294967297}"#, "per_buyer: "),
+            (r#"{"starts_at":"soon"}"#, "starts_at: \"soon\" is no time as in RFC 3339"),
+            (r#"{"starts_at":"1969-02-01T09:00:00Z"}"#, "starts_at: \"1969-02-01T09:00:00Z\" is before 1970"),
+            (r#"{"ends_at":"2026-02-01T09:00:00"}"#, "ends_at: \"2026-02-01T09:00:00\" does not say"),
+            (
+                r#"{"starts_at":"2026-02-01T09:00:00Z","ends_at":"2026-02-01T09:00:00Z"}"#,
+                "ends_at: must be later than starts_at",
+            ),
             (r#"{"stock":1}"#, "stock: unknown field"),
             ("", "body: "),
             ("[5,null,null,null,null]", "body: "),
@@ -170,6 +182,10 @@ mod tests {
             let error = SaleBody::read(body.as_bytes()).expect_err(body);
             assert!(error.starts_with(said), "{body}: {error}");
         }
+        let body = br#"{"starts_at":"2026-02-01 10:00:00.5z","ends_at":"2026-02-28t23:59:60-00:00"}"#;
+        let change = SaleBody::read(body).unwrap().change();
+        let times = (WallTime(1_769_940_000_500), WallTime(1_772_323_200_000));
+        assert_eq!((change.starts_at, change.ends_at), (Some(Some(times.0)), Some(Some(times.1))));
         assert!(SaleBody::read(b"{}").unwrap().terms().unwrap_err().starts_with("total: is missing"));
     }
 }

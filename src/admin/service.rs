@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Shared, metrics, profile, sales};
 use crate::api::encode::{self, Instance, JSON};
 use crate::api::{Problem, openapi};
-use crate::booking::{Answer, Call, CallError, SaleName, SaleStatus};
+use crate::booking::{Answer, Call, CallError, ChangeFault, SaleName, SaleStatus};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::http::{HttpError, Method, Request, Response, Status};
 use crate::ledger::Ledger;
@@ -87,7 +87,7 @@ impl Service for Operator<'_> {
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
         let detail = error.to_string();
-        let (status, problem) = (error.status(), Problem::HTTP);
+        let (status, problem) = (error.status(), Problem::of_http(error.reason));
         encode::problem(reply, &mut self.scratch, status, problem, Some(&detail), Instance::None, &[])
     }
 }
@@ -162,18 +162,24 @@ impl<'a> Operator<'a> {
     /// operator's machine must not be a way around the loopback address. Without a token a page must name the host by its
     /// address, or any name that resolves to it (DNS rebinding) would be an origin of its own.
     fn authorize(&self, request: &Request<'_>) -> Result<(), Trouble> {
-        if let Some(origin) = request.field("Origin") {
-            let host = request.field("Host").unwrap_or_default();
-            let same = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://")) == Some(host);
-            if !same || (self.shared.token.is_none() && !is_address(host)) {
-                return Err(Problem::FORBIDDEN.into());
+        let host = request.field("Host").unwrap_or_default();
+        for origin in request.field_values("Origin") {
+            if !is_origin_of(origin, host) {
+                let detail = "This call changes something, and the Origin of the page that made it is another one than Host names.";
+                return Err(Trouble::new(Problem::FORBIDDEN, detail));
+            }
+            if self.shared.token.is_none() && !is_address(host) {
+                let detail = "This call changes something and was made by a page under a host name, which may be anybody's. \
+                    Call the host by its address, or start it with --admin-token-file.";
+                return Err(Trouble::new(Problem::FORBIDDEN, detail));
             }
         }
         let Some(token) = &self.shared.token else { return Ok(()) };
-        let given = request.field("Authorization").and_then(|value| {
-            let (scheme, given) = value.split_at_checked("Bearer ".len())?;
-            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(given)
-        });
+        let mut fields = request.field_values("Authorization");
+        let given = match (fields.next(), fields.next()) {
+            (Some(value), None) => bearer_token(value),
+            _ => None,
+        };
         // Every byte is compared, so that the time taken tells nothing of where the first difference is.
         let equal = given.is_some_and(|given| {
             let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
@@ -358,7 +364,16 @@ impl<'a> Operator<'a> {
         loop {
             return match self.raw_call(call.clone())? {
                 Answer::NoSuchSale => Err(Problem::NO_SUCH_SALE.into()),
-                Answer::ChangeRefused { .. } => Err(Problem::TOTAL_TOO_LOW.into()),
+                Answer::ChangeRefused { fault: ChangeFault::TotalTooLow, state } => {
+                    let (held, sold) = (state.held, state.sold);
+                    let detail = format!(
+                        "The total cannot be below the tickets that are taken: {held} held and {sold} sold."
+                    );
+                    Err(Trouble::new(Problem::TOTAL_TOO_LOW, detail))
+                }
+                Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
+                    Err(Problem::EMPTY_WINDOW.into())
+                }
                 // Others have their turn at the ledger in between.
                 Answer::Counting { .. } => continue,
                 answer => Ok(answer),
@@ -368,8 +383,14 @@ impl<'a> Operator<'a> {
 
     fn raw_call(&self, call: Call) -> Result<Answer, Trouble> {
         let mut ledger = self.ledger()?;
-        let answer = ledger.execute(&[call]).pop();
-        Ok(answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned())))?)
+        let answer = ledger.execute(std::slice::from_ref(&call)).pop();
+        answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned()))).map_err(|error| {
+            match call {
+                // Nothing can have come of it.
+                Call::Snapshot { .. } => Trouble::new(Problem::LEDGER_UNAVAILABLE, error.to_string()),
+                _ => error.into(),
+            }
+        })
     }
 
     /// One call at a time. With the ledger silent, callers do not queue up behind the one that waits for it.
@@ -402,6 +423,23 @@ fn is_address(host: &[u8]) -> bool {
     bare.is_empty() || bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
 }
 
+/// Whether the value of an Origin (RFC 6454 section 7.1) names that host. Neither scheme nor host has a case.
+fn is_origin_of(origin: &[u8], host: &[u8]) -> bool {
+    let Some(colon) = memchr::memmem::find(origin, b"://") else { return false };
+    let (scheme, named) = (&origin[..colon], &origin[colon + 3..]);
+    let is_http = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
+    is_http && named.eq_ignore_ascii_case(host)
+}
+
+/// The token in the value of an Authorization: a scheme in any case, one or more spaces, the token (RFC 9110 section 11.4).
+fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked("Bearer".len())?;
+    let token = rest.trim_ascii_start();
+    let spaces = &rest[..rest.len() - token.len()];
+    let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer") && !spaces.is_empty();
+    (is_bearer && spaces.iter().all(|byte| *byte == b' ')).then_some(token)
+}
+
 fn unexpected(answer: &Answer) -> Trouble {
     CallError::Garbled(format!("an answer of another kind: {answer:?}")).into()
 }
@@ -415,6 +453,38 @@ mod tests {
         let described = openapi::methods(openapi::OPERATORS);
         let served = PATHS.iter().map(|(path, methods)| (path.to_string(), openapi::sorted(methods)));
         assert_eq!(described, served.collect());
+    }
+
+    #[test]
+    fn a_bearer_token_is_read_as_its_grammar_has_it() {
+        for value in ["Bearer s3cret", "bearer s3cret", "BEARER    s3cret"] {
+            assert_eq!(bearer_token(value.as_bytes()), Some(&b"s3cret"[..]), "{value}");
+        }
+        for value in [
+            "",
+            "Bearer",
+            "Bearers3cret",
+            "Basic s3cret",
+            "Bearer\ts3cret",
+            "Bearer \t s3cret",
+            " Bearer s3cret",
+        ] {
+            assert_ne!(bearer_token(value.as_bytes()), Some(&b"s3cret"[..]), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_host_it_names() {
+        for (origin, host) in
+            [("http://h:1", "h:1"), ("HTTPS://H.example", "h.EXAMPLE"), ("http://[::1]:2", "[::1]:2")]
+        {
+            assert!(is_origin_of(origin.as_bytes(), host.as_bytes()), "{origin} {host}");
+        }
+        for (origin, host) in
+            [("null", "null"), ("http://h", "h:1"), ("ftp://h", "h"), ("h", "h"), ("", ""), ("://h", "h")]
+        {
+            assert!(!is_origin_of(origin.as_bytes(), host.as_bytes()), "{origin} {host}");
+        }
     }
 
     #[test]

@@ -141,6 +141,12 @@ pub fn from_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
 pub fn idempotency_key(value: &[u8]) -> Result<BookingId, String> {
     let bare = match value {
         [b'"', inner @ .., b'"'] => inner,
+        // A structured field may have parameters (RFC 9651 section 3.3).
+        [b'"', rest @ ..] if memchr::memchr(b'"', rest).is_some() => {
+            return Err(
+                "Idempotency-Key: has something behind the quoted key; parameters are not taken".to_owned()
+            );
+        }
         bare => bare,
     };
     BookingId::parse(bare).map_err(|error| format!("Idempotency-Key: {error}"))
@@ -164,6 +170,10 @@ mod tests {
             BookingBody { quantity: Quantity::new(2).unwrap(), buyer: Some(BuyerId::parse("u-81").unwrap()) };
         assert_eq!(booking_body(br#"{"quantity":2,"buyer":"u-81"}"#), Ok(two));
         assert_eq!(booking_body(br#"{"buyer":"u\u002d81","quantity":2}"#), Ok(two));
+        for text in ["a.b+c@d.example", "a.b\\u002bc\\u0040d.example"] {
+            let body = booking_body(format!(r#"{{"buyer":"{text}"}}"#).as_bytes()).unwrap();
+            assert_eq!(body.buyer.unwrap().as_str(), "a.b+c@d.example");
+        }
         for quantity in ["2.0", "2e0", "0.2e1"] {
             let body = format!(r#"{{"quantity":{quantity},"buyer":"u-81"}}"#);
             assert_eq!(booking_body(body.as_bytes()), Ok(two), "{quantity}");
@@ -191,7 +201,10 @@ mod tests {
         assert!(error(br#"{"quantity":1,"quantity":2}"#).contains("duplicate field `quantity`"));
         assert!(error(br#"{"qty":1}"#).contains("unknown field `qty`"));
         assert!(error(br#"{"buyer":"a b"}"#).starts_with("buyer: has a byte at offset 1"));
-        assert!(error(br#"{"buyer":""}"#).starts_with("buyer: is empty"));
+        assert!(
+            error(br#"{"buyer":""}"#)
+                .starts_with("buyer: is empty; it takes 1 to 64 of A-Z a-z 0-9 . _ - @ +")
+        );
         assert!(error(br#"{"buyer":7}"#).starts_with("buyer: "));
         for broken in [
             "{",
@@ -222,5 +235,8 @@ mod tests {
         for bad in [&b""[..], b"\"\"", b"\"k", b"k 1", b"k\"1"] {
             assert!(idempotency_key(bad).unwrap_err().starts_with("Idempotency-Key: "), "{bad:?}");
         }
+        assert!(idempotency_key(b"\"k-1\";a=1").unwrap_err().contains("parameters are not taken"));
+        // A key is an id, and a buyer's signs are not an id's.
+        assert!(idempotency_key(b"a@b").unwrap_err().ends_with("that is not one of A-Z a-z 0-9 . _ -"));
     }
 }

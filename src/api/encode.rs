@@ -6,7 +6,7 @@ use std::io::Write;
 use arrayvec::ArrayString;
 
 use super::Problem;
-use crate::booking::{Booking, BookingStatus, Outcome, Refusal, SaleState};
+use crate::booking::{Booking, BookingStatus, OffSale, Outcome, Refusal, SaleState};
 use crate::clock::WallTime;
 use crate::connection::{Answered, Reply};
 use crate::http::Status;
@@ -206,17 +206,37 @@ pub fn refusal(
     }
     let problem = Problem::of(refusal);
     let status = problem.status();
-    begin_problem(scratch, status, problem, detail, instance);
-    if let Refusal::NotOnSale { starts_at: Some(starts_at) } = refusal {
+    begin_problem(scratch, status, problem, detail.or_else(|| detail_of(refusal)), instance);
+    if let Refusal::NotOnSale(OffSale::NotYet { starts_at }) = refusal {
         push(scratch, format_args!(r#","starts_at":"{starts_at}""#));
     }
-    if let (Refusal::OutcomeUnknown | Refusal::LedgerUnavailable, Instance::Booking(_, id)) =
-        (refusal, instance)
+    if let Instance::Booking(_, id) = instance
+        && matches!(problem, Problem::OUTCOME_UNKNOWN | Problem::LEDGER_UNAVAILABLE)
     {
         push(scratch, format_args!(r#","booking":"{id}""#));
     }
     scratch.push(b'}');
     send_problem(reply, scratch, status, problem, &[])
+}
+
+/// Which of a problem's reasons it is, where it has several.
+fn detail_of(refusal: Refusal) -> Option<&'static str> {
+    Some(match refusal {
+        Refusal::NotOnSale(OffSale::NotYet { .. }) => {
+            "The sale has not started yet; starts_at says when it does."
+        }
+        Refusal::NotOnSale(OffSale::Over { .. }) => "The sale is over.",
+        Refusal::NotOnSale(OffSale::Paused) => "The sale is paused, and may go on.",
+        Refusal::NotOnSale(OffSale::Closed) => "The sale is closed.",
+        Refusal::SaleMissing => {
+            "The ledger no longer has this sale. Nothing was done, and nothing can be until an operator has seen to it."
+        }
+        Refusal::SaleFrozen => {
+            "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. Nothing was \
+             done. Ask again after Retry-After."
+        }
+        _ => return None,
+    })
 }
 
 /// Which booking an outcome is about.

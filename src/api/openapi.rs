@@ -117,6 +117,7 @@ mod tests {
             }
             let of_operators = [
                 Problem::TOTAL_TOO_LOW,
+                Problem::EMPTY_WINDOW,
                 Problem::UNAUTHORIZED,
                 Problem::FORBIDDEN,
                 Problem::TOKEN_NEEDED,

@@ -1,7 +1,7 @@
 //! The problem types (RFC 9457) that this server answers with, each with the page that explains it.
 
 use crate::booking::Refusal;
-use crate::http::Status;
+use crate::http::{Reason, Status};
 
 /// A kind of refusal or error, named by the last part of its `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +36,13 @@ problems! {
     BUYER_REQUIRED: "buyer-required", 400, "Buyer required",
         "The sale allows each buyer a number of tickets, so that a booking must say whose it is. Send a buyer.";
     NOT_ON_SALE: "not-on-sale", 403, "Not on sale",
-        "The sale has not started, has ended, or is paused. Where it has a start, it is in starts_at.";
+        "The sale has not started, is over, paused or closed; the detail says which. Where it has yet to start, starts_at says when.";
     ID_REUSED: "id-reused", 422, "Booking id reused",
         "A booking with this id exists, with another quantity or buyer. Use a new id for a new booking.";
     IN_PROGRESS: "in-progress", 409, "Request in progress",
         "A request with this id is still being carried out. Ask again in a moment with the same id.";
     HOLD_EXPIRED: "hold-expired", 409, "Hold expired",
-        "The hold of this booking is over and its tickets have been sold to others.";
+        "The hold of this booking is over, and too few tickets are left to take them again.";
     BOOKING_CANCELLED: "booking-cancelled", 409, "Booking cancelled",
         "The booking was cancelled; it cannot be confirmed. Book again with a new id.";
     BAD_REQUEST: "bad-request", 400, "Bad request",
@@ -56,25 +56,27 @@ problems! {
     METHOD_NOT_ALLOWED: "method-not-allowed", 405, "Method not allowed",
         "The path exists but does not take this method; Allow names those it takes.";
     LEDGER_UNAVAILABLE: "ledger-unavailable", 503, "Ledger unavailable",
-        "The ledger that has the last word on every ticket cannot be asked now. Nothing was booked. Ask again after Retry-After.";
+        "The ledger that has the last word on every ticket cannot be asked now, or not about this sale. Nothing was done. Ask again after Retry-After.";
     OUTCOME_UNKNOWN: "outcome-unknown", 503, "Outcome unknown",
-        "The ledger did not answer in time, so the booking may have been made or not. Ask again with the same id: it is never booked twice.";
+        "The ledger did not answer in time, so what was asked for may have been done or not. Ask again with the same id: it is never done twice.";
     OVERLOADED: "overloaded", 503, "Overloaded",
         "This host has as many connections or requests in flight as it allows itself. Nothing was done. Ask again after Retry-After.";
     TOTAL_TOO_LOW: "total-too-low", 409, "Total too low",
-        "The new total is below the tickets that are held and sold, or the new window is empty. Nothing was changed.";
+        "The new total is below the tickets that are held and sold. Nothing was changed.";
+    EMPTY_WINDOW: "empty-window", 409, "Empty window",
+        "The sale would end before it starts, or at the same time. Nothing was changed.";
     UNAUTHORIZED: "unauthorized", 401, "Unauthorized",
         "This call changes something and needs the bearer token that the operator set with --admin-token-file.";
     FORBIDDEN: "forbidden", 403, "Forbidden",
-        "This call changes something and was made by a page of another origin, or under a host name that is not this machine's. Set --admin-token-file to allow other names.";
+        "This call changes something and was made by a page of another origin, or by a page under a host name where no token is set; the detail says which.";
     TOKEN_NEEDED: "token-needed", 403, "Token needed",
         "This call is only taken where the operator has set a token. Start the host with --admin-token-file, and send the token.";
     PROFILE_RUNNING: "profile-running", 409, "Profile running",
         "A profile of this host is being taken already. Ask again when it has ended.";
     PROFILE_FAILED: "profile-failed", 500, "Profile failed",
         "The profile could not be taken or drawn; the detail says why. The host goes on as before.";
-    HTTP: "http", 400, "Malformed HTTP",
-        "The bytes received are not a request that this server takes (RFC 9112); the detail says what and where. The connection is closed.";
+    HTTP: "http", 400, "HTTP request refused",
+        "What was received is no request that this server takes (RFC 9112), is past a limit, or took too long; the detail says what and where. The connection is closed.";
 }
 
 impl Problem {
@@ -89,16 +91,23 @@ impl Problem {
             Refusal::SoldOut => Problem::SOLD_OUT,
             Refusal::BuyerLimit => Problem::BUYER_LIMIT,
             Refusal::BuyerRequired => Problem::BUYER_REQUIRED,
-            Refusal::NotOnSale { .. } => Problem::NOT_ON_SALE,
+            Refusal::NotOnSale(_) => Problem::NOT_ON_SALE,
             Refusal::IdReused => Problem::ID_REUSED,
             Refusal::InProgress => Problem::IN_PROGRESS,
             Refusal::NoSuchBooking => Problem::NO_SUCH_BOOKING,
             Refusal::HoldExpired => Problem::HOLD_EXPIRED,
             Refusal::BookingCancelled => Problem::BOOKING_CANCELLED,
-            Refusal::LedgerUnavailable => Problem::LEDGER_UNAVAILABLE,
+            Refusal::LedgerUnavailable | Refusal::SaleMissing | Refusal::SaleFrozen => {
+                Problem::LEDGER_UNAVAILABLE
+            }
             Refusal::OutcomeUnknown => Problem::OUTCOME_UNKNOWN,
             Refusal::Overloaded => Problem::OVERLOADED,
         }
+    }
+
+    /// The problem that a refusal of HTTP's is told as.
+    pub fn of_http(reason: Reason) -> Problem {
+        if reason == Reason::Overloaded { Problem::OVERLOADED } else { Problem::HTTP }
     }
 
     /// The HTTP status that goes with it.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use findings::{Difference, Findings, Kind, Mend};
 
-use crate::booking::{Answer, Call, CallError, SaleName, SaleState};
+use crate::booking::{Answer, Call, CallError, ChangeFault, SaleName, SaleState};
 use crate::ledger::Ledger;
 use crate::limits::REPAIRS_PER_CALL_MAX;
 use access::AccessCount;
@@ -214,7 +214,9 @@ pub fn repair(ledger: &mut dyn Ledger, findings: &Findings) -> Result<Repaired, 
         };
         match ask(ledger, call)? {
             Answer::Sale { .. } => {}
-            Answer::ChangeRefused { .. } => return Ok(Repaired::Moved(index * REPAIRS_PER_CALL_MAX)),
+            Answer::ChangeRefused { fault: ChangeFault::Moved, .. } => {
+                return Ok(Repaired::Moved(index * REPAIRS_PER_CALL_MAX));
+            }
             other => return Err(unexpected(&other)),
         }
     }

@@ -35,7 +35,7 @@ pub enum Call {
         terms: SaleTerms,
     },
     /// Changes a sale that exists. Answered by [`Answer::Sale`]; by [`Answer::ChangeRefused`] where the new total is
-    /// below held + sold (or the new window is empty), and nothing of it is done; or by [`Answer::Counting`].
+    /// below held + sold, or else the new window is empty, and nothing of it is done; or by [`Answer::Counting`].
     Alter {
         /// Its name.
         sale: SaleName,
@@ -142,7 +142,7 @@ pub enum Call {
         cursor: String,
     },
     /// Mends what follows from bookings and log, all or nothing, where the sale is still at this version and sequence.
-    /// It moves neither. Answered by [`Answer::Sale`], or [`Answer::ChangeRefused`] where the sale has moved or the
+    /// It moves neither. Answered by [`Answer::Sale`], or [`Answer::ChangeRefused`] where the sale has moved, or else the
     /// counts would be above the total.
     Repair {
         /// Which sale.
@@ -177,9 +177,10 @@ pub enum Reservation {
         /// The hold's deadline.
         expires_at: Option<WallTime>,
     },
-    /// The id was known, with the same quantity and buyer; nothing was booked now. Here is the booking as it stands.
+    /// The id was known, with the same quantity and buyer; nothing was booked now. Here is the booking as it stands. Of a
+    /// tombstone, which is known with any quantity and buyer: cancelled.
     Known(Booking),
-    /// The id was known with another quantity or buyer (or is a tombstone's of no known quantity).
+    /// The id was known with another quantity or buyer.
     IdReused,
     /// Fewer tickets are left than asked for.
     SoldOut,
@@ -196,8 +197,11 @@ pub enum Reservation {
 pub enum Confirmation {
     /// Confirmed, now or before. A hold that had expired was taken again from the stock that was left.
     Confirmed(Booking),
-    /// Its hold was over and its stock is gone (or the buyer's limit is used up); the booking is expired.
+    /// Its hold was over and its stock is gone; the booking is expired.
     HoldExpired(Booking),
+    /// Its hold was over. There are tickets for it, but its buyer has others by now, and with these more than the sale
+    /// allows; the booking is expired.
+    BuyerLimit(Booking),
     /// It was cancelled.
     Cancelled(Booking),
     /// No such booking.
@@ -248,6 +252,19 @@ impl LostCause {
     }
 }
 
+/// Why a sale is not changed as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeFault {
+    /// `Alter`: the total would be below held + sold.
+    TotalTooLow,
+    /// `Alter`: the sale would end before it starts, or at once.
+    EmptyWindow,
+    /// `Repair`: the sale has moved since it was audited.
+    Moved,
+    /// `Repair`: the counts would be above the total.
+    CountsTooHigh,
+}
+
 /// One change of a booking, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
@@ -271,10 +288,12 @@ pub enum Answer {
         /// Whether this call created it.
         created: bool,
     },
-    /// To `Alter`, where the new total is below held + sold or the new terms do not fit together, and to `Repair`.
+    /// To `Alter` and to `Repair`: nothing was done.
     ChangeRefused {
         /// The sale as it is.
         state: SaleState,
+        /// Why.
+        fault: ChangeFault,
     },
     /// To `Alter`, where the sale gets its first limit for buyers: what they have is counted before the limit is in force, a
     /// bounded number of bookings by each call. Nothing is altered yet; the same call again goes on.

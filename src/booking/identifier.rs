@@ -1,4 +1,7 @@
-//! Identifiers: 1 to 64 of `A-Z a-z 0-9 . _ -`, kept inline so that none of them allocates.
+//! Identifiers: 1 to 64 of `A-Z a-z 0-9 . _ -`, and in a buyer's also `@ +`, kept inline so that none of them allocates.
+//!
+//! What stands between identifiers somewhere is in no alphabet: `/ ? %` of paths, `:` of records, ` =` of buckets, `,` of
+//! the log's lines, quotes and backslashes of JSON. `@` stands before a record's deadline and thus before its buyer.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -7,36 +10,63 @@ use arrayvec::ArrayString;
 
 use crate::limits::IDENTIFIER_BYTES_MAX;
 
-/// Why a text is not an identifier.
+/// The bytes that an identifier may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alphabet {
+    /// Of sales and bookings.
+    Names,
+    /// Of buyers, who may be e-mail addresses.
+    Buyers,
+}
+
+impl Alphabet {
+    fn has(self, byte: u8) -> bool {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b'-')
+            || self == Alphabet::Buyers && matches!(byte, b'@' | b'+')
+    }
+}
+
+/// As people are told of it.
+impl fmt::Display for Alphabet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Alphabet::Names => "A-Z a-z 0-9 . _ -",
+            Alphabet::Buyers => "A-Z a-z 0-9 . _ - @ +",
+        })
+    }
+}
+
+/// Why a text is not an identifier, and of which alphabet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
     /// Nothing there.
-    #[error("is empty; it takes 1 to 64 of A-Z a-z 0-9 . _ -")]
-    Empty,
+    #[error("is empty; it takes 1 to 64 of {0}")]
+    Empty(Alphabet),
     /// More than [`IDENTIFIER_BYTES_MAX`] bytes.
-    #[error("is longer than 64 bytes; it takes 1 to 64 of A-Z a-z 0-9 . _ -")]
-    TooLong,
+    #[error("is longer than 64 bytes; it takes 1 to 64 of {0}")]
+    TooLong(Alphabet),
     /// A byte outside of the alphabet, and where it stands.
-    #[error("has a byte at offset {0} that is not one of A-Z a-z 0-9 . _ -")]
-    BadByte(usize),
+    #[error("has a byte at offset {0} that is not one of {1}")]
+    BadByte(usize, Alphabet),
 }
 
-fn checked(bytes: &[u8]) -> Result<&str, IdentifierError> {
+fn checked(bytes: &[u8], alphabet: Alphabet) -> Result<&str, IdentifierError> {
     if bytes.is_empty() {
-        return Err(IdentifierError::Empty);
+        return Err(IdentifierError::Empty(alphabet));
     }
     if bytes.len() > IDENTIFIER_BYTES_MAX {
-        return Err(IdentifierError::TooLong);
+        return Err(IdentifierError::TooLong(alphabet));
     }
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    match bytes.iter().position(|byte| !allowed(byte)) {
-        Some(offset) => Err(IdentifierError::BadByte(offset)),
-        None => std::str::from_utf8(bytes).map_err(|error| IdentifierError::BadByte(error.valid_up_to())),
+    match bytes.iter().position(|byte| !alphabet.has(*byte)) {
+        Some(offset) => Err(IdentifierError::BadByte(offset, alphabet)),
+        None => std::str::from_utf8(bytes)
+            .map_err(|error| IdentifierError::BadByte(error.valid_up_to(), alphabet)),
     }
 }
 
 macro_rules! identifier {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident of $alphabet:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name(ArrayString<IDENTIFIER_BYTES_MAX>);
@@ -44,8 +74,9 @@ macro_rules! identifier {
         impl $name {
             /// Reads an identifier.
             pub fn parse(bytes: impl AsRef<[u8]>) -> Result<Self, IdentifierError> {
-                let text = checked(bytes.as_ref())?;
-                ArrayString::from(text).map(Self).map_err(|_| IdentifierError::TooLong)
+                const ALPHABET: Alphabet = Alphabet::$alphabet;
+                let text = checked(bytes.as_ref(), ALPHABET)?;
+                ArrayString::from(text).map(Self).map_err(|_| IdentifierError::TooLong(ALPHABET))
             }
 
             /// The text.
@@ -90,15 +121,15 @@ macro_rules! identifier {
 
 identifier!(
     /// The name of a sale.
-    SaleName
+    SaleName of Names
 );
 identifier!(
     /// The id of a booking, the client's own (a `PUT` path or an `Idempotency-Key`) or one made by the server.
-    BookingId
+    BookingId of Names
 );
 identifier!(
     /// Whose booking it is, in the client's own terms.
-    BuyerId
+    BuyerId of Buyers
 );
 
 #[cfg(test)]
@@ -108,12 +139,28 @@ mod tests {
     #[test]
     fn takes_its_alphabet_and_nothing_else() {
         assert_eq!(SaleName::parse("G123-2026_02.01").unwrap().as_str(), "G123-2026_02.01");
-        assert_eq!(SaleName::parse(""), Err(IdentifierError::Empty));
-        assert_eq!(SaleName::parse("x".repeat(65)), Err(IdentifierError::TooLong));
+        assert_eq!(SaleName::parse(""), Err(IdentifierError::Empty(Alphabet::Names)));
+        assert_eq!(SaleName::parse("x".repeat(65)), Err(IdentifierError::TooLong(Alphabet::Names)));
         assert!(SaleName::parse("x".repeat(64)).is_ok());
         for (text, offset) in [("a b", 1), ("{a}", 0), ("a\0", 1), ("caf\u{e9}", 3), ("a/b", 1), ("a\r\n", 1)]
         {
-            assert_eq!(BookingId::parse(text), Err(IdentifierError::BadByte(offset)), "{text:?}");
+            let wrong = |alphabet| IdentifierError::BadByte(offset, alphabet);
+            assert_eq!(BookingId::parse(text), Err(wrong(Alphabet::Names)), "{text:?}");
+            assert_eq!(BuyerId::parse(text), Err(wrong(Alphabet::Buyers)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_buyer_may_be_an_e_mail_address_and_nothing_else_may() {
+        for text in ["a.b+c@d.example", "@", "+", "1@2", "x@1763827200123"] {
+            assert_eq!(BuyerId::parse(text).unwrap().as_str(), text);
+            assert!(BookingId::parse(text).is_err() && SaleName::parse(text).is_err(), "{text}");
+        }
+        for text in ["a:b", "a=b", "a,b", "a b", "\"a\"", "a\\b", "a/b", "a%40b"] {
+            assert!(
+                BuyerId::parse(text).unwrap_err().to_string().ends_with("A-Z a-z 0-9 . _ - @ +"),
+                "{text}"
+            );
         }
     }
 }

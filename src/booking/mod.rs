@@ -10,13 +10,13 @@ mod sale;
 mod survey;
 
 pub use call::{
-    Answer, Call, CallError, CallId, Cancellation, Claim, Confirmation, LogEntry, LostCause, Reservation,
-    Restoration,
+    Answer, Call, CallError, CallId, Cancellation, ChangeFault, Claim, Confirmation, LogEntry, LostCause,
+    Reservation, Restoration,
 };
 pub use durability::Durability;
-pub use identifier::{BookingId, BuyerId, IdentifierError, SaleName};
+pub use identifier::{Alphabet, BookingId, BuyerId, IdentifierError, SaleName};
 pub use outcome::{Outcome, Refusal};
-pub use sale::{SaleChange, SaleState, SaleStatus, SaleTerms, Seen, TermsError};
+pub use sale::{OffSale, SaleChange, SaleState, SaleStatus, SaleTerms, Seen, TermsError};
 pub use survey::{BuyerTickets, Part, Repair, Row, SPANS_MS, Span, StoredBooking};
 
 use crate::clock::WallTime;

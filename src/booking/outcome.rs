@@ -1,7 +1,6 @@
 //! What a client is told: an outcome of its request, or the refusal of it. A refusal is an answer, not an error.
 
-use super::Booking;
-use crate::clock::WallTime;
+use super::{Booking, OffSale};
 
 /// How a request that reached the desk ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,22 +29,23 @@ pub enum Refusal {
     /// The sale demands a buyer.
     BuyerRequired,
     /// Paused, closed, or outside of the sale's window.
-    NotOnSale {
-        /// When it starts, where it has not yet.
-        starts_at: Option<WallTime>,
-    },
+    NotOnSale(OffSale),
     /// The id is taken by a booking of another quantity or buyer.
     IdReused,
     /// A request with the same id waits on this host.
     InProgress,
     /// No booking of that id.
     NoSuchBooking,
-    /// The hold was over and its tickets gone.
+    /// The hold was over and its tickets are gone.
     HoldExpired,
     /// The booking was cancelled before.
     BookingCancelled,
     /// Nothing happened, since the ledger can't be asked.
     LedgerUnavailable,
+    /// Nothing happened, since the ledger has no such sale any more.
+    SaleMissing,
+    /// Nothing happened, since the ledger had forgotten something of the sale, and hosts put it back.
+    SaleFrozen,
     /// The ledger did not answer in time: the request may have been carried out or not.
     OutcomeUnknown,
     /// This host has as much in flight as it allows itself.

@@ -33,6 +33,25 @@ impl SaleStatus {
     }
 }
 
+/// Why a sale does not sell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffSale {
+    /// Its window has not begun.
+    NotYet {
+        /// When it will.
+        starts_at: WallTime,
+    },
+    /// Its window is over.
+    Over {
+        /// Since when.
+        ends_at: WallTime,
+    },
+    /// An operator stopped it for now.
+    Paused,
+    /// An operator ended it.
+    Closed,
+}
+
 /// What a sale is opened on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaleTerms {
@@ -211,10 +230,19 @@ impl SaleState {
         since
     }
 
+    /// Why it does not sell at the ledger's time `now`; `None` where it does. What an operator did comes before the window.
+    pub fn off_sale(&self, now: WallTime) -> Option<OffSale> {
+        match (self.status, self.terms.starts_at, self.terms.ends_at) {
+            (SaleStatus::Paused, ..) => Some(OffSale::Paused),
+            (SaleStatus::Closed, ..) => Some(OffSale::Closed),
+            (_, Some(starts_at), _) if now < starts_at => Some(OffSale::NotYet { starts_at }),
+            (_, _, Some(ends_at)) if now >= ends_at => Some(OffSale::Over { ends_at }),
+            _ => None,
+        }
+    }
+
     /// Whether it sells at the ledger's time `now`.
     pub fn on_sale(&self, now: WallTime) -> bool {
-        self.status == SaleStatus::Open
-            && self.terms.starts_at.is_none_or(|starts| now >= starts)
-            && self.terms.ends_at.is_none_or(|ends| now < ends)
+        self.off_sale(now).is_none()
     }
 }

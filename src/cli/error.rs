@@ -13,12 +13,14 @@ pub enum CommandError {
     /// There is one of that name already, on other terms or not: opening never changes a sale.
     #[error("there is a sale {0:?} already; `boxoffice sale set` changes it")]
     SaleExists(SaleName),
-    /// The ledger refused a change; nothing of it was done.
+    /// The ledger refused a window; nothing was changed.
+    #[error("the change of {0:?} was refused: a sale must end later than it starts, and this one would not")]
+    EmptyWindow(SaleName),
+    /// The ledger refused a total; nothing was changed.
     #[error(
-        "the change of {sale:?} was refused: {held} held + {sold} sold tickets are the least its total can be, and a \
-         sale must end later than it starts"
+        "the change of {sale:?} was refused: {held} held + {sold} sold tickets are the least its total can be"
     )]
-    ChangeRefused {
+    TotalTooLow {
         /// Which sale.
         sale: SaleName,
         /// Tickets in unpaid bookings.

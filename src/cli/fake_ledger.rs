@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, LogEntry, Part,
-    Quantity, Repair, Row, SaleName, SaleState, SaleTerms, StoredBooking,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, ChangeFault, LogEntry,
+    Part, Quantity, Repair, Row, SaleName, SaleState, SaleTerms, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -129,8 +129,13 @@ impl FakeLedger {
                 terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
                 terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
                 terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
-                if terms.check().is_err() || terms.total < sale.state.held + sale.state.sold {
-                    return Answer::ChangeRefused { state: sale.state.clone() };
+                if terms.total < sale.state.held + sale.state.sold {
+                    let fault = ChangeFault::TotalTooLow;
+                    return Answer::ChangeRefused { state: sale.state.clone(), fault };
+                }
+                if terms.check().is_err() {
+                    let fault = ChangeFault::EmptyWindow;
+                    return Answer::ChangeRefused { state: sale.state.clone(), fault };
                 }
                 sale.state.terms = terms;
                 sale.state.status = change.status.unwrap_or(sale.state.status);
@@ -198,7 +203,7 @@ impl FakeLedger {
             }
             Call::Repair { version, sequence, repairs, .. } => {
                 if (version, sequence) != (sale.state.version, sale.state.sequence) {
-                    return Answer::ChangeRefused { state: sale.state.clone() };
+                    return Answer::ChangeRefused { state: sale.state.clone(), fault: ChangeFault::Moved };
                 }
                 for repair in repairs {
                     match repair {

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use crate::booking::{
-    Answer, BookingStatus, Call, LogEntry, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
+    Answer, BookingStatus, Call, ChangeFault, LogEntry, SaleChange, SaleName, SaleState, SaleStatus,
+    SaleTerms,
 };
 use crate::clock::WallTime;
 use crate::config::{parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
@@ -227,8 +228,11 @@ pub(super) fn state_of(
             Answer::Counting { .. } => continue,
             Answer::Sale { state, .. } | Answer::Found { state, .. } => Ok(state),
             Answer::NoSuchSale => Err(CommandError::NoSuchSale(sale)),
-            Answer::ChangeRefused { state } => {
-                Err(CommandError::ChangeRefused { sale, held: state.held, sold: state.sold })
+            Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow } => {
+                Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold })
+            }
+            Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
+                Err(CommandError::EmptyWindow(sale))
             }
             other => Err(unexpected(&other)),
         };

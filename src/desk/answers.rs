@@ -1,6 +1,7 @@
 //! What answers of the ledger mean: permits settled, clients told.
 
-use super::{Desk, Entry, Errand, InFlight, LineIndex, Operation, Orphan, Resolved, Sent};
+use super::orphans::Orphan;
+use super::{Desk, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
 use crate::booking::{
     Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation, Outcome, Refusal,
     Reservation, SaleState,
@@ -99,6 +100,7 @@ impl<C> Desk<C> {
                     let outcome = match confirmation {
                         Confirmation::Confirmed(booking) => Outcome::Confirmed(booking),
                         Confirmation::HoldExpired(_) => Outcome::Refused(Refusal::HoldExpired),
+                        Confirmation::BuyerLimit(_) => Outcome::Refused(Refusal::BuyerLimit),
                         Confirmation::Cancelled(_) => Outcome::Refused(Refusal::BookingCancelled),
                         Confirmation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
                     };
@@ -119,14 +121,14 @@ impl<C> Desk<C> {
             Ok(Answer::Withheld { state }) => {
                 tracing::warn!(%sale, ?operation, frozen = state.is_frozen(), "the ledger had forgotten something; nothing of a \
                      batch happened");
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
+                self.fail_batch(entries, Refusal::SaleFrozen);
                 self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
                 self.lines[line.0 as usize].board.learn_waiting(&state);
             }
             Ok(Answer::NoSuchSale) => {
                 self.lines[line.0 as usize].board.mark_missing();
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
+                self.fail_batch(entries, Refusal::SaleMissing);
             }
             Err(CallError::Refused(reason)) => {
                 tracing::warn!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
@@ -142,7 +144,7 @@ impl<C> Desk<C> {
 
     fn fail_batch(&mut self, entries: Vec<usize>, refusal: Refusal) {
         for key in entries {
-            if matches!(self.entries[key].errand, Errand::Cancel { tombstone: true }) {
+            if self.entries[key].errand.is_own() {
                 self.orphan(key);
             }
             self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
@@ -154,21 +156,12 @@ impl<C> Desk<C> {
         tracing::error!(sale = %self.sale(line).name(), entries = entries.len(), reason, "a batch without a usable answer");
         for key in entries {
             let errand = &self.entries[key].errand;
-            if matches!(errand, Errand::Reserve { made_here: true, .. } | Errand::Cancel { tombstone: true })
-            {
+            if errand.is_own() || matches!(errand, Errand::Reserve { made_here: true, .. }) {
                 self.orphan(key);
             }
-            self.finish(key, Outcome::Refused(Refusal::OutcomeUnknown), Settlement::Returned);
+            let refusal = self.entries[key].errand.refusal_when_lost();
+            self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
         }
-    }
-
-    /// Has the entry's booking cancelled at the next sync. Its id stays marked until that is done, so that nobody is
-    /// told of a booking that is about to be cancelled.
-    fn orphan(&mut self, key: usize) {
-        let Entry { line, id, marked, .. } = &mut self.entries[key];
-        let (line, id, was_marked) = (*line, *id, std::mem::take(marked));
-        let marked = was_marked || self.lines[line.0 as usize].board.begin(&id);
-        self.orphans.push(Orphan { line, id, marked });
     }
 
     fn settle_reservation(
@@ -208,8 +201,10 @@ impl<C> Desk<C> {
             Reservation::BuyerLimit => Outcome::Refused(Refusal::BuyerLimit),
             Reservation::BuyerRequired => Outcome::Refused(Refusal::BuyerRequired),
             Reservation::NotOnSale => {
-                let starts_at = state.terms.starts_at.filter(|&starts| state.now < starts);
-                Outcome::Refused(Refusal::NotOnSale { starts_at })
+                // The state is as of the end of the call, by the clock that the call was judged by.
+                Outcome::Refused(
+                    state.off_sale(state.now).map_or(Refusal::LedgerUnavailable, Refusal::NotOnSale),
+                )
             }
         };
         if !noted && let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
@@ -218,7 +213,7 @@ impl<C> Desk<C> {
         }
         if made_here && abandoned && matches!(outcome, Outcome::Granted(_)) {
             let marked = std::mem::take(&mut self.entries[key].marked);
-            self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
+            self.cancel_orphan(Orphan { line, id, marked }, now);
         }
         self.finish(key, outcome, settlement);
     }
@@ -232,7 +227,7 @@ impl<C> Desk<C> {
                     false => Outcome::Refused(Refusal::IdReused),
                 }
             }
-            (_, None) if !complete => Outcome::Refused(Refusal::LedgerUnavailable),
+            (_, None) if !complete => Outcome::Refused(Refusal::SaleFrozen),
             (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
             (_, Some(booking)) => Outcome::Found(booking),
             (_, None) => Outcome::Refused(Refusal::NoSuchBooking),
@@ -261,6 +256,7 @@ impl<C> Desk<C> {
     pub(super) fn finish(&mut self, key: usize, outcome: Outcome, settlement: Settlement) {
         self.resolve(key, outcome);
         let entry = self.entries.remove(key);
+        self.orphans.note_ended(&entry.errand);
         let board = &self.lines[entry.line.0 as usize].board;
         if entry.marked {
             board.end(&entry.id);

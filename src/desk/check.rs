@@ -47,6 +47,12 @@ impl<C> Desk<C> {
         }
         assert_eq!(placed.len(), self.entries.len(), "every entry is somewhere");
         assert_eq!(self.snapshots_in_flight, snapshots);
+        let own = self.entries.iter().filter(|(_, entry)| entry.errand.is_own());
+        assert_eq!(
+            self.orphans.on_the_way(),
+            own.count(),
+            "cancellations on the desk's own behalf are counted"
+        );
         for (key, entry) in &self.entries {
             let waits =
                 || self.deadlines.iter().any(|&(_, other, serial)| (other, serial) == (key, entry.serial));

@@ -184,7 +184,7 @@ impl<C> Desk<C> {
         for (line, told) in self.memory.latest(&asked) {
             let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
             let (sale, seen) = (*board.name(), board.seen());
-            (guard.alarm, guard.found, guard.torn, guard.failed) = (false, None, false, false);
+            (guard.found, guard.torn, guard.failed) = (None, false, false);
             // Of each sale that had this name: which of them the ledger has now, it knows best.
             let mut of_sale: BTreeMap<u64, Vec<Booking>> = BTreeMap::new();
             for (opened, booking) in told {
@@ -262,6 +262,8 @@ impl<C> Desk<C> {
             self.distrust(line, false);
         } else if !guard.due {
             guard.trusted = guard.found;
+            // Only now: what was not answered is to be asked again, though there may be nothing to put back.
+            guard.alarm = false;
         }
     }
 

@@ -18,6 +18,7 @@ mod answers;
 mod check;
 mod guard;
 mod memory;
+mod orphans;
 mod sync;
 
 use std::collections::VecDeque;
@@ -31,9 +32,10 @@ use crate::booking::{
 };
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::{Board, CoreIndex, Familiar, Gate, OffSale, Permits, SaleBoard, Settlement};
+use crate::stock::{Board, CoreIndex, Familiar, Gate, Permits, SaleBoard, Settlement};
 use guard::Guard;
 use memory::Memory;
+use orphans::{Orphan, Orphans};
 use sync::Round;
 
 pub use guard::GuardCounts;
@@ -117,6 +119,22 @@ impl Errand {
             Errand::Cancel { .. } => Operation::Cancel,
         }
     }
+
+    /// What its client is told where nobody knows what became of it. To look changes nothing; but whoever wishes to book
+    /// and may have done so before is not told that nothing was.
+    fn refusal_when_lost(&self) -> Refusal {
+        match self {
+            Errand::LookUp => Refusal::LedgerUnavailable,
+            Errand::Reserve { .. } | Errand::Replay { .. } | Errand::Confirm | Errand::Cancel { .. } => {
+                Refusal::OutcomeUnknown
+            }
+        }
+    }
+
+    /// Whether the desk asks it on its own behalf, so that it must be asked until it is answered.
+    fn is_own(&self) -> bool {
+        matches!(self, Errand::Cancel { tombstone: true })
+    }
 }
 
 #[derive(Debug)]
@@ -133,14 +151,6 @@ struct Entry<C> {
     /// Its time is over and it never left.
     overdue: bool,
     errand: Errand,
-}
-
-/// A booking to cancel on the desk's own behalf, once the ledger can be asked again.
-#[derive(Debug)]
-struct Orphan {
-    line: LineIndex,
-    id: BookingId,
-    marked: bool,
 }
 
 struct Line {
@@ -204,8 +214,8 @@ pub struct Desk<C> {
     discovering: bool,
     round: Round,
     discovery_start: usize,
-    /// Bookings to cancel on the desk's own behalf whose cancellation failed: tried again at the next sync.
-    orphans: Vec<Orphan>,
+    /// Bookings to cancel on the desk's own behalf.
+    orphans: Orphans,
     /// What clients were told.
     memory: Memory,
     /// Lines whose guard is due.
@@ -242,7 +252,7 @@ impl<C> Desk<C> {
             discovering: false,
             round: Round::default(),
             discovery_start: 0,
-            orphans: Vec::new(),
+            orphans: Orphans::default(),
             memory: Memory::new(),
             distrusted: Vec::new(),
             guard_counts: GuardCounts::default(),
@@ -266,9 +276,10 @@ impl<C> Desk<C> {
         WallTime(now.wall.0.saturating_add_signed(self.lines[line.0 as usize].clock_offset_ms))
     }
 
-    /// Requests that wait for the ledger, those without a client included.
+    /// Requests that wait for the ledger, those without a client included; not those that can only wait for a sale that
+    /// the ledger no longer has to come back.
     pub fn waiting(&self) -> usize {
-        self.entries.len() + self.orphans.len()
+        self.entries.len() + self.orphans.due()
     }
 
     /// Asks for a booking. `Ok` means that the client waits and will be [resolved](Desk::poll_resolved); a refusal is
@@ -290,7 +301,7 @@ impl<C> Desk<C> {
                 return Err(Refusal::InProgress);
             }
             (Ok(permits), id) => Errand::Reserve { quantity, buyer, made_here: id.is_none(), permits },
-            (Err(refusal @ (Refusal::SoldOut | Refusal::NotOnSale { .. })), Some(own)) => {
+            (Err(refusal @ (Refusal::SoldOut | Refusal::NotOnSale(_))), Some(own)) => {
                 if sale.is_in_flight(&own) {
                     return Err(Refusal::InProgress);
                 }
@@ -344,7 +355,7 @@ impl<C> Desk<C> {
     /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
     pub fn cancel_unheard(&mut self, line: LineIndex, id: BookingId, now: Now) {
         let marked = self.lines[line.0 as usize].board.begin(&id);
-        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now.monotonic);
+        self.cancel_orphan(Orphan { line, id, marked }, now.monotonic);
     }
 
     fn ask(
@@ -361,7 +372,7 @@ impl<C> Desk<C> {
             return Err(Refusal::InProgress);
         }
         if changes && self.sale(line).gate(self.ledger_time(line, now)) == Gate::Frozen {
-            return Err(Refusal::LedgerUnavailable);
+            return Err(Refusal::SaleFrozen);
         }
         self.refuse_if_unable(now)?;
         self.enqueue(Some(client()), line, id, false, errand, now.monotonic);
@@ -374,11 +385,9 @@ impl<C> Desk<C> {
         let sale = &self.lines[line.0 as usize].board;
         match sale.gate(ledger_time) {
             Gate::Open => {}
-            Gate::NotOnSale(OffSale::NotYet { starts_at }) => {
-                return Err(Refusal::NotOnSale { starts_at: Some(starts_at) });
-            }
-            Gate::NotOnSale(_) => return Err(Refusal::NotOnSale { starts_at: None }),
-            Gate::Missing | Gate::Frozen => return Err(Refusal::LedgerUnavailable),
+            Gate::NotOnSale(why) => return Err(Refusal::NotOnSale(why)),
+            Gate::Missing => return Err(Refusal::SaleMissing),
+            Gate::Frozen => return Err(Refusal::SaleFrozen),
         }
         let Some(permits) = sale.take(self.core, quantity) else {
             // With the ledger silent, permits that are on the way say nothing about what is left.
@@ -399,11 +408,16 @@ impl<C> Desk<C> {
         if self.waiting() >= limits::WAITING_PER_CORE_MAX {
             return Err(Refusal::Overloaded);
         }
-        let down_too_long = self.ledger_down_since.plus_ms(self.ledger_timeout_ms);
-        if !self.ledger_up && now.monotonic >= down_too_long {
+        if self.is_cut_off(now) {
             return Err(Refusal::LedgerUnavailable);
         }
         Ok(())
+    }
+
+    /// Whether the ledger has been away for so long that nobody waits for it, and sales that were opened meanwhile are not
+    /// known here.
+    pub fn is_cut_off(&self, now: Now) -> bool {
+        !self.ledger_up && now.monotonic >= self.ledger_down_since.plus_ms(self.ledger_timeout_ms)
     }
 
     fn ledger_is_silent(&self, now: Monotonic) -> bool {
@@ -423,6 +437,7 @@ impl<C> Desk<C> {
         let serial = self.serial();
         let operation = errand.operation();
         let has_client = client.is_some();
+        self.orphans.note_begun(&errand);
         let entry =
             Entry { client, serial, line, id, asked_at: now, sent: false, marked, overdue: false, errand };
         let key = self.entries.insert(entry);
@@ -505,7 +520,8 @@ impl<C> Desk<C> {
             // Its client learns the id now and could ask with it, while it is to be cancelled.
             entry.marked = self.lines[entry.line.0 as usize].board.begin(&entry.id);
         }
-        self.resolve(key, Outcome::Refused(Refusal::OutcomeUnknown));
+        let refusal = self.entries[key].errand.refusal_when_lost();
+        self.resolve(key, Outcome::Refused(refusal));
     }
 
     /// Ends the overdue entries that never left. Only lines with something to send can have any.

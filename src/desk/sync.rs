@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxBuildHasher;
 
 use super::guard::Guard;
-use super::{Desk, Errand, Line, LineIndex, Orphan, Sent};
+use super::{Desk, Line, LineIndex, Sent};
 use crate::booking::{Answer, Call, CallError, LogEntry, SaleName};
 use crate::clock::{Monotonic, Now};
 use crate::limits;
@@ -38,9 +38,7 @@ impl<C> Desk<C> {
         }
         self.syncs += 1;
         self.watch_histories(now);
-        for Orphan { line, id, marked } in std::mem::take(&mut self.orphans) {
-            self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
-        }
+        self.cancel_orphans(now);
         // A round that is still at it goes on: the ledger is slow.
         if self.round.lines_left == 0 {
             self.round.lines_left = self.lines.len();
@@ -161,6 +159,7 @@ impl<C> Desk<C> {
                     None => entry.log_gone_after = Some(after),
                 }
             }
+            Ok(Answer::NoSuchSale) => entry.board.mark_missing(),
             Ok(other) => tracing::error!(?other, "a log was answered with something else"),
             Err(error) => tracing::debug!(%error, "a page of a log failed; the next sync repeats it"),
         }

@@ -1,6 +1,7 @@
 //! The desk against a ledger played by hand: what leaves, when, and what clients are told.
 
 mod guard;
+mod orphans;
 
 use std::sync::Arc;
 
@@ -496,8 +497,93 @@ fn a_missing_sale_is_not_sold_out() {
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
     fixture.desk.handle_answer(call, Ok(Answer::NoSuchSale), fixture.now);
-    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerUnavailable))]);
-    assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::LedgerUnavailable));
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::SaleMissing))]);
+    assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::SaleMissing));
+}
+
+#[test]
+fn a_refusal_says_why_a_sale_does_not_sell_by_the_gate_and_by_the_ledger() {
+    use crate::booking::OffSale;
+    let (starts_at, ends_at) = (WallTime(2_000_000), WallTime(3_000_000));
+    let window =
+        SaleTerms { total: 9, starts_at: Some(starts_at), ends_at: Some(ends_at), ..Default::default() };
+    for (status, at, why) in [
+        (SaleStatus::Open, 1_999_999, OffSale::NotYet { starts_at }),
+        (SaleStatus::Open, 3_000_000, OffSale::Over { ends_at }),
+        // An operator's word comes before the window: that one says nothing of when it sells.
+        (SaleStatus::Paused, 1_999_999, OffSale::Paused),
+        (SaleStatus::Paused, 2_500_000, OffSale::Paused),
+        (SaleStatus::Closed, 1_999_999, OffSale::Closed),
+        (SaleStatus::Closed, 3_000_000, OffSale::Closed),
+    ] {
+        let refused = Refusal::NotOnSale(why);
+        let off = SaleState { terms: window.clone(), status, now: WallTime(at), ..state(9, 2) };
+        // Of a sale that was on when it was asked for.
+        let mut fixture = fixture(9);
+        fixture.reserve(1, Some("a"), 1).unwrap();
+        fixture.turn();
+        let (call, _) = fixture.batch().unwrap();
+        let answer = Answer::Reserved { state: off.clone(), reservations: vec![Reservation::NotOnSale] };
+        fixture.desk.handle_answer(call, Ok(answer), fixture.now);
+        assert_eq!(fixture.told(), [(1, Outcome::Refused(refused))]);
+        // And from memory.
+        fixture.board.learn(&sale(), &off).unwrap();
+        assert_eq!(fixture.reserve(2, None, 1), Err(refused));
+    }
+}
+
+#[test]
+fn what_is_not_answered_is_told_by_what_may_have_come_of_it() {
+    let lost = || Err(CallError::Unknown("cut".to_owned()));
+    for late in [true, false] {
+        let mut fixture = fixture(10);
+        let (line, now) = (fixture.line, fixture.now);
+        fixture.reserve(1, Some("a"), 1).unwrap();
+        fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
+        fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
+        fixture.desk.cancel(|| 4, line, id("d"), now).unwrap();
+        fixture.turn();
+        let calls: Vec<CallId> = std::iter::from_fn(|| fixture.batch()).map(|(call, _)| call).collect();
+        match late {
+            true => fixture.wait(TIMEOUT_MS),
+            false => calls.into_iter().for_each(|call| {
+                fixture.desk.handle_answer(call, lost(), now);
+            }),
+        }
+        let mut told = fixture.told();
+        told.sort_by_key(|(client, _)| *client);
+        let unknown = || Outcome::Refused(Refusal::OutcomeUnknown);
+        // To look changes nothing.
+        let unavailable = Outcome::Refused(Refusal::LedgerUnavailable);
+        assert_eq!(told, [(1, unknown()), (2, unavailable), (3, unknown()), (4, unknown())], "late: {late}");
+    }
+}
+
+#[test]
+fn a_late_payment_is_told_what_forbids_it() {
+    use crate::booking::Confirmation;
+    let mut fixture = fixture(10);
+    for (client, own) in (0..).zip(["a", "b", "c", "d"]) {
+        fixture.desk.confirm(|| client, fixture.line, id(own), fixture.now).unwrap();
+    }
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    let expired = |own: &str| Booking { status: BookingStatus::Expired, ..booked(own, 1) };
+    let confirmations = vec![
+        Confirmation::HoldExpired(expired("a")),
+        Confirmation::BuyerLimit(expired("b")),
+        Confirmation::Cancelled(Booking { status: BookingStatus::Cancelled, ..booked("c", 1) }),
+        Confirmation::NotFound,
+    ];
+    fixture.desk.handle_answer(
+        call,
+        Ok(Answer::Confirmed { state: state(9, 2), confirmations }),
+        fixture.now,
+    );
+    let refusals =
+        [Refusal::HoldExpired, Refusal::BuyerLimit, Refusal::BookingCancelled, Refusal::NoSuchBooking];
+    let told: Vec<_> = fixture.told().into_iter().map(|(_, outcome)| outcome).collect();
+    assert_eq!(told, refusals.map(Outcome::Refused));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::booking::{BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
-use crate::http::{HttpError, Method, Reason, Request, Response, Status};
+use crate::http::{HttpError, Method, Request, Response, Status};
 use crate::limits::Limit;
 
 /// Serves the requests of one connection.
@@ -47,7 +47,7 @@ impl Service for Clerk<'_> {
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
         self.core.metrics.count_malformed(error.reason);
         let detail = error.to_string();
-        let problem = if error.reason == Reason::Overloaded { Problem::OVERLOADED } else { Problem::HTTP };
+        let problem = Problem::of_http(error.reason);
         encode::problem(
             reply,
             &mut self.core.scratch,
@@ -217,7 +217,7 @@ impl Clerk<'_> {
                 encode::sale(reply, &mut self.core.scratch, sale, &state).into()
             }
             None => {
-                let refusal = Refusal::LedgerUnavailable;
+                let refusal = Refusal::SaleMissing;
                 self.refuse_at_once(request, reply, line, About::Sale, Asked::Existing, refusal)
             }
         }
@@ -235,6 +235,10 @@ impl Clerk<'_> {
 
     fn unknown_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         match SaleName::parse(sale) {
+            // It may have been opened since.
+            Ok(_) if self.core.desk.is_cut_off(self.core.now) => {
+                self.problem(request, reply, Ending::LedgerUnavailable, Problem::LEDGER_UNAVAILABLE, None)
+            }
             Ok(_) => self.problem(request, reply, Ending::NoSuchSale, Problem::NO_SUCH_SALE, None),
             Err(error) => self.bad_request(request, reply, &format!("sale in the path: {error}")),
         }

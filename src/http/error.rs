@@ -110,7 +110,7 @@ reasons! {
     /// Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1).
     EncodingInHttp10, BadRequest, "encoding-in-http10", "Transfer-Encoding in an HTTP/1.0 request";
     /// A transfer coding other than `chunked` alone (RFC 9112 section 6.1).
-    EncodingUnknown, NotImplemented, "encoding-unknown", "a Transfer-Encoding other than `chunked`";
+    EncodingUnknown, NotImplemented, "encoding-unknown", "a Transfer-Encoding other than `chunked` alone, in one field";
     /// More than one Content-Length field; equal ones too (RFC 9112 section 6.3).
     LengthRepeated, BadRequest, "length-repeated", "more than one Content-Length field";
     /// Content-Length that is no decimal number, or none that fits 64 bits (RFC 9112 section 6.3).

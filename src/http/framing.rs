@@ -102,14 +102,33 @@ impl ConnectionOptions {
     }
 }
 
-/// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1). In
-/// HTTP/1.0 the field is to be ignored.
-pub fn expects_continue(version: Version, expect: Occurrence<'_>) -> Result<bool, Reason> {
-    match expect {
-        Occurrence::Absent => Ok(false),
-        _ if version == Version::Http10 => Ok(false),
-        Occurrence::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
-        _ => Err(Reason::ExpectationUnknown),
+/// What the Expect fields of a request ask for: all of them are one list (RFC 9110 sections 5.3 and 10.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expectations {
+    continues: bool,
+    others: bool,
+}
+
+impl Expectations {
+    /// Takes in the value of one Expect field.
+    pub fn add(&mut self, value: &[u8]) {
+        for member in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            match member {
+                // An empty element of a list is none (section 5.6.1.2).
+                b"" => {}
+                member if member.eq_ignore_ascii_case(b"100-continue") => self.continues = true,
+                _ => self.others = true,
+            }
+        }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 the field is to be ignored.
+    pub fn wants_continue(self, version: Version) -> Result<bool, Reason> {
+        match self {
+            _ if version == Version::Http10 => Ok(false),
+            Expectations { others: true, .. } => Err(Reason::ExpectationUnknown),
+            Expectations { continues, .. } => Ok(continues),
+        }
     }
 }
 
@@ -191,6 +210,8 @@ mod tests {
         assert!(!persists(Version::Http11, &["close"]));
         assert!(!persists(Version::Http11, &["keep-alive, Close"]));
         assert!(!persists(Version::Http11, &["keep-alive", "x , CLOSE"]));
+        assert!(!persists(Version::Http11, &[",, ,\tClose\t,", ""]));
+        assert!(persists(Version::Http10, &[", keep-alive ,,"]));
         assert!(persists(Version::Http11, &["closed"]));
         assert!(!persists(Version::Http10, &[]));
         assert!(persists(Version::Http10, &["Keep-Alive"]));
@@ -199,10 +220,24 @@ mod tests {
 
     #[test]
     fn expectations() {
-        assert_eq!(expects_continue(Version::Http11, Once(b"100-Continue")), Ok(true));
-        assert_eq!(expects_continue(Version::Http10, Once(b"100-continue")), Ok(false));
-        assert_eq!(expects_continue(Version::Http11, Absent), Ok(false));
-        assert_eq!(expects_continue(Version::Http11, Once(b"200-ok")), Err(Reason::ExpectationUnknown));
-        assert_eq!(expects_continue(Version::Http11, Repeated), Err(Reason::ExpectationUnknown));
+        let wants = |version, values: &[&str]| {
+            let mut expectations = Expectations::default();
+            values.iter().for_each(|value| expectations.add(value.as_bytes()));
+            expectations.wants_continue(version)
+        };
+        for one in [&["100-Continue"][..], &["100-continue, 100-CONTINUE"], &["100-continue", "100-continue"]]
+        {
+            assert_eq!(wants(Version::Http11, one), Ok(true), "{one:?}");
+        }
+        assert_eq!(wants(Version::Http11, &[" ,\t100-continue ,,"]), Ok(true));
+        for none in [&[][..], &[""], &[" , ,"]] {
+            assert_eq!(wants(Version::Http11, none), Ok(false), "{none:?}");
+        }
+        for other in ["200-ok", "100-continue, x", "x=\",\"", "100-continue;q=1", "x 100-continue"] {
+            assert_eq!(wants(Version::Http11, &[other]), Err(Reason::ExpectationUnknown), "{other}");
+            assert_eq!(wants(Version::Http10, &[other]), Ok(false), "{other}");
+        }
+        assert_eq!(wants(Version::Http11, &["x", "100-continue"]), Err(Reason::ExpectationUnknown));
+        assert_eq!(wants(Version::Http10, &["100-continue"]), Ok(false));
     }
 }

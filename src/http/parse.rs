@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::framing::{self, BodyLength, ConnectionOptions, Occurrence};
+use super::framing::{self, BodyLength, ConnectionOptions, Expectations, Occurrence};
 use super::target;
 use super::{HttpError, Method, Place, Reason, Request, Version, is_token_byte, is_value_byte};
 use crate::limits::{self, ClientLimits, REQUEST_LINE_SPARE_BYTES};
@@ -168,13 +168,13 @@ pub fn parse_head<'a>(
     let mut host = Occurrence::Absent;
     let mut content_length = Occurrence::Absent;
     let mut transfer_encoding = Occurrence::Absent;
-    let mut expect = Occurrence::Absent;
+    let mut expectations = Expectations::default();
     let mut options = ConnectionOptions::default();
     for field in fields {
         // The length tells these five names apart from nearly all others.
         match field.name.len() {
             4 if field.name.eq_ignore_ascii_case("host") => host.add(field.value),
-            6 if field.name.eq_ignore_ascii_case("expect") => expect.add(field.value),
+            6 if field.name.eq_ignore_ascii_case("expect") => expectations.add(field.value),
             10 if field.name.eq_ignore_ascii_case("connection") => options.add(field.value),
             14 if field.name.eq_ignore_ascii_case("content-length") => content_length.add(field.value),
             17 if field.name.eq_ignore_ascii_case("transfer-encoding") => transfer_encoding.add(field.value),
@@ -189,7 +189,7 @@ pub fn parse_head<'a>(
         Occurrence::Repeated => return Err(Reason::HostRepeated.into()),
     }
     let body = framing::body_length(version, content_length, transfer_encoding, limits.body_bytes)?;
-    let expects_continue = framing::expects_continue(version, expect)?;
+    let expects_continue = expectations.wants_continue(version)?;
     let request =
         Request { method, method_name, path: target.path, query: target.query, version, body: &[], fields };
     Ok(Head { request, body, persists: options.persists(version), expects_continue })

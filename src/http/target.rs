@@ -120,9 +120,9 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
         && match port {
             [] => true,
             [b':', digits @ ..] => {
-                digits.len() <= 5
-                    && digits.iter().all(u8::is_ascii_digit)
-                    && digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')) <= 0xffff
+                digits.iter().all(u8::is_ascii_digit)
+                    && digits.iter().fold(0, |sum, digit| (sum * 10 + u32::from(digit - b'0')).min(1 << 16))
+                        <= 0xffff
             }
             _ => false,
         }

@@ -1,7 +1,7 @@
 //! Whether a sale sells, readable without a lock.
 
 use super::sync::{AtomicU64, Ordering};
-use crate::booking::{SaleState, SaleStatus};
+use crate::booking::{OffSale, SaleState, SaleStatus};
 use crate::clock::WallTime;
 
 /// Whether requests may pass to the shards.
@@ -15,25 +15,6 @@ pub enum Gate {
     Frozen,
     /// The ledger has no such sale. Not the same as sold out.
     Missing,
-}
-
-/// Why a sale does not sell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffSale {
-    /// Its window has not begun.
-    NotYet {
-        /// When it will.
-        starts_at: WallTime,
-    },
-    /// Its window is over.
-    Over {
-        /// Since when.
-        ends_at: WallTime,
-    },
-    /// An operator stopped it for now.
-    Paused,
-    /// An operator ended it.
-    Closed,
 }
 
 const OPEN: u64 = 0;
@@ -138,7 +119,8 @@ mod tests {
                     state.status = status;
                     front.show(&state);
                     for now in [0, 9, 10, 19, 20, 29, 30, 31].map(WallTime) {
-                        assert_eq!(front.gate(now) == Gate::Open, state.on_sale(now), "{state:?} at {now}");
+                        let expected = state.off_sale(now).map_or(Gate::Open, Gate::NotOnSale);
+                        assert_eq!(front.gate(now), expected, "{state:?} at {now}");
                     }
                 }
             }

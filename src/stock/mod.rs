@@ -34,7 +34,7 @@ mod shard;
 mod sync;
 
 pub use board::{Board, BoardFull, Directory};
-pub use gate::{Gate, OffSale};
+pub use gate::Gate;
 pub use permits::{Permits, Settlement};
 pub use sale::{Dealt, Familiar, SaleBoard};
 pub use shard::ShardTotals;

@@ -286,8 +286,11 @@ impl Sale {
             BookingStatus::Cancelled => return Confirmation::Cancelled(booking),
             BookingStatus::Held { .. } => self.write(id, BookingStatus::Confirmed),
             BookingStatus::Expired => {
-                if !self.fits(booking.quantity) || !self.limit_allows(booking.buyer, booking.quantity) {
+                if !self.fits(booking.quantity) {
                     return Confirmation::HoldExpired(booking);
+                }
+                if !self.limit_allows(booking.buyer, booking.quantity) {
+                    return Confirmation::BuyerLimit(booking);
                 }
                 self.write(id, BookingStatus::Confirmed);
             }
@@ -400,8 +403,11 @@ impl Sale {
             buyer_required: change.buyer_required.unwrap_or(old.buyer_required),
         };
         let status = change.status.unwrap_or(self.state.status);
-        if terms.total < self.state.held + self.state.sold || terms.check().is_err() {
-            return Answer::ChangeRefused { state: self.state.clone() };
+        if terms.total < self.state.held + self.state.sold {
+            return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::TotalTooLow };
+        }
+        if terms.check().is_err() {
+            return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::EmptyWindow };
         }
         if terms != *old || status != self.state.status {
             self.state.version += 1;

@@ -1,10 +1,13 @@
 //! One test a promise, on every ledger.
 
+use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::limits::{ENTRIES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX};
 
-use crate::subjects::{START, on_each_ledger};
+use crate::audits::audit_of;
+use crate::random::Audited;
+use crate::subjects::{START, Subject, on_each_ledger};
 use crate::words::*;
 
 const UUID: &str = "0198c0de-0a20-7000-8000-00000000000a";
@@ -156,13 +159,68 @@ fn open_never_changes_a_sale_that_exists() {
 }
 
 #[test]
+fn a_window_that_would_be_empty_is_refused_as_such() {
+    on_each_ledger(|ledger| {
+        ledger.ask(open_on(SaleTerms {
+            total: 5,
+            starts_at: Some(WallTime(START + 9)),
+            ..SaleTerms::default()
+        }));
+        ledger.ask(reserve([claim("a", 3, None)]));
+        for (change, refused) in [
+            (SaleChange { ends_at: Some(Some(WallTime(START + 9))), ..SaleChange::default() }, true),
+            (SaleChange { ends_at: Some(Some(WallTime(START + 10))), ..SaleChange::default() }, false),
+            (SaleChange { starts_at: Some(Some(WallTime(START + 10))), ..SaleChange::default() }, true),
+            (SaleChange { starts_at: Some(None), ..SaleChange::default() }, false),
+        ] {
+            match ledger.ask(alter(change.clone())) {
+                Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } if refused => {}
+                Answer::Sale { .. } if !refused => {}
+                other => panic!("{}: {change:?}: {other:?}", ledger.name()),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_payment_after_the_deadline_is_told_what_forbids_it() {
+    on_each_ledger(|ledger| {
+        let terms = SaleTerms { total: 6, hold_ms: Some(100), per_buyer: Some(2), ..SaleTerms::default() };
+        ledger.ask(open_on(terms));
+        ledger.ask(reserve([claim("late", 2, Some("u")), claim("other", 2, Some("v"))]));
+        ledger.set_time(START + 100);
+        ledger.ask(reserve([claim("again", 1, Some("u"))]));
+        let why = |ledger: &mut dyn Subject, id: &str| match ledger.ask(confirm(&[id])) {
+            Answer::Confirmed { mut confirmations, .. } => confirmations.remove(0),
+            other => panic!("{other:?}"),
+        };
+        // Five tickets are left; its buyer has one by now.
+        let told = why(ledger, "late");
+        assert!(
+            matches!(&told, Confirmation::BuyerLimit(booking)
+                if booking.id == id("late") && booking.status == BookingStatus::Expired),
+            "{}: {told:?}",
+            ledger.name()
+        );
+        assert_eq!(status(ledger.ask(look_up(&["late"]))), BookingStatus::Expired);
+        // Nobody's limit forbids this one, whose tickets are gone; nor does it matter for that one any more.
+        ledger.ask(reserve([claim("rest", 2, None), claim("of-it", 2, Some("w"))]));
+        for late in ["late", "other"] {
+            let told = why(ledger, late);
+            assert!(matches!(told, Confirmation::HoldExpired(_)), "{}: {told:?}", ledger.name());
+        }
+    });
+}
+
+#[test]
 fn the_total_never_falls_below_what_is_taken() {
     on_each_ledger(|ledger| {
         ledger.ask(open(5));
         ledger.ask(reserve([claim("a", 3, None)]));
         let to = |total| alter(SaleChange { total: Some(total), ..SaleChange::default() });
         assert!(
-            matches!(ledger.ask(to(2)), Answer::ChangeRefused { state } if state.terms.total == 5),
+            matches!(ledger.ask(to(2)), Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow }
+                if state.terms.total == 5),
             "{}",
             ledger.name()
         );
@@ -300,6 +358,66 @@ fn a_tombstone_keeps_a_late_first_try_from_booking() {
         assert_eq!(bookings(ledger.ask(look_up(&["a"]))), [None], "a tombstone is no booking");
         let state = state(ledger.ask(snapshot()));
         assert_eq!((state.available(), state.sequence), (2, 0));
+    });
+}
+
+/// What stands in a buyer's name stands elsewhere as well: before a deadline, in an e-mail address, between numbers.
+#[test]
+fn a_buyer_may_be_an_e_mail_address() {
+    const BUYERS: [&str; 6] = ["a.b+c@d.example", "@", "+", "1@2", "x@1763827200123", "u"];
+    on_each_ledger(|ledger| {
+        ledger.ask(open_on(SaleTerms {
+            total: 100,
+            hold_ms: Some(100),
+            per_buyer: Some(3),
+            ..SaleTerms::default()
+        }));
+        let ids: Vec<String> = (0..BUYERS.len()).map(|number| format!("b-{number}")).collect();
+        let claims = || ids.iter().zip(BUYERS).map(|(id, buyer)| claim(id, 2, Some(buyer)));
+        let answers = reservations(ledger.ask(reserve(claims())));
+        assert_eq!(answers, vec![granted_until(START + 100); BUYERS.len()], "{}", ledger.name());
+        let again = reservations(ledger.ask(reserve(claims())));
+        assert!(again.iter().all(|answer| matches!(answer, Reservation::Known(_))), "{again:?}");
+        let others = ids.iter().zip(BUYERS).map(|(id, _)| claim(id, 2, Some("a.b+c@d.exampl")));
+        let others = reservations(ledger.ask(reserve(others)));
+        assert_eq!(others, vec![Reservation::IdReused; BUYERS.len()], "{}", ledger.name());
+        let more =
+            BUYERS.iter().enumerate().map(|(number, buyer)| claim(&format!("m-{number}"), 2, Some(buyer)));
+        let more = reservations(ledger.ask(reserve(more)));
+        assert_eq!(more, vec![Reservation::BuyerLimit; BUYERS.len()], "{}", ledger.name());
+
+        // Confirmed, expired, taken again, cancelled: each with its own buyer all the time.
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        ledger.ask(confirm(&ids[..2]));
+        ledger.set_time(START + 100);
+        ledger.ask(expire());
+        ledger.ask(confirm(&ids[2..4]));
+        ledger.ask(cancel(&ids[..1]));
+        let found = bookings(ledger.ask(look_up(&ids)));
+        let words = ["cancelled", "confirmed", "confirmed", "confirmed", "expired", "expired"];
+        for ((booking, buyer), word) in found.iter().zip(BUYERS).zip(words) {
+            let booking = booking.as_ref().expect("it was booked");
+            let told = booking.buyer.as_ref().map(|buyer| buyer.as_str());
+            assert_eq!((told, booking.status.word()), (Some(buyer), word), "{}", ledger.name());
+        }
+        let log = log_entries(ledger.ask(Call::Log { sale: sale(), after: 0 }));
+        let logged: Vec<_> = log[..BUYERS.len()].iter().map(|entry| entry.booking.buyer.unwrap()).collect();
+        assert_eq!(
+            logged.iter().map(|buyer| buyer.as_str()).collect::<Vec<_>>(),
+            BUYERS,
+            "{}",
+            ledger.name()
+        );
+        let told = found.iter().flatten().cloned().filter(|booking| booking.status.word() != "expired");
+        let restored =
+            ledger.ask(Call::Restore { sale: sale(), seen: Seen::default(), bookings: told.collect() });
+        let Answer::Restored { restorations, .. } = restored else { panic!("{restored:?}") };
+        assert_eq!(restorations, vec![Restoration::Stands; 4], "{}", ledger.name());
+        if ledger.name() != "model" {
+            let findings = audit_of(&mut Audited(&mut *ledger), sale());
+            let wrong = findings.listed.iter().find(|difference| difference.kind != Kind::Clock);
+            assert_eq!(wrong, None, "{}", ledger.name());
+        }
     });
 }
 

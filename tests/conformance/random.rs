@@ -30,7 +30,7 @@ const IDS: [&str; 7] = [
 ];
 
 /// Redis counts the first and the last in one bucket.
-const BUYERS: [&str; 3] = ["u-81", "u.82", "mm0"];
+const BUYERS: [&str; 3] = ["u-81", "1@2", "mm0"];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -271,7 +271,7 @@ fn normal(answer: Result<Answer, CallError>) -> Result<Answer, CallError> {
 fn state_in(answer: &mut Answer) -> Option<&mut SaleState> {
     match answer {
         Answer::Sale { state, .. }
-        | Answer::ChangeRefused { state }
+        | Answer::ChangeRefused { state, .. }
         | Answer::Counting { state }
         | Answer::Reserved { state, .. }
         | Answer::Found { state, .. }

@@ -79,7 +79,7 @@ pub fn trim() -> Call {
 pub fn state(answer: Answer) -> SaleState {
     match answer {
         Answer::Sale { state, .. }
-        | Answer::ChangeRefused { state }
+        | Answer::ChangeRefused { state, .. }
         | Answer::Counting { state }
         | Answer::Reserved { state, .. }
         | Answer::Found { state, .. }

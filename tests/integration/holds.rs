@@ -84,6 +84,33 @@ fn a_hold_that_is_over_is_sold_again_and_confirms_only_where_stock_is_left() {
 }
 
 #[test]
+fn a_late_payment_that_the_limit_forbids_is_told_so_and_not_that_the_tickets_are_gone() {
+    on_both_ledgers("ticket=60,hold=300ms,per-buyer=2", |host| {
+        let mut client = host.client();
+        let two = "{\"quantity\":2,\"buyer\":\"a.b+c@d.example\"}";
+        client.put(&format!("{BOOKINGS}/late"), two).expect(201);
+        eventually("it is booked again, when the hold is over", Duration::from_secs(5), || {
+            (client.put(&format!("{BOOKINGS}/again"), two).status == 201).then_some(())
+        });
+        client.ask("POST", &format!("{BOOKINGS}/again/confirm"), Some("")).expect(200);
+        client.ask("POST", &format!("{BOOKINGS}/late/confirm"), Some("")).expect_problem(409, "buyer-limit");
+        assert_eq!(host.sale("ticket")["available"], 58);
+        // And what an operator may not do is told by its reason.
+        let mut operator = host.operator();
+        let mut refused = |body: &str, name: &str| {
+            operator.ask("PUT", "/v1/sales/ticket", Some(body)).expect_problem(409, name)
+        };
+        let detail = refused("{\"total\":1}", "total-too-low")["detail"].to_string();
+        assert!(detail.contains("0 held and 2 sold"), "{detail}");
+        operator.ask("PUT", "/v1/sales/ticket", Some("{\"ends_at\":\"2126-02-01 10:00:00z\"}")).expect(200);
+        let mut refused = |body: &str, name: &str| {
+            operator.ask("PUT", "/v1/sales/ticket", Some(body)).expect_problem(409, name)
+        };
+        refused("{\"starts_at\":\"2126-02-01T10:00:00+00:00\"}", "empty-window");
+    });
+}
+
+#[test]
 fn a_buyer_gets_the_limit_and_no_more() {
     on_both_ledgers("ticket=10,per-buyer=3", |host| {
         let mut client = host.client();
@@ -114,6 +141,7 @@ fn a_sale_opens_on_every_host_at_its_start_and_not_before() {
         let problem =
             host.client().put(&format!("{BOOKINGS}/early"), "{}").expect_problem(403, "not-on-sale");
         assert!(problem["starts_at"].is_string(), "{problem}");
+        assert!(problem["detail"].to_string().contains("has not started yet"), "{problem}");
         assert_eq!(host.sale("ticket")["status"], "scheduled");
         host.client().get("/buy/ticket").expect_problem(403, "not-on-sale");
     }
@@ -191,9 +219,12 @@ fn changing_calls_need_the_token_and_no_page_of_another_origin() {
     operator.receive().unwrap().expect_problem(403, "forbidden");
     host.client().put(&format!("{BOOKINGS}/still-open"), "{}").expect(201);
     operator.get("/v1/sales/ticket").expect(200);
-    operator.send(pause(token)).unwrap();
+    operator.send(pause(&format!("{token}{token}"))).unwrap();
+    operator.receive().unwrap().expect_problem(401, "unauthorized");
+    operator.send(pause("authorization: bEARER   s3cret\r\nOrigin: HTTP://Admin\r\n")).unwrap();
     operator.receive().unwrap().expect(200);
-    host.client().put(&format!("{BOOKINGS}/late"), "{}").expect_problem(403, "not-on-sale");
+    let problem = host.client().put(&format!("{BOOKINGS}/late"), "{}").expect_problem(403, "not-on-sale");
+    assert!(problem["detail"].to_string().contains("paused"), "{problem}");
     // Who did what is on record.
     eventually("it is logged", Duration::from_secs(5), || {
         host.process.said().contains("paused").then_some(())

@@ -189,9 +189,17 @@ fn refused(
         Some(story) => story.between(from, to).any(wanted),
         None => wanted(Standing::None),
     };
+    let is_over = |standing: Standing| match standing {
+        Standing::Expired => true,
+        Standing::Held { until_ms } => until_ms <= bench.ledger_ms,
+        _ => false,
+    };
     let is_true = match name {
         "sold-out" => request.kind.books() && !levels.all(|level| would_sell(level, ask, watch)),
-        "buyer-limit" => beyond_limit(bench.witness, ask, from, to),
+        "buyer-limit" => {
+            (request.kind.books() || request.kind == Kind::Confirm && was(&is_over))
+                && beyond_limit(bench.witness, ask, from, to)
+        }
         "not-on-sale" => {
             request.kind.books() && levels.any(|level| level.is_none_or(|level| level.status != "open"))
         }
@@ -212,12 +220,10 @@ fn refused(
                 && was(&|standing| standing == Standing::None)
         }
         "hold-expired" => {
-            request.kind == Kind::Confirm
-                && was(&|standing| match standing {
-                    Standing::Expired => true,
-                    Standing::Held { until_ms } => until_ms <= bench.ledger_ms,
-                    _ => false,
-                })
+            let too_few = |level: Option<&crate::redis::Stock>| {
+                level.is_none_or(|level| available(level) < request.quantity)
+            };
+            request.kind == Kind::Confirm && was(&is_over) && bench.witness.between(from, to).any(too_few)
         }
         "booking-cancelled" => {
             request.kind == Kind::Confirm && was(&|standing| standing == Standing::Cancelled)
@@ -365,6 +371,18 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
         let in_the_dark = !run.said.contains(id) && !story.by.is_some_and(|pipe| (run.was_killed)(pipe));
         if made && story.now() == Standing::Confirmed && in_the_dark && !witness.forgotten.contains_key(id) {
             return Err(Violation::new("stranded", format!("{id}: {story:?}")));
+        }
+    }
+    // What a host's client was told "unknown" of, under an id that it was not to use, the host cancels while it lives.
+    for ask in asks.iter().filter(|ask| ask.request.id.is_none() && (run.remembers)(ask.pipe)) {
+        if let Some((_, Word::Refused { name, instance })) = &ask.answer
+            && name == "outcome-unknown"
+            && let Some(id) = instance.rsplit('/').next()
+            && let Some(story) = witness.stories.get(id)
+            && matches!(story.now(), Standing::Held { .. } | Standing::Confirmed)
+            && !witness.forgotten.contains_key(id)
+        {
+            return Err(Violation::new("stranded", format!("{ask:?}: {story:?}")));
         }
     }
     for (id, asks) in &by_id {

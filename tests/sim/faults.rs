@@ -36,6 +36,8 @@ pub enum Fault {
     FlushScripts,
     /// Redis answers with an error to all it is asked.
     Refuse { trouble: Refusing, ms: u64 },
+    /// Some of what Redis answers makes no sense, whether it did what it was asked or not.
+    GarbleReplies { ms: u64 },
     /// Redis stands still and then goes on.
     PauseRedis { ms: u64 },
     /// Redis' clock jumps.
@@ -92,6 +94,7 @@ impl Fault {
             Fault::Refuse { trouble: Refusing::Oom, .. } => "OOM",
             Fault::Refuse { trouble: Refusing::Misconf, .. } => "MISCONF",
             Fault::Refuse { trouble: Refusing::Readonly, .. } => "READONLY",
+            Fault::GarbleReplies { .. } => "replies garbled",
             Fault::PauseRedis { .. } => "redis paused",
             Fault::JumpRedisClock { .. } => "redis clock jumps",
             Fault::PauseSale { .. } => "sale paused",
@@ -121,6 +124,8 @@ pub const KINDS: &[&str] = &[
     "OOM",
     "MISCONF",
     "READONLY",
+    "replies garbled",
+    "answer garbled",
     "redis paused",
     "redis clock jumps",
     "sale paused",
@@ -182,6 +187,15 @@ pub fn draw(random: &mut Random, scenario: &Scenario, count: usize) -> Vec<Strik
         .collect();
     strikes.sort_by_key(|strike| strike.at);
     strikes
+}
+
+/// Draws, for some seeds, a time in which replies are garbled. By itself, so that all the other seeds are what they were.
+pub fn draw_garbling(seed: u64, scenario: &Scenario) -> Option<Strike> {
+    let mut random = Random::new(seed, "garbled", 0);
+    random.chance(120).then(|| {
+        let at = random.range(0, scenario.healed_at * 9 / 10);
+        Strike { at, fault: Fault::GarbleReplies { ms: random.pick(&[300, 1_200, 3_000]) } }
+    })
 }
 
 fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {

@@ -71,6 +71,10 @@ pub struct Ledger {
     /// See [`Serving`].
     pub serving: Serving,
     trouble_until: Option<u64>,
+    garbles_until: u64,
+    garbling: Random,
+    /// Answers that made no sense.
+    pub garbled: u64,
     skew_us: i64,
     /// When it is to be driven.
     pub wake_at: Option<u64>,
@@ -92,6 +96,30 @@ fn options(keeping: Keeping, is_replica: bool) -> Options {
     Options { appendonly, fsync, is_replica, ..Options::default() }
 }
 
+/// Spoils the first reply where it is a script's, which is a bulk string that begins with the sale's state: it says
+/// something else, or one line more, or is an error. `false` where it is another.
+fn garble(output: &mut Vec<u8>, random: &mut Random) -> bool {
+    let Some(start) = memchr::memmem::find(output, b"\r\n").map(|at| at + 2) else { return false };
+    let length: Option<usize> =
+        output.strip_prefix(b"$").and_then(|rest| std::str::from_utf8(&rest[..start - 3]).ok()?.parse().ok());
+    let Some(length) = length else { return false };
+    let Some(reply) = output.get(start..start + length) else { return false };
+    if !reply.first().is_some_and(u8::is_ascii_digit) || !reply.contains(&b',') {
+        return false;
+    }
+    let spoiled = match random.below(3) {
+        0 => [b"z", &reply[1..]].concat(),
+        1 => [reply, b"\n-"].concat(),
+        _ => Vec::new(),
+    };
+    let frame = match spoiled.is_empty() {
+        true => b"-ERR what is that?\r\n".to_vec(),
+        false => [format!("${}\r\n", spoiled.len()).as_bytes(), &spoiled, b"\r\n"].concat(),
+    };
+    output.splice(..start + length + 2, frame);
+    true
+}
+
 impl Ledger {
     /// One without a sale. `rewrite` changes the text of every script, for mutants.
     pub fn new(scenario: &Scenario, rewrite: Rewrite) -> Ledger {
@@ -111,6 +139,9 @@ impl Ledger {
             incarnation: 0,
             serving: Serving::Yes,
             trouble_until: None,
+            garbles_until: 0,
+            garbling: Random::new(scenario.seed, "garbling", 0),
+            garbled: 0,
             skew_us: 0,
             wake_at: None,
             service_us: random.pick(&[1, 20, 200, 2_000]),
@@ -215,7 +246,7 @@ impl Ledger {
                         let (call, others) = rest.split_at(end);
                         rest = others;
                         self.note_order(net.place(pipe, Side::Dialler), pipe, client, call);
-                        self.redis.handle_bytes(client, call, BASE_US + now);
+                        self.carry_out(client, call, now);
                         after(self);
                     }
                 }
@@ -243,6 +274,22 @@ impl Ledger {
         }
     }
 
+    fn carry_out(&mut self, client: ClientId, call: &[u8], now: u64) {
+        let is_script = || memchr::memmem::find(call, b"EVALSHA").is_some();
+        let is_strange = now < self.garbles_until
+            && self.trouble_until.is_none()
+            && is_script()
+            && self.garbling.chance(300);
+        if is_strange {
+            self.garbled += 1;
+            self.redis.set_trouble(Some(Trouble::Strange));
+        }
+        self.redis.handle_bytes(client, call, BASE_US + now);
+        if is_strange {
+            self.redis.set_trouble(None);
+        }
+    }
+
     fn note_order(&mut self, of: Place, pipe: PipeId, client: ClientId, call: &[u8]) {
         if memchr::memmem::find(call, b"EVALSHA").is_none() || !self.redis.is_connected(client) {
             return;
@@ -256,8 +303,12 @@ impl Ledger {
 
     fn flush(&mut self, net: &mut Network, now: u64) {
         for (&pipe, &client) in &self.clients {
+            let mut output = self.redis.poll_output(client);
+            if now < self.garbles_until && self.garbling.chance(300) {
+                self.garbled += u64::from(garble(&mut output, &mut self.garbling));
+            }
             let unsent = self.unsent.entry(pipe).or_default();
-            unsent.extend(self.redis.poll_output(client));
+            unsent.extend(output);
             if !unsent.is_empty() {
                 let written = net.write(pipe, Side::Acceptor, unsent, now);
                 unsent.drain(..written);
@@ -380,6 +431,12 @@ impl Ledger {
         self.wake(until);
     }
 
+    /// Until then some calls are answered by an error that nobody knows and are not carried out, and some are carried out
+    /// and answered by nonsense.
+    pub fn garble(&mut self, until: u64) {
+        self.garbles_until = until;
+    }
+
     /// Forgets the scripts.
     pub fn flush_scripts(&mut self) {
         self.redis.script_flush();
@@ -393,6 +450,7 @@ impl Ledger {
 
     /// All that is wrong is over, whenever it was to end.
     pub fn heal(&mut self, now: u64) {
+        self.garbles_until = 0;
         self.redis.set_trouble(None);
         self.trouble_until = None;
         match self.serving {

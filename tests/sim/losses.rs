@@ -125,6 +125,7 @@ fn trouble_refuses_what_it_should_and_changes_nothing() {
             Trouble::OutOfMemory => "-OOM ",
             Trouble::DiskFailed => "-MISCONF ",
             Trouble::ReadOnly => "-READONLY ",
+            Trouble::Strange => unreachable!("no Redis has it"),
         };
         assert!(reply.starts_with(word), "{trouble:?}: {reply}");
         assert!(told.booked().is_empty());

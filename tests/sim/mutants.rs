@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use boxoffice::booking::{Answer, BookingId, Call, CallError, CallId, Quantity};
+use boxoffice::booking::{Answer, BookingId, Call, CallError, CallId, Cancellation, Quantity};
 use boxoffice::stock::{Board, CoreIndex};
 
 use crate::host::{FIRST_OWN_CALL, own_call};
@@ -33,6 +33,8 @@ pub enum SeamKind {
     LeakPermit,
     /// Some answers are forgotten.
     LoseAnswer,
+    /// A cancellation that was not answered, on a host's own behalf, counts as done.
+    ForgetCancellation,
     /// Once sold out, every sync tells that again.
     StaleReading,
     /// A host is told `ack` where the operator asked for more.
@@ -158,6 +160,7 @@ pub const MUTANTS: &[Mutant] = &[
     seam("a reply goes to the wrong request", SeamKind::SwapAnswers),
     seam("a permit is not given back", SeamKind::LeakPermit),
     seam("an answer of the ledger is forgotten", SeamKind::LoseAnswer),
+    seam("a cancellation of its own is not tried again", SeamKind::ForgetCancellation),
     seam("sold out is for ever", SeamKind::StaleReading),
     seam("answers do not wait for the replicas", SeamKind::TellEarly),
     seam("answers of a connection out of order", SeamKind::SwapResponses),
@@ -231,6 +234,15 @@ impl Seam {
             Some(SeamKind::LeakPermit) if self.every(3) => {
                 if let Some(sale) = board.directory().get(SALE) {
                     std::mem::forget(sale.take(CoreIndex(core), Quantity::ONE));
+                }
+            }
+            Some(SeamKind::ForgetCancellation) => {
+                if let (Call::Cancel { ids, .. }, Err(_)) = (call, &answer)
+                    && ids.iter().all(|(_, is_own)| *is_own)
+                    && let Some(state) = board.directory().get(SALE).and_then(|sale| sale.level())
+                {
+                    let cancellations = vec![Cancellation::NotFound; ids.len()];
+                    answer = Ok(Answer::Cancelled { state, cancellations });
                 }
             }
             Some(SeamKind::LoseAnswer) if call.entries() > 0 && self.every(5) => return Vec::new(),

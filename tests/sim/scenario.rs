@@ -136,6 +136,8 @@ impl Scenario {
         };
         let strikes = random.pick(&[0, 1, 2, 3, 5, 8]);
         scenario.strikes = faults::draw(&mut random, &scenario, strikes);
+        scenario.strikes.extend(faults::draw_garbling(seed, &scenario));
+        scenario.strikes.sort_by_key(|strike| strike.at);
         let most = |value: usize, most: Option<usize>| most.map_or(value, |most| value.min(most.max(1)));
         scenario.hosts = most(hosts, cut.hosts);
         scenario.cores = most(cores, cut.cores);

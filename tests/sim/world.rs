@@ -114,6 +114,7 @@ impl World {
             ("cut at a byte", world.net.cuts),
             ("no room to write", world.net.full),
             ("hold expires", world.witness.expiries),
+            ("answer garbled", world.ledger.garbled),
         ] {
             world.counts.add_many(kind, times);
         }

@@ -83,7 +83,7 @@ impl Fixture {
     }
 }
 
-const UNAVAILABLE: Outcome = Outcome::Refused(Refusal::LedgerUnavailable);
+const FROZEN: Outcome = Outcome::Refused(Refusal::SaleFrozen);
 
 #[test]
 fn on_a_new_connection_what_was_acknowledged_comes_before_anything_else() {
@@ -146,22 +146,16 @@ fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new
     let mut frozen = told(5, 8, fixture.now);
     frozen.frozen_until = WallTime(fixture.now.wall.0 + 50);
     fixture.answer_with(call, Answer::Withheld { state: frozen.clone() });
-    assert_eq!(fixture.told(), [(7, UNAVAILABLE)]);
+    assert_eq!(fixture.told(), [(7, FROZEN)]);
     assert_eq!(fixture.permits().1, 0, "its permit is free again");
 
     // Frozen: neither booked nor "sold out", and what is not found may be yet to come.
     fixture.turn();
     let (call, told_seen, bookings) = fixture.restore();
     assert_eq!((told_seen.lineage, bookings), (OPENED + 5, vec![confirmed("a")]));
-    assert_eq!(fixture.reserve(8, Some("mine"), 1), Err(Refusal::LedgerUnavailable));
-    assert_eq!(
-        fixture.desk.confirm(|| 8, fixture.line, id("a"), fixture.now),
-        Err(Refusal::LedgerUnavailable)
-    );
-    assert_eq!(
-        fixture.desk.cancel(|| 8, fixture.line, id("a"), fixture.now),
-        Err(Refusal::LedgerUnavailable)
-    );
+    assert_eq!(fixture.reserve(8, Some("mine"), 1), Err(Refusal::SaleFrozen));
+    assert_eq!(fixture.desk.confirm(|| 8, fixture.line, id("a"), fixture.now), Err(Refusal::SaleFrozen));
+    assert_eq!(fixture.desk.cancel(|| 8, fixture.line, id("a"), fixture.now), Err(Refusal::SaleFrozen));
     frozen.sequence = 9;
     fixture.answer_restore(call, frozen.clone(), &[Restoration::PutBack]);
     assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 1, lost: 0 });
@@ -171,7 +165,7 @@ fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new
     let (call, _) = fixture.batch().unwrap();
     let bookings = vec![Some(confirmed("a")), None];
     fixture.answer_with(call, Answer::Found { state: frozen, bookings });
-    assert_eq!(fixture.told(), [(8, Outcome::Found(confirmed("a"))), (9, UNAVAILABLE)]);
+    assert_eq!(fixture.told(), [(8, Outcome::Found(confirmed("a"))), (9, FROZEN)]);
 
     fixture.now.wall.0 += 50;
     let thawed = told(5, 9, fixture.now);
@@ -238,6 +232,36 @@ fn a_pass_that_fails_is_repeated_and_books_nothing_meanwhile() {
     let state = told(0, 10, fixture.now);
     fixture.answer_restore(call, state, &[Restoration::Stands]);
     fixture.reserve_call();
+}
+
+#[test]
+fn a_pass_that_fails_is_repeated_also_where_there_is_nothing_to_put_back() {
+    for failure in ["refused", "unknown", "other kind"] {
+        let mut fixture = selling(&[]);
+        fixture.board.learn(&sale(), &told(0, 10, fixture.now)).unwrap();
+        fixture.wait(limits::SYNC_INTERVAL_MS);
+        let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
+            .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
+            .unwrap();
+        let less = told(0, 8, fixture.now);
+        fixture.answer_with(call, Answer::Sale { state: less.clone(), created: false });
+        fixture.turn();
+        let (call, told_seen, bookings) = fixture.restore();
+        assert_eq!((told_seen, bookings.len()), (seen(0, 10), 0));
+        let answer = match failure {
+            "refused" => Err(CallError::Refused("OOM".to_owned())),
+            "unknown" => Err(CallError::Unknown("cut".to_owned())),
+            _ => Ok(Answer::Sale { state: less, created: false }),
+        };
+        fixture.desk.handle_answer(call, answer, fixture.now);
+        fixture.wait(limits::RESTORE_RETRY_MS + limits::SYNC_INTERVAL_MS);
+        let (call, told_seen, _) = fixture.restore();
+        assert_eq!(told_seen, seen(0, 10), "{failure}");
+        let frozen = told(5, 8, fixture.now);
+        fixture.answer_restore(call, frozen, &[]);
+        fixture.wait(limits::RESTORE_RETRY_MS + limits::SYNC_INTERVAL_MS);
+        assert!(fixture.asked().is_empty(), "once it is answered it is not asked again");
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, Claim, Confirmation, LostCause,
-    Reservation, Restoration, SaleName,
+    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, ChangeFault, Claim,
+    Confirmation, LostCause, Reservation, Restoration, SaleName,
 };
 use crate::clock::WallTime;
 use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
@@ -199,12 +199,18 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             "exists" => Some(Answer::Sale { state, created: false }),
             _ => None,
         },
-        Call::Alter { .. } | Call::Repair { .. } => match rest? {
-            "done" => Some(Answer::Sale { state, created: false }),
-            "refused" => Some(Answer::ChangeRefused { state }),
-            "counting" if matches!(call, Call::Alter { .. }) => Some(Answer::Counting { state }),
-            _ => None,
-        },
+        Call::Alter { .. } | Call::Repair { .. } => {
+            let fault = match (call, rest?) {
+                (_, "done") => return Some(Answer::Sale { state, created: false }),
+                (Call::Alter { .. }, "counting") => return Some(Answer::Counting { state }),
+                (Call::Alter { .. }, "total") => ChangeFault::TotalTooLow,
+                (Call::Alter { .. }, "window") => ChangeFault::EmptyWindow,
+                (Call::Repair { .. }, "moved") => ChangeFault::Moved,
+                (Call::Repair { .. }, "counts") => ChangeFault::CountsTooHigh,
+                _ => return None,
+            };
+            Some(Answer::ChangeRefused { state, fault })
+        }
         Call::Expire { .. } => rest.is_none().then_some(Answer::Sale { state, created: false }),
         Call::Reserve { claims, .. } => {
             let reservations = each(claims, lines(), read_reservation)?;
@@ -215,7 +221,16 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
         }
         Call::Confirm { ids, .. } => {
             let confirmations = each(ids, lines(), |id, line| {
+                let (beyond_limit, line) = match line.strip_prefix('b') {
+                    Some(rest) => (true, rest),
+                    None => (false, line),
+                };
                 Some(match read_booking(id, line)? {
+                    Some(booking) if beyond_limit => match booking.status {
+                        BookingStatus::Expired => Confirmation::BuyerLimit(booking),
+                        _ => return None,
+                    },
+                    None if beyond_limit => return None,
                     None => Confirmation::NotFound,
                     Some(booking) => match booking.status {
                         BookingStatus::Confirmed => Confirmation::Confirmed(booking),

@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Cancellation, Claim,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Cancellation, ChangeFault, Claim,
     Confirmation, LogEntry, LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState,
     SaleStatus, SaleTerms, Seen,
 };
@@ -504,9 +504,11 @@ impl<'a> Sale<'a> {
                 Ok(Confirmation::Confirmed(booking))
             }
             BookingStatus::Expired => {
-                let left = self.state.held + self.state.sold + quantity <= self.state.terms.total;
-                if !left || !self.allows(booking.buyer.as_ref(), booking.quantity)? {
+                if self.state.held + self.state.sold + quantity > self.state.terms.total {
                     return Ok(Confirmation::HoldExpired(booking));
+                }
+                if !self.allows(booking.buyer.as_ref(), booking.quantity)? {
+                    return Ok(Confirmation::BuyerLimit(booking));
                 }
                 self.state.sold += quantity;
                 booking.status = BookingStatus::Confirmed;
@@ -670,8 +672,14 @@ impl<'a> Sale<'a> {
         terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
         terms.buyer_required = change.buyer_required.unwrap_or(terms.buyer_required);
         let status = change.status.unwrap_or(self.state.status);
-        if terms.total < self.state.held + self.state.sold || terms.check().is_err() {
-            return Ok(Answer::ChangeRefused { state: self.state.clone() });
+        let fault = match terms.check() {
+            _ if terms.total < self.state.held + self.state.sold => Some(ChangeFault::TotalTooLow),
+            Ok(()) => None,
+            // Each term by itself was checked before.
+            Err(_) => Some(ChangeFault::EmptyWindow),
+        };
+        if let Some(fault) = fault {
+            return Ok(Answer::ChangeRefused { state: self.state.clone(), fault });
         }
         if terms.per_buyer.is_some() && !self.count_on()? {
             return Ok(Answer::Counting { state: self.state.clone() });

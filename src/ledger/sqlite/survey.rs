@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use super::rules::{booking_status, integer, read_state, store_buyer};
 use super::schema;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, LogEntry, LostCause, Part, Quantity,
-    Repair, Row, SaleName, SaleState, StoredBooking,
+    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, ChangeFault, LogEntry, LostCause, Part,
+    Quantity, Repair, Row, SaleName, SaleState, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::held;
@@ -265,8 +265,11 @@ pub(super) fn repair(
         Repair::Counts { held, sold } => held.checked_add(*sold).is_some_and(|taken| taken <= total),
         _ => true,
     };
-    if (state.version, state.sequence) != audited || !repairs.iter().all(fits) {
-        return Ok(Answer::ChangeRefused { state });
+    if (state.version, state.sequence) != audited {
+        return Ok(Answer::ChangeRefused { state, fault: ChangeFault::Moved });
+    }
+    if !repairs.iter().all(fits) {
+        return Ok(Answer::ChangeRefused { state, fault: ChangeFault::CountsTooHigh });
     }
     let mut index = false;
     for repair in repairs {

@@ -8,8 +8,13 @@ use rand::rngs::StdRng;
 /// The last one is hardly ever open.
 const SALES: [&str; 3] = ["ticket", "ticket", "G123-2026.02"];
 
-const BUYERS: [&str; 5] =
-    ["u-81", "u.82", "mm0", "u", "a-buyer-of-64-characters-which-is-as-long-as-a-name-can-ever-be"];
+const BUYERS: [&str; 5] = [
+    "u-81",
+    "x@1763827200123",
+    "mm0",
+    "+",
+    "a-buyer-of-64-characters-which-is-as-long-as-a-name-can-ever-be",
+];
 
 /// The clock of a sale when it is opened; the real one is behind it for long.
 pub const START_MS: u64 = 4_000_000_000_000;

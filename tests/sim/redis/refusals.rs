@@ -16,9 +16,12 @@ pub enum Trouble {
     DiskFailed,
     /// It was made a replica.
     ReadOnly,
+    /// Something in front of it carries no script out, and says so in words of its own.
+    Strange,
 }
 
 impl Trouble {
+    /// All that a Redis itself has.
     pub const ALL: [Trouble; 5] =
         [Trouble::Loading, Trouble::Busy, Trouble::OutOfMemory, Trouble::DiskFailed, Trouble::ReadOnly];
 
@@ -36,6 +39,7 @@ impl Trouble {
                  details about the RDB error."
             }
             Trouble::ReadOnly => "READONLY You can't write against a read only replica.",
+            Trouble::Strange => "ERR what is that?",
         }
     }
 
@@ -57,6 +61,7 @@ impl Refusals {
         let is_served = match self.trouble {
             Some(Trouble::Loading) => ["AUTH", "SELECT", "CLIENT", "CONFIG", "INFO"].contains(&command.name),
             Some(Trouble::Busy) => command.name == "AUTH",
+            Some(Trouble::Strange) => command.name != "EVALSHA",
             Some(Trouble::DiskFailed) => command.name != "PING",
             _ => true,
         };

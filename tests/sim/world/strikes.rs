@@ -60,6 +60,7 @@ impl World {
             }
             Fault::FlushScripts => self.ledger.flush_scripts(),
             Fault::Refuse { trouble, ms } => self.ledger.refuse(trouble, self.now + ms * 1_000),
+            Fault::GarbleReplies { ms } => self.ledger.garble(self.now + ms * 1_000),
             Fault::PauseRedis { ms } => self.ledger.pause(self.now + ms * 1_000),
             Fault::JumpRedisClock { by_ms } => {
                 self.ledger.jump_clock(by_ms);

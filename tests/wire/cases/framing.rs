@@ -73,8 +73,11 @@ pub(super) fn lengths() -> Vec<Case> {
             => "417 expectation-unknown | closed", nginx "200 | open": EXPECTATIONS;
         "expectation with a word before it" "9110 10.1.1": post("Expect: x 100-continue\r\nContent-Length: 2\r\n\r\nhi")
             => "417 expectation-unknown | closed", nginx "200 | open": EXPECTATIONS;
-        "expectation twice" "9110 10.1.1":
-            post("Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi")
+        "expectation beside another" "9110 10.1.1":
+            post("Expect: 100-continue, x\r\nContent-Length: 2\r\n\r\nhi")
+            => "417 expectation-unknown | closed", nginx "200 | open": EXPECTATIONS;
+        "expectation before another" "9110 10.1.1":
+            post("Expect: 100-continue\r\nExpect: x\r\nContent-Length: 2\r\n\r\nhi")
             => "417 expectation-unknown | closed", nginx "400 | closed": EXPECTATION_STATUS;
     }
 }

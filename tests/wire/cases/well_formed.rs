@@ -43,6 +43,9 @@ pub(super) fn requests() -> Vec<Case> {
             => "200 GET /buy/a | closed";
         "close in the second of two fields" "9110 7.6.1":
             get_with("Host: h\r\nConnection: keep-alive\r\nConnection: close\r\n") => "200 GET /buy/a | closed";
+        "close in a list with empty elements" "9110 5.6.1.2":
+            format!("GET /buy/a HTTP/1.1\r\nHost: h\r\nConnection: ,, Close\t,Keep-Alive ,\r\n\r\n{}", get("/buy/b"))
+            => "200 GET /buy/a | closed";
         "upgrade" "9110 7.8":
             get_with("Host: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n")
             + &get("/buy/b") => "200 GET /buy/a | 200 GET /buy/b | open";
@@ -81,9 +84,17 @@ pub(super) fn requests() -> Vec<Case> {
             nginx "200 | 400 | closed": EARLY;
         "expected, and not sent yet" "9110 10.1.1": post("Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
             => "... | open";
+        "expected in any case" "9110 10.1.1": post("Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n")
+            => "... | open";
+        "expected in a list with empty elements" "9110 5.6.1.2":
+            post("Expect: , 100-continue\t,100-continue,\r\nContent-Length: 2\r\n\r\n") => "... | open";
+        "expected twice" "9110 5.3": post("Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            => "... | open", nginx "400 | closed": EXPECTATION_TWICE;
+        "nothing expected" "9110 5.6.1.2": get_with("Host: h\r\nExpect: ,\r\n") => "200 GET /buy/a | open";
         "expect in http/1.0" "9110 10.1.1": "GET /buy/a HTTP/1.0\r\nExpect: x\r\n\r\n" => "200 GET /buy/a | closed";
         "expect without a body" "9110 10.1.1": get_with("Host: h\r\nExpect: 100-continue\r\n") => "200 GET /buy/a | open";
         "host with port" "3.2": get_with("Host: load_balance.com:80\r\n") => "200 GET /buy/a | open";
+        "host with zeros before its port" "9110 4.2.1": get_with("Host: h:000080\r\n") => "200 GET /buy/a | open";
         "ipv6 host" "3.2": get_with("hOsT: [::1]:80\r\n") => "200 GET /buy/a | open";
         "most fields" "5": get_with(&format!("Host: h\r\n{}", "X: y\r\n".repeat(limits::FIELDS_MAX - 1)))
             => "200 GET /buy/a | open";

@@ -38,6 +38,8 @@ pub(super) const SIZE_STATUS: &str =
     "both refuse; nginx calls a number that does not fit its own integers malformed";
 pub(super) const EXPECTATIONS: &str = "nginx ignores every expectation but 100-continue; RFC 9110 section 10.1.1 has 417 \
     for it, and a client that waits for something else is told so";
+pub(super) const EXPECTATION_TWICE: &str = "nginx refuses a second Expect field as a duplicate; its values are a list \
+    (RFC 9110 section 5.3), in which 100-continue may stand twice";
 pub(super) const EXPECTATION_STATUS: &str =
     "both refuse; nginx knows a second Expect field as a duplicate only";
 pub(super) const CHUNKS: &str = "nginx reads chunk lines leniently: bare line feeds, and any bytes in extensions and \

@@ -1,0 +1,142 @@
+//! Bookings that the desk cancels on its own behalf: granted, or perhaps granted, under an id that was made here, to a
+//! client that will never hear of them.
+//!
+//! Nobody else knows of such a booking, so it is asked for until the ledger has answered, whatever else it answers: a
+//! cancellation that was refused, withheld, lost or not understood is tried again at the next sync. A bounded number is
+//! on the way at once. One of a sale that the ledger no longer has is set aside and costs nothing until the sale is
+//! back, with the booking perhaps in it.
+
+use std::collections::VecDeque;
+
+use super::{Desk, Entry, Errand, LineIndex, Operation};
+use crate::booking::BookingId;
+use crate::clock::{Monotonic, WallTime};
+use crate::limits::{ORPHANS_AT_ONCE_MAX, ORPHANS_SET_ASIDE_MAX};
+use crate::stock::Gate;
+
+/// A booking to cancel.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub(super) line: LineIndex,
+    pub(super) id: BookingId,
+    /// Whether the id is marked as in flight on its account.
+    pub(super) marked: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Orphans {
+    /// For the next sync.
+    due: VecDeque<Orphan>,
+    /// Of sales that were missing when they were last looked at, the oldest first.
+    set_aside: VecDeque<Orphan>,
+    /// Entries of the desk that are cancellations on its own behalf.
+    on_the_way: usize,
+}
+
+impl Orphans {
+    /// How many are to be asked for.
+    pub(super) fn due(&self) -> usize {
+        self.due.len()
+    }
+
+    /// How many are entries of the desk.
+    pub(super) fn on_the_way(&self) -> usize {
+        self.on_the_way
+    }
+
+    /// All that are no entries now.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Orphan> {
+        self.due.iter().chain(&self.set_aside)
+    }
+
+    pub(super) fn note_begun(&mut self, errand: &Errand) {
+        self.on_the_way += usize::from(errand.is_own());
+    }
+
+    pub(super) fn note_ended(&mut self, errand: &Errand) {
+        self.on_the_way -= usize::from(errand.is_own());
+    }
+}
+
+impl<C> Desk<C> {
+    /// Has the entry's booking cancelled, from the next sync on. Its id stays marked until that is done, so that nobody
+    /// is told of a booking that is about to be cancelled.
+    pub(super) fn orphan(&mut self, key: usize) {
+        let Entry { line, id, marked, .. } = &mut self.entries[key];
+        let (line, id, was_marked) = (*line, *id, std::mem::take(marked));
+        let marked = was_marked || self.lines[line.0 as usize].board.begin(&id);
+        self.orphans.due.push_back(Orphan { line, id, marked });
+    }
+
+    /// Cancels a booking now, or at a sync where enough are being cancelled.
+    pub(super) fn cancel_orphan(&mut self, orphan: Orphan, now: Monotonic) {
+        if self.orphans.on_the_way >= ORPHANS_AT_ONCE_MAX {
+            self.orphans.due.push_back(orphan);
+            return;
+        }
+        let Orphan { line, id, marked } = orphan;
+        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
+    }
+
+    /// Tries again what is due, of sales that are there.
+    pub(super) fn cancel_orphans(&mut self, now: Monotonic) {
+        self.set_aside_forming();
+        for _ in 0..self.orphans.set_aside.len().min(ORPHANS_AT_ONCE_MAX) {
+            let Some(orphan) = self.orphans.set_aside.pop_front() else { break };
+            match self.is_gone(orphan.line) {
+                true => self.orphans.set_aside.push_back(orphan),
+                false => self.orphans.due.push_back(orphan),
+            }
+        }
+        for _ in 0..self.orphans.due.len() {
+            if self.orphans.on_the_way >= ORPHANS_AT_ONCE_MAX {
+                break;
+            }
+            let Some(orphan) = self.orphans.due.pop_front() else { break };
+            match self.is_gone(orphan.line) {
+                true => self.set_aside(orphan),
+                false => self.cancel_orphan(orphan, now),
+            }
+        }
+    }
+
+    /// Whether the ledger has said that it has no such sale.
+    fn is_gone(&self, line: LineIndex) -> bool {
+        self.lines[line.0 as usize].board.gate(WallTime(0)) == Gate::Missing
+    }
+
+    /// Cancellations that gathered and cannot leave, since nothing is sent of a sale that is gone.
+    fn set_aside_forming(&mut self) {
+        for index in 0..self.dirty.len() {
+            let line = self.dirty[index];
+            if !self.is_gone(line) {
+                continue;
+            }
+            let forming = &mut self.lines[line.0 as usize].forming[Operation::Cancel as usize];
+            let gathered = std::mem::take(forming);
+            let (own, others): (Vec<_>, Vec<_>) =
+                gathered.into_iter().partition(|&key| self.entries[key].errand.is_own());
+            self.lines[line.0 as usize].forming[Operation::Cancel as usize] = others;
+            for key in own {
+                let Entry { line, id, marked, errand, .. } = self.entries.remove(key);
+                self.orphans.note_ended(&errand);
+                self.set_aside(Orphan { line, id, marked });
+            }
+        }
+    }
+
+    fn set_aside(&mut self, orphan: Orphan) {
+        if self.orphans.set_aside.len() >= ORPHANS_SET_ASIDE_MAX
+            && let Some(Orphan { line, id, marked }) = self.orphans.set_aside.pop_front()
+        {
+            let board = &self.lines[line.0 as usize].board;
+            if marked {
+                board.end(&id);
+            }
+            tracing::error!(sale = %board.name(), booking = %id, "a booking that nobody was told of is not cancelled: the \
+                 ledger has no such sale, and too many others wait for theirs to come back");
+        }
+        self.orphans.set_aside.push_back(orphan);
+    }
+}
