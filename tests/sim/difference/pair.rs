@@ -331,6 +331,6 @@ fn reply_strings(reply: &[u8]) -> Option<Words> {
 
 fn connect(server: &RedisServer) -> UnixStream {
     let stream = UnixStream::connect(server.socket()).expect("redis-server takes connections");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out above zero");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out above zero");
     stream
 }
