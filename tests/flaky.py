@@ -42,8 +42,11 @@ NOT_PASSED_ON = ("RUNS", "SUITES", "SETTINGS", "TESTS", "TIMEOUT", "MAKEFLAGS", 
 GRACE = 10  # seconds until servers that were told to end are gone
 # libtest, tests/sim and tests/faults: `test a::b ... FAILED`, `fault disk full ... FAILED, see above`.
 FAILED = re.compile(r"^(?:test|fault) (.+?) \.\.\. FAILED", re.M)
-ENDED = re.compile(r"^test (\S+) \.\.\. ", re.M)
-SLOW = re.compile(r"^test (\S+) has been running for over", re.M)
+# At the end of libtest's output once more, where nothing that a server said can be in between.
+FAILURES = re.compile(r"^failures:\n((?:    \S+\n)+)\ntest result: FAILED", re.M)
+ENDED = re.compile(r"^test (\S+) \.\.\. (?:ok|FAILED)", re.M)
+# One of many at a time, and the only one: of that the line has only begun.
+BEGUN = re.compile(r"^test (\S+) (?:has been running for over|\.\.\. *\Z)", re.M)
 
 
 def fail(words):
@@ -140,9 +143,10 @@ def run(program, words, log, timeout, cores):
                 child.wait()
     seconds = time.monotonic() - started
     said = log.read_text(errors="replace")
-    failed = list(dict.fromkeys(FAILED.findall(said)))
+    failed = dict.fromkeys(FAILED.findall(said))
+    failed = list(failed | dict.fromkeys(name for names in FAILURES.findall(said) for name in names.split()))
     if too_long:
-        unended = [name for name in dict.fromkeys(SLOW.findall(said)) if name not in ENDED.findall(said)]
+        unended = [name for name in dict.fromkeys(BEGUN.findall(said)) if name not in ENDED.findall(said)]
         failed += [f"{name} (no end within {timeout} s)" for name in unended or ["the program"]]
     elif child.returncode and not failed:
         failed.append(f"the program (exit status {child.returncode})")
