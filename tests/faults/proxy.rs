@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::support::client::{Client, PATIENCE};
+use crate::support::client::{Client, PATIENCE, read_once};
 
 /// Where the next connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +263,7 @@ fn lie_to(mut client: TcpStream, host: SocketAddr, lie: Lie) -> std::io::Result<
 fn read_request(client: &mut TcpStream) -> std::io::Result<Option<(String, String, String)>> {
     let (mut read, mut byte) = (Vec::new(), [0]);
     while !read.ends_with(b"\r\n\r\n") {
-        if client.read(&mut byte)? == 0 {
+        if read_once(client, &mut byte)? == 0 {
             return Ok(None);
         }
         read.push(byte[0]);

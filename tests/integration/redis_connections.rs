@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::support::client::PATIENCE;
+use crate::support::client::{PATIENCE, read_once};
 use crate::support::host::{Host, assert_audit_agrees};
 use crate::support::redis_server::RedisServer;
 use crate::support::turn;
@@ -42,7 +42,7 @@ impl Slow {
                 // Once its host is gone, replies are for whoever delivers what was kept.
                 std::thread::spawn(move || {
                     let mut buffer = [0; 64 * 1024];
-                    while let Ok(count @ 1..) = from.read(&mut buffer) {
+                    while let Ok(count @ 1..) = read_once(&mut from, &mut buffer) {
                         if to.write_all(&buffer[..count]).is_err() {
                             break;
                         }
@@ -89,7 +89,7 @@ impl Slow {
         let Connection { redis, kept, .. } = &mut connections[place];
         // Its replies are read here.
         let taken = redis.write_all(&kept.take().unwrap_or_default()).is_ok();
-        taken && redis.write_all(b"PING\r\n").is_ok() && matches!(redis.read(&mut [0; 1_024]), Ok(1..))
+        taken && redis.write_all(b"PING\r\n").is_ok() && matches!(read_once(redis, &mut [0; 1_024]), Ok(1..))
     }
 }
 

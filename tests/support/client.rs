@@ -211,12 +211,23 @@ impl Client {
 
     fn read_more(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 * 1024];
-        match self.stream.read(&mut bytes)? {
+        match read_once(&mut self.stream, &mut bytes)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.unread.extend_from_slice(&bytes[..count]);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Reads once. A process that is stopped and goes on, as a machine's may be, is told that a read with a time limit was
+/// interrupted.
+pub fn read_once(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
         }
     }
 }
