@@ -6,8 +6,8 @@ CARGO   := cargo
 COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants faults fuzz bench bench-smoke \
-	bench-bytes bench-crowds pgo micro instructions instructions-accept flamegraph
+.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants faults flaky fuzz bench \
+	bench-smoke bench-bytes bench-crowds pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,11 +54,17 @@ sim: ## Simulate many seeds of a whole system (SEEDS=100000), or one with its tr
 sim-mutants: ## Find every mutant by the simulator; writes tests/sim/MUTANTS.md
 	TABLE=tests/sim/MUTANTS.md $(CARGO) test --locked --profile $(PROFILE) --test sim -- mutant
 
-RUNS  ?= 5
-KILLS ?= 5000
+faults: RUNS  ?= 5
+faults: KILLS ?= 5000
 faults: setup ## Every fault at length (RUNS=5 KILLS=5000); writes tests/faults/RESULTS.md
 	RUNS=$(RUNS) KILLS=$(KILLS) TABLE=tests/faults/RESULTS.md \
 		$(CARGO) test --locked --profile $(PROFILE) --test faults
+
+# SUITES="integration wire", SETTINGS="quiet loaded one-core" and TESTS="durability" restrict it; empty is all.
+flaky: RUNS    ?= 20
+flaky: TIMEOUT ?= 1200
+flaky: setup ## Run the tests again and again: quiet, loaded and on one core (RUNS=20 SUITES= SETTINGS= TESTS= TIMEOUT=1200)
+	@tests/flaky.py --runs "$(RUNS)" --suites "$(SUITES)" --settings "$(SETTINGS)" --tests "$(TESTS)" --timeout "$(TIMEOUT)"
 
 # On nightly Rust, which alone can instrument. The short run on stable Rust is the test `fuzz`, a part of `make test`.
 MINUTES ?= 2

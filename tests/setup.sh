@@ -20,8 +20,9 @@ needed=(
     python3=python3
     valgrind=valgrind
 )
-# Files stand for the packages that bring no command: nginx's Lua module and its Redis client.
-needed_files=()
+# Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
+# recommends them); nginx's Lua module and its Redis client.
+needed_files=(/usr/include/stdio.h=libc6-dev)
 case "${1-}" in
     "") ;;
     bench)
@@ -100,6 +101,12 @@ install_packages() {
     for entry in "${needed[@]}"; do
         if ! command -v "${entry%%=*}" >/dev/null; then
             echo "setup: ${entry#*=} is installed but ${entry%%=*} is still not to be found" >&2
+            exit 1
+        fi
+    done
+    for entry in "${needed_files[@]}"; do
+        if [[ ! -e "${entry%%=*}" ]]; then
+            echo "setup: ${entry#*=} is installed but there is still no ${entry%%=*}" >&2
             exit 1
         fi
     done

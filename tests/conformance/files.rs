@@ -21,7 +21,7 @@ pub fn reopen(path: &Path) -> SqliteLedger {
     loop {
         match SqliteLedger::open(path) {
             Ok(ledger) => return ledger,
-            Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(10) => {
+            Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(60) => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => panic!("{error}"),

@@ -66,11 +66,11 @@ fn a_redis_that_goes_away_leaves_the_outcome_unknown_and_is_found_again() {
 fn a_redis_that_hangs_is_not_waited_for_forever() {
     let server = RedisServer::start(&[]);
     let mut ledger = RedisLedger::connect_with_timeout(&url(&server.url()), Duration::from_secs(2)).unwrap();
-    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).exec(&mut server.connection()).unwrap();
+    redis::cmd("CLIENT").arg("PAUSE").arg(600_000).exec(&mut server.connection()).unwrap();
     let started = Instant::now();
     let answer = ledger.execute(&[Call::Sales]).remove(0);
     assert!(matches!(answer, Err(CallError::Unknown(_))), "{answer:?}");
-    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

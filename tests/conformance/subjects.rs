@@ -117,7 +117,7 @@ impl Subject for SqliteSubject {
             match SqliteLedger::open_with_clock(self.path(), move || clock.now()) {
                 Ok(ledger) => break Some(ledger),
                 // A server that another test starts just now has our lock until it is its own program.
-                Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(10) => {
+                Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(60) => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => panic!("{error}"),

@@ -14,7 +14,7 @@ use crate::support::client::{Client, Response};
 use crate::support::eventually;
 
 /// How long a buyer insists on an id, at most, before the lack of a last word is held against the server.
-const INSISTENCE: Duration = Duration::from_secs(60);
+const INSISTENCE: Duration = Duration::from_secs(180);
 
 /// Between two requests of a buyer: a crowd, not a benchmark.
 const PAUSE: Duration = Duration::from_millis(2);

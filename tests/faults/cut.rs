@@ -9,7 +9,7 @@ use crate::checker::Rule;
 use crate::proxy::{Cut, Lie, RedisProxy, liar};
 use crate::redis::Redis;
 use crate::scene::Scene;
-use crate::support::eventually;
+use crate::support::{eventually, one_core};
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[
@@ -39,7 +39,7 @@ fn cut_each(at: fn(u64) -> Cut, bytes: u64) -> Row {
     let redis = Redis::start(&[]);
     let socket = redis.folder().join("proxy.sock");
     let proxy = RedisProxy::start(&socket, &redis.socket(), || Cut::Never);
-    let mut scene = Scene::with_redis(&proxy.url(), &redis.url(), 1, &["--cores", "0"]);
+    let mut scene = Scene::with_redis(&proxy.url(), &redis.url(), 1, &["--cores", &one_core()]);
     let crowd = scene.buyers("crowd", 8);
     crowd.wait_for(50);
     let next = Arc::new(AtomicU64::new(0));

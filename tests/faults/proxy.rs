@@ -7,9 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use crate::support::client::Client;
+use crate::support::client::{Client, PATIENCE, read_once};
 
 /// Where the next connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +226,7 @@ pub fn liar(host: SocketAddr, lie: Lie) -> SocketAddr {
 }
 
 fn lie_to(mut client: TcpStream, host: SocketAddr, lie: Lie) -> std::io::Result<()> {
-    client.set_read_timeout(Some(Duration::from_secs(10)))?;
+    client.set_read_timeout(Some(PATIENCE))?;
     let mut upstream = Client::try_connect(host)?;
     while let Some((method, target, body)) = read_request(&mut client)? {
         let answer = upstream.try_ask(&method, &target, Some(&body))?;
@@ -264,7 +263,7 @@ fn lie_to(mut client: TcpStream, host: SocketAddr, lie: Lie) -> std::io::Result<
 fn read_request(client: &mut TcpStream) -> std::io::Result<Option<(String, String, String)>> {
     let (mut read, mut byte) = (Vec::new(), [0]);
     while !read.ends_with(b"\r\n\r\n") {
-        if client.read(&mut byte)? == 0 {
+        if read_once(client, &mut byte)? == 0 {
             return Ok(None);
         }
         read.push(byte[0]);

@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 use crate::buyers::{Addresses, Buyers, ask_once};
 use crate::checker::{Booking, Contents, Evidence, Rule, Told, Violation, Word, check};
-use crate::support::eventually;
 use crate::support::host::{Host, boxoffice};
+use crate::support::{PATIENCE, eventually};
 
 /// Tickets of every sale: more than any crowd here asks for, so that no "sold out" is true before the end.
 pub const TOTAL: u64 = 300_000;
 
 /// How long a ledger may take to settle after the last fault: bookings that nobody was told of are taken back.
-const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+const SETTLE_LIMIT: Duration = PATIENCE;
 
 /// See the [module](self).
 pub struct Scene {

@@ -34,7 +34,9 @@ fn proves(ledger_of: impl Fn(&Path) -> String) {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger_of(folder.path());
     sell(folder.path(), &ledger);
-    assert_eq!(lines(folder.path()).len(), 203, "one line a booking request");
+    // A buyer that a ledger which stood still could not serve asked again: those lines are more.
+    let answered = lines(folder.path()).iter().filter(|line| line["status"] != 503).count();
+    assert_eq!(answered, 203, "one line a booking request");
     boxoffice(folder.path(), &["audit", "ticket", "--ledger", &ledger, "--access-log", "access.log"])
         .expect(0);
 }

@@ -98,9 +98,8 @@ fn a_consumer_group_sees_every_change_once_and_in_order_whoever_dies() {
     let mut script = consumer(folder, &redis);
     for round in 0..4 {
         std::thread::scope(|scope| {
-            let address = host.address;
+            let (address, before) = (host.address, written().len());
             scope.spawn(move || buy(address, 400, &format!("r{round}")));
-            let before = written().len();
             eventually("the consumer is at work", Duration::from_secs(10), || {
                 assert!(script.status().is_none(), "{}", script.said());
                 (written().len() > before + 100).then_some(())
@@ -198,7 +197,7 @@ fn a_late_host_without_the_log_still_knows_every_booking() {
             if now != read {
                 (read, since) = (now, Instant::now());
             }
-            (read > 0 && since.elapsed() > Duration::from_secs(1)).then_some(read)
+            (read > 0 && since.elapsed() > Duration::from_secs(2)).then_some(read)
         })
     };
     let read = at_rest();
@@ -224,10 +223,9 @@ fn the_log_is_followed_while_it_is_written() {
         let follow = ["sale", "log", "ticket", "--follow", "--ledger", &ledger];
         let mut follower = boxoffice_started(folder.path(), &follow);
         buy(host.address, 208, "during");
-        let deadline = Instant::now() + Duration::from_secs(20);
         let mut seen = Vec::new();
         // 256 held; half of them confirmed, half cancelled, a quarter expired.
-        while seen.len() < 576 && Instant::now() < deadline {
+        while seen.len() < 576 {
             let line =
                 follower.next_line(Duration::from_secs(10)).expect("it goes on until it is interrupted");
             seen.push(serde_json::from_str(&line).unwrap());

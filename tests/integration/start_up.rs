@@ -4,9 +4,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use crate::support::free_port;
 use crate::support::host::{Ended, Host, boxoffice};
 use crate::support::turn;
+use crate::support::{free_port, one_core};
 
 #[track_caller]
 fn fails(folder: &Path, words: &[&str]) -> Ended {
@@ -20,7 +20,7 @@ fn fails(folder: &Path, words: &[&str]) -> Ended {
 fn it_says_where_it_listens() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::start(folder.path(), &["--cores", "0", "--ledger", "sqlite:here.db"]);
+    let host = Host::start(folder.path(), &["--cores", &one_core(), "--ledger", "sqlite:here.db"]);
     let greeting = host.greeting.join("\n");
     for words in [
         "boxoffice ",
@@ -85,7 +85,8 @@ fn a_file_that_is_no_ledger() {
 fn a_core_that_the_machine_lacks() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
-    fails(folder.path(), &["--cores", "0,4095"]).expect(2).saying(&["4095", "0"]);
+    let cores = format!("{},4095", one_core());
+    fails(folder.path(), &["--cores", &cores]).expect(2).saying(&["CPU 4095", &cores]);
     fails(folder.path(), &["--cores", "first"]).expect(2).saying(&["first", "--cores"]);
 }
 
@@ -118,7 +119,8 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("boxoffice.toml");
-    std::fs::write(&file, "ledger = \"sqlite:file.db\"\nsale = [\"ticket=3\"]\ncores = \"0\"\n").unwrap();
+    let cores = format!("cores = \"{}\"\n", one_core());
+    std::fs::write(&file, format!("ledger = \"sqlite:file.db\"\nsale = [\"ticket=3\"]\n{cores}")).unwrap();
     let host = Host::start(folder.path(), &["--config", "boxoffice.toml", "--ledger", "sqlite:flag.db"]);
     assert!(folder.path().join("flag.db").exists() && !folder.path().join("file.db").exists());
     assert_eq!(host.sale("ticket")["total"], 3);

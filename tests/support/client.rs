@@ -8,7 +8,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 /// How long a test waits for an answer before it fails: far above any deadline of the server's.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = super::PATIENCE;
 
 /// One connection.
 pub struct Client {
@@ -64,6 +64,21 @@ impl Response {
         self
     }
 
+    /// Whether it tells of a booking: 201, or 200 where one with this id was there. A client that was told nothing, or "the
+    /// outcome is unknown", asks again, and its booking may have been made by an earlier try.
+    pub fn is_booked(&self) -> bool {
+        matches!(self.status, 200 | 201)
+    }
+
+    /// Whether it says to ask again: nothing was booked, or nobody knows, or an earlier try is on its way.
+    pub fn says_ask_again(&self) -> bool {
+        match self.status {
+            503 => true,
+            409 => self.json()["type"] == "/problems/in-progress",
+            _ => false,
+        }
+    }
+
     /// Asserts an RFC 9457 problem of that status and type, in form and in its words; gives its JSON.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, name: &str) -> Value {
@@ -88,7 +103,7 @@ impl Client {
 
     /// Connects.
     pub fn try_connect(address: SocketAddr) -> io::Result<Client> {
-        Client::over(TcpStream::connect_timeout(&address, Duration::from_secs(5))?)
+        Client::over(TcpStream::connect_timeout(&address, PATIENCE)?)
     }
 
     /// Connects from that address of this machine.
@@ -185,14 +200,34 @@ impl Client {
         self.ask("PUT", target, Some(body))
     }
 
+    /// The same request again and again, until the answer is not that it should be asked again. Panics where it goes on.
+    #[track_caller]
+    pub fn insist(&mut self, method: &str, target: &str, body: Option<&str>) -> Response {
+        super::eventually(&format!("an answer to {method} {target}"), PATIENCE, || {
+            let answer = self.ask(method, target, body);
+            (!answer.says_ask_again()).then_some(answer)
+        })
+    }
+
     fn read_more(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 * 1024];
-        match self.stream.read(&mut bytes)? {
+        match read_once(&mut self.stream, &mut bytes)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.unread.extend_from_slice(&bytes[..count]);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Reads once. A process that is stopped and goes on, as a machine's may be, is told that a read with a time limit was
+/// interrupted.
+pub fn read_once(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
         }
     }
 }

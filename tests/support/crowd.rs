@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Response};
 
 /// How long a crowd goes on at most, whatever the server does.
-const CROWD_LIMIT: Duration = Duration::from_secs(90);
+const CROWD_LIMIT: Duration = Duration::from_secs(300);
 
 /// What a crowd without ids was told at `/buy/{sale}`.
 #[derive(Debug, Default)]

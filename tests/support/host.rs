@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::PATIENCE;
 use super::client::Client;
 use super::process::Process;
 
-/// How long a host may take to start: it opens a file or dials Redis, which is milliseconds on a quiet machine.
-const START_LIMIT: Duration = Duration::from_secs(20);
-
-/// How long any other command may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a command other than `serve` may take: an audit reads all of a sale.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// A host that is ready.
 pub struct Host {
@@ -114,11 +112,11 @@ impl Host {
     pub fn wait_for(mut process: Process) -> Result<Host, Ended> {
         let mut greeting = Vec::new();
         loop {
-            match process.next_line(START_LIMIT) {
+            match process.next_line(PATIENCE) {
                 Some(line) if line == "ready" => break,
                 Some(line) => greeting.push(line),
                 None => {
-                    let status = process.wait(START_LIMIT);
+                    let status = process.wait(PATIENCE);
                     return Err(Ended { status, said: process.said() });
                 }
             }
@@ -163,7 +161,7 @@ impl Host {
     pub fn expect_sold(&self, sale: &str, sold: u64) {
         let mut told = Value::Null;
         let started = Instant::now();
-        while started.elapsed() < START_LIMIT {
+        while started.elapsed() < PATIENCE {
             told = self.sale(sale);
             if told["sold"] == sold && told["held"] == 0 {
                 return;
@@ -190,7 +188,7 @@ impl Host {
     #[track_caller]
     pub fn stop(&mut self) {
         self.process.signal(libc::SIGTERM);
-        let status = self.process.wait(Duration::from_secs(15));
+        let status = self.process.wait(PATIENCE);
         assert_eq!(status.code(), Some(0), "{}", self.process.said());
     }
 }

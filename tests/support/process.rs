@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::{PATIENCE, eventually};
+
 /// A running (or ended) program. Dropping it kills it, by its own id.
 pub struct Process {
     name: String,
@@ -42,8 +44,10 @@ impl Process {
         self.child.id()
     }
 
-    /// The next line of its standard output; `None` once there is no more of it. Panics after `limit`.
+    /// The next line of its standard output; `None` once there is no more of it. Panics after `limit`, or [`PATIENCE`] where
+    /// that is longer.
     pub fn next_line(&self, limit: Duration) -> Option<String> {
+        let limit = limit.max(PATIENCE);
         match self.lines.recv_timeout(limit) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -67,6 +71,21 @@ impl Process {
             let sent = unsafe { libc::kill(pid, signal) };
             assert_eq!(sent, 0, "signal {signal} to {}", self.name);
         }
+        if signal == libc::SIGSTOP {
+            // A thread that is at work on another core stops a moment later.
+            eventually(&format!("{} stands still", self.name), PATIENCE, || {
+                (self.status().is_some() || self.stands_still()).then_some(())
+            });
+        }
+    }
+
+    /// Whether each of its threads is stopped by a signal.
+    fn stands_still(&self) -> bool {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let mut states = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        // proc(5): the state is behind the name, which may have brackets in it.
+        states.all(|stat| stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('T'))
     }
 
     /// How many file descriptors it has open.
@@ -109,9 +128,10 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Waits until it ends, and until all that it said is in [`Process::said`]; panics after `limit`.
+    /// Waits until it ends, and until all that it said is in [`Process::said`]; panics after `limit`, or [`PATIENCE`] where
+    /// that is longer.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let started = Instant::now();
+        let (started, limit) = (Instant::now(), limit.max(PATIENCE));
         let status = loop {
             if let Some(status) = self.status() {
                 break status;

@@ -33,8 +33,8 @@ pub struct AbReport {
 #[track_caller]
 pub fn ab(url: &str, requests: u64, connections: u64, keep_alive: bool, more: &[&str]) -> AbReport {
     let (requests, connections) = (requests.to_string(), connections.to_string());
-    // -s: give up on an answer after 30 s; -q: no progress.
-    let mut words = vec!["-q", "-l", "-s", "30", "-n", &requests, "-c", &connections];
+    // -s: give up on an answer after 60 s; -q: no progress.
+    let mut words = vec!["-q", "-l", "-s", "60", "-n", &requests, "-c", &connections];
     if keep_alive {
         words.push("-k");
     }
@@ -58,7 +58,7 @@ pub fn ab(url: &str, requests: u64, connections: u64, keep_alive: bool, more: &[
 /// `curl` with these words: its standard output. Panics unless it ends well.
 #[track_caller]
 pub fn curl(words: &[&str]) -> String {
-    let output = run("curl", &[&["--silent", "--show-error", "--max-time", "20"], words].concat());
+    let output = run("curl", &[&["--silent", "--show-error", "--max-time", "60"], words].concat());
     assert!(output.status.success(), "curl {words:?}: {}\n{}", output.status, text(&output.stderr));
     text(&output.stdout)
 }
@@ -75,7 +75,7 @@ pub fn sqlite3(file: &Path, statement: &str) -> String {
 #[track_caller]
 pub fn wrk(url: &str, connections: u32, seconds: u32) -> u64 {
     let connections = format!("-c{connections}");
-    let output = run("wrk", &["-t2", "--timeout", "30s", &connections, &format!("-d{seconds}s"), url]);
+    let output = run("wrk", &["-t2", "--timeout", "60s", &connections, &format!("-d{seconds}s"), url]);
     let report = text(&output.stdout);
     assert!(output.status.success(), "wrk: {}\n{}", output.status, text(&output.stderr));
     assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");

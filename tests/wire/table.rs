@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::answers;
 use crate::cases::{self, Case};
 use crate::support::host::Host;
+use crate::support::one_core;
 use crate::support::turn;
 use crate::talk::{Manner, Talk, Told, hold};
 
@@ -14,7 +15,7 @@ fn host(folder: &tempfile::TempDir) -> Host {
     let limits = ["head-time=5m", "body-time=10m", "idle-time=1h", "linger=4s", "requests=0"]
         .map(|limit| ["--limit", limit])
         .concat();
-    Host::start(folder.path(), &[&["--cores", "0"], &sales[..], &limits].concat())
+    Host::start(folder.path(), &[&["--cores", &one_core()], &sales[..], &limits].concat())
 }
 
 /// What came of it, in the words of the table; an error where an answer is not as an answer must be.

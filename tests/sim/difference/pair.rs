@@ -137,7 +137,7 @@ impl Pair {
                 return std::mem::replace(&mut self.received, rest);
             }
             let mut chunk = [0; 65_536];
-            let read = self.stream.read(&mut chunk).expect("redis-server answers");
+            let read = read_once(&mut self.stream, &mut chunk);
             assert!(read > 0, "redis-server closed the connection");
             self.received.extend_from_slice(&chunk[..read]);
         }
@@ -222,7 +222,7 @@ impl Pair {
         victim.write_all(&asked).expect("redis-server reads");
         self.model.handle_bytes(model_victim, &asked, 0);
         let mut said = [0; 4_096];
-        let read = victim.read(&mut said).expect("redis-server answers");
+        let read = read_once(&mut victim, &mut said);
         let ids = (id_in(&said[..read]), id_in(&self.model.poll_output(model_victim)));
         let own = packed(&["CLIENT", "ID"]);
         let own = (id_in(&self.real(&own, 1)), id_in(&self.model(&own)));
@@ -329,8 +329,18 @@ fn reply_strings(reply: &[u8]) -> Option<Words> {
     strings.collect()
 }
 
+/// What redis-server says next. A process that was stopped and goes on is told that its read was interrupted.
+fn read_once(stream: &mut UnixStream, room: &mut [u8]) -> usize {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome.expect("redis-server answers"),
+        }
+    }
+}
+
 fn connect(server: &RedisServer) -> UnixStream {
     let stream = UnixStream::connect(server.socket()).expect("redis-server takes connections");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out above zero");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out above zero");
     stream
 }
