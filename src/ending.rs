@@ -67,7 +67,9 @@ impl Ending {
             Refusal::NoSuchBooking => Ending::NoSuchBooking,
             Refusal::HoldExpired => Ending::HoldExpired,
             Refusal::BookingCancelled => Ending::BookingCancelled,
-            Refusal::LedgerUnavailable => Ending::LedgerUnavailable,
+            Refusal::LedgerUnavailable | Refusal::LedgerRefuses | Refusal::SaleMissing => {
+                Ending::LedgerUnavailable
+            }
             Refusal::OutcomeUnknown => Ending::OutcomeUnknown,
             Refusal::Overloaded => Ending::Overloaded,
         }

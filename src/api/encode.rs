@@ -206,13 +206,13 @@ pub fn refusal(
     }
     let problem = Problem::of(refusal);
     let status = problem.status();
+    let detail = detail.or_else(|| Problem::detail_of(refusal));
     begin_problem(scratch, status, problem, detail, instance);
     if let Refusal::NotOnSale { starts_at: Some(starts_at) } = refusal {
         push(scratch, format_args!(r#","starts_at":"{starts_at}""#));
     }
-    if let (Refusal::OutcomeUnknown | Refusal::LedgerUnavailable, Instance::Booking(_, id)) =
-        (refusal, instance)
-    {
+    let may_be_asked_again = matches!(problem, Problem::OUTCOME_UNKNOWN | Problem::LEDGER_UNAVAILABLE);
+    if let (true, Instance::Booking(_, id)) = (may_be_asked_again, instance) {
         push(scratch, format_args!(r#","booking":"{id}""#));
     }
     scratch.push(b'}');

@@ -92,9 +92,26 @@ impl Problem {
             Refusal::NoSuchBooking => Problem::NO_SUCH_BOOKING,
             Refusal::HoldExpired => Problem::HOLD_EXPIRED,
             Refusal::BookingCancelled => Problem::BOOKING_CANCELLED,
-            Refusal::LedgerUnavailable => Problem::LEDGER_UNAVAILABLE,
+            Refusal::LedgerUnavailable | Refusal::LedgerRefuses | Refusal::SaleMissing => {
+                Problem::LEDGER_UNAVAILABLE
+            }
             Refusal::OutcomeUnknown => Problem::OUTCOME_UNKNOWN,
             Refusal::Overloaded => Problem::OVERLOADED,
+        }
+    }
+
+    /// What is said of a refusal where the [explanation](Problem::explanation) of its problem is not the whole story.
+    pub fn detail_of(refusal: Refusal) -> Option<&'static str> {
+        match refusal {
+            Refusal::LedgerRefuses => Some(
+                "The ledger that has the last word on every ticket answers, and refuses to change anything at the moment. \
+                 Nothing was booked. Ask again after Retry-After.",
+            ),
+            Refusal::SaleMissing => Some(
+                "The ledger that has the last word on every ticket has lost this sale, which is not the same as sold out. \
+                 Nothing was booked. Ask again after Retry-After.",
+            ),
+            _ => None,
         }
     }
 
@@ -118,7 +135,11 @@ mod tests {
         for (index, problem) in Problem::ALL.iter().enumerate() {
             assert_eq!(Problem::find(problem.name), Some(*problem), "{index}");
             assert!(problem.status().code() >= 400);
-            for text in [problem.name, problem.title, problem.explanation] {
+            let details = [Refusal::LedgerRefuses, Refusal::SaleMissing].map(|refusal| {
+                assert_eq!(Problem::of(refusal), Problem::LEDGER_UNAVAILABLE);
+                Problem::detail_of(refusal).unwrap()
+            });
+            for text in [problem.name, problem.title, problem.explanation].into_iter().chain(details) {
                 assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{text:?}");
                 assert!(!text.contains(['"', '\\']), "{text:?}");
             }

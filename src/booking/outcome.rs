@@ -44,6 +44,10 @@ pub enum Refusal {
     BookingCancelled,
     /// Nothing happened, since the ledger can't be asked.
     LedgerUnavailable,
+    /// Nothing happened, since the ledger refuses to change anything.
+    LedgerRefuses,
+    /// Nothing happened, since the ledger has lost the sale.
+    SaleMissing,
     /// The ledger did not answer in time: the request may have been carried out or not.
     OutcomeUnknown,
     /// This host has as much in flight as it allows itself.

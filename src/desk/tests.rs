@@ -496,8 +496,19 @@ fn a_missing_sale_is_not_sold_out() {
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
     fixture.desk.handle_answer(call, Ok(Answer::NoSuchSale), fixture.now);
-    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerUnavailable))]);
-    assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::LedgerUnavailable));
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::SaleMissing))]);
+    assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::SaleMissing));
+}
+
+#[test]
+fn a_ledger_that_refuses_is_not_one_that_cannot_be_asked() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, Some("own"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.desk.handle_answer(call, Err(CallError::Refused("OOM".to_owned())), fixture.now);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerRefuses))]);
+    assert_eq!(fixture.permits(), (12, 0));
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Clerk<'_> {
                 encode::sale(reply, &mut self.core.scratch, sale, &state).into()
             }
             None => {
-                let refusal = Refusal::LedgerUnavailable;
+                let refusal = Refusal::SaleMissing;
                 self.refuse_at_once(request, reply, line, About::Sale, Asked::Existing, refusal)
             }
         }
