@@ -56,18 +56,15 @@ local function try(command)
   return string.find(said, 'Unknown Redis command', 1, true) and 'unknown'
 end
 
-local reply, is_denied = {}, {}
+local reply = {}
+-- A write with no effect is refused as any other: the first of a script, that is.
+if not may or may('ZADD', PROBE) then
+  local said = error_of(redis.pcall('ZADD', PROBE, 'XX', 0, 'a'))
+  if said ~= '' then reply[1] = 'refused ' .. said end
+end
 for i = 2, #ARGV do
   local finding = (may and ask or try)(ARGV[i])
-  if finding then
-    reply[#reply + 1] = finding .. ' ' .. ARGV[i]
-    is_denied[ARGV[i]] = true
-  end
-end
--- A write with no effect is refused as any other.
-if not is_denied['ZADD'] then
-  local said = error_of(redis.pcall('ZADD', PROBE, 'XX', 0, 'a'))
-  if said ~= '' then reply[#reply + 1] = 'refused ' .. said end
+  if finding then reply[#reply + 1] = finding .. ' ' .. ARGV[i] end
 end
 if may and may('INFO') then reply[#reply + 1] = 'may INFO' end
 return table.concat(reply, '\n')
