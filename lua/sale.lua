@@ -29,8 +29,8 @@
 -- Invariants: held + sold <= total wherever stock is taken; `held` is the sum of the holds that end after `lapsed`, and so
 -- are the spans of `due` that begin after it; the log has one entry for each step of `sequence`; every held booking is in
 -- a group of its deadline; no group's deadline is before `due` in the stock, which is 0 if there is none.
--- A script that fails for want of memory, or on a key that is not what it should be, changes nothing: Redis checks the
--- memory at the first write, all that is written is read before it, and it is the log's.
+-- A script that fails for want of memory, of a right, or on a key that is not what it should be, changes nothing: Redis
+-- checks the memory at the first write, all that is written is read before it, rights are asked for, and it is the log's.
 -- Numbers stay below 10^14, so that Lua writes them without an exponent (src/limits.rs).
 
 local call = redis.call
@@ -227,10 +227,28 @@ local DIGITS = '0001020304050607080910111213141516171819202122232425262728293031
   .. '5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899'
 local stream, hundreds, hundreds_text = KEYS[5], nil, nil
 
+-- A right may be taken away while hosts sell, and a script that is denied a command after its first write would leave half
+-- of itself. So before that it asks for every command that it may call: src/ledger/redis/scripts.rs puts their names here.
+-- Redis 6.2 cannot be asked; there those that follow an entry of the log are called, with no effect.
+local function ask_for_rights()
+  local may = redis.acl_check_cmd
+  if not may then
+    call('HSET', KEYS[1], 'clock', now)
+    call('ZADD', KEYS[3], 'XX', 0, '')
+    call('ZREM', KEYS[3], '')
+    call('HDEL', KEYS[1], '')
+    return
+  end
+  for _, command in ipairs(COMMANDS) do
+    if not may(command, KEYS[1]) then error('DENIED ' .. command) end
+  end
+end
+
 -- Takes the next sequence and logs one change. A sale's entries have the same names in the same order, needed or not:
 -- the stream then stores the names once a node. Only a sale without holds has no `expires_at`, except of a hold that was
 -- made before it had none and is put back.
 local function log(id, word, quantity, buyer, expires_at)
+  if sequence == sequence_before then ask_for_rights() end
   sequence = sequence + 1
   local last_two = sequence % 100
   local entry

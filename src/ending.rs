@@ -69,9 +69,10 @@ impl Ending {
             Refusal::NoSuchBooking => Ending::NoSuchBooking,
             Refusal::HoldExpired => Ending::HoldExpired,
             Refusal::BookingCancelled => Ending::BookingCancelled,
-            Refusal::LedgerUnavailable | Refusal::SaleMissing | Refusal::SaleFrozen => {
-                Ending::LedgerUnavailable
-            }
+            Refusal::LedgerUnavailable
+            | Refusal::LedgerRefuses
+            | Refusal::SaleMissing
+            | Refusal::SaleFrozen => Ending::LedgerUnavailable,
             Refusal::OutcomeUnknown => Ending::OutcomeUnknown,
             Refusal::Overloaded => Ending::Overloaded,
         }

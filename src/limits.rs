@@ -183,9 +183,9 @@ pub const REPLICAS_MAX: u32 = 100;
 /// again on the next one. Many round trips to a replica, and below the shortest patience that clients have by default.
 pub const REPLICA_WAIT_MS: u64 = 1_000;
 
-/// How often a Redis is asked whether it still writes as `--durability` demands, in milliseconds: somebody may change it
-/// while it runs.
-pub const FITNESS_CHECK_MS: u64 = 1_000;
+/// How often a Redis is asked whether it takes writes, still writes as `--durability` demands, and still lets its user do
+/// all that is needed, in milliseconds: `/readyz` is to say within a second what somebody changed. It takes Redis some 10 us.
+pub const FITNESS_CHECK_MS: u64 = 500;
 
 /// Acknowledged bookings that one core remembers, over all sales, in case the ledger forgets them: at 184 bytes each
 /// 6 MiB, and more than a core acknowledges within any lag of a replica or of `appendfsync everysec`.
@@ -273,6 +273,13 @@ pub const PROFILE_SECONDS_MAX: u64 = 60;
 /// Stacks that a CPU profile takes in a second of CPU time: not a divisor of the loops' own intervals, and rare enough to
 /// cost below a thousandth of it.
 pub const PROFILE_SAMPLES_PER_SECOND: i32 = 99;
+
+/// Sales that `/readyz` names of those in trouble: the rest is counted.
+pub const SALES_NAMED_MAX: usize = 3;
+
+/// Sales in trouble of which a core says so in the log, one by one; past it a line says that there are more. A ledger may
+/// lose 100,000 at once.
+pub const SALES_LOGGED_MAX: usize = 10;
 
 /// Connections of the admin listener served at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;

@@ -2,7 +2,6 @@
 //! stores, no read-modify-write on the data path.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Monotonic;
 use crate::connection::Cut;
@@ -97,8 +96,6 @@ pub struct CoreMetrics {
     /// The loop's last turn, by the process's monotonic clock, in milliseconds.
     pub last_turn_ms: Count,
     ledger_up: AtomicBool,
-    /// Written and read only while the ledger is down.
-    ledger_trouble: Mutex<String>,
 }
 
 impl Default for CoreMetrics {
@@ -123,7 +120,6 @@ impl Default for CoreMetrics {
             bookings_lost: Count::default(),
             last_turn_ms: Count::default(),
             ledger_up: AtomicBool::new(false),
-            ledger_trouble: Mutex::default(),
         }
     }
 }
@@ -181,19 +177,6 @@ impl CoreMetrics {
     /// See [`CoreMetrics::ledger_up`].
     pub fn set_ledger_up(&self, up: bool) {
         self.ledger_up.store(up, Ordering::Relaxed);
-    }
-
-    /// Why the way to the ledger does not work; empty where that is not known.
-    pub fn ledger_trouble(&self) -> String {
-        self.ledger_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// See [`CoreMetrics::ledger_trouble`].
-    pub fn set_ledger_trouble(&self, reason: &str) {
-        let mut known = self.ledger_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != reason {
-            reason.clone_into(&mut known);
-        }
     }
 }
 

@@ -8,11 +8,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
+use super::readiness::{self, Inability};
 use crate::connection::Cut;
 use crate::http::Reason;
 use crate::limits::Limit;
 use crate::metrics::{CoreMetrics, Histogram, LATENCY_BOUNDS_US};
-use crate::stock::ShardTotals;
+use crate::stock::{SaleBoard, ShardTotals};
 
 /// Media type of the page.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,8 +29,19 @@ pub(super) fn render(shared: &Shared) -> String {
             Some((sale.name().as_str().to_owned(), levels, state.is_frozen()))
         })
         .collect();
+    let unable = readiness::unable(shared).into_iter().map(|(reason, _)| reason).collect();
+    let count = |holds: fn(&SaleBoard) -> bool| directory.sales().filter(|sale| holds(sale)).count() as u64;
+    let (missing, unreadable) = (count(SaleBoard::is_missing), count(SaleBoard::is_unreadable));
     let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
-    let page = Page { cores: shared.metrics.clone(), shards: shared.board.totals(), sales, access_log };
+    let page = Page {
+        cores: shared.metrics.clone(),
+        shards: shared.board.totals(),
+        sales,
+        unable,
+        missing,
+        unreadable,
+        access_log,
+    };
     let mut registry = Registry::with_prefix("boxoffice");
     registry.register_collector(Box::new(page));
     let mut out = String::new();
@@ -42,6 +54,12 @@ struct Page {
     shards: Vec<ShardTotals>,
     /// Available, held, sold, and whether it is frozen.
     sales: Vec<(String, [u64; 3], bool)>,
+    /// Why not everything is sold.
+    unable: Vec<Inability>,
+    /// Sales that the ledger has lost.
+    missing: u64,
+    /// Sales that cannot be read.
+    unreadable: u64,
     /// Lines dropped, writes failed.
     access_log: Option<(u64, u64)>,
 }
@@ -177,7 +195,25 @@ impl Page {
         }
         let frozen = self.sales.iter().filter(|(_, _, frozen)| *frozen).count() as i64;
         let help = "Sales in which nothing is booked, since hosts put back what the ledger had forgotten";
-        encoder.encode_descriptor("sales_frozen", help, None, MetricType::Gauge)?.encode_gauge(&frozen)
+        encoder.encode_descriptor("sales_frozen", help, None, MetricType::Gauge)?.encode_gauge(&frozen)?;
+        let help = "Sales that this host knows and the ledger has lost";
+        let missing = self.missing.cast_signed();
+        encoder.encode_descriptor("sales_missing", help, None, MetricType::Gauge)?.encode_gauge(&missing)?;
+        let help = "Sales whose record in the ledger cannot be read";
+        let unreadable = self.unreadable.cast_signed();
+        encoder
+            .encode_descriptor("sales_unreadable", help, None, MetricType::Gauge)?
+            .encode_gauge(&unreadable)
+    }
+
+    fn readiness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 for each reason why this host does not sell, or not every sale; /readyz says more";
+        let mut metric = encoder.encode_descriptor("unable", help, None, MetricType::Gauge)?;
+        for reason in Inability::all() {
+            let labels = [("reason", reason.label().to_owned())];
+            gauge(&mut metric, &labels, self.unable.contains(&reason).into())?;
+        }
+        Ok(())
     }
 }
 
@@ -187,6 +223,7 @@ impl Collector for Page {
         let encoder = &mut encoder;
         self.requests(encoder)?;
         self.stock(encoder)?;
+        self.readiness(encoder)?;
         self.access_log(encoder)?;
         self.each_core(encoder, ("connections_open", "Connections of clients open now", Gauge), |core| {
             core.connections_open.get()

@@ -3,6 +3,7 @@
 
 mod metrics;
 mod profile;
+mod readiness;
 pub mod sales;
 mod service;
 

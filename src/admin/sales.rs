@@ -143,6 +143,13 @@ pub(super) fn push_terms(scratch: &mut Vec<u8>, sale: &SaleName, state: &SaleSta
     push(format_args!(r#","version":{},"sequence":{}}}"#, state.version, state.sequence));
 }
 
+/// Appends a sale that this host knows and the ledger has not.
+pub(super) fn push_missing(scratch: &mut Vec<u8>, sale: &SaleName) {
+    scratch
+        .write_fmt(format_args!(r#"{{"sale":"{sale}","status":"missing"}}"#))
+        .expect("a Vec takes every byte");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::{Shared, metrics, profile, sales};
+use super::{Shared, metrics, profile, readiness, sales};
 use crate::api::encode::{self, Instance, JSON};
 use crate::api::{Problem, openapi};
 use crate::booking::{Answer, Call, CallError, ChangeFault, SaleName, SaleStatus};
@@ -208,36 +208,12 @@ impl<'a> Operator<'a> {
     }
 
     fn readyz(&mut self) -> Page {
-        if self.shared.drain.has_begun() {
-            return self.text(Status::ServiceUnavailable, "draining");
+        let unable = readiness::unable(self.shared);
+        if unable.is_empty() {
+            return self.text(Status::Ok, "ready");
         }
-        let unable = if let Some(core) = self.shared.metrics.iter().position(|core| !core.ledger_up()) {
-            let why = self.shared.metrics[core].ledger_trouble();
-            let colon = if why.is_empty() { "" } else { ": " };
-            Some(format!("loop {core} has no connection to the ledger{colon}{why}"))
-        } else if self.shared.board.any_silent() {
-            Some(format!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS))
-        } else {
-            self.shared.trouble.get().or_else(|| self.frozen())
-        };
-        match unable {
-            None => self.text(Status::Ok, "ready"),
-            Some(line) => self.text(Status::ServiceUnavailable, &line),
-        }
-    }
-
-    /// A sale that is frozen, and why.
-    fn frozen(&self) -> Option<String> {
-        let directory = self.shared.board.directory();
-        let mut frozen = directory.sales().filter(|sale| sale.level().is_some_and(|state| state.is_frozen()));
-        let first = *frozen.next()?.name();
-        let others = match frozen.count() {
-            0 => String::new(),
-            count => format!(" (and {count} more)"),
-        };
-        Some(format!(
-            "sale {first}{others} is frozen: the ledger had forgotten some of it, and hosts put back what they acknowledged"
-        ))
+        let lines: Vec<String> = unable.into_iter().map(|(_, line)| line).collect();
+        self.text(Status::ServiceUnavailable, &lines.join("\n"))
     }
 
     fn describe(&mut self, description: &str) -> Page {
@@ -257,11 +233,13 @@ impl<'a> Operator<'a> {
         self.scratch.extend_from_slice(br#"{"sales":["#);
         let mut first = true;
         for sale in sales {
-            let Some(state) = sale.level() else { continue };
             if !std::mem::take(&mut first) {
                 self.scratch.push(b',');
             }
-            sales::push_terms(&mut self.scratch, sale.name(), &state);
+            match sale.level() {
+                Some(state) => sales::push_terms(&mut self.scratch, sale.name(), &state),
+                None => sales::push_missing(&mut self.scratch, sale.name()),
+            }
         }
         self.scratch.extend_from_slice(b"]}");
         Page::Json(Status::Ok)

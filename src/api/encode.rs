@@ -228,6 +228,10 @@ fn detail_of(refusal: Refusal) -> Option<&'static str> {
         Refusal::NotOnSale(OffSale::Over { .. }) => "The sale is over.",
         Refusal::NotOnSale(OffSale::Paused) => "The sale is paused, and may go on.",
         Refusal::NotOnSale(OffSale::Closed) => "The sale is closed.",
+        Refusal::LedgerRefuses => {
+            "The ledger that has the last word on every ticket answers, and refuses to change anything at the moment. Nothing \
+             was done. Ask again after Retry-After."
+        }
         Refusal::SaleMissing => {
             "The ledger no longer has this sale. Nothing was done, and nothing can be until an operator has seen to it."
         }

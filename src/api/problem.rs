@@ -97,9 +97,10 @@ impl Problem {
             Refusal::NoSuchBooking => Problem::NO_SUCH_BOOKING,
             Refusal::HoldExpired => Problem::HOLD_EXPIRED,
             Refusal::BookingCancelled => Problem::BOOKING_CANCELLED,
-            Refusal::LedgerUnavailable | Refusal::SaleMissing | Refusal::SaleFrozen => {
-                Problem::LEDGER_UNAVAILABLE
-            }
+            Refusal::LedgerUnavailable
+            | Refusal::LedgerRefuses
+            | Refusal::SaleMissing
+            | Refusal::SaleFrozen => Problem::LEDGER_UNAVAILABLE,
             Refusal::OutcomeUnknown => Problem::OUTCOME_UNKNOWN,
             Refusal::Overloaded => Problem::OVERLOADED,
         }

@@ -42,6 +42,8 @@ pub enum Refusal {
     BookingCancelled,
     /// Nothing happened, since the ledger can't be asked.
     LedgerUnavailable,
+    /// Nothing happened, since the ledger refuses to change anything.
+    LedgerRefuses,
     /// Nothing happened, since the ledger has no such sale any more.
     SaleMissing,
     /// Nothing happened, since the ledger had forgotten something of the sale, and hosts put it back.

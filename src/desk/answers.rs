@@ -131,8 +131,9 @@ impl<C> Desk<C> {
                 self.fail_batch(entries, Refusal::SaleMissing);
             }
             Err(CallError::Refused(reason)) => {
-                tracing::warn!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
-                self.fail_batch(entries, Refusal::LedgerUnavailable);
+                // Operators are told once, by whoever knows when it begins and ends.
+                tracing::debug!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
+                self.fail_batch(entries, Refusal::LedgerRefuses);
             }
             Err(error) => self.lose_batch(line, entries, &error.to_string()),
             Ok(other) => {
@@ -153,7 +154,16 @@ impl<C> Desk<C> {
 
     /// Nobody knows what became of these. Clients with ids of their own may ask again; for the others the desk cancels.
     fn lose_batch(&mut self, line: LineIndex, entries: Vec<usize>, reason: &str) {
-        tracing::error!(sale = %self.sale(line).name(), entries = entries.len(), reason, "a batch without a usable answer");
+        let (sale, entries_lost) = (self.sale(line), entries.len());
+        match sale.is_unreadable() {
+            // Which was told.
+            true => {
+                tracing::debug!(sale = %sale.name(), entries_lost, reason, "a batch without a usable answer")
+            }
+            false => {
+                tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch without a usable answer")
+            }
+        }
         for key in entries {
             let errand = &self.entries[key].errand;
             if errand.is_own() || matches!(errand, Errand::Reserve { made_here: true, .. }) {

@@ -167,6 +167,8 @@ struct Line {
     following: bool,
     /// The log goes on after this sequence no more: it was trimmed, and is not asked for again.
     log_gone_after: Option<u64>,
+    /// Operators were told that its reading fails.
+    in_trouble: bool,
     guard: Guard,
 }
 
@@ -207,6 +209,10 @@ pub struct Desk<C> {
     ledger_up: bool,
     /// What the board was last told.
     silent: bool,
+    /// Operators were told of it.
+    silence_told: bool,
+    /// Lines in trouble.
+    lines_in_trouble: usize,
     ledger_down_since: Monotonic,
     next_sync: Monotonic,
     syncs: u64,
@@ -245,6 +251,8 @@ impl<C> Desk<C> {
             ledger_timeout_ms,
             ledger_up: false,
             silent: false,
+            silence_told: false,
+            lines_in_trouble: 0,
             ledger_down_since: now.monotonic,
             next_sync: now.monotonic,
             syncs: 0,
@@ -545,6 +553,7 @@ impl<C> Desk<C> {
         self.refresh_lines();
         let silent = self.ledger_is_silent(now.monotonic);
         if std::mem::replace(&mut self.silent, silent) != silent {
+            self.tell_of_silence(silent);
             self.board.set_silent(self.core, silent);
         }
         if !self.ledger_up {

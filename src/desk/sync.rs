@@ -92,16 +92,68 @@ impl<C> Desk<C> {
         match answer {
             Ok(Answer::Sale { state, .. }) => {
                 self.judge_reading(line, &state);
+                self.sale(line).note_unreadable(false);
                 self.sale(line).learn_synced(&state);
                 self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
                 self.follow_log(line, now.monotonic);
+                self.note_trouble(line, None);
             }
-            Ok(Answer::NoSuchSale) => entry.board.mark_missing(),
+            Ok(Answer::NoSuchSale) => {
+                entry.board.mark_missing();
+                entry.board.note_unreadable(false);
+                self.note_trouble(
+                    line,
+                    Some("the ledger has lost this sale: its bookings get 503 until it is back"),
+                );
+            }
             Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
+            Err(CallError::Garbled(reason)) => {
+                entry.board.note_unreadable(true);
+                tracing::debug!(reason, "a snapshot made no sense");
+                self.note_trouble(
+                    line,
+                    Some("the ledger's record of this sale cannot be read: nothing of it is sold"),
+                );
+            }
             Err(error) => tracing::debug!(%error, "a snapshot failed; the next sync repeats it"),
         }
         self.go_on_syncing(now.monotonic);
+    }
+
+    /// Tells operators once that a sale is in trouble, and once that it is no more: the core that reads it does so.
+    fn note_trouble(&mut self, line: LineIndex, trouble: Option<&str>) {
+        let entry = &mut self.lines[line.0 as usize];
+        if trouble.is_some() == std::mem::replace(&mut entry.in_trouble, trouble.is_some()) {
+            return;
+        }
+        let sale = *entry.board.name();
+        let others = match trouble {
+            Some(_) => self.lines_in_trouble,
+            None => self.lines_in_trouble - 1,
+        };
+        match trouble {
+            Some(what) if others < limits::SALES_LOGGED_MAX => tracing::error!(%sale, "{what}"),
+            Some(_) if others == limits::SALES_LOGGED_MAX => {
+                tracing::error!(
+                    "more sales are in trouble; GET /v1/sales of the admin listener lists the missing ones"
+                );
+            }
+            None if others < limits::SALES_LOGGED_MAX => tracing::info!(%sale, "the sale can be sold again"),
+            Some(_) | None => {}
+        }
+        self.lines_in_trouble = others + usize::from(trouble.is_some());
+    }
+
+    /// Tells operators of a ledger that leaves calls unanswered: the first loop that meets it does so. One that is lost is
+    /// told of by its connection.
+    pub(super) fn tell_of_silence(&mut self, silent: bool) {
+        if silent && self.ledger_up && !self.board.any_silent() {
+            self.silence_told = true;
+            tracing::warn!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS);
+        } else if !silent && std::mem::take(&mut self.silence_told) {
+            tracing::info!("the ledger answers again");
+        }
     }
 
     /// The level of a sale that this host did not know.
@@ -231,6 +283,7 @@ impl<C> Desk<C> {
             clock_offset_ms: 0,
             following: false,
             log_gone_after: None,
+            in_trouble: false,
             guard: Guard::due(),
             synced_here: reader == self.core.0 as u64,
         });

@@ -587,6 +587,17 @@ fn a_late_payment_is_told_what_forbids_it() {
 }
 
 #[test]
+fn a_ledger_that_refuses_is_not_one_that_cannot_be_asked() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, Some("own"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.desk.handle_answer(call, Err(CallError::Refused("OOM".to_owned())), fixture.now);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerRefuses))]);
+    assert_eq!(fixture.permits(), (12, 0));
+}
+
+#[test]
 fn a_nonsensical_answer_is_unknown_and_never_a_grant() {
     let mut fixture = fixture(10);
     fixture.reserve(1, Some("own"), 1).unwrap();

@@ -349,11 +349,6 @@ impl Engine {
         self.core.metrics.set_ledger_up(false);
     }
 
-    /// Why the way to the ledger does not work, for operators.
-    pub fn note_ledger_trouble(&mut self, reason: Option<&str>) {
-        self.core.metrics.set_ledger_trouble(reason.unwrap_or_default());
-    }
-
     /// The ledger answered a call.
     pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>) {
         let since = self.core.desk.handle_answer(id, answer, self.core.now);

@@ -4,11 +4,11 @@
 mod held;
 pub mod redis;
 pub mod sqlite;
+mod trouble;
 pub mod url;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use crate::booking::{Answer, Call, CallError};
+pub use trouble::{Cause, Trouble};
 
 /// A ledger that answers before it returns. The command line, the admin listener and the SQLite thread use it
 /// directly; the event loops speak to Redis without blocking and share the packing and reading of calls with it.
@@ -16,30 +16,6 @@ pub trait Ledger: Send {
     /// Carries out `calls` in order and answers each. Each call is atomic and durable (as durable as the ledger was
     /// set up to be) before its answer is returned; calls of one batch may share one transaction or one round trip.
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>>;
-}
-
-/// What keeps a ledger from selling though it can be asked: said by its owner, read by whoever tells operators.
-#[derive(Clone, Debug, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
-
-impl Trouble {
-    /// What it is, for people.
-    pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Says what it is; `true` where that is news.
-    pub fn set(&self, what: String) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = said.as_ref() != Some(&what);
-        *said = Some(what);
-        news
-    }
-
-    /// Says that there is none; `true` where there was.
-    pub fn clear(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
-    }
 }
 
 /// Why a ledger cannot be opened.

@@ -22,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::booking::{Answer, Call, CallError};
 use crate::clock::WallTime;
-use crate::ledger::{Ledger, Trouble};
+use crate::ledger::{Cause, Ledger, Trouble};
 use watch::Watch;
 
 /// Prepared statements that are kept: more than there are.
@@ -34,8 +34,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pages of the write-ahead log at which it is carried over into the database: SQLite's own default.
 const CHECKPOINT_PAGES: i32 = 1_000;
 
-/// How often a disk that was full is tried again.
+/// How often a file that could not be written is tried again.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The one way to this ledger.
+const WAY: usize = 0;
 
 /// What PATH.lock says once PATH has been a ledger.
 const LEDGER_MARK: &str = "the file beside this one is a boxoffice ledger\n";
@@ -122,8 +125,17 @@ struct Writing {
     log_pages: Arc<AtomicI32>,
     /// SQLite found the file damaged: nothing that it says counts until it was looked at.
     damaged: Option<String>,
-    /// Since when no space is left, or was when it was last tried.
-    full_since: Option<Instant>,
+    /// It cannot be written, whatever is asked.
+    refused: Option<Refused>,
+    /// Operators were told that nothing is sold.
+    is_told: bool,
+}
+
+/// A file that could not be written.
+struct Refused {
+    tried_at: Instant,
+    /// Another program has it locked.
+    is_locked: bool,
 }
 
 impl SqliteLedger {
@@ -185,7 +197,7 @@ impl SqliteLedger {
         };
         connection.wal_hook(Some(hook)).map_err(|error| unusable(path, error))?;
         let watch = Watch::start(path).map_err(|error| unusable(path, error))?;
-        let writing = Writing { _lock: lock, watch, log_pages, damaged: None, full_since: None };
+        let writing = Writing { _lock: lock, watch, log_pages, damaged: None, refused: None, is_told: false };
         Ok(SqliteLedger {
             connection,
             path: path.to_owned(),
@@ -259,17 +271,16 @@ impl SqliteLedger {
             None => writing.watch.check(),
         };
         if let Err(what) = &sound {
-            if self.trouble.set(what.clone()) {
-                tracing::error!("{what}");
-            }
+            writing.is_told = true;
+            self.trouble.report(WAY, Some((Cause::File, what)));
             // Closing would delete a write-ahead log at our path, which may be another file's by now.
             if let Err(error) =
                 self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             {
                 tracing::warn!(%error, "SQLite may write to the ledger's path when this host ends");
             }
-        } else if writing.full_since.is_none() && self.trouble.clear() {
-            tracing::info!(path = %self.path.display(), "the ledger can be served again");
+        } else if writing.refused.is_none() && std::mem::take(&mut writing.is_told) {
+            self.trouble.report(WAY, None);
         }
         sound
     }
@@ -287,19 +298,28 @@ impl SqliteLedger {
         }
     }
 
-    /// Once the disk was full: whether it still is. Without a try nobody would know, since who is told that this host is
-    /// not ready sends it no bookings.
-    fn probe_space(&mut self) {
-        let Some(writing) = &mut self.writing else { return };
-        let Some(tried_at) = writing.full_since else { return };
+    /// Once the file could not be written: whether it still cannot be. Without a try nobody would know, since who is told
+    /// that this host is not ready sends it no bookings.
+    fn probe_writing(&mut self) {
+        let Some(Refused { tried_at, is_locked }) =
+            self.writing.as_ref().and_then(|writing| writing.refused.as_ref())
+        else {
+            return;
+        };
         if tried_at.elapsed() < PROBE_INTERVAL {
             return;
         }
-        match schema::rewrite(&self.connection) {
-            Ok(()) => writing.full_since = None,
-            Err(_) => {
-                writing.full_since = Some(Instant::now());
-                self.roll_back();
+        let is_refused = match is_locked {
+            true => self.is_locked(),
+            false => schema::rewrite(&self.connection).is_err(),
+        };
+        if is_refused {
+            self.roll_back();
+        }
+        if let Some(writing) = &mut self.writing {
+            match &mut writing.refused {
+                Some(refused) if is_refused => refused.tried_at = Instant::now(),
+                refused => *refused = None,
             }
         }
     }
@@ -324,16 +344,10 @@ impl SqliteLedger {
     /// The refusal for an error that changed nothing, and what it says of the file.
     fn refused(&mut self, error: &rusqlite::Error) -> CallError {
         let path = self.path.display();
-        CallError::Refused(match error.sqlite_error_code() {
+        let code = error.sqlite_error_code();
+        let what = match code {
             Some(ErrorCode::DiskFull) => {
-                let what = format!("no space is left for {path}; free some, nothing needs a restart");
-                if let Some(writing) = &mut self.writing {
-                    writing.full_since = Some(Instant::now());
-                    if self.trouble.set(what.clone()) {
-                        tracing::error!("{what}");
-                    }
-                }
-                what
+                format!("no space is left for {path}; free some, nothing needs a restart")
             }
             Some(ErrorCode::DatabaseBusy) => {
                 format!("another program holds {path} locked; end its transaction, nothing needs a restart")
@@ -349,7 +363,28 @@ impl SqliteLedger {
                 what
             }
             _ => format!("{path}: {error}"),
-        })
+        };
+        // Others are of one call.
+        let of_the_file = matches!(
+            code,
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::PermissionDenied
+            )
+        );
+        if of_the_file && let Some(writing) = &mut self.writing {
+            let is_locked = code == Some(ErrorCode::DatabaseBusy);
+            writing.refused = Some(Refused { tried_at: Instant::now(), is_locked });
+            writing.is_told = true;
+            self.trouble.report(WAY, Some((Cause::Refusing, &what)));
+        } else {
+            tracing::warn!("a call could not be carried out: {what}");
+        }
+        CallError::Refused(what)
     }
 }
 
@@ -359,7 +394,7 @@ impl Ledger for SqliteLedger {
             let refusal = CallError::Refused(format!("{} is open for reading only", self.path.display()));
             return vec![Err(refusal); calls.len()];
         }
-        self.probe_space();
+        self.probe_writing();
         if let Err(what) = self.check_files() {
             return vec![Err(CallError::Refused(what)); calls.len()];
         }

@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token, event::Source};
 
 use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
+use crate::ledger::Trouble;
 use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
 
@@ -35,19 +36,23 @@ pub struct RedisLink {
     connected: bool,
     /// How often it was dialled: the next address each time.
     dials: usize,
-    /// The loss that was told of, with no return since.
-    reported: Option<String>,
     token: Token,
+    /// Where operators are told how it is, and as which of the host's ways to the ledger.
+    trouble: (Trouble, usize),
+    /// The state of the session that was told last.
+    told: u64,
 }
 
 impl RedisLink {
-    /// A link that dials when it is first [driven](RedisLink::drive).
+    /// A link that dials when it is first [driven](RedisLink::drive). What keeps it from its Redis it says in `trouble`, under
+    /// a number of its own.
     pub fn new(
         endpoint: Endpoint,
         url: RedisUrl,
         durability: Durability,
         seed: u64,
         token: Token,
+        trouble: (Trouble, usize),
         now: Monotonic,
     ) -> RedisLink {
         RedisLink {
@@ -55,20 +60,16 @@ impl RedisLink {
             session: Session::new(url, durability, seed, now),
             stream: None,
             connected: false,
-            reported: None,
             dials: 0,
             token,
+            trouble,
+            told: 0,
         }
     }
 
     /// Whether calls are answered.
     pub fn is_up(&self) -> bool {
         self.session.is_up()
-    }
-
-    /// Why calls are not answered, where they are not.
-    pub fn trouble(&self) -> Option<&str> {
-        if self.is_up() { None } else { self.session.last_error() }
     }
 
     /// Takes a call.
@@ -86,10 +87,9 @@ impl RedisLink {
         self.session.next_deadline()
     }
 
-    /// Dials, or gives a silent connection up, where it is time for that.
+    /// Dials, or gives a silent connection up, where it is time for that. Tells operators what has changed.
     pub fn drive(&mut self, registry: &Registry, now: Monotonic) {
         if self.session.handle_deadline(now) {
-            self.report();
             self.stream = None;
         }
         if self.session.dial_at().is_some_and(|at| now >= at) {
@@ -101,6 +101,13 @@ impl RedisLink {
                 Ok(stream) => self.stream = Some(stream),
                 Err(error) => self.lose(format!("cannot connect to {}: {error}", self.endpoint), now),
             }
+        }
+        let (trouble, way) = &self.trouble;
+        if std::mem::replace(&mut self.told, self.session.condition_changes()) != self.told {
+            trouble.report(*way, self.session.condition());
+        }
+        if let Some(advice) = self.session.take_advice() {
+            trouble.advise(&advice);
         }
     }
 
@@ -123,38 +130,7 @@ impl RedisLink {
 
     fn lose(&mut self, reason: String, now: Monotonic) {
         self.session.handle_lost(reason, now);
-        self.report();
         self.stream = None;
-    }
-
-    /// Tells of a loss once, not of every attempt that fails until the ledger is back; and of a ledger that is there
-    /// and unfit, since only an operator can help that.
-    fn report(&mut self) {
-        let reason = self.session.last_error().unwrap_or("unknown");
-        let told = self.reported.as_deref();
-        if told.is_none() || self.session.is_unfit() && told != Some(reason) {
-            match self.session.is_unfit() {
-                true => tracing::error!(
-                    reason,
-                    "the ledger does not keep what --durability promises: nothing is sold"
-                ),
-                false => {
-                    tracing::warn!(
-                        reason,
-                        "no connection to the ledger; it is dialled again until it is back"
-                    )
-                }
-            }
-            self.reported = Some(reason.to_owned());
-        } else {
-            tracing::debug!(reason, "still no connection to the ledger");
-        }
-    }
-
-    fn report_return(&mut self) {
-        if self.session.is_up() && self.reported.take().is_some() {
-            tracing::info!("the connection to the ledger is back");
-        }
     }
 
     /// Reads what has arrived. Where the other side has `ended`, to its end: the kernel will not tell again.
@@ -168,10 +144,8 @@ impl RedisLink {
                 Err(error) => return self.lose(format!("reading from {}: {error}", self.endpoint), now),
             };
             if self.session.handle_bytes(&buffer[..bytes], now).is_err() {
-                self.report();
                 self.stream = None;
             }
-            self.report_return();
             if bytes < buffer.len() && !ended {
                 return;
             }

@@ -137,7 +137,8 @@ impl Server {
             Ready::Sqlite(ledger) => ledger.trouble(),
             Ready::Redis { .. } => Trouble::default(),
         };
-        let (links, admin_ledger, ledger_thread) = connect(ready, config.durability, &wakers, clock)?;
+        let (links, admin_ledger, ledger_thread) =
+            connect(ready, config.durability, &trouble, &wakers, clock)?;
 
         let admin = Admin::start(
             admin_listener,
@@ -329,6 +330,7 @@ type Connected = (Vec<Link>, Box<dyn Ledger>, Option<(ThreadHandle, JoinHandle<(
 fn connect(
     ready: Ready,
     durability: Durability,
+    trouble: &Trouble,
     wakers: &[Arc<mio::Waker>],
     clock: SystemClock,
 ) -> Result<Connected, StartError> {
@@ -343,7 +345,7 @@ fn connect(
         }
         Ready::Redis { ledger, url, endpoint } => {
             let now = clock.now().monotonic;
-            let link = |_| {
+            let link = |way| {
                 let seed = OsRng.unwrap_err().next_u64();
                 Link::Redis(Box::new(RedisLink::new(
                     endpoint.clone(),
@@ -351,10 +353,11 @@ fn connect(
                     durability,
                     seed,
                     worker::LEDGER,
+                    (trouble.clone(), way),
                     now,
                 )))
             };
-            Ok((wakers.iter().map(link).collect(), Box::new(ledger), None))
+            Ok(((0..wakers.len()).map(link).collect(), Box::new(ledger), None))
         }
     }
 }

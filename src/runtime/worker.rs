@@ -342,9 +342,6 @@ impl Worker {
                 false => self.engine.handle_ledger_down(),
             }
         }
-        if !up && let Link::Redis(link) = &self.link {
-            self.engine.note_ledger_trouble(link.trouble());
-        }
     }
 
     fn send_calls(&mut self, now: Now) {

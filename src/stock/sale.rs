@@ -31,6 +31,8 @@ pub struct SaleBoard {
     /// The sequence at which the sale last stopped selling (sold out, or off sale); what was granted before is in the
     /// log up to there. `SELLING` while it sells.
     stopped_at: AtomicU64,
+    /// 1 where the ledger's record of it made no sense when it was last read.
+    unreadable: AtomicU64,
 }
 
 /// Who brings a reading.
@@ -96,6 +98,7 @@ impl SaleBoard {
             seen: HighestSeen::default(),
             followed: AtomicU64::new(0),
             stopped_at: AtomicU64::new(SELLING),
+            unreadable: AtomicU64::new(0),
         }
     }
 
@@ -284,6 +287,17 @@ impl SaleBoard {
     /// Whether the ledger said last that it has no such sale.
     pub fn is_missing(&self) -> bool {
         lock(&self.level).state.is_none()
+    }
+
+    /// Whether the ledger's record of the sale makes no sense, as the sync found.
+    pub fn note_unreadable(&self, unreadable: bool) {
+        // Relaxed: for operators.
+        self.unreadable.store(unreadable.into(), Ordering::Relaxed);
+    }
+
+    /// See [`note_unreadable`](SaleBoard::note_unreadable).
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable.load(Ordering::Relaxed) != 0
     }
 
     /// What each core's shard counts, in the order of the cores. Read one by one: a sum may be off by what moves.

@@ -21,6 +21,7 @@ mod outages;
 mod proxy;
 mod redis;
 mod refusals;
+mod rights;
 mod rollback;
 mod scene;
 mod sqlite;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         rollback::FAULTS,
         outages::FAULTS,
         refusals::FAULTS,
+        rights::FAULTS,
         sqlite::FAULTS,
     ]
     .into_iter()

@@ -20,6 +20,11 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
     ("Redis answers OOM", PROMISE, out_of_memory),
     ("Redis answers MISCONF", PROMISE, misconfigured),
     ("Redis answers READONLY", PROMISE, read_only),
+    (
+        "Redis refuses every write, and nobody books",
+        "/readyz and the metrics say so of each host within a second, the log once; 503 to who then books",
+        unasked,
+    ),
 ];
 
 /// How long each error lasts at least.
@@ -77,6 +82,7 @@ fn play(
         let from = Instant::now();
         let said = redis.command(&["hset", "some", "thing", "else"]);
         assert!(said.contains(word), "Redis does not say {word}: {said}");
+        scene.wait_until_unready(word);
         lies = tell_lies(&scene);
         std::thread::sleep(LASTS.saturating_sub(from.elapsed()));
         let said = redis.command(&["hset", "some", "thing", "else"]);
@@ -84,8 +90,41 @@ fn play(
         scene.unable_since(from, &crowd);
         end(redis);
         crowd.wait_for(100);
+        scene.wait_for_readiness(200);
     }
     scene.keep(crowd);
+    row.judge(effort.runs, &mut scene);
+    convict_lies(&mut scene, lies, &mut row);
+    row
+}
+
+fn unasked(effort: &Effort) -> Row {
+    let mut row = Row::default();
+    let redis = Redis::start(&[]);
+    let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
+    let set = |count: &str| drop(redis.command(&["config", "set", "min-replicas-to-write", count]));
+    let mut lies = Vec::new();
+    for run in 0..effort.runs {
+        set("1");
+        let from = Instant::now();
+        scene.wait_until_unready("NOREPLICAS");
+        for host in &scene.hosts {
+            assert_eq!(host.metrics()["boxoffice_unable{reason=\"refusing\"}"], 1.0);
+        }
+        let crowd = scene.buyers(&format!("crowd-{run}"), 10);
+        lies = tell_lies(&scene);
+        scene.unable_since(from, &crowd);
+        set("0");
+        crowd.wait_for(100);
+        scene.wait_for_readiness(200);
+        scene.keep(crowd);
+        for host in &scene.hosts {
+            let log = host.process.said();
+            let times = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+            let told = (times("refuses to change anything"), times("can be served again"));
+            assert_eq!(told, (run as usize + 1, run as usize + 1), "{log}");
+        }
+    }
     row.judge(effort.runs, &mut scene);
     convict_lies(&mut scene, lies, &mut row);
     row

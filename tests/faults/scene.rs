@@ -160,6 +160,17 @@ impl Scene {
         }
     }
 
+    /// Waits until no host is ready, and each says that word.
+    #[track_caller]
+    pub fn wait_until_unready(&self, word: &str) {
+        for host in &self.hosts {
+            eventually(&format!("/readyz says {word}"), Duration::from_secs(4), || {
+                let answer = host.operator().get("/readyz");
+                (answer.status == 503 && answer.text().contains(word)).then_some(())
+            });
+        }
+    }
+
     /// Waits until no host has a frozen sale any more.
     #[track_caller]
     pub fn wait_until_sold_from(&self) {

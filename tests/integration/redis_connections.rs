@@ -189,7 +189,7 @@ fn the_rights_that_the_readme_names_are_enough_and_needed() {
 }
 
 /// The words behind the user's name in README's `ACL SETUSER`.
-fn rights_of_the_readme() -> Vec<&'static str> {
+pub fn rights_of_the_readme() -> Vec<&'static str> {
     let readme = include_str!("../../README.md");
     let (_, command) = readme.split_once("ACL SETUSER boxoffice ").expect("README has the command");
     let (command, _) = command.split_once("\nOK\n").expect("and its output");

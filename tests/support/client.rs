@@ -79,6 +79,12 @@ impl Response {
         }
     }
 
+    /// Asserts that the status is one of these.
+    #[track_caller]
+    pub fn expect_any(&self, statuses: &[u16]) {
+        assert!(statuses.contains(&self.status), "{self:?} {}", self.text());
+    }
+
     /// Asserts an RFC 9457 problem of that status and type, in form and in its words; gives its JSON.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, name: &str) -> Value {

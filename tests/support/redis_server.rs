@@ -13,14 +13,22 @@ use super::{eventually, free_port};
 pub struct RedisServer {
     port: u16,
     folder: PathBuf,
+    options: Vec<String>,
     process: Process,
 }
 
 impl RedisServer {
     /// Starts it, with its data in `folder`.
     pub fn start(folder: &Path) -> RedisServer {
+        RedisServer::start_with(folder, &[])
+    }
+
+    /// Likewise, with more options.
+    pub fn start_with(folder: &Path, options: &[&str]) -> RedisServer {
         let port = free_port();
-        RedisServer { port, folder: folder.to_owned(), process: serve(folder, port) }
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let process = serve(folder, port, &options);
+        RedisServer { port, folder: folder.to_owned(), options, process }
     }
 
     /// Makes it a replica of that server, from now on and at once.
@@ -49,7 +57,7 @@ impl RedisServer {
 
     /// Starts it again after [`RedisServer::kill`], on the same port and data; returns when it answers.
     pub fn start_again(&mut self) {
-        self.process = serve(&self.folder, self.port);
+        self.process = serve(&self.folder, self.port, &self.options);
     }
 
     /// SIGSTOP: connections stay open and nothing answers.
@@ -80,10 +88,10 @@ impl RedisServer {
     }
 }
 
-fn serve(folder: &Path, port: u16) -> Process {
+fn serve(folder: &Path, port: u16, options: &[String]) -> Process {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder);
-    command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+    command.args(["--appendonly", "yes", "--appendfsync", "always"]).args(options);
     let mut process = Process::start("redis-server", &mut command);
     eventually("redis-server answers", Duration::from_secs(15), || {
         assert!(process.status().is_none(), "redis-server ended:\n{}", process.said());

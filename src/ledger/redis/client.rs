@@ -1,7 +1,8 @@
 //! A Redis ledger that blocks: for the command line, the admin listener, audits and tests.
 //!
 //! It reads and writes its own socket, so that every test of it is a test of the [`codec`] that the
-//! event loops use.
+//! event loops use. Before the first call on a connection that changes something it asks for the rights of all of them, as a
+//! loop's connection does: one that is denied something halfway leaves half of itself. Whoever only reads needs fewer.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -13,7 +14,8 @@ use rand::{RngCore, TryRngCore};
 
 use super::codec;
 use super::fence::Fence;
-use crate::booking::{Answer, Call, CallError};
+use super::rights::{self, Fault, Rights};
+use crate::booking::{Answer, Call, CallError, Durability};
 use crate::ledger::Ledger;
 use crate::ledger::url::{RedisAddress, RedisUrl};
 use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
@@ -107,6 +109,9 @@ struct Connection {
     /// the rest up for each of them took longer than to make them.
     taken: usize,
     outgoing: Vec<u8>,
+    /// The user has the rights of every call that changes something; and those of `sale trim`.
+    may_change: bool,
+    may_trim: bool,
 }
 
 #[derive(Debug)]
@@ -120,7 +125,14 @@ impl Connection {
         let unreachable = |cause| ConnectError::Unreachable { address: url.address.clone(), cause };
         let refused = |cause| ConnectError::Refused { address: url.address.clone(), cause };
         let stream = Stream::open(&url.address, timeout).map_err(unreachable)?;
-        let mut connection = Connection { stream, received: Vec::new(), taken: 0, outgoing: Vec::new() };
+        let mut connection = Connection {
+            stream,
+            received: Vec::new(),
+            taken: 0,
+            outgoing: Vec::new(),
+            may_change: false,
+            may_trim: false,
+        };
         let out = &mut connection.outgoing;
         let count =
             codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, fence.name(), out);
@@ -141,7 +153,45 @@ impl Connection {
         codec::first_error(&replies).map_or(Ok(connection), |cause| Err(refused(cause)))
     }
 
+    /// Why the user may not make one of these calls, where it may not.
+    fn refuse(&mut self, calls: &[Call]) -> io::Result<Option<CallError>> {
+        if !self.may_change && calls.iter().any(changes) {
+            if let Some(error) = self.ask(&Rights::of_calls(Durability::Ack))? {
+                return Ok(Some(error));
+            }
+            self.may_change = true;
+        }
+        if !self.may_trim && calls.iter().any(|call| matches!(call, Call::Trim { .. })) {
+            if let Some(error) = self.ask(&Rights::of_trim())? {
+                return Ok(Some(error));
+            }
+            self.may_trim = true;
+        }
+        Ok(None)
+    }
+
+    fn ask(&mut self, rights: &Rights) -> io::Result<Option<CallError>> {
+        for _ in 0..2 {
+            self.outgoing.clear();
+            rights.ask(true, &mut self.outgoing);
+            match rights::read(&self.exchange(1)?) {
+                Ok(_) => return Ok(None),
+                Err(Fault::Denied(what)) => return Ok(Some(CallError::Refused(what))),
+                Err(Fault::Garbled(what)) => return Err(io::Error::new(io::ErrorKind::InvalidData, what)),
+                Err(Fault::NoScript) => {
+                    self.outgoing.clear();
+                    let count = codec::load_scripts(&mut self.outgoing);
+                    self.exchange(count)?;
+                }
+            }
+        }
+        Ok(Some(forgetful()))
+    }
+
     fn execute(&mut self, calls: &[Call]) -> io::Result<Vec<Result<Answer, CallError>>> {
+        if let Some(error) = self.refuse(calls)? {
+            return Ok(vec![Err(error); calls.len()]);
+        }
         let mut answers = self.execute_once(calls)?;
         let unknown: Vec<usize> = (0..calls.len()).filter(|&index| answers[index].is_none()).collect();
         if !unknown.is_empty() {
@@ -154,8 +204,7 @@ impl Connection {
                 answers[index] = answer;
             }
         }
-        let lost = || Err(CallError::Refused("Redis forgets the scripts as fast as they are loaded".into()));
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(forgetful()))).collect())
     }
 
     /// Sends all calls in one write and reads their answers; `None` where Redis did not know the script.
@@ -235,6 +284,32 @@ impl Stream {
                 Err(last)
             }
         }
+    }
+}
+
+fn forgetful() -> CallError {
+    CallError::Refused("Redis forgets the scripts as fast as they are loaded".into())
+}
+
+/// Whether a call may write.
+fn changes(call: &Call) -> bool {
+    match call {
+        Call::Open { .. }
+        | Call::Alter { .. }
+        | Call::Reserve { .. }
+        | Call::Confirm { .. }
+        | Call::Cancel { .. }
+        | Call::Expire { .. }
+        | Call::Restore { .. }
+        | Call::Repair { .. } => true,
+        // `sale trim` has rights of its own.
+        Call::Snapshot { .. }
+        | Call::LookUp { .. }
+        | Call::Sales
+        | Call::Page { .. }
+        | Call::Log { .. }
+        | Call::Trim { .. }
+        | Call::Survey { .. } => false,
     }
 }
 

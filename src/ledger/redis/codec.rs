@@ -10,7 +10,7 @@ use crate::booking::BookingId;
 
 pub use super::frame::{FrameError, frame_length};
 pub use super::pack::{hello, load_scripts, pack, replies_expected};
-pub use super::read::{first_error, frames_length, is_noscript, read, replies_length};
+pub use super::read::{first_error, frames_length, is_noscript, is_refusal, read, replies_length};
 
 /// How a booking's id is stored: a UUID as a zero byte, which no identifier has, and its 16 bytes; any other as it is.
 pub(super) enum Stored<'a> {
@@ -258,12 +258,19 @@ mod tests {
             "NOAUTH Authentication",
             "NOSCRIPT No matching script",
             "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM command not allowed",
+            "ERR user_script:118: DENIED HSET script: 4833ab, on @user_script:118.",
         ] {
             let error = read(&reserve_one(), format!("-{line}\r\n").as_bytes()).unwrap_err();
             assert_eq!(error, CallError::Refused(line.to_owned()));
         }
-        for line in ["ERR unknown", "WRONGTYPE Operation", "GARBLED the stock", "", "ERR the word -OOM alone"]
-        {
+        for line in [
+            "ERR unknown",
+            "WRONGTYPE Operation",
+            "GARBLED the stock",
+            "",
+            "ERR the word -OOM alone",
+            "NOPERM ACL failure in script: User poor has no permissions to run the 'zadd' command",
+        ] {
             let error = read(&reserve_one(), format!("-{line}\r\n").as_bytes()).unwrap_err();
             assert_eq!(error, CallError::Garbled(line.to_owned()));
         }

@@ -120,7 +120,7 @@ fn judge_replicas(replicas: u32, info: &Value) -> Result<(), String> {
 }
 
 /// The replies, errors among them as values. Their frames are whole.
-fn values(replies: &[u8]) -> Vec<Value> {
+pub(super) fn values(replies: &[u8]) -> Vec<Value> {
     let mut values = Vec::new();
     let mut rest = replies;
     while let Ok(Some(length)) = frame_length(rest) {
@@ -139,7 +139,7 @@ fn setting<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// A line of INFO.
-fn fact<'a>(info: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn fact<'a>(info: &'a Value, name: &str) -> Option<&'a str> {
     text(info).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_end)
 }
 

@@ -3,6 +3,7 @@
 //! [`codec`] does no I/O and is shared by the event loops, which own their non-blocking sockets, and by
 //! [`RedisLedger`], which the command line and the admin listener use. The rules themselves are in `lua/`.
 
+mod advice;
 mod bulk;
 mod client;
 pub mod codec;
@@ -12,6 +13,7 @@ mod frame;
 mod pack;
 mod read;
 mod reply;
+mod rights;
 mod scripts;
 pub mod session;
 mod survey;

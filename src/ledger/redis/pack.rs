@@ -109,9 +109,9 @@ pub fn replies_expected(call: &Call) -> usize {
 
 /// Appends the commands that load all scripts; returns how many replies they get.
 pub fn load_scripts(out: &mut Vec<u8>) -> usize {
-    let scripts = scripts::all();
-    let count = scripts.len();
-    for script in scripts {
+    let mut count = 0;
+    for script in scripts::all() {
+        count += 1;
         redis::cmd("SCRIPT").arg("LOAD").arg(script.text.as_str()).write_packed_command(out);
     }
     count

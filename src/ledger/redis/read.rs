@@ -93,6 +93,12 @@ fn error_lines(replies: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Sorts an error by whether Redis carried the call out.
 fn call_error(line: &[u8]) -> CallError {
+    let text = bounded(line);
+    if is_refusal(&text) { CallError::Refused(text) } else { CallError::Garbled(text) }
+}
+
+/// Whether an error says that nothing was carried out.
+pub fn is_refusal(text: &str) -> bool {
     // Redis says these before it runs a command, or before a script's first write; Redis 6.2 puts them behind words
     // of its own, with a hyphen.
     const NOT_DONE: [&str; 16] = [
@@ -113,16 +119,19 @@ fn call_error(line: &[u8]) -> CallError {
         "ASK",
         "CROSSSLOT",
     ];
-    let text = bounded(line);
+    // Our own scripts, before their first write.
+    if text.contains(": DENIED ") {
+        return true;
+    }
+    // Redis 7.2 says so of a command within a script, of which nobody knows what it did before.
+    if text.starts_with("NOPERM ACL failure in script") {
+        return false;
+    }
     let first = text.split(' ').next().unwrap_or_default();
     let of_script = text.starts_with("ERR Error running script");
     let hidden =
         || text.split(' ').filter_map(|word| word.strip_prefix('-')).any(|word| NOT_DONE.contains(&word));
-    if NOT_DONE.contains(&first) || of_script && hidden() {
-        CallError::Refused(text)
-    } else {
-        CallError::Garbled(text)
-    }
+    NOT_DONE.contains(&first) || of_script && hidden()
 }
 
 fn bounded(line: &[u8]) -> String {

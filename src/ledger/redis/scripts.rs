@@ -4,6 +4,7 @@
 //! password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument, so that
 //! nobody would read why it was not let in.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// A script and what Redis calls it.
@@ -20,12 +21,13 @@ macro_rules! scripts {
                 include_str!(concat!("../../../lua/", $file)),
             );
             let text = without_comments(text);
-            let hash = redis::Script::new(&text).get_hash().to_owned();
-            Script { text, hash }
+            let names = called(&text).into_iter().filter(|name| !ASKED_BY_CALLING.contains(&name.as_str()));
+            let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
+            Script::new(text.replace("COMMANDS", &format!("{{ {} }}", names.join(", "))))
         });)*
 
-        /// All of them.
-        pub(super) fn all() -> impl ExactSizeIterator<Item = &'static Script> {
+        /// All that work on a sale.
+        fn of_sales() -> impl ExactSizeIterator<Item = &'static Script> {
             [$(&*$name),*].into_iter()
         }
     };
@@ -47,6 +49,57 @@ scripts! {
     RESTORE "restore.lua",
 }
 
+/// Answers whether the others may be run. See `rights`.
+pub(super) static RIGHTS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(without_comments(include_str!("../../../lua/rights.lua"))));
+
+/// Commands that a script need not ask for before its first write: with these it begins, or they are that write.
+const ASKED_BY_CALLING: [&str; 3] = ["HMGET", "TIME", "XADD"];
+
+impl Script {
+    fn new(text: String) -> Script {
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Script { text, hash }
+    }
+}
+
+/// All of them.
+pub(super) fn all() -> impl Iterator<Item = &'static Script> {
+    of_sales().chain([&*RIGHTS])
+}
+
+/// The commands that are called by the scripts that every host runs, each once.
+pub(super) fn commands() -> BTreeSet<String> {
+    of_sales().filter(|script| script.hash != TRIM.hash).flat_map(|script| called(&script.text)).collect()
+}
+
+/// The commands that a script calls: `HSET`, and with its subcommand `XINFO GROUPS`.
+pub(super) fn called(text: &str) -> BTreeSet<String> {
+    let capitals = |text: &str| {
+        let word = text.strip_prefix('\'')?.split('\'').next()?;
+        word.bytes().all(|byte| byte.is_ascii_uppercase()).then(|| word.to_owned())
+    };
+    let mut called = BTreeSet::new();
+    for (at, opening) in text.match_indices("call(") {
+        let Some(name) = capitals(&text[at + opening.len()..]) else { continue };
+        let arguments = &text[at + opening.len() + name.len() + 2..];
+        let subcommand = arguments.strip_prefix(", ").and_then(capitals);
+        called.insert(subcommand.map_or(name.clone(), |subcommand| format!("{name} {subcommand}")));
+    }
+    // `scans` of survey.lua: a name, and the place of a key.
+    for (at, opening) in text.match_indices("{ ") {
+        let Some(name) = capitals(&text[at + opening.len()..]) else { continue };
+        let arguments = &text[at + opening.len() + name.len() + 2..];
+        if arguments
+            .strip_prefix(", ")
+            .is_some_and(|key| key.starts_with(|digit: char| digit.is_ascii_digit()))
+        {
+            called.insert(name);
+        }
+    }
+    called
+}
+
 fn without_comments(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
@@ -64,6 +117,41 @@ mod tests {
     fn each_script_is_short_enough_for_a_client_that_is_not_let_in_yet() {
         for script in super::all() {
             assert!(script.text.len() < 16 * 1024, "{} bytes", script.text.len());
+        }
+    }
+
+    #[test]
+    fn no_command_of_a_script_is_overlooked() {
+        let text = "call('HSET', a) x = redis.pcall('XINFO', 'GROUPS', b) { 'ZSCAN', 3, 'g' } { 'c', 3 } call('TIME')";
+        assert_eq!(
+            super::called(text).into_iter().collect::<Vec<_>>(),
+            ["HSET", "TIME", "XINFO GROUPS", "ZSCAN"]
+        );
+        for script in super::of_sales() {
+            for (at, _) in script.text.match_indices("call(") {
+                let call = &script.text[at..][..20];
+                // The one of survey.lua, from its table of scans.
+                assert!(call.starts_with("call('") || call.starts_with("call(command, KEYS"), "{call}");
+            }
+            assert!(!script.text.contains("COMMANDS"));
+        }
+        let needed = super::commands();
+        for command in ["HSET", "XADD", "ZADD", "HSCAN", "ZSCAN", "TIME"] {
+            assert!(needed.contains(command), "{needed:?}");
+        }
+        assert!(!needed.contains("XTRIM"), "only `sale trim` needs that");
+        assert!(super::RESERVE.text.contains("'ZADD'") && super::RESERVE.text.contains("'ZREM'"));
+    }
+
+    /// Redis 6.2 is asked by trying each of them.
+    #[test]
+    fn each_command_of_a_script_can_be_tried_without_effect() {
+        let all = super::commands().into_iter().chain(super::called(&super::TRIM.text));
+        for command in all {
+            assert!(
+                super::RIGHTS.text.contains(&format!("['{command}'] = ")),
+                "lua/rights.lua has no form of {command}"
+            );
         }
     }
 

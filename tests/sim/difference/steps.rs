@@ -56,7 +56,8 @@ impl Sequence {
             80..=86 => self.consume(pair),
             87..=94 => self.plain(pair),
             95 => self.plant(pair),
-            96 => pair.load_scripts(),
+            96 if self.calls.chance(2) => pair.load_scripts(),
+            96 => self.ask_for_rights(pair),
             97 => drop(pair.same_words(&["SCRIPT", "FLUSH"])),
             98 => self.begin_trouble(pair),
             _ => pair.assert_same_data(),
@@ -187,6 +188,26 @@ impl Sequence {
             _ => words[last] = odd,
         }
         pair.same(&packed(&words), 1);
+    }
+
+    /// The one script that is about no sale.
+    fn ask_for_rights(&mut self, pair: &mut Pair) {
+        const RIGHTS: &str = include_str!("../../../lua/rights.lua");
+        pair.same_words(&["SCRIPT", "LOAD", RIGHTS]);
+        let hash = ::redis::Script::new(RIGHTS).get_hash().to_owned();
+        for mode in ["0", "1"] {
+            pair.same_words(&[
+                "EVALSHA",
+                &hash,
+                "1",
+                "bx:sales",
+                mode,
+                "HSET",
+                "ZADD",
+                "XINFO GROUPS",
+                "TIME",
+            ]);
+        }
     }
 
     fn consume(&mut self, pair: &mut Pair) {

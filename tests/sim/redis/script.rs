@@ -68,6 +68,8 @@ function redis.call(...)
   if failed then error(reply) end
   return reply
 end
+-- Every user may do all there is.
+function redis.acl_check_cmd() return true end
 function redis.status_reply(text) return { ok = text } end
 function redis.error_reply(text)
   if string.sub(text, 1, 1) == '-' then text = string.sub(text, 2) end

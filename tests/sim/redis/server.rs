@@ -168,13 +168,14 @@ impl ModelRedis {
         Reply::Array(facts.into_iter().flat_map(|(name, value)| [name, value]).map(Reply::bulk).collect())
     }
 
-    /// `persistence` and `replication`, the facts that somebody reads.
+    /// `memory`, `persistence` and `replication`, the facts that somebody reads.
     fn info(&self, words: &[Vec<u8>]) -> Reply {
         match words[1..].concat().as_slice() {
             b"persistence" => Reply::bulk(format!(
                 "# Persistence\r\nloading:0\r\naof_enabled:{}\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n",
                 u8::from(self.options.appendonly)
             )),
+            b"memory" => Reply::bulk("# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"),
             b"replication" => {
                 let role = if self.refusals.is_replica { "slave" } else { "master" };
                 let mut text =

@@ -5,6 +5,11 @@
 //! then (`fence.rs`), so that nothing of an older try comes after an answer. The runtime dials when
 //! [`Session::dial_at`] says so, moves bytes, and tells of losses; it never looks into a reply.
 //!
+//! **Rights and writes.** A connection takes calls only once its user was found to have every right that a call may need
+//! (`rights.rs`), and is lost where that changes: a script that is denied something halfway leaves half of itself. With the
+//! same question a Redis is noticed that refuses writes, whether or not anybody books; it is still asked, since it can read
+//! and will say itself when it writes again.
+//!
 //! **Durability.** A connection takes calls only once its Redis was found fit for the [`Durability`] that the host was
 //! started with, and is lost where that changes. With `replicas=N` the calls that clients are answered by are answered
 //! only when N replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as not
@@ -17,9 +22,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::fence::Fence;
-use super::{codec, fitness};
+use super::rights::{self, Fault, Rights};
+use super::{advice, codec, fitness};
 use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
+use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
 use crate::limits;
 
@@ -34,12 +41,42 @@ enum Expected {
     Fenced(u64),
     /// Of a SCRIPT LOAD: likewise.
     Script,
+    /// To what the user may do. Likewise.
+    Rights,
+    /// To what the Redis is asked for [advice]: that many replies, of which none ends the connection.
+    Advice(usize),
     /// To what the Redis is asked about its [fitness]: that many replies. Likewise.
     Fitness(usize),
     /// Of the call with that id.
     Call(CallId),
     /// To a WAIT and the write before it: of all calls before.
     Replicas,
+}
+
+/// Why a connection is of no more use.
+struct Loss {
+    cause: Cause,
+    reason: String,
+}
+
+impl From<String> for Loss {
+    fn from(reason: String) -> Loss {
+        Loss { cause: Cause::Unreachable, reason }
+    }
+}
+
+/// Of an error in the set-up.
+fn cause_of(error: &str) -> Cause {
+    match rights::denial(error) {
+        Some(_) => Cause::Denied,
+        None if codec::is_refusal(error) => Cause::Refusing,
+        None => Cause::Unreachable,
+    }
+}
+
+/// Of the first error among those replies.
+fn cause_in(replies: &[u8]) -> Cause {
+    codec::first_error(replies).map_or(Cause::Unreachable, |error| cause_of(&error))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -62,8 +99,17 @@ struct Unanswered {
 pub struct Session {
     url: RedisUrl,
     durability: Durability,
+    rights: Rights,
     /// Its Redis was found unfit, and not fit since.
     unfit: bool,
+    /// What became of the last connection, where it was lost.
+    cause: Cause,
+    /// Why this Redis carries nothing out, or no writes, where it is so.
+    refusal: Option<String>,
+    /// How often the [condition](Session::condition) changed.
+    changes: u64,
+    /// What an operator should know of the Redis; until it was taken.
+    advice: Option<Vec<String>>,
     /// When to ask again, on a connection that is up.
     check_at: Monotonic,
     state: State,
@@ -97,7 +143,12 @@ impl Session {
         Session {
             url,
             durability,
+            rights: Rights::of_calls(durability),
             unfit: false,
+            cause: Cause::Unreachable,
+            refusal: None,
+            changes: 0,
+            advice: None,
             check_at: now,
             state: State::Down { dial_at: now },
             failures: 0,
@@ -131,15 +182,25 @@ impl Session {
         self.state == State::Up
     }
 
-    /// Why the connection was last lost, for people.
-    pub fn last_error(&self) -> Option<&str> {
-        self.last_error.as_deref()
+    /// What keeps this session from having calls carried out, and why, for people. Nothing before the first connection
+    /// came about or failed.
+    pub fn condition(&self) -> Option<(Cause, &str)> {
+        match self.state {
+            State::Up => self.refusal.as_deref().map(|refusal| (Cause::Refusing, refusal)),
+            State::Down { .. } | State::Dialling { .. } => {
+                self.last_error.as_deref().map(|error| (self.cause, error))
+            }
+        }
     }
 
-    /// Whether the connection was lost since its Redis does not keep what the [`Durability`] promises:
-    /// [`last_error`](Session::last_error) says what to do.
-    pub fn is_unfit(&self) -> bool {
-        self.unfit
+    /// Differs where the [condition](Session::condition) may.
+    pub fn condition_changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// What is to be known of the settings of the Redis, once a connection.
+    pub fn take_advice(&mut self) -> Option<Vec<String>> {
+        self.advice.take()
     }
 
     /// The runtime has begun to connect. The set-up is ready to be written; calls follow once all of it is answered.
@@ -153,12 +214,14 @@ impl Session {
         self.fence.ask(&mut self.output);
         self.expected.push_back(Expected::Fence);
         self.load_scripts();
+        self.ask_rights();
         self.ask_fitness();
     }
 
     /// The set-up is through.
     fn handle_up(&mut self, now: Monotonic) {
         self.state = State::Up;
+        self.changes += 1;
         self.failures = 0;
         self.check_at = now.plus_ms(limits::FITNESS_CHECK_MS);
         self.resend_due = true;
@@ -190,6 +253,11 @@ impl Session {
         matches!(self.durability, Durability::Replicas(_)) && call.entries() > 0
     }
 
+    fn ask_rights(&mut self) {
+        self.rights.ask(self.state != State::Up, &mut self.output);
+        self.expected.push_back(Expected::Rights);
+    }
+
     fn ask_fitness(&mut self) {
         match fitness::ask(self.durability, &mut self.output) {
             0 => {}
@@ -211,14 +279,21 @@ impl Session {
 
     /// The connection is gone, or never came about.
     pub fn handle_lost(&mut self, reason: impl Into<String>, now: Monotonic) {
+        self.lose(Cause::Unreachable, reason.into(), now);
+    }
+
+    fn lose(&mut self, cause: Cause, reason: String, now: Monotonic) {
         if matches!(self.state, State::Down { .. }) {
             return;
         }
+        self.changes += 1;
+        self.cause = cause;
+        self.refusal = None;
         let pause_ms = (limits::RECONNECT_MS_FIRST << self.failures.min(16)).min(limits::RECONNECT_MS_LAST);
         let jittered_ms = self.jitter.random_range(pause_ms / 2..=pause_ms);
         self.failures = self.failures.saturating_add(1);
         self.state = State::Down { dial_at: now.plus_ms(jittered_ms) };
-        self.last_error = Some(reason.into());
+        self.last_error = Some(reason);
         for unanswered in &mut self.unanswered {
             unanswered.doubtful = true;
             unanswered.ahead = false;
@@ -269,27 +344,29 @@ impl Session {
     /// Bytes from Redis, in any fragmentation.
     ///
     /// # Errors
-    /// Where the bytes are not replies, or the set-up was refused, or the Redis is unfit: the connection is of no use and must be closed; the
-    /// session has noted the loss.
+    /// Where the bytes are not replies, or the set-up was refused, or the Redis is unfit or denies something: the connection
+    /// is of no use and must be closed; the session has noted the loss.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Monotonic) -> Result<(), String> {
         self.heard_at = now;
         self.input.extend_from_slice(bytes);
         let outcome = self.read_frames(now);
         self.input.drain(..self.consumed);
         self.consumed = 0;
-        if let Err(reason) = &outcome {
-            self.handle_lost(reason.clone(), now);
-        }
-        outcome
+        outcome.map_err(|Loss { cause, reason }| {
+            self.lose(cause, reason.clone(), now);
+            reason
+        })
     }
 
-    fn read_frames(&mut self, now: Monotonic) -> Result<(), String> {
+    fn read_frames(&mut self, now: Monotonic) -> Result<(), Loss> {
         while let Some(&expected) = self.expected.front() {
             let rest = &self.input[self.consumed..];
             let length = match expected {
-                Expected::Greeting | Expected::Fenced(_) | Expected::Script => codec::frames_length(1, rest),
+                Expected::Greeting | Expected::Fenced(_) | Expected::Script | Expected::Rights => {
+                    codec::frames_length(1, rest)
+                }
                 Expected::Fence => codec::frames_length(Fence::REPLIES, rest),
-                Expected::Fitness(replies) => codec::frames_length(replies, rest),
+                Expected::Fitness(replies) | Expected::Advice(replies) => codec::frames_length(replies, rest),
                 Expected::Replicas => codec::frames_length(2, rest),
                 Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
             };
@@ -300,29 +377,43 @@ impl Session {
             match expected {
                 Expected::Greeting | Expected::Script => {
                     if let Some(error) = codec::first_error(&self.input[replies]) {
-                        return Err(format!("Redis refused the connection's set-up: {error}"));
+                        let cause = cause_of(&error);
+                        let reason = format!("Redis refused the connection's set-up: {error}");
+                        return Err(Loss { cause, reason });
                     }
                 }
                 Expected::Fence => {
-                    let id = self.fence.read(&self.input[replies], &mut self.output)?;
+                    let replies = &self.input[replies];
+                    let read = self.fence.read(replies, &mut self.output);
+                    let id = read.map_err(|reason| Loss { cause: cause_in(replies), reason })?;
                     self.expected.push_back(Expected::Fenced(id));
                 }
-                Expected::Fenced(id) => self.fence.read_end(id, &self.input[replies])?,
+                Expected::Fenced(id) => {
+                    let reply = &self.input[replies];
+                    let read = self.fence.read_end(id, reply);
+                    read.map_err(|reason| Loss { cause: cause_in(reply), reason })?;
+                }
+                Expected::Rights => self.read_rights(replies)?,
+                Expected::Advice(_) => {
+                    self.advice = Some(advice::read(self.durability, &self.input[replies]));
+                }
                 Expected::Fitness(_) => {
                     let judged = fitness::judge(self.durability, self.unfit, &self.input[replies]);
                     self.unfit = judged.is_err();
-                    judged?;
+                    judged.map_err(|reason| Loss { cause: Cause::Durability, reason })?;
                 }
                 Expected::Call(id) => self.read_answer(id, replies)?,
                 Expected::Replicas => self.read_replicas(replies)?,
             }
-            if self.expected.is_empty() && matches!(self.state, State::Dialling { .. }) {
+            // What advice there is does not keep calls waiting.
+            let is_through = || self.expected.iter().all(|next| matches!(next, Expected::Advice(_)));
+            if matches!(self.state, State::Dialling { .. }) && is_through() {
                 self.handle_up(now);
             }
         }
         match self.consumed == self.input.len() {
             true => Ok(()),
-            false => Err("Redis sent a reply that nobody asked for".to_owned()),
+            false => Err(Loss::from("Redis sent a reply that nobody asked for".to_owned())),
         }
     }
 
@@ -332,18 +423,55 @@ impl Session {
         place.ok_or_else(|| "a reply is due to a call that was answered before".to_owned())
     }
 
-    fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), String> {
+    /// What the user may do, and whether its Redis takes writes.
+    fn read_rights(&mut self, reply: Range<usize>) -> Result<(), Loss> {
+        match rights::read(&self.input[reply]) {
+            Ok(findings) => {
+                if self.refusal != findings.refusal {
+                    self.refusal = findings.refusal;
+                    self.changes += 1;
+                }
+                if findings.may_ask_info && self.state != State::Up {
+                    let replies = advice::ask(&mut self.output);
+                    self.expected.push_back(Expected::Advice(replies));
+                }
+                Ok(())
+            }
+            // The scripts were flushed.
+            Err(Fault::NoScript) => {
+                self.load_scripts_once();
+                self.ask_rights();
+                Ok(())
+            }
+            Err(Fault::Denied(reason)) => Err(Loss { cause: Cause::Denied, reason }),
+            Err(Fault::Garbled(reason)) => Err(Loss::from(reason)),
+        }
+    }
+
+    fn load_scripts_once(&mut self) {
+        if !self.expected.contains(&Expected::Script) {
+            self.load_scripts();
+        }
+    }
+
+    fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), Loss> {
         let place = self.place(id)?;
         if codec::is_noscript(&self.input[replies.clone()]) {
             // The scripts were flushed. Load them once for all the calls that met the same, then send this one again.
-            if !self.expected.contains(&Expected::Script) {
-                self.load_scripts();
-            }
+            self.load_scripts_once();
             self.send(place);
             return Ok(());
         }
+        let error = codec::first_error(&self.input[replies.clone()]);
+        let denied =
+            error.filter(|error| !rights::is_about_keys(error)).and_then(|error| rights::denial(&error));
         let Unanswered { call, doubtful, .. } = &self.unanswered[place];
-        let answer = match codec::read(call, &self.input[replies]) {
+        let answer = codec::read(call, &self.input[replies]);
+        if matches!(answer, Err(CallError::Refused(_))) && self.refusal.is_none() {
+            // Whether it is so of every call is found out at once.
+            self.check_at = Monotonic::default();
+        }
+        let answer = match answer {
             // Of this try alone is it true that nothing happened.
             Err(CallError::Refused(reason)) if *doubtful => {
                 Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
@@ -359,15 +487,21 @@ impl Session {
             self.unanswered.remove(place);
             self.answers.push_back((id, answer));
         }
-        Ok(())
+        // A right was taken away. Whatever else is on its way may meet the same, so nothing more is sent.
+        denied.map_or(Ok(()), |reason| Err(Loss { cause: Cause::Denied, reason }))
     }
 
     /// What replicas have of the calls before.
-    fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), String> {
+    fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), Loss> {
         let Durability::Replicas(replicas) = self.durability else { return Ok(()) };
-        let judged = fitness::judge_wait(replicas, &self.input[replies]);
+        let judged = fitness::judge_wait(replicas, &self.input[replies.clone()]);
         self.unfit = judged.is_err();
-        judged?;
+        judged.map_err(|reason| match codec::first_error(&self.input[replies]) {
+            Some(error) if codec::is_refusal(&error) => {
+                Loss { cause: Cause::Refusing, reason: rights::refusal(&error) }
+            }
+            _ => Loss { cause: Cause::Durability, reason },
+        })?;
         for (id, answer) in std::mem::take(&mut self.held) {
             let place = self.place(id)?;
             self.unanswered.remove(place);
@@ -395,10 +529,10 @@ impl Session {
         (!self.expected.is_empty()).then(|| self.heard_at.plus_ms(limits::LEDGER_SILENCE_MS))
     }
 
-    /// When a Redis in use is asked again whether it is fit; one question at a time.
+    /// When a Redis in use is asked again whether it is fit and takes writes; one question at a time.
     fn next_check(&self) -> Option<Monotonic> {
-        let asked = || self.expected.iter().any(|next| matches!(next, Expected::Fitness(_)));
-        (self.durability != Durability::Ack && !asked()).then_some(self.check_at)
+        let is_question = |next: &Expected| matches!(next, Expected::Fitness(_) | Expected::Rights);
+        (!self.expected.iter().any(is_question)).then_some(self.check_at)
     }
 
     /// Gives a silent connection up; `true` where the runtime must close it. Asks again whether the Redis is fit, where
@@ -418,6 +552,7 @@ impl Session {
             if self.expected.is_empty() {
                 self.heard_at = now;
             }
+            self.ask_rights();
             self.ask_fitness();
         }
         false

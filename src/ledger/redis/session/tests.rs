@@ -54,11 +54,13 @@ fn set_up(session: &mut Session, commands: &[String], fitness: &str, now: Monoto
 }
 
 fn set_up_replies(commands: &[String]) -> String {
-    let kinds = ["\r\n$2\r\nID\r\n$", "\r\n$2\r\nID\r\n", "\r\nCONFIG\r\n", "\r\nINFO\r\n"];
+    let kinds =
+        ["\r\nbx:sales\r\n", "\r\n$2\r\nID\r\n$", "\r\n$2\r\nID\r\n", "\r\nCONFIG\r\n", "\r\nINFO\r\n"];
     let reply = |command: &String| match kinds.iter().position(|words| command.contains(words)) {
         None => "+OK\r\n",
-        Some(0) => "$0\r\n\r\n",
-        Some(1) => ":7\r\n",
+        Some(0) => ALL_RIGHT,
+        Some(1) => "$0\r\n\r\n",
+        Some(2) => ":7\r\n",
         Some(_) => "",
     };
     commands.iter().map(reply).collect()
@@ -69,6 +71,9 @@ fn dial(session: &mut Session, now: Monotonic) -> Vec<String> {
     session.handle_dialling(now);
     take_commands(session)
 }
+
+/// Nothing is denied and nothing refused.
+const ALL_RIGHT: &str = "$0\r\n\r\n";
 
 const MISSING: &[u8] = b"$-1\r\n";
 
@@ -150,7 +155,7 @@ fn the_connection_that_took_calls_is_ended_before_they_are_sent_again() {
     for at in [100, 1_000, 2_000] {
         let commands = dial(&mut session, ms(at));
         assert!(list(&commands), "{commands:?}");
-        let replies = set_up_replies(&commands).replace(":7\r\n", ":9\r\n").replace("$0\r\n\r\n", &found);
+        let replies = set_up_replies(&commands).replace(":7\r\n", ":9\r\n").replacen("$0\r\n\r\n", &found, 1);
         session.handle_bytes(replies.as_bytes(), ms(at)).unwrap();
         let end = take_commands(&mut session);
         assert!(end.len() == 1 && end[0].contains("KILL\r\n$2\r\nID\r\n$1\r\n7"), "{end:?}");
@@ -172,6 +177,116 @@ fn a_redis_that_ends_no_connection_is_not_used() {
     let error = session.handle_bytes(b"-NOPERM no\r\n", ms(1)).unwrap_err();
     assert!(error.contains("+client|kill"), "{error}");
     assert!(!session.is_up());
+}
+
+#[test]
+fn a_redis_that_denies_a_right_is_not_used_and_that_is_told() {
+    let mut session = session();
+    session.submit(CallId(1), expire("a"), ms(0));
+    let mut changes = session.condition_changes();
+    let mut is_told =
+        |session: &Session| std::mem::replace(&mut changes, session.condition_changes()) != changes;
+    let commands = dial(&mut session, ms(0));
+    let denied =
+        set_up_replies(&commands).rsplit_once(ALL_RIGHT).unwrap().0.to_owned() + &bulk("denied HSET");
+    let error = session.handle_bytes(denied.as_bytes(), ms(1)).unwrap_err();
+    assert!(error.contains("+hset"), "{error}");
+    assert_eq!(session.condition(), Some((Cause::Denied, error.as_str())));
+    assert!(is_told(&session));
+    // Allowed, used, and taken away: noticed by itself, and at once by a call that meets it.
+    assert_eq!(connect(&mut session, ms(600)).len(), 1);
+    assert!(is_told(&session) && session.condition().is_none());
+    session.handle_bytes(MISSING, ms(601)).unwrap();
+    session.handle_deadline(ms(600 + limits::FITNESS_CHECK_MS));
+    session.handle_bytes(bulk("denied ZADD").as_bytes(), ms(1_101)).unwrap_err();
+    assert_eq!(cause(&session), Some(Cause::Denied));
+    connect(&mut session, ms(2_000));
+    session.submit(CallId(2), expire("a"), ms(2_001));
+    session.submit(CallId(3), expire("a"), ms(2_001));
+    let error = "-ERR user_script:118: DENIED HSET script: 4833ab, on @user_script:118.\r\n";
+    session.handle_bytes(error.as_bytes(), ms(2_002)).unwrap_err();
+    assert_eq!(cause(&session), Some(Cause::Denied));
+    assert_eq!(answers(&mut session), [1, 2]);
+    // Those of a sale whose keys this user may not use are that sale's business.
+    let again = connect(&mut session, ms(3_000));
+    assert_eq!(again.len(), 1);
+    let error = "-NOPERM this user has no permissions to access one of the keys used as arguments\r\n";
+    session.handle_bytes(error.as_bytes(), ms(3_001)).unwrap();
+    assert!(session.is_up());
+}
+
+#[test]
+fn a_redis_that_refuses_writes_is_used_and_that_is_told_as_long_as_it_lasts() {
+    let mut session = session();
+    connect(&mut session, ms(0));
+    let check = |session: &mut Session, at: u64, reply: &str| {
+        session.handle_deadline(ms(at));
+        assert_eq!(take_commands(session).len(), 1, "one question");
+        session.handle_bytes(bulk(reply).as_bytes(), ms(at)).unwrap();
+        assert!(session.is_up());
+    };
+    check(&mut session, 500, "refused READONLY You can't write against a read only replica.");
+    let (cause, what) = session.condition().unwrap();
+    assert!(cause == Cause::Refusing && what.starts_with("READONLY"), "{what}");
+    let told = session.condition_changes();
+    check(&mut session, 1_000, "refused READONLY You can't write against a read only replica.");
+    assert_eq!(session.condition_changes(), told, "nothing new");
+    check(&mut session, 1_500, "");
+    assert!(session.condition().is_none() && session.condition_changes() != told);
+    // A call that is refused has the question asked at once.
+    session.submit(CallId(1), expire("a"), ms(1_501));
+    take_commands(&mut session);
+    session.handle_bytes(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", ms(1_502)).unwrap();
+    assert!(session.next_deadline().is_some_and(|at| at <= ms(1_502)));
+    check(&mut session, 1_503, "refused OOM command not allowed when used memory > 'maxmemory'.");
+    assert!(session.condition().is_some());
+    // A BUSY one answers nothing else, either.
+    session.handle_deadline(ms(2_100));
+    session.handle_bytes(b"-BUSY Redis is busy running a script.\r\n", ms(2_101)).unwrap();
+    assert!(session.condition().is_some_and(|(_, what)| what.starts_with("BUSY")));
+    session.handle_lost("reset", ms(2_102));
+    assert_eq!(super::tests::cause(&session), Some(Cause::Unreachable));
+}
+
+#[test]
+fn scripts_that_were_flushed_are_loaded_before_rights_are_asked_for_again() {
+    let mut session = session();
+    connect(&mut session, ms(0));
+    session.handle_deadline(ms(500));
+    take_commands(&mut session);
+    session.handle_bytes(b"-NOSCRIPT No matching script.\r\n", ms(501)).unwrap();
+    let commands = take_commands(&mut session);
+    let loads = commands.iter().filter(|command| command.contains("SCRIPT")).count();
+    assert_eq!(commands.len(), loads + 1);
+    session.handle_bytes(("+sha\r\n".repeat(loads) + ALL_RIGHT).as_bytes(), ms(502)).unwrap();
+    assert!(session.is_up() && session.condition().is_none());
+}
+
+#[test]
+fn what_advice_there_is_keeps_no_call_waiting() {
+    let mut session = session();
+    let commands = dial(&mut session, ms(0));
+    let may_ask = set_up_replies(&commands).rsplit_once(ALL_RIGHT).unwrap().0.to_owned() + &bulk("may INFO");
+    session.handle_bytes(may_ask.as_bytes(), ms(1)).unwrap();
+    let asked = take_commands(&mut session);
+    assert_eq!(asked.iter().filter(|command| command.contains("INFO")).count(), 3, "{asked:?}");
+    session.handle_bytes(b":0\r\n", ms(2)).unwrap();
+    assert!(session.is_up() && session.take_advice().is_none());
+    session
+        .handle_bytes((bulk("maxmemory_policy:allkeys-lru") + &bulk("") + &bulk("")).as_bytes(), ms(3))
+        .unwrap();
+    let advice = session.take_advice().unwrap();
+    assert!(advice.len() == 1 && advice[0].contains("allkeys-lru"), "{advice:?}");
+    assert!(session.take_advice().is_none());
+}
+
+/// Why calls are not carried out.
+fn cause(session: &Session) -> Option<Cause> {
+    session.condition().map(|(cause, _)| cause)
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
 }
 
 #[test]
@@ -276,11 +391,15 @@ fn bytes_that_are_no_replies_end_the_connection() {
 fn silence_is_given_up_only_while_something_is_awaited() {
     let mut session = session();
     connect(&mut session, ms(0));
-    assert_eq!(session.next_deadline(), None);
+    assert_eq!(session.next_deadline(), Some(ms(limits::FITNESS_CHECK_MS)), "nothing but the next question");
+    // Which is awaited, too.
     assert!(!session.handle_deadline(ms(60_000)));
-    session.submit(CallId(1), expire("a"), ms(60_000));
-    assert!(!session.handle_deadline(ms(60_000 + limits::LEDGER_SILENCE_MS - 1)));
-    assert!(session.handle_deadline(ms(60_000 + limits::LEDGER_SILENCE_MS)));
+    assert_eq!(take_commands(&mut session).len(), 1);
+    assert_eq!(session.next_deadline(), Some(ms(60_000 + limits::LEDGER_SILENCE_MS)));
+    session.handle_bytes(ALL_RIGHT.as_bytes(), ms(60_001)).unwrap();
+    session.submit(CallId(1), expire("a"), ms(60_001));
+    assert!(!session.handle_deadline(ms(60_001 + limits::LEDGER_SILENCE_MS - 1)));
+    assert!(session.handle_deadline(ms(60_001 + limits::LEDGER_SILENCE_MS)));
     assert!(session.dial_at().is_some());
 }
 
@@ -314,10 +433,11 @@ fn a_call_waits_until_the_redis_is_found_fit() {
     let commands = dial(&mut session, ms(0));
     session.submit(CallId(2), expire("b"), ms(0));
     let unfit = set_up(&mut session, &commands, &AOF.replace("always", "everys"), ms(1)).unwrap_err();
-    assert!(unfit.contains("CONFIG SET appendfsync always") && session.is_unfit(), "{unfit}");
+    assert!(unfit.contains("CONFIG SET appendfsync always"), "{unfit}");
+    assert_eq!(cause(&session), Some(Cause::Durability));
     let commands = dial(&mut session, ms(500));
     set_up(&mut session, &commands, AOF, ms(501)).unwrap();
-    assert!(session.is_up() && !session.is_unfit());
+    assert!(session.is_up() && session.condition().is_none());
     assert_eq!(take_commands(&mut session).len(), 2);
 }
 
@@ -328,12 +448,13 @@ fn a_redis_that_becomes_unfit_while_it_is_used_is_lost() {
     set_up(&mut session, &commands, AOF, ms(0)).unwrap();
     assert_eq!(session.next_deadline(), Some(ms(limits::FITNESS_CHECK_MS)));
     assert!(!session.handle_deadline(ms(limits::FITNESS_CHECK_MS)));
-    assert_eq!(take_commands(&mut session).len(), 2);
-    session.handle_bytes(AOF.as_bytes(), ms(1_001)).unwrap();
+    assert_eq!(take_commands(&mut session).len(), 3);
+    session.handle_bytes((ALL_RIGHT.to_owned() + AOF).as_bytes(), ms(1_001)).unwrap();
     assert!(session.is_up());
     session.handle_deadline(ms(2_000));
-    assert!(session.handle_bytes(AOF.replace("yes", "off").as_bytes(), ms(2_001)).is_err());
-    assert!(session.is_unfit() && !session.is_up());
+    let off = ALL_RIGHT.to_owned() + &AOF.replace("yes", "off");
+    assert!(session.handle_bytes(off.as_bytes(), ms(2_001)).is_err());
+    assert_eq!(cause(&session), Some(Cause::Durability));
 }
 
 fn look_up(name: &str) -> Call {
@@ -381,7 +502,8 @@ fn what_too_few_replicas_have_is_not_answered_and_sent_again() {
     session.submit(CallId(1), look_up("a"), ms(1));
     take_commands(&mut session);
     session.handle_bytes(&[FOUND, b"+OK\r\n:0\r\n"].concat(), ms(900)).unwrap_err();
-    assert!(answers(&mut session).is_empty() && session.is_unfit());
+    assert!(answers(&mut session).is_empty());
+    assert_eq!(cause(&session), Some(Cause::Durability));
     let again = connect_with_replicas(&mut session, ms(2_000));
     assert!(again.len() == 3 && again[2].contains("WAIT"), "{again:?}");
     session.handle_bytes(&[FOUND, b"+OK\r\n:1\r\n"].concat(), ms(2_001)).unwrap();

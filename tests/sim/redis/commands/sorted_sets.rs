@@ -6,7 +6,11 @@ use super::super::wire::Reply;
 use super::numbers::{self, cursor, float, integer, scan_count, text_of_score};
 use super::{Outcome, syntax_error, unmodelled};
 
+/// With XX only members that are there change.
 pub fn zadd(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
+    if words[2].eq_ignore_ascii_case(b"XX") {
+        return zadd_existing(data, words);
+    }
     if words.len() % 2 == 1 {
         return Err(syntax_error());
     }
@@ -21,6 +25,15 @@ pub fn zadd(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
     }
     data.changes += changed;
     Ok(Reply::Integer(added))
+}
+
+fn zadd_existing(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
+    let [_, key, _, score, member] = words else { unmodelled(words) };
+    float(score).ok_or_else(|| Reply::error("ERR value is not a valid float"))?;
+    match data.get::<SortedSet>(key)?.is_some_and(|set| set.iter().any(|(_, known)| known == member)) {
+        true => unmodelled(words),
+        false => Ok(Reply::Integer(0)),
+    }
 }
 
 pub fn zrem(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {

@@ -1,0 +1,247 @@
+//! Whether the user of a connection may do what boxoffice needs, and whether its Redis takes writes: `lua/rights.lua`, asked
+//! before anything else is, and again and again while the connection is used.
+//!
+//! What is needed is read off the scripts themselves, so that a new command of a script cannot be forgotten here.
+
+use super::bulk::bulk_string;
+use super::read::{first_error, is_noscript, is_refusal};
+use super::scripts;
+use crate::booking::Durability;
+
+/// Commands that are sent as they are.
+const SENT_ALONE: [&str; 4] = ["HMGET", "SADD", "SMEMBERS", "TIME"];
+
+/// Where the keys of sales begin.
+const SALES_KEY: &str = "bx:sales";
+
+/// What is to be asked for: one question, packed.
+#[derive(Debug)]
+pub(super) struct Rights {
+    on_a_new_connection: Vec<u8>,
+    again: Vec<u8>,
+}
+
+impl Rights {
+    /// What every call needs but `sale trim`'s.
+    pub(super) fn of_calls(durability: Durability) -> Rights {
+        let replicas: &[&str] = match durability {
+            Durability::Replicas(_) => &["SET", "WAIT"],
+            Durability::Ack | Durability::Aof => &[],
+        };
+        let mut commands = scripts::commands();
+        commands.extend(SENT_ALONE.iter().chain(replicas).map(|&name| name.to_owned()));
+        Rights::new(commands)
+    }
+
+    /// What `sale trim` needs.
+    pub(super) fn of_trim() -> Rights {
+        Rights::new(scripts::called(&scripts::TRIM.text))
+    }
+
+    fn new(commands: impl IntoIterator<Item = String>) -> Rights {
+        let commands: Vec<String> = commands.into_iter().collect();
+        let pack = |mode| {
+            let mut question = redis::cmd("EVALSHA");
+            question.arg(&scripts::RIGHTS.hash).arg(1).arg(SALES_KEY).arg(mode).arg(&commands);
+            question.get_packed_command()
+        };
+        Rights { on_a_new_connection: pack("1"), again: pack("0") }
+    }
+
+    /// Appends the question, which gets one reply; the scripts must have been loaded.
+    pub(super) fn ask(&self, is_new: bool, out: &mut Vec<u8>) {
+        out.extend_from_slice(if is_new { &self.on_a_new_connection } else { &self.again });
+    }
+}
+
+/// What Redis says of a user that it does not deny anything.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// Writes are refused, or everything is: why, and what to do.
+    pub(super) refusal: Option<String>,
+    /// INFO may be asked.
+    pub(super) may_ask_info: bool,
+}
+
+/// Why there are no [`Findings`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The scripts are not loaded.
+    NoScript,
+    /// Something that is needed is denied, or not there: what, and what to do.
+    Denied(String),
+    /// The reply makes no sense.
+    Garbled(String),
+}
+
+/// Reads the reply to the question.
+pub(super) fn read(reply: &[u8]) -> Result<Findings, Fault> {
+    if is_noscript(reply) {
+        return Err(Fault::NoScript);
+    }
+    if let Some(error) = first_error(reply) {
+        return match denial(&error) {
+            Some(what) => Err(Fault::Denied(what)),
+            None if is_refusal(&error) => {
+                Ok(Findings { refusal: Some(refusal(&error)), ..Findings::default() })
+            }
+            None => Err(Fault::Garbled(format!("Redis does not tell what this user may do: {error}"))),
+        };
+    }
+    let garbled = || Fault::Garbled("the reply to the question of rights was not understood".to_owned());
+    let text = std::str::from_utf8(bulk_string(reply).ok_or_else(garbled)?).map_err(|_| garbled())?;
+    let mut findings = Findings::default();
+    let (mut denied, mut unknown) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some(("denied", command)) => denied.push(command),
+            Some(("unknown", command)) => unknown.push(command),
+            Some(("may", "INFO")) => findings.may_ask_info = true,
+            // Redis 6.2 puts words of its own before those of an error.
+            Some(("refused", said)) => {
+                let said = said.rsplit_once(": -").map_or(said, |(_, said)| said);
+                findings.refusal = is_refusal(said).then(|| refusal(said));
+            }
+            _ => return Err(garbled()),
+        }
+    }
+    match (denied.as_slice(), unknown.as_slice()) {
+        ([], []) => Ok(findings),
+        ([], unknown) => Err(Fault::Denied(format!(
+            "Redis has no command {}, which boxoffice needs; it may have been renamed (rename-command in its \
+             configuration), or this is no Redis 6.2 or newer",
+            unknown.join(", ")
+        ))),
+        (denied, _) => Err(Fault::Denied(denied_commands(denied))),
+    }
+}
+
+fn denied_commands(commands: &[&str]) -> String {
+    let rights: Vec<String> = commands
+        .iter()
+        .map(|command| match command.to_ascii_lowercase().split_once(' ') {
+            Some((container, subcommand)) => format!("'+{container}|{subcommand}'"),
+            None => format!("+{}", command.to_ascii_lowercase()),
+        })
+        .collect();
+    format!(
+        "Redis denies this user {}, which boxoffice needs; allow it (ACL SETUSER NAME {})",
+        commands.join(", "),
+        rights.join(" ")
+    )
+}
+
+/// What an error says that was brought about by a right, or a password, that is not there; `None` of any other.
+pub(super) fn denial(error: &str) -> Option<String> {
+    if let Some((_, rest)) = error.split_once(": DENIED ") {
+        let command = rest.split(' ').next().unwrap_or_default();
+        return Some(denied_commands(&[command]));
+    }
+    let is_denial = ["NOPERM", "NOAUTH", "WRONGPASS"].iter().any(|word| error.starts_with(word))
+        || error.starts_with("ERR unknown command")
+        || error.contains("The user executing the script can't");
+    is_denial.then(|| format!("Redis denies this user something that boxoffice needs: {error}"))
+}
+
+/// Whether an error is about the keys of one call: those of other sales may be allowed.
+pub(super) fn is_about_keys(error: &str) -> bool {
+    ["access a key", "access one of the keys", "access at least one of the keys"]
+        .iter()
+        .any(|words| error.contains(words))
+}
+
+/// For an operator: what Redis says to writes, and what helps.
+pub(super) fn refusal(said: &str) -> String {
+    let help = match said.split(' ').next().unwrap_or_default() {
+        "OOM" => "; free memory, or raise maxmemory",
+        "READONLY" => "; it is a replica: lead hosts to its primary, or promote it (REPLICAOF NO ONE)",
+        "NOREPLICAS" => "; bring replicas back, or lower min-replicas-to-write",
+        _ => "",
+    };
+    format!("{}{help}", said.trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> String {
+        format!("${}\r\n{text}\r\n", text.len())
+    }
+
+    fn read_text(text: &str) -> Result<Findings, Fault> {
+        read(bulk(text).as_bytes())
+    }
+
+    fn denied(reply: &str) -> String {
+        match read(reply.as_bytes()) {
+            Err(Fault::Denied(what)) => what,
+            other => panic!("{reply:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_question_names_every_command_of_the_scripts_and_those_sent_alone() {
+        let words = |rights: &Rights| {
+            let text = String::from_utf8(rights.again.clone()).unwrap();
+            text.split("\r\n")
+                .filter(|word| !word.starts_with(['*', '$']))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let all = words(&Rights::of_calls(Durability::Ack));
+        assert_eq!(all[2..5], ["1", "bx:sales", "0"]);
+        for command in scripts::commands().iter().map(String::as_str).chain(["SADD", "SMEMBERS"]) {
+            assert!(all.iter().any(|word| word == command), "{command} is not in {all:?}");
+        }
+        assert!(!all.iter().any(|word| word == "WAIT"));
+        assert!(words(&Rights::of_calls(Durability::Replicas(1))).iter().any(|word| word == "WAIT"));
+        assert!(words(&Rights::of_trim()).iter().any(|word| word == "XINFO GROUPS"));
+    }
+
+    #[test]
+    fn what_is_denied_or_renamed_is_named_with_what_to_do() {
+        assert_eq!(read_text(""), Ok(Findings::default()));
+        assert_eq!(read_text("may INFO"), Ok(Findings { may_ask_info: true, ..Findings::default() }));
+        let said = denied(&bulk("denied ZADD\ndenied XINFO GROUPS\nmay INFO"));
+        assert!(said.contains("ZADD, XINFO GROUPS") && said.contains("+zadd '+xinfo|groups'"), "{said}");
+        assert!(denied(&bulk("unknown HSET")).contains("renamed"));
+        for error in [
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "NOAUTH Authentication required.",
+            "ERR unknown command 'evalsha', with args beginning with:",
+        ] {
+            assert!(denied(&format!("-{error}\r\n")).contains(error));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_as_redis_says_it_and_with_what_helps() {
+        let refusal = |text: &str| read_text(text).unwrap().refusal;
+        let said = "OOM command not allowed when used memory > 'maxmemory'.";
+        let told = "OOM command not allowed when used memory > 'maxmemory'; free memory, or raise maxmemory";
+        assert_eq!(refusal(&format!("refused {said}")).as_deref(), Some(told));
+        assert_eq!(refusal(&format!("refused @user_script: 69: -{said}\nmay INFO")).as_deref(), Some(told));
+        // The key of the trial is another program's.
+        assert_eq!(refusal("refused WRONGTYPE Operation against a key"), None);
+        let loading = read(b"-LOADING Redis is loading the dataset in memory\r\n").unwrap().refusal;
+        assert_eq!(loading.as_deref(), Some("LOADING Redis is loading the dataset in memory"));
+        assert_eq!(read(b"-NOSCRIPT No matching script.\r\n"), Err(Fault::NoScript));
+        for garbled in ["-ERR what\r\n", ":1\r\n", "$5\r\nhello\r\n", "$-1\r\n", "*0\r\n", "$1\r\n\u{7f}\r\n"]
+        {
+            assert!(matches!(read(garbled.as_bytes()), Err(Fault::Garbled(_))), "{garbled:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_that_was_denied_a_right_names_it() {
+        let seven = "ERR user_script:118: DENIED HSET script: 4833ab, on @user_script:118.";
+        let six =
+            "ERR Error running script (call to f_4833ab): @user_script:118: user_script:118: DENIED HSET";
+        for error in [seven, six] {
+            assert!(denial(error).unwrap().contains("+hset"), "{error}");
+        }
+        assert!(denial("ERR The user executing the script can't run this command or subcommand").is_some());
+        assert_eq!(denial("OOM command not allowed"), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! What keeps a ledger from selling: said by whoever meets it, told to operators.
+//!
+//! A host has one [`Trouble`]. Each of its ways to the ledger (a loop's connection to Redis; the SQLite file) says there how it
+//! is, at each change. What is new to the host is logged: a trouble once when it begins, however many loops meet it, and once
+//! when all of it is over.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+macro_rules! causes {
+    ($($(#[doc = $doc:literal])* $cause:ident $label:literal,)*) => {
+        /// A kind of trouble.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Cause {
+            $($(#[doc = $doc])* $cause,)*
+        }
+
+        impl Cause {
+            /// All of them.
+            pub const ALL: &'static [Cause] = &[$(Cause::$cause),*];
+
+            /// The word that metrics have for it.
+            pub fn label(self) -> &'static str {
+                match self {
+                    $(Cause::$cause => $label,)*
+                }
+            }
+        }
+    };
+}
+
+causes! {
+    /// It cannot be reached, or breaks off.
+    Unreachable "unreachable",
+    /// It is there, and denies this host something that it needs: a password is wrong, or a right is missing.
+    Denied "denied",
+    /// It does not keep what the host's `--durability` promises.
+    Durability "durability",
+    /// It is there, and refuses to change anything: no memory, no space, a replica, loading.
+    Refusing "refusing",
+    /// The file is gone, replaced or damaged.
+    File "file",
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default)]
+pub struct Trouble(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By the way that meets it.
+    now: BTreeMap<usize, (Cause, String)>,
+    /// What was logged of each kind since there was none at all.
+    logged: BTreeMap<Cause, String>,
+    /// Advice that was given last.
+    advised: Vec<String>,
+}
+
+impl Trouble {
+    /// How the way of that number is from now on.
+    pub fn report(&self, way: usize, is: Option<(Cause, &str)>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match is {
+            Some((cause, what)) => {
+                known.now.insert(way, (cause, what.to_owned()));
+                let news = match known.logged.get(&cause) {
+                    None => true,
+                    // A connection fails in many ways while a Redis is down; of everything else an operator must know.
+                    Some(last) => cause != Cause::Unreachable && last != what,
+                };
+                if news {
+                    known.logged.insert(cause, what.to_owned());
+                    log(cause, what);
+                } else {
+                    tracing::debug!(way, ?cause, what, "still no ledger");
+                }
+            }
+            None => {
+                let was_there = known.now.remove(&way).is_some();
+                if was_there && known.now.is_empty() {
+                    known.logged.clear();
+                    tracing::info!("the ledger can be served again: sales go on");
+                }
+            }
+        }
+    }
+
+    /// What it is now, the way that meets it before each.
+    pub fn all(&self) -> Vec<(usize, Cause, String)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.now.iter().map(|(&way, (cause, what))| (way, *cause, what.clone())).collect()
+    }
+
+    /// One of them.
+    pub fn get(&self) -> Option<String> {
+        self.all().into_iter().next().map(|(_, _, what)| what)
+    }
+
+    /// What the ledger's settings may lead to, though it can be used. Told where it differs from what was told last.
+    pub fn advise(&self, advice: &[String]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for what in advice.iter().filter(|what| !known.advised.contains(what)) {
+            tracing::warn!("{what}");
+        }
+        known.advised = advice.to_vec();
+    }
+}
+
+fn log(cause: Cause, reason: &str) {
+    match cause {
+        Cause::Unreachable => {
+            tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back");
+        }
+        Cause::Denied => {
+            tracing::error!(reason, "the ledger denies this host what it needs: nothing is sold");
+        }
+        Cause::Durability => {
+            tracing::error!(reason, "the ledger does not keep what --durability promises: nothing is sold");
+        }
+        Cause::Refusing => tracing::error!(reason, "the ledger refuses to change anything: nothing is sold"),
+        Cause::File => tracing::error!("{reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_has_its_own_trouble_and_all_of_it_is_over_at_the_end() {
+        let trouble = Trouble::default();
+        let logged = || trouble.0.lock().unwrap().logged.keys().copied().collect::<Vec<_>>();
+        trouble.report(0, Some((Cause::Unreachable, "reset")));
+        trouble.report(1, Some((Cause::Unreachable, "closed")));
+        trouble.report(1, Some((Cause::Denied, "WRONGPASS")));
+        let all = trouble.all();
+        assert_eq!(
+            all.iter().map(|(way, cause, _)| (*way, *cause)).collect::<Vec<_>>(),
+            [(0, Cause::Unreachable), (1, Cause::Denied)]
+        );
+        assert_eq!(all[1].2, "WRONGPASS");
+        trouble.report(1, None);
+        assert_eq!(logged(), [Cause::Unreachable, Cause::Denied], "half of it is left");
+        trouble.report(0, None);
+        assert!(trouble.all().is_empty() && logged().is_empty());
+        trouble.report(0, None);
+    }
+
+    #[test]
+    fn labels_are_words_for_metrics() {
+        for cause in Cause::ALL {
+            assert!(cause.label().bytes().all(|byte| byte.is_ascii_lowercase()), "{cause:?}");
+        }
+    }
+}
