@@ -169,7 +169,7 @@ fn a_sale_that_the_ledger_has_lost() {
             let problem =
                 put(host, "ticket", &format!("b{number}")).expect_problem(503, "ledger-unavailable");
             assert!(
-                problem["detail"].as_str().unwrap_or_default().contains("has lost this sale"),
+                problem["detail"].as_str().unwrap_or_default().contains("no longer has this sale"),
                 "{problem}"
             );
         }
