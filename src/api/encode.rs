@@ -211,8 +211,11 @@ pub fn refusal(
     if let Refusal::NotOnSale { starts_at: Some(starts_at) } = refusal {
         push(scratch, format_args!(r#","starts_at":"{starts_at}""#));
     }
-    let may_be_asked_again = matches!(problem, Problem::OUTCOME_UNKNOWN | Problem::LEDGER_UNAVAILABLE);
-    if let (true, Instance::Booking(_, id)) = (may_be_asked_again, instance) {
+    if let (
+        Refusal::OutcomeUnknown | Refusal::LedgerUnavailable | Refusal::LedgerRefuses | Refusal::SaleMissing,
+        Instance::Booking(_, id),
+    ) = (refusal, instance)
+    {
         push(scratch, format_args!(r#","booking":"{id}""#));
     }
     scratch.push(b'}');
