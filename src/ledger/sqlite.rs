@@ -615,6 +615,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_written_is_trouble_until_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut ledger = selling(&path);
+        let other = Connection::open(&path).unwrap();
+        let until_it_is_over = |ledger: &mut SqliteLedger| {
+            std::thread::sleep(PROBE_INTERVAL);
+            ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0).unwrap();
+            assert_eq!(ledger.trouble().get(), None);
+        };
+        // Another program has begun to write.
+        ledger.connection.busy_timeout(Duration::ZERO).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        expect_refused(book(&mut ledger, "locked", 1), "holds");
+        let told = ledger.trouble().all();
+        assert!(matches!(&told[..], [(WAY, Cause::Refusing, what)] if what.contains("locked")), "{told:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        until_it_is_over(&mut ledger);
+        // SQLite answers as it does where the file system was made read-only.
+        ledger.connection.execute_batch("PRAGMA query_only = 1").unwrap();
+        expect_refused(book(&mut ledger, "read-only", 1), "readonly");
+        assert!(ledger.trouble().get().is_some_and(|what| what.contains("readonly")));
+        ledger.connection.execute_batch("PRAGMA query_only = 0").unwrap();
+        until_it_is_over(&mut ledger);
+        book(&mut ledger, "late", 1).unwrap();
+    }
+
+    #[test]
     fn a_full_disk_refuses_whole_calls_and_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let mut ledger = selling(&directory.path().join("a.db"));

@@ -47,6 +47,8 @@ fn taken_away(effort: &Effort) -> Row {
     scene.keep(crowd);
     row.judge(effort.runs * RIGHTS.len() as u32, &mut scene);
     convict_lies(&mut scene, lies, &mut row);
+    // The verdict has sold all there was.
+    redis.command(&["hincrby", "bx:{ticket}:stock", "total", "10"]);
     set("-hset");
     book_unasked(&redis);
     set("+hset");

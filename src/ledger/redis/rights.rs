@@ -137,6 +137,11 @@ pub(super) fn denial(error: &str) -> Option<String> {
         let command = rest.split(' ').next().unwrap_or_default();
         return Some(denied_commands(&[command]));
     }
+    // In the words that the question of rights is answered with, so that it is one trouble and not two.
+    if let Some((_, rest)) = error.strip_prefix("NOPERM").and_then(|rest| rest.split_once("to run the '")) {
+        let command = rest.split('\'').next().unwrap_or_default();
+        return Some(denied_commands(&[&command.to_ascii_uppercase().replace('|', " ")]));
+    }
     let is_denial = ["NOPERM", "NOAUTH", "WRONGPASS"].iter().any(|word| error.starts_with(word))
         || error.starts_with("ERR unknown command")
         || error.contains("The user executing the script can't");
@@ -206,8 +211,11 @@ mod tests {
         let said = denied(&bulk("denied ZADD\ndenied XINFO GROUPS\nmay INFO"));
         assert!(said.contains("ZADD, XINFO GROUPS") && said.contains("+zadd '+xinfo|groups'"), "{said}");
         assert!(denied(&bulk("unknown HSET")).contains("renamed"));
+        let said =
+            |name| denied(&format!("-NOPERM this user has no permissions to run the '{name}' command\r\n"));
+        assert!(said("evalsha").contains("EVALSHA, which") && said("script|load").contains("'+script|load'"));
         for error in [
-            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "NOPERM No permissions to access a key",
             "NOAUTH Authentication required.",
             "ERR unknown command 'evalsha', with args beginning with:",
         ] {
