@@ -112,6 +112,7 @@ pub const MUTANTS: &[Mutant] = &[
         "confirm: an expired hold without a look at what is left",
         &[("letter == 'e' and held + sold + quantity <= total", "letter == 'e'")],
     ),
+    script("confirm: a buyer's limit is told as tickets that are gone", &[("      mark = 'b'\n", "")]),
     script(
         "confirm: tickets stay held",
         &[("    held = held - quantity\n    confirmed =", "    confirmed =")],
@@ -131,7 +132,10 @@ pub const MUTANTS: &[Mutant] = &[
         "cancel: what is confirmed is not",
         &[("    elseif letter == 'c' or letter == 'C' then\n      sold = sold - quantity\n", "")],
     ),
-    script("alter: a total below what is sold", &[("if tonumber(wanted[1]) < held + sold or", "if")]),
+    script(
+        "alter: a total below what is sold",
+        &[("if tonumber(wanted[1]) < held + sold then fault", "if false then fault")],
+    ),
     script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),
     script(
         "restore: puts nothing back",
