@@ -408,7 +408,7 @@ fn a_buyer_may_be_an_e_mail_address() {
             "{}",
             ledger.name()
         );
-        let told = found.iter().flatten().cloned().filter(|booking| booking.status.word() != "expired");
+        let told = found.iter().flatten().filter(|booking| booking.status.word() != "expired").cloned();
         let restored =
             ledger.ask(Call::Restore { sale: sale(), seen: Seen::default(), bookings: told.collect() });
         let Answer::Restored { restorations, .. } = restored else { panic!("{restored:?}") };

@@ -128,6 +128,7 @@ pub const MUTANTS: &[Mutant] = &[
         "confirm: an expired hold without a look at what is left",
         &[("or letter == 'e' and held + sold + quantity <= total", "or letter == 'e'")],
     ),
+    script("confirm: a buyer's limit is told as tickets that are gone", &[("      mark = 'b'\n", "")]),
     script(
         "confirm: tickets stay held",
         &[("    if is_held then give_back(letter, quantity, deadline, buyer) end\n", "")],
@@ -150,7 +151,10 @@ pub const MUTANTS: &[Mutant] = &[
             "    if letter ~= 'c' and letter ~= 'C' then give_back(letter, quantity, deadline, buyer) end\n    call('HSET', KEYS[2], booking, record)",
         )],
     ),
-    script("alter: a total below what is sold", &[("if tonumber(wanted[1]) < held + sold or", "if")]),
+    script(
+        "alter: a total below what is sold",
+        &[("if tonumber(wanted[1]) < held + sold then fault", "if false then fault")],
+    ),
     script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),
     script(
         "restore: puts nothing back",
