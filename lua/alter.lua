@@ -27,7 +27,8 @@ if tonumber(wanted[1]) < held + sold or (first and last and last <= first) then
 end
 if #changed > 0 then
   field, total, status, version = wanted, tonumber(wanted[1]), wanted[6], version + 1
-  call('HSET', KEYS[1], 'version', version, unpack(changed))
+  announce()
+  call('HSET', KEYS[1], 'version', version, 'announced', announced, unpack(changed))
 end
 save()
 return state() .. '\ndone'

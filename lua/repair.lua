@@ -40,4 +40,7 @@ for i = 3, #ARGV, 3 do
     call('HDEL', KEYS[4], one)
   end
 end
+-- Hosts are to learn of the counts.
+announce()
+call('HSET', KEYS[1], 'announced', announced)
 return state() .. '\ndone'

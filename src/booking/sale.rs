@@ -169,6 +169,13 @@ impl SaleState {
         Seen { opened: self.opened, lineage: self.lineage, sequence: self.sequence }
     }
 
+    /// Whether the sale may have changed since without being announced, as it was a moment before. Whoever reads this
+    /// reads again a little later, until it is not so: then nothing was missed.
+    pub fn may_change_unannounced(&self) -> bool {
+        // A clock that went back behind the announcement makes the next change another one.
+        self.now >= self.announced_at && self.now.0 - self.announced_at.0 < limits::ANNOUNCE_MS
+    }
+
     /// Whether hosts put back what was forgotten.
     pub fn is_frozen(&self) -> bool {
         self.frozen_until > self.now

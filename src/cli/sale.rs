@@ -234,7 +234,7 @@ pub(super) fn state_of(
 
 fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), CommandError> {
     let mut names = match ask(ledger, Call::Sales)? {
-        Answer::Sales(names) => names,
+        Answer::Sales { names, .. } => names,
         other => return Err(unexpected(&other)),
     };
     names.sort_unstable();

@@ -4,7 +4,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::rules::{booking_status, integer, read_state};
+use super::rules::{announce, booking_status, integer, read_state};
 use super::schema;
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, LogEntry, LostCause, Part, Quantity, Repair, Row,
@@ -301,6 +301,14 @@ pub(super) fn repair(
     if index {
         schema::index_holds(connection)?;
     }
+    // Hosts are to learn of the counts.
+    if !state.may_change_unannounced() {
+        state.announced_at = state.now;
+        announce(connection, sale)?;
+    }
+    connection
+        .prepare_cached("UPDATE sales SET announced_at_ms = ?2 WHERE name = ?1")?
+        .execute(params![sale.as_str(), integer(state.announced_at.0)])?;
     Ok(Answer::Sale { state, created: false })
 }
 

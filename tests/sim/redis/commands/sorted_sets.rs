@@ -62,12 +62,16 @@ fn bound(text: &[u8]) -> Result<(f64, bool), Reply> {
 }
 
 pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
-    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
-    let (offset, count) = match &words[4..] {
+    let (with_scores, options) = match words[4..].split_first() {
+        Some((word, rest)) if word.eq_ignore_ascii_case(b"WITHSCORES") => (true, rest),
+        _ => (false, &words[4..]),
+    };
+    let (offset, count) = match options {
         [] => (0, -1),
         [word, offset, count] if word.eq_ignore_ascii_case(b"LIMIT") => (integer(offset)?, integer(count)?),
         _ => unmodelled(words),
     };
+    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
     let Some(set) = data.get::<SortedSet>(&words[1])? else { return Ok(Reply::Array(Vec::new())) };
     if offset < 0 {
         return Ok(Reply::Array(Vec::new()));
@@ -78,7 +82,28 @@ pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
         .take_while(|(score, _)| score.0 < most || (!below && score.0 == most))
         .skip(offset as usize)
         .take(usize::try_from(count).unwrap_or(usize::MAX));
-    Ok(Reply::Array(found.map(|(_, member)| Reply::bulk(member.as_slice())).collect()))
+    Ok(Reply::Array(match with_scores {
+        true => found.flat_map(member_and_score).collect(),
+        false => found.map(|(_, member)| Reply::bulk(member.as_slice())).collect(),
+    }))
+}
+
+pub fn zremrangebyscore(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
+    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
+    let Some(set) = data.get_mut::<SortedSet>(&words[1])? else { return Ok(Reply::Integer(0)) };
+    let is_within = |score: f64| {
+        (score > least || (!above && score == least)) && (score < most || (!below && score == most))
+    };
+    let gone: Vec<Vec<u8>> =
+        set.iter().filter(|(score, _)| is_within(score.0)).map(|(_, member)| member.clone()).collect();
+    for member in &gone {
+        set.remove(member);
+    }
+    if set.is_empty() {
+        data.keys.remove(&words[1]);
+    }
+    data.changes += gone.len() as u64;
+    Ok(Reply::Integer(gone.len() as i64))
 }
 
 pub fn zscan(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
