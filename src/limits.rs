@@ -132,6 +132,13 @@ pub const SYNC_INTERVAL_MS: u64 = 200;
 /// second and hosts one read a sync.
 pub const ANNOUNCE_MS: u64 = 100;
 
+/// How long after an announcement a sale is read again, in milliseconds: half as long again as [`ANNOUNCE_MS`], since the
+/// ledger's clock may go back by so little that nobody notices.
+pub const SETTLED_MS: u64 = ANNOUNCE_MS * 3 / 2;
+
+/// By how much the ledger's clock must have gone back to be found so, in milliseconds: what rounding makes of two readings.
+pub const CLOCK_BACK_MS_MIN: i64 = 5;
+
 /// Announced sales of one answer: 1,000 names cost Redis some 0.3 ms, and 20,000 sales that are opened at once 20 calls.
 pub const CHANGES_PER_CALL_MAX: usize = 1_000;
 
@@ -291,7 +298,7 @@ const _: () = {
     assert!(QUANTITY_MAX as u64 <= STOCK_MAX);
     assert!(RECONNECT_MS_FIRST < RECONNECT_MS_LAST && RECONNECT_MS_LAST < 1_000);
     assert!(SYNC_INTERVAL_MS < LOOP_STALL_MS);
-    assert!(ANNOUNCE_MS < SYNC_INTERVAL_MS && SYNC_INTERVAL_MS < SLOW_ROUND_MS);
+    assert!(SETTLED_MS < SYNC_INTERVAL_MS && SYNC_INTERVAL_MS < SLOW_ROUND_MS);
     assert!((SALES_MAX as u64) < CHANGES_KEPT);
     assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
     assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);

@@ -110,7 +110,7 @@ pub enum Call {
     /// Answered by [`Answer::Changes`].
     ///
     /// A sale that changes (bookings, terms, status, a freeze; also one that is opened) is announced unless it was within
-    /// the last [`crate::limits::ANNOUNCE_MS`]: see [`SaleState::may_change_unannounced`].
+    /// the last [`crate::limits::ANNOUNCE_MS`]: see [`SaleState::is_settled`].
     Changes {
         /// What the last answer gave as `at`.
         after: Option<u64>,
@@ -343,8 +343,7 @@ pub enum Answer {
         reset: bool,
         /// Which ledger this is; empty where it has no name.
         ledger: String,
-        /// The ledger's clock: what changed before that is told, unless it [may be
-        /// untold](SaleState::may_change_unannounced).
+        /// The ledger's clock: what changed before is told, of sales that were [settled](SaleState::is_settled).
         now: WallTime,
     },
     /// To `Page`.

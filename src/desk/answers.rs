@@ -30,7 +30,9 @@ impl<C> Desk<C> {
             Sent::Discovery { sale } => self.handle_discovery(sale, answer, now.monotonic),
             Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
             Sent::Sales => self.handle_sales(answer, now.monotonic),
-            Sent::Changes { connection } => self.handle_changes(connection, serial, answer, now.monotonic),
+            Sent::Changes { connection } => {
+                self.handle_changes(connection, (serial, since), answer, now.monotonic)
+            }
         }
         since
     }

@@ -31,6 +31,8 @@ pub(super) struct Feed {
     asking: bool,
     /// Which ledger it is of.
     ledger: Option<String>,
+    /// By how much its clock is ahead of this host's monotonic one at least, in milliseconds, and when that was found.
+    ahead: Option<(i64, Monotonic)>,
     /// It could not be read, which was said.
     failing: bool,
     /// The list of all sales is on the way.
@@ -45,6 +47,22 @@ impl Feed {
     /// Whether the list of all sales is on the way.
     pub(super) fn is_listing(&self) -> bool {
         self.listing
+    }
+
+    /// Whether the ledger's clock has gone back, as it is told in an answer to what was `sent` then. A sale that was settled
+    /// may not be so any more.
+    fn notes_clock_back(&mut self, told: WallTime, sent: Monotonic, answered: Monotonic) -> bool {
+        let ms = |time: Monotonic| i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX);
+        let told = i64::try_from(told.0).unwrap_or(i64::MAX);
+        let least = told.saturating_sub(ms(answered));
+        // Clocks that drift apart by a thousandth are not set.
+        let known = self.ahead.map(|(least, at)| least - (ms(answered) - ms(at)) / 1_000);
+        let most = told.saturating_sub(ms(sent));
+        let is_back = known.is_some_and(|known| most.saturating_add(limits::CLOCK_BACK_MS_MIN) < known);
+        if is_back || known.is_none_or(|known| least >= known) {
+            self.ahead = Some((least, answered));
+        }
+        is_back
     }
 }
 
@@ -76,7 +94,7 @@ impl<C> Desk<C> {
     /// once.
     pub(super) fn begin_feed(&mut self) {
         self.feed.connection += 1;
-        self.feed.at = None;
+        (self.feed.at, self.feed.ahead) = (None, None);
         // A question of before is answered first, so that there is never more than one.
         if !self.feed.asking {
             self.next_sync = Monotonic(0);
@@ -127,7 +145,7 @@ impl<C> Desk<C> {
     pub(super) fn handle_changes(
         &mut self,
         connection: u64,
-        serial: u64,
+        (serial, since): (u64, Monotonic),
         answer: Result<Answer, CallError>,
         now: Monotonic,
     ) {
@@ -143,8 +161,14 @@ impl<C> Desk<C> {
                 let is_other = self.feed.ledger.as_ref().is_some_and(|known| *known != ledger);
                 self.feed.ledger = Some(ledger);
                 let is_followed = self.feed.at.replace(at).is_some();
-                if reset || is_other {
-                    tracing::info!("the ledger's feed is not the one that was followed: all sales are read");
+                let is_back = self.feed.notes_clock_back(told_at, since, now);
+                if reset || is_other || is_back {
+                    tracing::info!(
+                        reset,
+                        is_other,
+                        is_back,
+                        "what was announced says nothing: all sales are read"
+                    );
                     self.read_all();
                 }
                 for name in names {
@@ -225,7 +249,7 @@ impl<C> Desk<C> {
         // It stops selling without a change.
         let end = state.terms.ends_at.filter(|&ends| ends > state.now).map(at);
         let is_over = holds.is_some_and(|holds| holds <= now);
-        let is_quiet = is_believed && !is_over && !state.may_change_unannounced() && !state.is_frozen();
+        let is_quiet = is_believed && !is_over && state.is_settled() && !state.is_frozen();
         if !is_quiet {
             self.reads.again(line, &mut self.lines[..]);
         }

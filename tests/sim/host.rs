@@ -100,6 +100,8 @@ pub struct Core {
     submitted: BTreeMap<u64, (u64, Call)>,
     /// This loop's last reading of the sale was of a moment after which every change is announced, and none was since.
     quiet: bool,
+    /// By how much the ledger's clock was ahead of the world's at least, in milliseconds.
+    ahead_ms: i64,
     seam: Seam,
 }
 
@@ -187,6 +189,7 @@ impl Host {
                     turn_at: None,
                     submitted: BTreeMap::new(),
                     quiet: false,
+                    ahead_ms: i64::MIN,
                     seam: Seam::new(seam, random.clone()),
                 }
             })
@@ -462,6 +465,11 @@ impl Core {
                 let is_still = matches!(&answer, Ok(Answer::Changes { names, reset: false, .. })
                     if after.is_some() && !names.contains(&sale()));
                 self.quiet &= is_still || answer.is_err();
+                if let Ok(Answer::Changes { now, .. }) = &answer {
+                    // Its clock has gone back, perhaps to where a change is not announced.
+                    self.quiet &= now.0 as i64 - (asked_at / 1_000) as i64 + 1 >= self.ahead_ms;
+                    self.ahead_ms = now.0 as i64 - turn.now.div_ceil(1_000) as i64;
+                }
                 // Not to be announced is as good as to be read.
                 if self.quiet && is_still {
                     turn.watch.readings.push((turn.now, asked_at));
@@ -480,7 +488,7 @@ impl Core {
                 // What looks older than what is known: a sync is believed the second time in a row, anything else is not.
                 let is_due = is_believed || is_sync && turn.watch.doubted;
                 if is_sync {
-                    self.quiet = is_due && !told.may_change_unannounced();
+                    self.quiet = is_due && told.is_settled();
                 }
                 turn.watch.doubted = !is_believed && (is_sync || turn.watch.doubted);
                 if is_due {

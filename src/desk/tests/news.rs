@@ -16,6 +16,8 @@ struct Played {
     name: String,
     /// Holds that are over do not end.
     is_stuck: bool,
+    /// Its clock is so far ahead.
+    ahead_ms: i64,
     /// What it was asked, by one word each.
     asked: Vec<String>,
 }
@@ -45,7 +47,7 @@ impl Played {
                     more: to < latest && from <= latest,
                     reset: from > latest,
                     ledger: self.name.clone(),
-                    now: now.wall,
+                    now: WallTime(now.wall.0.saturating_add_signed(self.ahead_ms)),
                 }
             }
             Call::Sales => {
@@ -213,7 +215,10 @@ fn a_reading_that_is_doubted_is_asked_for_again() {
     fixture.now.wall.0 -= 100_000;
     ledger.sales.insert(sale(), state(10, 3));
     ledger.feed.push(sale());
-    assert_eq!(reads_in(2, &mut fixture, &mut ledger), ["read ticket"; 2]);
+    let mut asked = reads_in(2, &mut fixture, &mut ledger);
+    // That its clock has gone back is noticed, too.
+    asked.retain(|word| word != "sales");
+    assert_eq!(asked, ["read ticket"; 2]);
     assert_eq!(fixture.desk.sale(fixture.line).level().unwrap().sequence, 3);
     assert!(reads_in(4, &mut fixture, &mut ledger).is_empty());
 }
@@ -326,6 +331,27 @@ fn reads_everything_on_a_new_connection_and_where_the_feed_is_another() {
     let asked = answer_all(&mut fixture, &mut ledger);
     assert_eq!(asked[0], "changes", "where the feed is comes first");
     assert_eq!(everything(asked), (true, true));
+}
+
+#[test]
+fn reads_everything_where_the_ledgers_clock_has_gone_back() {
+    let mut ledger = with_sales(10, &state(10, 0));
+    let mut fixture = at_rest(&mut ledger);
+    // The host's own clock says nothing; forward is no harm, and what drifts is not set.
+    for (by_ms, reads_all) in
+        [(300, false), (-300, true), (-5, false), (-5, false), (-1_000, true), (9_000, false)]
+    {
+        ledger.ahead_ms += by_ms;
+        let asked = sync(&mut fixture, &mut ledger);
+        assert_eq!(
+            asked.iter().filter(|word| word.starts_with("read ")).count() >= 11,
+            reads_all,
+            "{by_ms} {asked:?}"
+        );
+        for _ in 0..30 {
+            sync(&mut fixture, &mut ledger);
+        }
+    }
 }
 
 #[test]
