@@ -62,7 +62,8 @@ end
 if #changed > 0 then
   field, total, status, version = wanted, tonumber(wanted[1]), wanted[6], version + 1
   buyer_required = wanted[20]
-  call('HSET', KEYS[1], 'version', version, unpack(changed))
+  announce()
+  call('HSET', KEYS[1], 'version', version, 'announced', announced, unpack(changed))
 end
 save()
 return state() .. '\ndone'

@@ -46,5 +46,7 @@ for i = 3, #ARGV, 3 do
   end
 end
 due = first_deadline()
-call('HSET', KEYS[1], 'due', due)
+-- Hosts are to learn of the counts.
+announce()
+call('HSET', KEYS[1], 'due', due, 'announced', announced)
 return state() .. '\ndone'

@@ -9,6 +9,8 @@
 --       5 log       stream: one entry a change of a booking, its id <ms>-<sequence>
 --       6 lost      hash: what this ledger was found to have forgotten (see restore.lua)
 --       7 due       hash: span of time -> tickets of the holds that end in it (see `lapse`)
+--       8 bx:changes  sorted set: sale -> the number of its latest announcement, and 9 bx:feed, the latest number there is
+--                   (see `announce`): of all sales, and so of another slot than the others
 --
 -- A record is a letter and the quantity, where it is held `@` and the deadline, and where there is a buyer a colon and
 -- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
@@ -71,6 +73,23 @@ local function state()
     opened, lineage, frozen_until, due, lapsed, announced, by_operator, buyer_required }, ',')
 end
 
+-- Hosts ask which sales have changed since they asked last, and read those. So a script that changes a sale announces it, at
+-- most once in a while: whoever reads a sale so short a time after an announcement reads it again a little later. Before
+-- `state()`, which tells of it. That an announcement fails, on a key that somebody has put there, must not stop a script
+-- halfway: hosts read every sale now and then.
+local ANNOUNCE_MS, CHANGES_KEPT = 100, 1000000 -- as in src/limits.rs
+local changes_key, feed_key = KEYS[#KEYS - 1], KEYS[#KEYS]
+local announced_before = announced
+local function announce()
+  if now >= announced and now - announced < ANNOUNCE_MS then return end
+  announced = now
+  local number = redis.pcall('INCR', feed_key)
+  if type(number) ~= 'number' then return end
+  redis.pcall('ZADD', changes_key, number, sub(KEYS[1], 5, -8)) -- bx:{SALE}:stock
+  -- Of sales that are gone, too.
+  if number % 1024 == 0 then redis.pcall('ZREMRANGEBYSCORE', changes_key, '-inf', number - CHANGES_KEPT) end
+end
+
 -- A ledger may fall back behind what it acknowledged: a replica that lagged takes over, the end of an append-only file is
 -- lost, an old copy is put in place. Whoever has seen more than there is now can tell. So the first argument of each
 -- call that books, confirms, cancels or restores is the most overdue holds to expire first and, from a caller that has
@@ -101,7 +120,9 @@ local function freeze(its_lineage, its_sequence, less)
     call('HSET', KEYS[6], '@' .. now, (its_sequence or sequence_before) .. ' ' .. sequence_before)
   end
   frozen_until = max(frozen_until, min(now + FREEZE_MS, frozen_since + FREEZE_MS_MAX))
-  call('HSET', KEYS[1], 'lineage', lineage, 'frozen_since', frozen_since, 'frozen_until', frozen_until)
+  announce()
+  call('HSET', KEYS[1], 'lineage', lineage, 'frozen_since', frozen_since, 'frozen_until', frozen_until,
+    'announced', announced)
 end
 
 -- The reply to a caller that nothing is done for; nil where it may go on.
@@ -208,9 +229,14 @@ end
 -- Writes what changed in the counts, once, at the end of a script.
 local function save()
   if owes then save_owed() end
+  local booked = sequence ~= sequence_before
+  if booked or owes then announce() end
   if owes or due ~= due_before then
-    call('HSET', KEYS[1], 'held', held, 'sold', sold, 'sequence', sequence, 'clock', now, 'lapsed', lapsed, 'due', due)
-  elseif sequence ~= sequence_before then
+    call('HSET', KEYS[1], 'held', held, 'sold', sold, 'sequence', sequence, 'clock', now, 'lapsed', lapsed, 'due', due,
+      'announced', announced)
+  elseif booked and announced ~= announced_before then
+    call('HSET', KEYS[1], 'sold', sold, 'sequence', sequence, 'clock', now, 'announced', announced)
+  elseif booked then
     call('HSET', KEYS[1], 'sold', sold, 'sequence', sequence, 'clock', now)
   end
 end

@@ -351,10 +351,15 @@ pub(super) fn judge_name(
     findings: &mut Findings,
 ) -> Result<(), AuditError> {
     match ask(ledger, Call::Sales) {
-        Ok(Answer::Sales(names)) if names.contains(&sale) => {}
-        Ok(Answer::Sales(_)) => {
-            findings.derived(Kind::Name, "name", "the ledger's list of sales does not have it");
-            findings.mend(Repair::Name, vec!["name: added to the ledger's list of sales".to_owned()]);
+        Ok(Answer::Sales { names, odd }) => {
+            if !names.contains(&sale) {
+                findings.derived(Kind::Name, "name", "the ledger's list of sales does not have it");
+                findings.mend(Repair::Name, vec!["name: added to the ledger's list of sales".to_owned()]);
+            }
+            for member in odd {
+                let what = format!("the ledger's list of sales has {member:?}, which is no name of a sale");
+                findings.differ(Kind::Name, "name", what);
+            }
         }
         Ok(other) => return Err(unexpected(&other)),
         Err(AuditError::Ledger(CallError::Garbled(text))) => {

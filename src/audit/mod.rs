@@ -173,7 +173,7 @@ fn sale_line(sale: &SaleName, state: &SaleState) -> String {
 /// How many changes the other sales of the ledger have seen: no fewer than they have bookings.
 fn others_sequences(ledger: &mut dyn Ledger, sale: &SaleName) -> Result<u64, AuditError> {
     let names = match ask(ledger, Call::Sales)? {
-        Answer::Sales(names) => names,
+        Answer::Sales { names, .. } => names,
         other => return Err(unexpected(&other)),
     };
     let mut sum = 0;

@@ -108,6 +108,15 @@ pub enum Call {
     },
     /// Names all sales. Answered by [`Answer::Sales`].
     Sales,
+    /// Which sales were announced as changed after that number of the ledger's feed; `None` only asks where the feed is.
+    /// Answered by [`Answer::Changes`].
+    ///
+    /// A sale that changes (bookings, terms, status, a freeze; also one that is opened) is announced unless it was within
+    /// the last [`crate::limits::ANNOUNCE_MS`]: see [`SaleState::is_settled`].
+    Changes {
+        /// What the last answer gave as `at`.
+        after: Option<u64>,
+    },
     /// One page of a sale's bookings, in no particular order; a booking that exists all the while is on some page, and
     /// may be on two. Answered by [`Answer::Page`].
     Page {
@@ -344,7 +353,28 @@ pub enum Answer {
         state: SaleState,
     },
     /// To `Sales`.
-    Sales(Vec<SaleName>),
+    Sales {
+        /// In no particular order.
+        names: Vec<SaleName>,
+        /// What stands among them and is no name of a sale, made readable: somebody else wrote it.
+        odd: Vec<String>,
+    },
+    /// To `Changes`.
+    Changes {
+        /// Each once, in the order of their latest announcements; at most [`crate::limits::CHANGES_PER_CALL_MAX`].
+        names: Vec<SaleName>,
+        /// The number up to which this tells of all.
+        at: u64,
+        /// Whether there are more after `at`, to be asked for at once.
+        more: bool,
+        /// Whether the feed cannot tell all that has changed since the number that was asked for: it is younger than that,
+        /// or has moved on too far. Everything is to be read anew.
+        reset: bool,
+        /// Which ledger this is; empty where it has no name.
+        ledger: String,
+        /// The ledger's clock: what changed before is told, of sales that were [settled](SaleState::is_settled).
+        now: WallTime,
+    },
     /// To `Page`.
     Page {
         /// The bookings of this page.

@@ -188,6 +188,22 @@ impl SaleState {
         Seen { opened: self.opened, lineage: self.lineage, sequence: self.sequence }
     }
 
+    /// Whether a change at this moment is not announced, since another one was a moment before.
+    pub fn may_change_unannounced(&self) -> bool {
+        self.was_announced_within(limits::ANNOUNCE_MS)
+    }
+
+    /// Whether every change from this moment on is announced. Whoever reads a sale that is not so reads it again a little
+    /// later, until it is: then nothing was missed.
+    pub fn is_settled(&self) -> bool {
+        !self.was_announced_within(limits::SETTLED_MS)
+    }
+
+    fn was_announced_within(&self, ms: u64) -> bool {
+        // A clock that went back behind the announcement makes the next change another one.
+        self.now >= self.announced_at && self.now.0 - self.announced_at.0 < ms
+    }
+
     /// Whether hosts put back what was forgotten.
     pub fn is_frozen(&self) -> bool {
         self.frozen_until > self.now

@@ -98,7 +98,10 @@ impl FakeLedger {
     fn answer(&mut self, call: Call) -> Answer {
         self.clock += 1;
         match call {
-            Call::Sales => return Answer::Sales(self.sales.keys().rev().copied().collect()),
+            Call::Sales => {
+                let names = self.sales.keys().rev().copied().collect();
+                return Answer::Sales { names, odd: Vec::new() };
+            }
             Call::Open { sale, terms } => {
                 let created = !self.sales.contains_key(&sale);
                 let fresh =

@@ -246,7 +246,7 @@ fn as_of_now(sale: SaleName) -> Call {
 
 fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), CommandError> {
     let mut names = match ask(ledger, Call::Sales)? {
-        Answer::Sales(names) => names,
+        Answer::Sales { names, .. } => names,
         other => return Err(unexpected(&other)),
     };
     names.sort_unstable();

@@ -17,7 +17,7 @@ impl<C> Desk<C> {
     /// to go on selling.
     pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>, now: Now) -> Monotonic {
         let key = usize::try_from(id.0).expect("call ids are slab keys");
-        let InFlight { sent, since, .. } = self.in_flight.remove(key);
+        let InFlight { sent, since, serial } = self.in_flight.remove(key);
         self.forget_answered();
         match sent {
             Sent::Batch { line, operation, entries } => {
@@ -28,9 +28,12 @@ impl<C> Desk<C> {
                 self.handle_restored((line, opened), &offered, answer, now);
             }
             Sent::Snapshot { line } => self.handle_snapshot(line, answer, now),
-            Sent::Discovery { sale } => self.handle_discovery(sale, answer),
+            Sent::Discovery { sale } => self.handle_discovery(sale, answer, now.monotonic),
             Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
             Sent::Sales => self.handle_sales(answer, now.monotonic),
+            Sent::Changes { connection } => {
+                self.handle_changes(connection, (serial, since), answer, now.monotonic)
+            }
         }
         since
     }
@@ -55,7 +58,9 @@ impl<C> Desk<C> {
     fn learn(&mut self, line: LineIndex, state: &SaleState, now: Now) {
         self.learn_clock(line, state, now);
         self.judge_answer(line, state);
-        self.lines[line.0 as usize].board.learn(state);
+        if !self.lines[line.0 as usize].board.learn(state) {
+            self.undealt.push(line);
+        }
     }
 
     fn handle_batch(

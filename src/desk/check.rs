@@ -25,11 +25,12 @@ impl<C> Desk<C> {
                 Sent::Restore { line, .. } => restores[line.0 as usize] += 1,
                 Sent::Snapshot { line } => {
                     snapshots += 1;
-                    assert!(self.lines[line.0 as usize].snapshot_in_flight);
+                    assert_eq!(self.lines[line.0 as usize].reads.asked, Some(call.serial));
                 }
                 Sent::Log { line, .. } => assert!(self.lines[line.0 as usize].following),
-                Sent::Sales => assert!(self.discovering),
-                Sent::Discovery { .. } => {}
+                Sent::Sales => assert!(self.feed.is_listing()),
+                Sent::Discovery { .. } => snapshots += 1,
+                Sent::Changes { .. } => {}
             }
         }
         for (index, line) in self.lines.iter().enumerate() {
@@ -46,7 +47,8 @@ impl<C> Desk<C> {
             }
         }
         assert_eq!(placed.len(), self.entries.len(), "every entry is somewhere");
-        assert_eq!(self.snapshots_in_flight, snapshots);
+        let reads = self.lines.iter().map(|line| (line.synced_here, &line.reads));
+        self.reads.check_invariants(snapshots, reads);
         let own = self.entries.iter().filter(|(_, entry)| entry.errand.is_own());
         assert_eq!(
             self.orphans.on_the_way(),

@@ -117,16 +117,21 @@ impl<C> Desk<C> {
     /// Looks, at each sync, at the sales that nobody asks for.
     pub(super) fn watch_histories(&mut self, now: Monotonic) {
         self.memory.forget_before(now);
-        for index in 0..self.lines.len() {
-            let line = LineIndex(index as u32);
-            if self.memory.knows(line) {
-                self.compare_history(line);
+        let mut from = 0;
+        while let Some(line) = self.memory.next_known(from) {
+            from = line.0 as usize + 1;
+            self.compare_history(line);
+        }
+        for line in std::mem::take(&mut self.untrusted) {
+            let Line { guard: Guard { trusted, pending, due, retry_at, .. }, board, .. } =
+                &self.lines[line.0 as usize];
+            if trusted.is_some() || *pending > 0 || *due {
+                continue;
             }
-            let Guard { trusted, pending, due, retry_at, .. } = self.lines[index].guard;
-            let idle = trusted.is_none() && pending == 0 && !due && now >= retry_at;
-            // A sale that is missing is asked for by the sync; there is nothing to put anything into.
-            if idle && self.lines[index].board.gate(WallTime(0)) != Gate::Missing {
-                self.distrust(line, false);
+            // Into a sale that is missing nothing can be put.
+            match now >= *retry_at && board.gate(WallTime(0)) != Gate::Missing {
+                true => self.distrust(line, false),
+                false => self.untrusted.push(line),
             }
         }
     }
@@ -257,6 +262,9 @@ impl<C> Desk<C> {
         }
         if guard.failed {
             guard.retry_at = now.monotonic.plus_ms(RESTORE_RETRY_MS);
+            if !guard.due && !self.untrusted.contains(&line) {
+                self.untrusted.push(line);
+            }
         } else if guard.torn {
             // What was answered from the older one may be forgotten by now.
             self.distrust(line, false);

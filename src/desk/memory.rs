@@ -63,6 +63,13 @@ impl Memory {
         self.counts.get(line.0 as usize).is_some_and(|&count| count > 0)
     }
 
+    /// The first of the sales from that one on of which there is anything.
+    pub(super) fn next_known(&self, from: usize) -> Option<LineIndex> {
+        let counts = self.counts.get(from..)?;
+        let place = counts.iter().position(|&count| count > 0)?;
+        u32::try_from(from + place).ok().map(LineIndex)
+    }
+
     /// What was last told of each booking of these sales, in the order of their first mention, with the time at which the
     /// sale of each was opened.
     pub(super) fn latest(&self, lines: &[LineIndex]) -> Vec<(LineIndex, Vec<(u64, Booking)>)> {

@@ -19,6 +19,7 @@ mod check;
 mod guard;
 mod memory;
 mod orphans;
+mod reads;
 mod sync;
 
 use std::collections::VecDeque;
@@ -32,16 +33,17 @@ use crate::booking::{
 };
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::{Board, CoreIndex, Familiar, Gate, Permits, SaleBoard, Settlement};
+use crate::stock::{Board, CoreIndex, Familiar, Gate, Permits, Place, SaleBoard, Settlement};
 use guard::Guard;
 use memory::Memory;
 use orphans::{Orphan, Orphans};
-use sync::Round;
+use reads::{LineReads, Reads};
+use sync::Feed;
 
 pub use guard::GuardCounts;
 
 /// A sale as this core knows it: an index into its lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LineIndex(u32);
 
 /// A booking that a client wishes to make.
@@ -160,7 +162,7 @@ struct Line {
     dirty: bool,
     /// Whether this core reads the sale's level, and its log, for all cores.
     synced_here: bool,
-    snapshot_in_flight: bool,
+    reads: LineReads,
     /// The ledger's clock for this sale less this host's, in milliseconds.
     clock_offset_ms: i64,
     /// A page of the log is on the way.
@@ -174,12 +176,31 @@ struct Line {
 
 #[derive(Debug)]
 enum Sent {
-    Batch { line: LineIndex, operation: Operation, entries: Vec<usize> },
-    Restore { line: LineIndex, opened: u64, offered: Vec<Booking> },
-    Snapshot { line: LineIndex },
-    Discovery { sale: SaleName },
-    Log { line: LineIndex, after: u64 },
+    Batch {
+        line: LineIndex,
+        operation: Operation,
+        entries: Vec<usize>,
+    },
+    Restore {
+        line: LineIndex,
+        opened: u64,
+        offered: Vec<Booking>,
+    },
+    Snapshot {
+        line: LineIndex,
+    },
+    Discovery {
+        sale: SaleName,
+    },
+    Log {
+        line: LineIndex,
+        after: u64,
+    },
     Sales,
+    /// On the connection of that number.
+    Changes {
+        connection: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -194,6 +215,7 @@ pub struct Desk<C> {
     core: CoreIndex,
     board: Arc<Board>,
     directory_version: u64,
+    directory_place: Place,
     lines: Vec<Line>,
     line_by_name: FxHashMap<SaleName, LineIndex>,
     entries: Slab<Entry<C>>,
@@ -215,17 +237,18 @@ pub struct Desk<C> {
     lines_in_trouble: usize,
     ledger_down_since: Monotonic,
     next_sync: Monotonic,
-    syncs: u64,
-    snapshots_in_flight: usize,
-    discovering: bool,
-    round: Round,
-    discovery_start: usize,
+    feed: Feed,
+    reads: Reads,
     /// Bookings to cancel on the desk's own behalf.
     orphans: Orphans,
     /// What clients were told.
     memory: Memory,
     /// Lines whose guard is due.
     distrusted: Vec<LineIndex>,
+    /// Lines whose guard failed, to be tried again.
+    untrusted: Vec<LineIndex>,
+    /// Lines of whose permits an answer could not be taken in, since another core was at them.
+    undealt: Vec<LineIndex>,
     guard_counts: GuardCounts,
     /// When the sale of the last answer was opened, and when that answer came.
     answered: (u64, Monotonic),
@@ -238,6 +261,7 @@ impl<C> Desk<C> {
             core,
             board,
             directory_version: u64::MAX,
+            directory_place: Place::default(),
             lines: Vec::new(),
             line_by_name: FxHashMap::default(),
             entries: Slab::new(),
@@ -255,14 +279,13 @@ impl<C> Desk<C> {
             lines_in_trouble: 0,
             ledger_down_since: now.monotonic,
             next_sync: now.monotonic,
-            syncs: 0,
-            snapshots_in_flight: 0,
-            discovering: false,
-            round: Round::default(),
-            discovery_start: 0,
+            feed: Feed::default(),
+            reads: Reads::default(),
             orphans: Orphans::default(),
             memory: Memory::new(),
             distrusted: Vec::new(),
+            untrusted: Vec::new(),
+            undealt: Vec::new(),
             guard_counts: GuardCounts::default(),
             answered: (0, now.monotonic),
         }
@@ -473,6 +496,7 @@ impl<C> Desk<C> {
     pub fn handle_ledger_up(&mut self) {
         self.ledger_up = true;
         self.distrust_all();
+        self.begin_feed();
     }
 
     /// The connection to the ledger is lost. Calls on the way stay on the way: the ledger's session sends them again.
@@ -612,11 +636,13 @@ impl<C> Desk<C> {
         self.send(Sent::Batch { line, operation, entries }, call, now);
     }
 
-    fn send(&mut self, sent: Sent, call: Call, now: Monotonic) {
+    /// Returns its serial.
+    fn send(&mut self, sent: Sent, call: Call, now: Monotonic) -> u64 {
         let serial = self.serial();
         let key = self.in_flight.insert(InFlight { sent, since: now, serial });
         self.in_flight_order.push_back((key, serial));
         self.outgoing.push_back((CallId(key as u64), call));
+        serial
     }
 
     /// The next call to carry to the ledger.

@@ -1,124 +1,278 @@
 //! What a desk learns without being asked: which sales there are, how they stand, and which ids were granted elsewhere.
 //!
-//! Each sale is read by one core for all, every sync. Once it has stopped selling, the same core reads its log up to
-//! there, page by page, so that the host knows every granted id and can refuse all others from memory.
+//! Each sync asks the ledger which sales were announced as changed since the last one, and reads those that this core
+//! reads for all cores. A sale may change on for a moment after its announcement: it is read again at the next sync, until
+//! it is quiet. On a new connection, and where the ledger's feed is not the one that was followed, all is read; and now and
+//! then, a few at each sync, what nothing was said of.
+//!
+//! Once a sale has stopped selling, the core that reads it reads its log up to there, page by page, so that the host knows
+//! every granted id and can refuse all others from memory.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::guard::Guard;
+use super::reads::{LineReads, Question};
 use super::{Desk, Line, LineIndex, Sent};
-use crate::booking::{Answer, Call, CallError, LogEntry, SaleName};
-use crate::clock::{Monotonic, Now};
+use crate::booking::{Answer, Call, CallError, LogEntry, SaleName, SaleState};
+use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::SaleBoard;
+use crate::stock::{CoreIndex, SaleBoard};
 
-/// One walk over the sales, which a sync begins and the answers carry on: over all of them, or as many as may be read in
-/// one sync. The next one begins where it ended.
+/// How this core follows the ledger's feed.
 #[derive(Default)]
-pub(super) struct Round {
-    /// The next line to look at, and how many are left to look at.
-    next: usize,
-    lines_left: usize,
-    reads_left: usize,
+pub(super) struct Feed {
+    /// Counts connections: what was asked on one before says nothing on this one.
+    connection: u64,
+    /// The number up to which all is known; `None` on a new connection.
+    at: Option<u64>,
+    asking: bool,
+    /// Which ledger it is of.
+    ledger: Option<String>,
+    /// By how much its clock is ahead of this host's monotonic one at least, in milliseconds, and when that was found.
+    ahead: Option<(i64, Monotonic)>,
+    /// It could not be read, which was said.
+    failing: bool,
+    /// The list of all sales is on the way.
+    listing: bool,
+    /// When it is to be asked for.
+    list_at: Monotonic,
+    /// What is among the names and is none, which was said.
+    odd: FxHashSet<String>,
+}
+
+impl Feed {
+    /// Whether the list of all sales is on the way.
+    pub(super) fn is_listing(&self) -> bool {
+        self.listing
+    }
+
+    /// Whether the ledger's clock has gone back, as it is told in an answer to what was `sent` then. A sale that was settled
+    /// may not be so any more.
+    fn notes_clock_back(&mut self, told: WallTime, sent: Monotonic, answered: Monotonic) -> bool {
+        let ms = |time: Monotonic| i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX);
+        let told = i64::try_from(told.0).unwrap_or(i64::MAX);
+        let least = told.saturating_sub(ms(answered));
+        // Clocks that drift apart by a thousandth are not set.
+        let known = self.ahead.map(|(least, at)| least - (ms(answered) - ms(at)) / 1_000);
+        let most = told.saturating_sub(ms(sent));
+        let is_back = known.is_some_and(|known| most.saturating_add(limits::CLOCK_BACK_MS_MIN) < known);
+        if is_back || known.is_none_or(|known| least >= known) {
+            self.ahead = Some((least, answered));
+        }
+        is_back
+    }
+}
+
+/// Which of so many cores reads that sale, for all: by the name alone, so that all agree.
+fn reader_of(sale: &SaleName, cores: usize) -> usize {
+    (FxBuildHasher.hash_one(sale) % cores as u64) as usize
 }
 
 impl<C> Desk<C> {
-    /// Reads the levels of this core's share of the sales, and now and then which sales there are.
+    /// Whether this core reads that sale for all.
+    pub fn reads_sale(&self, sale: &SaleName) -> bool {
+        reader_of(sale, self.board.cores()) == self.core.0
+    }
+
+    /// How a sale stands, and when that was true last; `None` where the ledger has no such sale.
+    pub fn level(&self, line: LineIndex) -> Option<SaleState> {
+        let sale = self.sale(line);
+        // Before the level: what was not announced by then is in it.
+        let told_at = self.board.told_at(CoreIndex(reader_of(sale.name(), self.board.cores())));
+        let is_quiet = sale.is_quiet();
+        let mut level = sale.level()?;
+        if is_quiet {
+            level.now = level.now.max(told_at);
+        }
+        Some(level)
+    }
+
+    /// On a new connection nothing is known of what was announced: where the feed is comes first, and then all is read, at
+    /// once.
+    pub(super) fn begin_feed(&mut self) {
+        self.feed.connection += 1;
+        (self.feed.at, self.feed.ahead) = (None, None);
+        // A question of before is answered first, so that there is never more than one.
+        if !self.feed.asking {
+            self.next_sync = Monotonic(0);
+            self.read_all();
+        }
+    }
+
+    fn read_all(&mut self) {
+        self.feed.list_at = Monotonic(0);
+        for line in self.lines.iter().filter(|line| line.synced_here) {
+            line.board.set_quiet(false);
+        }
+        self.reads.want_all(&mut self.lines[..]);
+    }
+
+    /// Asks what has changed, and reads what is to be looked at by now.
     pub(super) fn sync(&mut self, now: Monotonic) {
         if !self.ledger_up {
             return;
         }
-        let discovers = self.core.0 == 0 && self.syncs.is_multiple_of(limits::SYNCS_PER_DISCOVERY);
-        if discovers && !self.discovering {
-            self.discovering = true;
+        // Before the sales are read: what changes after this answer is announced after it.
+        if !self.feed.asking {
+            self.ask_for_changes(now);
+        }
+        if self.core.0 == 0 && !self.feed.listing && now >= self.feed.list_at {
+            self.feed.listing = true;
+            self.feed.list_at = now.plus_ms(limits::SLOW_ROUND_MS);
             self.send(Sent::Sales, Call::Sales, now);
         }
-        self.syncs += 1;
         self.watch_histories(now);
+        for line in std::mem::take(&mut self.undealt) {
+            self.lines[line.0 as usize].board.deal_anew();
+        }
         self.cancel_orphans(now);
-        // A round that is still at it goes on: the ledger is slow.
-        if self.round.lines_left == 0 {
-            self.round.lines_left = self.lines.len();
-            self.round.reads_left = limits::READS_PER_SYNC_MAX;
-        }
-        self.go_on_syncing(now);
+        self.reads.begin(self.board.cores(), now, &mut self.lines[..]);
+        self.go_on_reading(now);
     }
 
-    /// Asks on for levels until enough are on the way, or all sales were looked at: each answer makes room for the next.
-    fn go_on_syncing(&mut self, now: Monotonic) {
-        while self.snapshots_in_flight < limits::SNAPSHOTS_IN_FLIGHT_MAX
-            && let Some((line, call)) = self.next_to_read()
-        {
-            self.snapshots_in_flight += 1;
-            self.send(Sent::Snapshot { line }, call, now);
-        }
+    fn ask_for_changes(&mut self, now: Monotonic) {
+        self.feed.asking = true;
+        let sent = Sent::Changes { connection: self.feed.connection };
+        self.send(sent, Call::Changes { after: self.feed.at }, now);
     }
 
-    /// The next sale of this round, and how to ask for its level.
-    fn next_to_read(&mut self) -> Option<(LineIndex, Call)> {
-        let round = &mut self.round;
-        while round.lines_left > 0 {
-            let index = round.next % self.lines.len();
-            round.next = index + 1;
-            round.lines_left -= 1;
-            let line = &mut self.lines[index];
-            // With the ledger silent, one question on the way is enough.
-            if !line.synced_here || std::mem::replace(&mut line.snapshot_in_flight, true) {
-                continue;
+    /// What was announced as changed.
+    pub(super) fn handle_changes(
+        &mut self,
+        connection: u64,
+        (serial, since): (u64, Monotonic),
+        answer: Result<Answer, CallError>,
+        now: Monotonic,
+    ) {
+        self.feed.asking = false;
+        if connection != self.feed.connection {
+            self.next_sync = Monotonic(0);
+            self.read_all();
+            return;
+        }
+        match answer {
+            Ok(Answer::Changes { names, at, more, reset, ledger, now: told_at }) => {
+                self.feed.failing = false;
+                let is_other = self.feed.ledger.as_ref().is_some_and(|known| *known != ledger);
+                self.feed.ledger = Some(ledger);
+                let is_followed = self.feed.at.replace(at).is_some();
+                let is_back = self.feed.notes_clock_back(told_at, since, now);
+                if reset || is_other || is_back {
+                    tracing::info!(
+                        reset,
+                        is_other,
+                        is_back,
+                        "what was announced says nothing: all sales are read"
+                    );
+                    self.read_all();
+                }
+                for name in names {
+                    match self.line_by_name.get(&name) {
+                        Some(&line) if self.lines[line.0 as usize].synced_here => {
+                            self.lines[line.0 as usize].board.set_quiet(false);
+                            self.reads.tell(line, serial, &mut self.lines[..]);
+                        }
+                        Some(_) => {}
+                        None if self.reads_sale(&name) => self.reads.ask_for(name),
+                        None => {}
+                    }
+                }
+                if more {
+                    self.ask_for_changes(now);
+                } else if is_followed {
+                    self.board.set_told_at(self.core, told_at);
+                }
             }
-            let sale = *line.board.name();
-            // Holds that are over give their stock back when anybody asks; this is where somebody does.
-            let (call, reads) = match line.board.level() {
-                Some(level) if level.held > 0 => (Call::Expire { sale }, limits::READS_PER_SWEEP),
-                _ => (Call::Snapshot { sale }, 1),
+            Ok(other) => tracing::error!(?other, "a question for changes was answered with something else"),
+            Err(error) if !self.feed.failing => {
+                self.feed.failing = true;
+                tracing::warn!(%error, "the ledger does not tell what has changed; the next sync asks again, and until then \
+                     each sale is read once a minute");
+            }
+            Err(_) => {}
+        }
+        self.go_on_reading(now);
+    }
+
+    /// Asks on until enough is on the way, or there is nothing to ask.
+    fn go_on_reading(&mut self, now: Monotonic) {
+        while let Some(question) = self.reads.next(now, &mut self.lines[..]) {
+            let (line, call) = match question {
+                Question::Unknown(sale) => {
+                    self.send(Sent::Discovery { sale }, Call::Snapshot { sale }, now);
+                    continue;
+                }
+                Question::Snapshot(line) => (line, Call::Snapshot { sale: *self.sale(line).name() }),
+                // Holds that are over give their stock back when anybody asks; this is where somebody does.
+                Question::Expire(line) => (line, Call::Expire { sale: *self.sale(line).name() }),
             };
-            round.reads_left = round.reads_left.saturating_sub(reads);
-            if round.reads_left == 0 {
-                round.lines_left = 0;
-            }
-            return Some((LineIndex(u32::try_from(index).expect("SALES_MAX fits in u32")), call));
+            let serial = self.send(Sent::Snapshot { line }, call, now);
+            self.reads.note_asked(line, serial, &mut self.lines[..]);
         }
-        None
     }
 
     /// A sale's level, as a sync asked for it.
     pub(super) fn handle_snapshot(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
-        self.snapshots_in_flight -= 1;
-        let entry = &mut self.lines[line.0 as usize];
-        entry.snapshot_in_flight = false;
+        self.reads.note_answered(line, &mut self.lines[..]);
         match answer {
             Ok(Answer::Sale { state, .. }) => {
                 self.judge_reading(line, &state);
                 self.sale(line).note_unreadable(false);
-                self.sale(line).learn_synced(&state);
+                let is_believed = self.sale(line).learn_synced(&state);
                 self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
                 self.follow_log(line, now.monotonic);
                 self.note_trouble(line, None);
+                self.plan_next_read(line, &state, is_believed, now.monotonic);
             }
             Ok(Answer::NoSuchSale) => {
-                entry.board.mark_missing();
-                entry.board.note_unreadable(false);
+                self.sale(line).mark_missing();
+                self.sale(line).note_unreadable(false);
                 self.note_trouble(
                     line,
                     Some("the ledger has lost this sale: its bookings get 503 until it is back"),
                 );
+                self.reads.set_due(line, None, None, &mut self.lines[..]);
             }
             Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
             Err(CallError::Garbled(reason)) => {
-                entry.board.note_unreadable(true);
-                tracing::debug!(reason, "a snapshot made no sense");
+                self.sale(line).note_unreadable(true);
+                tracing::debug!(reason, "a snapshot made no sense; the next sync repeats it");
                 self.note_trouble(
                     line,
                     Some("the ledger's record of this sale cannot be read: nothing of it is sold"),
                 );
+                self.reads.again(line, &mut self.lines[..]);
             }
-            Err(error) => tracing::debug!(%error, "a snapshot failed; the next sync repeats it"),
+            Err(error) => {
+                tracing::debug!(%error, "a snapshot failed; the next sync repeats it");
+                self.reads.again(line, &mut self.lines[..]);
+            }
         }
-        self.go_on_syncing(now.monotonic);
+        self.go_on_reading(now.monotonic);
+    }
+
+    /// When to read a sale again of which nothing will be announced by then.
+    fn plan_next_read(&mut self, line: LineIndex, state: &SaleState, is_believed: bool, now: Monotonic) {
+        let at = |time: WallTime| now.plus_ms(time.0.saturating_sub(state.now.0));
+        // Without holds there is nothing to expire; a ledger that does not tell when they end is asked at each sync.
+        let holds = (state.held > 0).then(|| state.due_at.map_or(now, at));
+        // It stops selling without a change.
+        let end = state.terms.ends_at.filter(|&ends| ends > state.now).map(at);
+        let is_over = holds.is_some_and(|holds| holds <= now);
+        let is_quiet = is_believed && !is_over && state.is_settled() && !state.is_frozen();
+        if !is_quiet {
+            self.reads.again(line, &mut self.lines[..]);
+        }
+        self.sale(line).set_quiet(is_quiet);
+        self.reads.set_due(line, holds, end, &mut self.lines[..]);
+        // More holds had ended than one call enters as expired: the next one goes on at once.
+        if is_over && state.lapsed_until >= state.now && !state.is_frozen() {
+            self.reads.want(line, &mut self.lines[..]);
+        }
     }
 
     /// Tells operators once that a sale is in trouble, and once that it is no more: the core that reads it does so.
@@ -157,7 +311,13 @@ impl<C> Desk<C> {
     }
 
     /// The level of a sale that this host did not know.
-    pub(super) fn handle_discovery(&mut self, sale: SaleName, answer: Result<Answer, CallError>) {
+    pub(super) fn handle_discovery(
+        &mut self,
+        sale: SaleName,
+        answer: Result<Answer, CallError>,
+        now: Monotonic,
+    ) {
+        self.reads.note_found(sale, answer.is_ok());
         match answer {
             Ok(Answer::Sale { state, .. }) => {
                 if let Err(full) = self.board.learn(&sale, &state) {
@@ -167,8 +327,9 @@ impl<C> Desk<C> {
             // Named before it was opened, or gone since.
             Ok(Answer::NoSuchSale) => {}
             Ok(other) => tracing::error!(%sale, ?other, "a snapshot was answered with something else"),
-            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; a later sync repeats it"),
+            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it"),
         }
+        self.go_on_reading(now);
     }
 
     /// Reads on in the log of a sale that has stopped selling, where there is more to know: one page at a time.
@@ -213,30 +374,40 @@ impl<C> Desk<C> {
             }
             Ok(Answer::NoSuchSale) => entry.board.mark_missing(),
             Ok(other) => tracing::error!(?other, "a log was answered with something else"),
-            Err(error) => tracing::debug!(%error, "a page of a log failed; the next sync repeats it"),
+            Err(error) => {
+                tracing::debug!(%error, "a page of a log failed; the next sync repeats it");
+                self.reads.again(line, &mut self.lines[..]);
+            }
         }
     }
 
     /// Which sales there are.
     pub(super) fn handle_sales(&mut self, answer: Result<Answer, CallError>, now: Monotonic) {
-        self.discovering = false;
+        self.feed.listing = false;
         match answer {
-            Ok(Answer::Sales(sales)) => self.discover(sales, now),
+            Ok(Answer::Sales { names, odd }) => {
+                for odd in odd {
+                    if !self.feed.odd.contains(&odd) && self.feed.odd.len() < limits::ODD_NAMES_MAX {
+                        tracing::warn!(
+                            name = odd,
+                            "the ledger's list of sales has what is no name of a sale; it is passed over"
+                        );
+                        self.feed.odd.insert(odd);
+                    }
+                }
+                for name in names {
+                    if !self.line_by_name.contains_key(&name) {
+                        self.reads.ask_for(name);
+                    }
+                }
+                self.go_on_reading(now);
+            }
             Ok(other) => tracing::error!(?other, "the list of sales was answered with something else"),
-            Err(error) => tracing::debug!(%error, "the sales were not listed; a later sync asks again"),
+            Err(error) => {
+                tracing::debug!(%error, "the sales were not listed; the next sync asks again");
+                self.feed.list_at = now;
+            }
         }
-    }
-
-    /// Asks for the levels of sales that this host does not know: a bounded number at once, another part each time, so
-    /// that names without a sale behind them hold nobody up.
-    fn discover(&mut self, sales: Vec<SaleName>, now: Monotonic) {
-        let unknown: Vec<SaleName> =
-            sales.into_iter().filter(|sale| !self.line_by_name.contains_key(sale)).collect();
-        let start = self.discovery_start % unknown.len().max(1);
-        for &sale in unknown[start..].iter().chain(&unknown[..start]).take(limits::SNAPSHOTS_IN_FLIGHT_MAX) {
-            self.send(Sent::Discovery { sale }, Call::Snapshot { sale }, now);
-        }
-        self.discovery_start = start + limits::SNAPSHOTS_IN_FLIGHT_MAX;
     }
 
     /// Takes over sales that the board has learnt of since the last turn.
@@ -246,7 +417,8 @@ impl<C> Desk<C> {
             return;
         }
         let mut complete = true;
-        for sale in self.board.directory().sales() {
+        let directory = self.board.directory();
+        for sale in directory.sales_after(self.directory_place) {
             let Some(&LineIndex(index)) = self.line_by_name.get(sale.name()) else {
                 self.add_line(sale);
                 continue;
@@ -263,29 +435,32 @@ impl<C> Desk<C> {
             }
         }
         if complete {
-            self.directory_version = version;
+            self.directory_version = directory.version();
+            self.directory_place = directory.place();
         }
     }
 
     fn add_line(&mut self, sale: &Arc<SaleBoard>) {
         let index = LineIndex(u32::try_from(self.lines.len()).expect("SALES_MAX fits in u32"));
         self.line_by_name.insert(*sale.name(), index);
-        // By the name alone, so that all cores agree on who reads which sale.
-        let reader = FxBuildHasher.hash_one(sale.name()) % self.board.cores() as u64;
+        let synced_here = self.reads_sale(sale.name());
         self.distrusted.push(index);
         self.lines.push(Line {
             board: Arc::clone(sale),
             forming: Default::default(),
             calls_in_flight: 0,
             dirty: false,
-            snapshot_in_flight: false,
+            reads: LineReads::default(),
             // Taken as the host's own until the first answer; the ledger has the last word anyhow.
             clock_offset_ms: 0,
             following: false,
             log_gone_after: None,
             in_trouble: false,
             guard: Guard::due(),
-            synced_here: reader == self.core.0 as u64,
+            synced_here,
         });
+        if synced_here {
+            self.reads.add(index, &mut self.lines[..]);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The desk against a ledger played by hand: what leaves, when, and what clients are told.
 
 mod guard;
+mod news;
 mod orphans;
 
 use std::sync::Arc;
@@ -44,7 +45,8 @@ fn fixture(available: u64) -> Fixture {
     fixture.turn();
     while let Some((call, asked)) = fixture.desk.poll_call() {
         let answer = match asked {
-            Call::Sales => Answer::Sales(vec![sale()]),
+            Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
+            Call::Changes { .. } => changes(&[]),
             _ => Answer::Sale { state: state(available, 0), created: false },
         };
         fixture.desk.handle_answer(call, Ok(answer), fixture.now);
@@ -61,6 +63,12 @@ fn state(available: u64, sequence: u64) -> SaleState {
         now: WallTime(1_000_000 + sequence),
         ..Default::default()
     }
+}
+
+/// These were announced as changed.
+fn changes(names: &[SaleName]) -> Answer {
+    let ledger = String::new();
+    Answer::Changes { names: names.to_vec(), at: 1, more: false, reset: false, ledger, now: WallTime(0) }
 }
 
 impl Fixture {
@@ -212,7 +220,8 @@ fn follows_the_log_of_a_sold_out_sale_and_then_refuses_unknown_ids_from_memory()
                     let booking = booked(&format!("elsewhere-{}", after + 1), 1);
                     Answer::Log(vec![LogEntry { sequence: after + 1, at: WallTime(1), booking }])
                 }
-                Call::Sales => Answer::Sales(vec![sale()]),
+                Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
+                Call::Changes { .. } => changes(&[sale()]),
                 _ => Answer::Sale { state: state(0, 3), created: false },
             };
             fixture.desk.handle_answer(call, Ok(answer), fixture.now);
@@ -239,7 +248,8 @@ fn a_log_with_a_gap_leaves_unknown_ids_to_the_ledger() {
                     pages += 1;
                     Answer::Log(vec![LogEntry { sequence: 3, at: WallTime(1), booking: booked("c", 1) }])
                 }
-                Call::Sales => Answer::Sales(vec![sale()]),
+                Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
+                Call::Changes { .. } => changes(&[sale()]),
                 _ => Answer::Sale { state: state(0, 3), created: false },
             };
             fixture.desk.handle_answer(call, Ok(answer), fixture.now);
@@ -369,101 +379,6 @@ fn what_is_to_change_a_booking_on_the_way_waits_for_it() {
     assert_eq!(fixture.desk.cancel(|| 2, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
     assert_eq!(fixture.desk.confirm(|| 3, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
     fixture.desk.look_up(|| 4, fixture.line, id("a"), fixture.now).unwrap();
-}
-
-#[test]
-fn a_host_of_many_sales_still_discovers_new_ones() {
-    let mut fixture = fixture(10);
-    let name = |number: usize| SaleName::parse(format!("sale-{number}")).unwrap();
-    let sales = 3 * limits::SNAPSHOTS_IN_FLIGHT_MAX;
-    for _ in 0..sales {
-        fixture.wait(limits::SYNC_INTERVAL_MS * limits::SYNCS_PER_DISCOVERY);
-        while let Some((call, asked)) = fixture.desk.poll_call() {
-            let answer = match asked {
-                Call::Sales => Answer::Sales((0..sales).map(name).collect()),
-                // Every other name has no sale behind it.
-                Call::Snapshot { sale } if sale.as_str().ends_with(['1', '3', '5', '7', '9']) => {
-                    Answer::NoSuchSale
-                }
-                _ => Answer::Sale { state: state(1, 0), created: false },
-            };
-            fixture.desk.handle_answer(call, Ok(answer), fixture.now);
-        }
-        fixture.turn();
-        if (0..sales).step_by(2).all(|number| fixture.desk.line(name(number).as_str()).is_some()) {
-            return;
-        }
-    }
-    panic!("some sale was never discovered");
-}
-
-/// A desk that knows that many sales, with that many tickets held of each.
-fn with_sales(sales: usize, held: u64) -> Fixture {
-    let mut fixture = fixture(10);
-    for number in 0..sales {
-        let name = SaleName::parse(format!("sale-{number}")).unwrap();
-        fixture.board.learn(&name, &SaleState { held, ..state(10, 0) }).unwrap();
-    }
-    fixture.turn();
-    fixture
-}
-
-/// Answers calls as they come, those sent because of an answer too, until there are no more; tells what `asks_for` says.
-fn answer_all<T>(fixture: &mut Fixture, asks_for: impl Fn(&Call) -> Option<T>) -> Vec<T> {
-    let mut told = Vec::new();
-    while let Some((call, asked)) = fixture.desk.poll_call() {
-        told.extend(asks_for(&asked));
-        let answer = match asked {
-            Call::Sales => Answer::Sales(Vec::new()),
-            Call::Snapshot { sale } | Call::Expire { sale } => {
-                let level = fixture.board.directory().get(sale.as_str()).and_then(|sale| sale.level());
-                Answer::Sale { state: level.expect("a sale that was learnt"), created: false }
-            }
-            other => panic!("{other:?}"),
-        };
-        fixture.desk.handle_answer(call, Ok(answer), fixture.now);
-    }
-    told
-}
-
-/// What a sync reads: each sale, and whether it is swept.
-fn synced(fixture: &mut Fixture) -> Vec<(SaleName, bool)> {
-    fixture.wait(limits::SYNC_INTERVAL_MS);
-    let mut read = answer_all(fixture, |call| match call {
-        Call::Snapshot { sale } => Some((*sale, false)),
-        Call::Expire { sale } => Some((*sale, true)),
-        _ => None,
-    });
-    read.sort();
-    read
-}
-
-#[test]
-fn a_sync_reads_every_sale_up_to_a_bound_and_the_next_one_goes_on() {
-    for (held, bound) in
-        [(0, limits::READS_PER_SYNC_MAX), (1, limits::READS_PER_SYNC_MAX / limits::READS_PER_SWEEP)]
-    {
-        // The fixture's own is one of them. More than are asked about at once, and none is left out.
-        let mut fixture = with_sales(bound - 1, held);
-        let read = synced(&mut fixture);
-        assert_eq!(read.len(), bound.max(limits::SNAPSHOTS_IN_FLIGHT_MAX));
-        assert_eq!(
-            read.iter().filter(|(_, sweep)| *sweep).count(),
-            read.len() * held as usize - held as usize
-        );
-
-        let sales = 2 * bound + 10;
-        let mut fixture = with_sales(sales - 1, held);
-        let mut all = Vec::new();
-        for _ in 0..3 {
-            let read = synced(&mut fixture);
-            assert!(read.len() <= bound + limits::READS_PER_SWEEP, "{} at once", read.len());
-            all.extend(read);
-        }
-        all.sort();
-        all.dedup();
-        assert_eq!(all.len(), sales);
-    }
 }
 
 #[test]
@@ -618,16 +533,4 @@ fn takes_only_so_much_in_flight() {
     let before = fixture.permits();
     assert_eq!(fixture.reserve(most, None, 1), Err(Refusal::Overloaded));
     assert_eq!(fixture.permits(), before);
-}
-
-#[test]
-fn syncs_levels_every_interval_and_reopens_a_sale_when_stock_returns() {
-    let mut fixture = fixture(0);
-    fixture.wait(limits::SYNC_INTERVAL_MS);
-    let snapshot = std::iter::from_fn(|| fixture.desk.poll_call())
-        .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
-        .expect("a snapshot each interval");
-    let answer = Answer::Sale { state: state(5, 7), created: false };
-    fixture.desk.handle_answer(snapshot.0, Ok(answer), fixture.now);
-    fixture.reserve(1, None, 5).unwrap();
 }

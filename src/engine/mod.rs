@@ -171,6 +171,8 @@ impl Engine {
     /// Begins a turn of the loop: everything until [`Engine::end_turn`] happens at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.core.now = now;
+        // A sale that another core has heard of is known to whoever asks in this turn.
+        self.core.desk.refresh_lines();
         self.date.update(now.wall);
         self.core.metrics.last_turn_ms.set(now.monotonic.0 / 1_000_000);
     }

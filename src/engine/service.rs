@@ -211,7 +211,7 @@ impl Clerk<'_> {
 
     fn show_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
-        match self.core.desk.sale(line).level() {
+        match self.core.desk.level(line) {
             Some(state) => {
                 self.core.metrics.count(Ending::SaleShown);
                 encode::sale(reply, &mut self.core.scratch, sale, &state).into()

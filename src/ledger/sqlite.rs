@@ -428,6 +428,7 @@ fn changes(call: &Call) -> bool {
         Call::Snapshot { .. }
             | Call::LookUp { .. }
             | Call::Sales
+            | Call::Changes { .. }
             | Call::Page { .. }
             | Call::Log { .. }
             | Call::Trim { .. }

@@ -299,9 +299,12 @@ fn open_sales(ledger: &mut dyn Ledger, config: &Config, board: &Board) -> Result
         }
     }
     const READ: &str = "name its sales";
-    let Answer::Sales(sales) = one(ledger, Call::Sales, READ)? else { return Err(StartError::Answer(READ)) };
-    let snapshots: Vec<_> = sales.iter().map(|&sale| Call::Snapshot { sale }).collect();
-    for (sale, answer) in sales.iter().zip(ledger.execute(&snapshots)) {
+    // What is no name is told of by the sync, once.
+    let Answer::Sales { names, .. } = one(ledger, Call::Sales, READ)? else {
+        return Err(StartError::Answer(READ));
+    };
+    let snapshots: Vec<_> = names.iter().map(|&sale| Call::Snapshot { sale }).collect();
+    for (sale, answer) in names.iter().zip(ledger.execute(&snapshots)) {
         learn(board, sale, answer)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use rustc_hash::FxBuildHasher;
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use super::{CoreIndex, SaleBoard, ShardTotals};
 use crate::booking::{SaleName, SaleState};
+use crate::clock::WallTime;
 use crate::limits;
 
 /// All sales of this host; one, shared by its cores.
@@ -25,6 +26,8 @@ pub struct Board {
     hash_key: (u64, u64),
     /// Which cores wait for an answer of the ledger for too long.
     silent: Box<[CachePadded<AtomicU64>]>,
+    /// The ledger's time up to which each core has heard of all announcements.
+    told_at: Box<[CachePadded<AtomicU64>]>,
 }
 
 /// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
@@ -39,6 +42,17 @@ pub struct Directory {
     // Keyed by operators' names; what clients ask for is looked up and never put in, so that a hash without a secret
     // is safe here.
     sales: HashMap<SaleName, Arc<SaleBoard>, FxBuildHasher>,
+    /// The same in the order in which they came, so that a core looks at the new ones alone.
+    order: Vec<Arc<SaleBoard>>,
+    /// How often sales were taken out.
+    removals: u64,
+}
+
+/// How much of a directory was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    removals: u64,
+    sales: usize,
 }
 
 impl Directory {
@@ -55,6 +69,17 @@ impl Directory {
     /// All sales, in no particular order.
     pub fn sales(&self) -> impl Iterator<Item = &Arc<SaleBoard>> {
         self.sales.values()
+    }
+
+    /// Those that came after that place; all of them where some were taken out since.
+    pub fn sales_after(&self, place: Place) -> impl Iterator<Item = &Arc<SaleBoard>> {
+        let from = if place.removals == self.removals { place.sales.min(self.order.len()) } else { 0 };
+        self.order[from..].iter()
+    }
+
+    /// After all of them.
+    pub fn place(&self) -> Place {
+        Place { removals: self.removals, sales: self.order.len() }
     }
 
     /// How many sales.
@@ -84,7 +109,20 @@ impl Board {
             sales_max: limits::SALES_MAX,
             hash_key: (0, 0),
             silent: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            told_at: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
         }
+    }
+
+    /// A core has heard of all that was announced by then; of the sales that it reads, those are not
+    /// [quiet](SaleBoard::set_quiet) any more that were.
+    pub fn set_told_at(&self, core: CoreIndex, now: WallTime) {
+        // Release: whoever sees this sees which sales are not quiet any more.
+        self.told_at[core.0].store(now.0, Ordering::Release);
+    }
+
+    /// See [`set_told_at`](Board::set_told_at).
+    pub fn told_at(&self, core: CoreIndex) -> WallTime {
+        WallTime(self.told_at[core.0].load(Ordering::Acquire))
     }
 
     /// Tells the other cores whether the ledger is silent towards this one.
@@ -181,8 +219,11 @@ impl Board {
             // Bookings in flight keep their sale alive; what they settle is counted nowhere any more, and matters
             // nowhere.
             directory.sales.retain(|_, sale| !sale.is_missing());
+            directory.order.retain(|sale| directory.sales.contains_key(sale.name()));
+            directory.removals += 1;
         }
         directory.sales.insert(*name, sale.clone());
+        directory.order.push(sale.clone());
         directory.version += 1;
         self.version.store(directory.version, Ordering::Relaxed);
         Ok(sale)
@@ -225,7 +266,6 @@ fn millionths(share: f64, buffer: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::booking::Quantity;
-    use crate::clock::WallTime;
     use crate::stock::{Gate, Settlement};
 
     fn name(text: &str) -> SaleName {
@@ -286,6 +326,26 @@ mod tests {
         board.learn(&name("c"), &state(1)).unwrap();
         let view = board.directory();
         assert_eq!((view.len(), view.get("a").is_none(), view.get("c").is_some()), (2, true, true));
+    }
+
+    #[test]
+    fn a_core_looks_at_what_came_since_and_at_everything_once_some_are_gone() {
+        let mut board = Board::new(1, 1.0, 0.0);
+        board.sales_max = 3;
+        let after = |board: &Board, place| {
+            board.directory().sales_after(place).map(|sale| sale.name().to_string()).collect::<Vec<_>>()
+        };
+        board.learn(&name("a"), &state(1)).unwrap();
+        let place = board.directory().place();
+        assert_eq!(after(&board, Place::default()), ["a"]);
+        board.learn(&name("b"), &state(1)).unwrap();
+        board.learn(&name("c"), &state(1)).unwrap();
+        assert_eq!(after(&board, place), ["b", "c"]);
+        let place = board.directory().place();
+        assert!(after(&board, place).is_empty());
+        board.mark_missing("b");
+        board.learn(&name("d"), &state(1)).unwrap();
+        assert_eq!(after(&board, place), ["a", "c", "d"]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! One sale on this host: its gate, its shards, and what the ledger last told of it.
 
 use std::sync::Arc;
+// Not loom's: it says how old figures are, and decides nothing.
+use std::sync::atomic::AtomicBool;
 
 use crossbeam::utils::CachePadded;
 
@@ -26,6 +28,8 @@ pub struct SaleBoard {
     granted: GrantedIds,
     in_flight: IdsInFlight,
     seen: HighestSeen,
+    /// Whether it is as its level says, as far as its reader has heard of announcements.
+    quiet: AtomicBool,
     /// The sequence up to which `granted` has every id of the ledger's log.
     followed: AtomicU64,
     /// The sequence at which the sale last stopped selling (sold out, or off sale); what was granted before is in the
@@ -96,6 +100,7 @@ impl SaleBoard {
             granted: GrantedIds::new(hash_key),
             in_flight: IdsInFlight::new(hash_key),
             seen: HighestSeen::default(),
+            quiet: AtomicBool::new(false),
             followed: AtomicU64::new(0),
             stopped_at: AtomicU64::new(SELLING),
             unreadable: AtomicU64::new(0),
@@ -197,6 +202,17 @@ impl SaleBoard {
         lock(&self.level).state.clone()
     }
 
+    /// Says whether nothing has changed since the level was read, as far as was announced. By its reader alone.
+    pub fn set_quiet(&self, quiet: bool) {
+        // Release: whoever sees it finds the level that it is about.
+        self.quiet.store(quiet, std::sync::atomic::Ordering::Release);
+    }
+
+    /// See [`set_quiet`](SaleBoard::set_quiet).
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// Takes permits for a booking of `quantity` tickets: from the core's own shard, then from its siblings', beginning
     /// with the next. As many as there are tickets in it, or all that are free but at least one (this host's share may
     /// be smaller than what the ledger has left, and the ledger decides). `None`, which is a "sold out", where no permit
@@ -252,12 +268,21 @@ impl SaleBoard {
     /// `ceil(available * share * (1 + buffer))`. Readings may come late, in any order, from any core: one that is
     /// older than what is known changes nothing of it, but still evens out the permits.
     ///
-    /// Does nothing where another core is at it this very moment, since a loop must not wait for it; a periodic
-    /// [`learn_synced`](SaleBoard::learn_synced) makes sure that no last reading is missed for good.
-    pub fn learn(&self, reading: &SaleState) {
-        if let Ok(mut level) = self.level.try_lock() {
-            self.take_in(&mut level, reading, Reader::Reply);
+    /// Does nothing, and returns `false`, where another core is at it this very moment, since a loop must not wait for it.
+    /// What changed is read by the sync; [`deal_anew`](SaleBoard::deal_anew) sees to the permits later.
+    pub fn learn(&self, reading: &SaleState) -> bool {
+        match self.level.try_lock() {
+            Ok(mut level) => {
+                self.take_in(&mut level, reading, Reader::Reply);
+                true
+            }
+            Err(_) => false,
         }
+    }
+
+    /// Evens out the permits by what is known.
+    pub fn deal_anew(&self) {
+        self.deal(&mut lock(&self.level));
     }
 
     /// As [`learn`](SaleBoard::learn), but waits for its turn. For those few who ask how the sale stands.
@@ -267,9 +292,12 @@ impl SaleBoard {
 
     /// As [`learn_waiting`](SaleBoard::learn_waiting), for the periodic sync alone. What looks older than what is known is
     /// believed the second time in a row: it was asked for after the first time, and so after all that is known. A ledger
-    /// that has lost its memory, and whose clock went back as well, cannot be told from a late reading otherwise.
-    pub fn learn_synced(&self, reading: &SaleState) {
-        self.take_in(&mut lock(&self.level), reading, Reader::Sync);
+    /// that has lost its memory, and whose clock went back as well, cannot be told from a late reading otherwise. Returns
+    /// whether it was believed: if not, it is to be asked for again.
+    pub fn learn_synced(&self, reading: &SaleState) -> bool {
+        let mut level = lock(&self.level);
+        self.take_in(&mut level, reading, Reader::Sync);
+        !level.doubted
     }
 
     /// The ledger says that it has no such sale: free permits are withdrawn and the gate says so, until a reading

@@ -1,9 +1,10 @@
 //! One suite for every ledger: the same calls at the same times get the same answers as from a plain model.
 //!
 //! `random` compares them on random calls; `named` has a test for each promise that someone relies on; `audits`
-//! plants corruption in both ledgers; `rollback` has ledgers forget; `files`, `servers` and `trimming` are about what only SQLite or only Redis can do.
+//! plants corruption in both ledgers; `rollback` has ledgers forget; `feed` is about how hosts hear of changes; `files`, `servers` and `trimming` are about what only SQLite or only Redis can do.
 
 mod audits;
+mod feed;
 mod files;
 mod model;
 mod named;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
-use boxoffice::limits::{FREEZE_MS, FREEZE_MS_MAX};
+use boxoffice::limits::{ANNOUNCE_MS, FREEZE_MS, FREEZE_MS_MAX};
 
 /// A clock in milliseconds that only a test moves.
 #[derive(Clone, Default)]
@@ -27,6 +27,8 @@ impl TestClock {
 pub struct Model {
     clock: TestClock,
     sales: BTreeMap<SaleName, Sale>,
+    /// The names that were announced, in order.
+    feed: Vec<SaleName>,
 }
 
 /// `None` is a tombstone.
@@ -37,30 +39,40 @@ struct Sale {
     bookings: BTreeMap<BookingId, Entry>,
     log: Vec<LogEntry>,
     frozen_since: WallTime,
+    /// How often it was frozen, or its freeze made to last.
+    freezes: u64,
 }
 
 impl Model {
     pub fn new(clock: TestClock) -> Model {
-        Model { clock, sales: BTreeMap::new() }
+        Model { clock, sales: BTreeMap::new(), feed: Vec::new() }
     }
 
     fn call(&mut self, call: &Call) -> Answer {
         let now = self.clock.now();
         let name = match call {
-            Call::Sales => return Answer::Sales(self.sales.keys().copied().collect()),
+            Call::Sales => {
+                return Answer::Sales { names: self.sales.keys().copied().collect(), odd: Vec::new() };
+            }
+            Call::Changes { after } => return self.changes(*after),
             Call::Open { sale, terms } => {
                 let created = !self.sales.contains_key(sale);
+                if created {
+                    self.feed.push(*sale);
+                }
                 let sale = self.sales.entry(*sale).or_insert_with(|| Sale {
                     state: SaleState {
                         terms: terms.clone(),
                         version: 1,
                         opened: now.0,
                         lineage: now.0,
+                        announced_at: now,
                         ..SaleState::default()
                     },
                     bookings: BTreeMap::new(),
                     log: Vec::new(),
                     frozen_since: WallTime(0),
+                    freezes: 0,
                 });
                 sale.state.now = now;
                 return Answer::Sale { state: sale.state.clone(), created };
@@ -81,7 +93,40 @@ impl Model {
         };
         let Some(sale) = self.sales.get_mut(name) else { return Answer::NoSuchSale };
         sale.state.now = now;
-        sale.call(call)
+        let before = sale.moments();
+        let mut answer = sale.call(call);
+        let announced = sale.state.announced_at;
+        if sale.moments() != before && !(announced..WallTime(announced.0 + ANNOUNCE_MS)).contains(&now) {
+            self.feed.push(*name);
+            sale.state.announced_at = now;
+            if let Answer::Sale { state, .. }
+            | Answer::ChangeRefused { state, .. }
+            | Answer::Reserved { state, .. }
+            | Answer::Confirmed { state, .. }
+            | Answer::Cancelled { state, .. }
+            | Answer::Restored { state, .. }
+            | Answer::Withheld { state } = &mut answer
+            {
+                state.announced_at = now;
+            }
+        }
+        answer
+    }
+
+    /// The latest mention of each name counts.
+    fn changes(&self, after: Option<u64>) -> Answer {
+        let at = self.feed.len() as u64;
+        let from = after.unwrap_or(at).min(at) as usize;
+        let later = |place: usize| self.feed[place + 1..].contains(&self.feed[place]);
+        let names = (from..self.feed.len()).filter(|&place| !later(place)).map(|place| self.feed[place]);
+        Answer::Changes {
+            names: names.collect(),
+            at,
+            more: false,
+            reset: after.is_some_and(|after| after > at),
+            ledger: String::new(),
+            now: self.clock.now(),
+        }
     }
 }
 
@@ -92,6 +137,11 @@ impl Ledger for Model {
 }
 
 impl Sale {
+    /// Different after every change.
+    fn moments(&self) -> (u64, u64, u64) {
+        (self.state.version, self.state.sequence, self.freezes)
+    }
+
     fn call(&mut self, call: &Call) -> Answer {
         if let Call::Reserve { seen, .. } | Call::Confirm { seen, .. } | Call::Cancel { seen, .. } = call
             && self.withholds_from(seen)
@@ -100,7 +150,7 @@ impl Sale {
         }
         match call {
             Call::Restore { seen, bookings, .. } => self.restore(seen, bookings),
-            Call::Open { .. } | Call::Sales => unreachable!("answered before"),
+            Call::Open { .. } | Call::Sales | Call::Changes { .. } => unreachable!("answered before"),
             Call::Snapshot { .. } => Answer::Sale { state: self.state.clone(), created: false },
             Call::Expire { .. } => {
                 self.lapse();
@@ -339,6 +389,7 @@ impl Sale {
 
     fn freeze(&mut self, seen: &Seen, more: bool) {
         let now = self.state.now;
+        self.freezes += 1;
         if more || !self.is_frozen() {
             self.state.lineage = [now.0, self.state.lineage + 1, seen.lineage + 1].into_iter().max().unwrap();
             self.frozen_since = now;

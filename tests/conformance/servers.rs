@@ -81,7 +81,7 @@ fn a_password_is_asked_for_and_taken() {
     assert!(matches!(&error, ConnectError::Refused { cause, .. } if cause.starts_with("NOAUTH")), "{error}");
     let right = url(&format!("redis+unix://:open%20sesame@{}?db=3", socket.display()));
     let mut ledger = RedisLedger::connect(&right).unwrap();
-    assert_eq!(ledger.execute(&[Call::Sales]), [Ok(Answer::Sales(vec![]))]);
+    assert_eq!(ledger.execute(&[Call::Sales]), [Ok(Answer::Sales { names: vec![], odd: vec![] })]);
     assert!(!format!("{ledger:?}").contains("sesame"));
 }
 
@@ -163,7 +163,7 @@ fn a_full_redis_refuses_and_nothing_is_half_done() {
 fn a_name_whose_sale_was_never_made_is_mended_by_the_next_open() {
     let mut ledger = RedisSubject::new();
     redis::cmd("SADD").arg("bx:sales").arg("ticket").exec(&mut ledger.server.connection()).unwrap();
-    assert_eq!(ledger.ask(Call::Sales), Answer::Sales(vec![sale()]));
+    assert_eq!(ledger.ask(Call::Sales), Answer::Sales { names: vec![sale()], odd: vec![] });
     assert_eq!(ledger.ask(snapshot()), Answer::NoSuchSale);
     assert!(matches!(ledger.ask(open(1)), Answer::Sale { created: true, .. }));
 }
@@ -182,6 +182,8 @@ fn keys_are_those_that_consumers_rely_on() {
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
     keys.sort();
     let expected = [
+        "bx:changes",
+        "bx:feed",
         "bx:sales",
         "bx:{ticket}:bookings",
         "bx:{ticket}:buyers",

@@ -188,12 +188,10 @@ impl Subject for RedisSubject {
         for (call, answer) in calls.iter().zip(&answers) {
             if let (Call::Open { sale, .. }, Ok(Answer::Sale { created: true, .. })) = (call, answer) {
                 let mut opened = redis::cmd("HSET");
-                opened
-                    .arg(format!("bx:{{{sale}}}:stock"))
-                    .arg("opened")
-                    .arg(self.now)
-                    .arg("lineage")
-                    .arg(self.now);
+                opened.arg(format!("bx:{{{sale}}}:stock"));
+                for field in ["opened", "lineage", "announced"] {
+                    opened.arg(field).arg(self.now);
+                }
                 opened.exec(&mut self.server.connection()).unwrap();
             }
         }

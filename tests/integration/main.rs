@@ -13,6 +13,7 @@ mod holds;
 mod http;
 mod limits;
 mod load_balancer;
+mod news;
 mod openapi;
 mod operators;
 mod outages;

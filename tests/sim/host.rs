@@ -98,6 +98,10 @@ pub struct Core {
     /// When its next turn is.
     pub turn_at: Option<u64>,
     submitted: BTreeMap<u64, (u64, Call)>,
+    /// This loop's last reading of the sale was of a moment after which every change is announced, and none was since.
+    quiet: bool,
+    /// By how much the ledger's clock was ahead of the world's at least, in milliseconds.
+    ahead_ms: i64,
     seam: Seam,
 }
 
@@ -184,6 +188,8 @@ impl Host {
                     mail: Vec::new(),
                     turn_at: None,
                     submitted: BTreeMap::new(),
+                    quiet: false,
+                    ahead_ms: i64::MIN,
                     seam: Seam::new(seam, random.clone()),
                 }
             })
@@ -261,6 +267,11 @@ impl Host {
     pub fn knows_sale(&self) -> bool {
         let sale = self.board.as_ref().and_then(|board| board.directory().get(SALE).cloned());
         sale.is_some_and(|sale| !sale.is_missing())
+    }
+
+    /// The sale as it knows it.
+    pub fn level(&self) -> Option<SaleState> {
+        self.board.as_ref()?.directory().get(SALE)?.level()
     }
 
     /// Whether all its loops reach Redis.
@@ -358,6 +369,7 @@ impl Core {
         turn.net.close(pipe, Side::Dialler, turn.now);
         self.link = None;
         self.connected = false;
+        self.quiet = false;
         self.seam.note_loss(&self.submitted);
     }
 
@@ -447,6 +459,22 @@ impl Core {
         while let Some((id, answer)) = self.session.poll_answer() {
             let Some((asked_at, call)) = self.submitted.remove(&id.0) else { continue };
             let told = answer.as_ref().ok().and_then(level_in).cloned();
+            if let Call::Changes { after } = &call
+                && self.engine.desk().reads_sale(&sale())
+            {
+                let is_still = matches!(&answer, Ok(Answer::Changes { names, reset: false, .. })
+                    if after.is_some() && !names.contains(&sale()));
+                self.quiet &= is_still || answer.is_err();
+                if let Ok(Answer::Changes { now, .. }) = &answer {
+                    // Its clock has gone back, perhaps to where a change is not announced.
+                    self.quiet &= now.0 as i64 - (asked_at / 1_000) as i64 + 1 >= self.ahead_ms;
+                    self.ahead_ms = now.0 as i64 - turn.now.div_ceil(1_000) as i64;
+                }
+                // Not to be announced is as good as to be read.
+                if self.quiet && is_still {
+                    turn.watch.readings.push((turn.now, asked_at));
+                }
+            }
             for (id, answer) in self.seam.answers(id, &call, answer, turn.board, self.index) {
                 self.engine.handle_answer(id, answer);
             }
@@ -459,6 +487,9 @@ impl Core {
                 let is_sync = matches!(call, Call::Snapshot { .. } | Call::Expire { .. });
                 // What looks older than what is known: a sync is believed the second time in a row, anything else is not.
                 let is_due = is_believed || is_sync && turn.watch.doubted;
+                if is_sync {
+                    self.quiet = is_due && told.is_settled();
+                }
                 turn.watch.doubted = !is_believed && (is_sync || turn.watch.doubted);
                 if is_due {
                     turn.watch.readings.push((turn.now, asked_at));

@@ -43,6 +43,10 @@ pub enum SeamKind {
     SwapResponses,
     /// The connection of before is never ended.
     Unfenced,
+    /// A sale that may have changed since it was read is not read again.
+    ReadOnce,
+    /// What was announced is not heard, now and then.
+    Deaf,
 }
 
 const fn script(name: &'static str, rewrite: Rewrite) -> Mutant {
@@ -160,6 +164,20 @@ pub const MUTANTS: &[Mutant] = &[
         "restore: puts nothing back",
         &[("  if word then\n    mark = '+'", "  if false then\n    mark = '+'")],
     ),
+    script(
+        "announce: a sale is not among the changes",
+        &[("  redis.pcall('ZADD', changes_key, number, sub(KEYS[1], 5, -8)) -- bx:{SALE}:stock\n", "")],
+    ),
+    script(
+        "announce: not where terms change",
+        &[("  announce()\n  call('HSET', KEYS[1], 'version'", "  call('HSET', KEYS[1], 'version'")],
+    ),
+    script(
+        "announce: too seldom",
+        &[("local ANNOUNCE_MS, CHANGES_KEPT = 100,", "local ANNOUNCE_MS, CHANGES_KEPT = 900,")],
+    ),
+    seam("what may have changed is not read again", SeamKind::ReadOnce),
+    seam("an announcement is not heard", SeamKind::Deaf),
     seam("a batch is sent again with new ids", SeamKind::ResendWithNewIds),
     seam("a reply goes to the wrong request", SeamKind::SwapAnswers),
     seam("a permit is not given back", SeamKind::LeakPermit),
@@ -250,6 +268,19 @@ impl Seam {
                 }
             }
             Some(SeamKind::LoseAnswer) if call.entries() > 0 && self.every(5) => return Vec::new(),
+            Some(SeamKind::ReadOnce) => {
+                if let Ok(Answer::Sale { state, .. }) = &mut answer {
+                    state.announced_at = boxoffice::clock::WallTime(0);
+                }
+            }
+            Some(SeamKind::Deaf) => {
+                if let Ok(Answer::Changes { names, .. }) = &mut answer
+                    && !names.is_empty()
+                    && self.every(2)
+                {
+                    names.clear();
+                }
+            }
             Some(SeamKind::StaleReading) => {
                 if let Ok(Answer::Sale { state, .. }) = &mut answer {
                     match &self.stale {

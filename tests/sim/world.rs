@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use boxoffice::booking::{Call, SaleChange, SaleStatus, SaleTerms};
+use boxoffice::limits::SYNC_INTERVAL_MS;
 
 use crate::checks::{self, Bench, Violation, Whole};
 use crate::client::{Ask, Client, Kind, Link, Request, Word, read_answer};
@@ -21,6 +22,10 @@ use crate::witness::Witness;
 /// Within so much virtual time after the last fault, in microseconds, everything is answered and nothing is in flight. The
 /// longest of what may come one after another: a connection's head time-out (10 s), a silent ledger (5 s), a drain (7 s).
 const CALM_BOUND_US: u64 = 40_000_000;
+
+/// In calm, every host knows the sale as it was so long ago: a sync later it has heard of a change, or reads again what may
+/// have changed since it was read last; and some round trips.
+const NEWS_BOUND_US: u64 = SYNC_INTERVAL_MS * 1_000 + 100_000;
 
 /// A ticket that is to be had is had within so much: a few syncs.
 const SALE_BOUND_US: u64 = 1_500_000;
@@ -185,7 +190,7 @@ impl World {
     /// smaller sequence and no later clock for an old one. So a ledger that has fallen back *and* whose clock has gone back
     /// sells late, and tells of a pause that was forgotten.
     fn is_known(&self, broken: &Violation) -> bool {
-        let late = ["false sold out", "sale shown", "unsold", "not sold out", "never calm"];
+        let late = ["false sold out", "sale shown", "unsold", "not sold out", "never calm", "late news"];
         let is_late = late.contains(&broken.rule)
             || broken.rule == "false refusal" && broken.what.starts_with("not-on-sale ");
         self.fallbacks > 0 && self.clock_went_back && is_late

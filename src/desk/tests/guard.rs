@@ -191,6 +191,10 @@ fn a_reading_of_less_at_a_later_time_is_told_to_the_ledger_and_an_older_one_is_n
         let before = fixture.now;
         fixture.board.learn(&sale(), &told(0, 10, before)).unwrap();
         fixture.wait(limits::SYNC_INTERVAL_MS);
+        let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
+            .find(|(_, call)| matches!(call, Call::Changes { .. }))
+            .unwrap();
+        fixture.answer_with(call, changes(&[sale()]));
         let snapshot = std::iter::from_fn(|| fixture.desk.poll_call())
             .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
             .unwrap();

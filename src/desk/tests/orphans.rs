@@ -39,7 +39,8 @@ impl Fixture {
         let mut found = Vec::new();
         while let Some((call, asked)) = self.desk.poll_call() {
             let answer = match &asked {
-                Call::Sales => Answer::Sales(vec![sale()]),
+                Call::Sales => Answer::Sales { names: vec![sale()], odd: vec![] },
+                Call::Changes { .. } => nothing_announced(),
                 Call::Snapshot { .. } | Call::Expire { .. } if there => {
                     self.sequence += 1;
                     Answer::Sale { state: state(9, self.sequence), created: false }
@@ -196,10 +197,15 @@ fn a_hundred_thousand_at_once_leave_bit_by_bit() {
 }
 
 /// The syncs' own questions, as far as they are calls about no booking.
+fn nothing_announced() -> Answer {
+    let (names, ledger) = (vec![], String::new());
+    Answer::Changes { names, at: 0, more: false, reset: false, ledger, now: WallTime(0) }
+}
+
 #[test]
 fn what_a_sync_asks_is_asked_again_whatever_is_answered() {
     for (name, useless) in useless() {
-        for of in ["the sales", "a new sale", "a level", "a sweep", "a log"] {
+        for of in ["the feed", "the sales", "a new sale", "a level", "a sweep", "a log"] {
             // Of a sale that is gone there is no log.
             if (name, of) == ("no such sale", "a log") {
                 continue;
@@ -213,11 +219,13 @@ fn what_a_sync_asks_is_asked_again_whatever_is_answered() {
             };
             fixture.board.learn(&sale(), &level).unwrap();
             let mut asked = 0;
-            for _ in 0..4 * limits::SYNCS_PER_DISCOVERY {
+            // Each sale is read, and asked for, once in a slow round at least.
+            for _ in 0..4 * limits::SLOW_ROUND_MS / limits::SYNC_INTERVAL_MS {
                 fixture.wait(limits::SYNC_INTERVAL_MS);
                 while let Some((call, question)) = fixture.desk.poll_call() {
                     let kind = match &question {
                         Call::Sales => "the sales",
+                        Call::Changes { .. } => "the feed",
                         Call::Snapshot { sale } if *sale == new => "a new sale",
                         Call::Snapshot { .. } => "a level",
                         Call::Expire { .. } => "a sweep",
@@ -226,7 +234,8 @@ fn what_a_sync_asks_is_asked_again_whatever_is_answered() {
                     };
                     let answer = match &question {
                         _ if kind == of => useless.clone(),
-                        Call::Sales => Ok(Answer::Sales(vec![sale(), new])),
+                        Call::Sales => Ok(Answer::Sales { names: vec![sale(), new], odd: vec![] }),
+                        Call::Changes { .. } => Ok(nothing_announced()),
                         _ => Ok(Answer::Sale { state: level.clone(), created: false }),
                     };
                     asked += usize::from(kind == of);
@@ -247,7 +256,8 @@ fn a_log_of_a_sale_that_is_gone_says_that_it_is_gone() {
     fixture.wait(limits::SYNC_INTERVAL_MS);
     while let Some((call, question)) = fixture.desk.poll_call() {
         let answer = match question {
-            Call::Sales => Answer::Sales(vec![]),
+            Call::Sales => Answer::Sales { names: vec![], odd: vec![] },
+            Call::Changes { .. } => nothing_announced(),
             Call::Log { .. } => Answer::NoSuchSale,
             _ => Answer::Sale { state: state(0, 3), created: false },
         };

@@ -22,6 +22,12 @@ pub fn bulk_string(reply: &[u8]) -> Option<&[u8]> {
     string.filter(|_| rest.is_empty())
 }
 
+/// A reply that is one bulk string; the inner `None` where it is nil.
+pub fn nullable(reply: &[u8]) -> Option<Option<&[u8]>> {
+    let (string, rest) = first(reply)?;
+    rest.is_empty().then_some(string)
+}
+
 /// The elements of a reply that is an array of bulk strings, `None` where one is nil. It ends where one is something else,
 /// too: whoever needs all counts them.
 pub struct BulkStrings<'a> {

@@ -89,7 +89,7 @@ mod tests {
         let mut out = Vec::new();
         pack(&reserve_one(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("*14\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
+        assert!(text.starts_with("*16\r\n$7\r\nEVALSHA\r\n$40\r\n"), "{text}");
         assert!(text.contains("\r\nbx:{ticket}:stock\r\n"), "{text}");
         assert!(text.ends_with("$1\r\n1\r\n$3\r\nb-1\r\n$0\r\n\r\n"), "{text}");
     }
@@ -101,8 +101,8 @@ mod tests {
             let mut out = Vec::new();
             pack(&Call::Reserve { sale: sale(), seen: Seen::default(), claims }, &mut out);
             let text = String::from_utf8(out).unwrap();
-            // Without EVALSHA, the hash, the count of keys, seven keys, and the two arguments of the whole batch.
-            text.matches('$').count() - 10 - 2
+            // Without EVALSHA, the hash, the count of keys, nine keys, and the two arguments of the whole batch.
+            text.matches('$').count() - 12 - 2
         };
         assert_eq!(arguments(vec![claim("a"), claim("b")]), 2 * 2);
         assert_eq!(arguments(vec![claim("a"), claim("a")]), 5 * 2);
@@ -177,7 +177,7 @@ mod tests {
             let mut out = Vec::new();
             pack(&Call::Reserve { sale, seen, claims: claims.clone() }, &mut out);
             let text = String::from_utf8(out).unwrap();
-            assert!(text.contains(&format!("}}:due\r\n{words}")), "{text}");
+            assert!(text.contains(&format!("bx:feed\r\n{words}")), "{text}");
         }
     }
 
@@ -220,9 +220,10 @@ mod tests {
     /// Lua cannot read src/limits.rs.
     #[test]
     fn the_scripts_have_the_bounds_of_this_program() {
-        use crate::limits::{FREEZE_MS, FREEZE_MS_MAX};
+        use crate::limits::{ANNOUNCE_MS, CHANGES_KEPT, FREEZE_MS, FREEZE_MS_MAX};
         let text = include_str!("../../../lua/sale.lua");
         assert!(text.contains(&format!("local FREEZE_MS, FREEZE_MS_MAX = {FREEZE_MS}, {FREEZE_MS_MAX}")));
+        assert!(text.contains(&format!("local ANNOUNCE_MS, CHANGES_KEPT = {ANNOUNCE_MS}, {CHANGES_KEPT}")));
     }
 
     #[test]
@@ -234,13 +235,72 @@ mod tests {
     #[test]
     fn reads_the_names_of_sales_and_all_of_them_or_none() {
         let names = |reply: &[u8]| read(&Call::Sales, reply);
-        let both = vec![sale(), SaleName::parse("b").unwrap()];
-        assert_eq!(names(b"*2\r\n$6\r\nticket\r\n$1\r\nb\r\n"), Ok(Answer::Sales(both)));
-        assert_eq!(names(b"*0\r\n"), Ok(Answer::Sales(vec![])));
-        for bad in
-            [&b"*2\r\n$1\r\nb\r\n:1\r\n"[..], b"*2\r\n$1\r\nb\r\n$-1\r\n", b"*1\r\n$1\r\n/\r\n", b"*-1\r\n"]
-        {
+        let sales = |names: &[&str], odd: &[&str]| {
+            let names = names.iter().map(|name| SaleName::parse(name).unwrap()).collect();
+            Ok(Answer::Sales { names, odd: odd.iter().map(|odd| (*odd).to_owned()).collect() })
+        };
+        assert_eq!(names(b"*2\r\n$6\r\nticket\r\n$1\r\nb\r\n"), sales(&["ticket", "b"], &[]));
+        assert_eq!(names(b"*0\r\n"), sales(&[], &[]));
+        assert_eq!(
+            names(b"*4\r\n$1\r\n/\r\n$1\r\nb\r\n$0\r\n\r\n$2\r\n\xff \r\n"),
+            sales(&["b"], &["/", "", "\\xff "])
+        );
+        for bad in [&b"*2\r\n$1\r\nb\r\n:1\r\n"[..], b"*2\r\n$1\r\nb\r\n$-1\r\n", b"*-1\r\n"] {
             assert!(matches!(names(bad), Err(CallError::Garbled(_))), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn asks_for_changes_by_four_commands_and_reads_how_far_they_tell() {
+        let mut out = Vec::new();
+        pack(&Call::Changes { after: Some(7) }, &mut out);
+        pack(&Call::Changes { after: None }, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let head = "*1\r\n$4\r\nTIME\r\n*2\r\n$3\r\nGET\r\n$7\r\nbx:feed\r\n*3\r\n$4\r\nHGET\r\n$9\r\nbx:ledger\r\n$2\r\nid\r\n";
+        assert!(text.starts_with(head), "{text}");
+        assert!(text.contains("\r\nbx:changes\r\n$2\r\n(7\r\n$4\r\n+inf\r\n"), "{text}");
+        assert!(text.contains("\r\nbx:changes\r\n$4\r\n+inf\r\n$4\r\n+inf\r\n"), "{text}");
+
+        let strings = |strings: &[&[u8]]| {
+            let each: Vec<u8> = strings.iter().flat_map(|string| bulk(string)).collect();
+            [format!("*{}\r\n", strings.len()).as_bytes(), &each].concat()
+        };
+        let time = b"*2\r\n$1\r\n5\r\n$3\r\n999\r\n";
+        let told = |after, latest: &[u8], ledger: &[u8], changes: &[&[u8]]| {
+            read(&Call::Changes { after }, &[time, latest, ledger, &strings(changes)].concat())
+        };
+        let nil = b"$-1\r\n";
+        let now = WallTime(5_000);
+        let changes = |names: &[&str], at, more, reset| {
+            let names = names.iter().map(|name| SaleName::parse(name).unwrap()).collect();
+            Ok(Answer::Changes { names, at, more, reset, ledger: String::new(), now })
+        };
+        assert_eq!(told(None, nil, nil, &[]), changes(&[], 0, false, false));
+        assert_eq!(told(Some(0), nil, nil, &[]), changes(&[], 0, false, false));
+        assert_eq!(told(Some(7), &bulk(b"7"), nil, &[]), changes(&[], 7, false, false));
+        // The feed is gone, or another's; or it has moved on too far.
+        assert_eq!(told(Some(7), nil, nil, &[]), changes(&[], 0, false, true));
+        assert_eq!(told(Some(7), &bulk(b"6"), nil, &[]), changes(&[], 6, false, true));
+        assert_eq!(told(Some(7), &bulk(b"1000008"), nil, &[]), changes(&[], 1_000_008, false, true));
+        // One was announced after the number was read; one is no name of a sale.
+        let two: [&[u8]; 6] = [b"ticket", b"8", b"/", b"9", b"b", b"10"];
+        assert_eq!(told(Some(7), &bulk(b"9"), nil, &two), changes(&["ticket", "b"], 9, false, false));
+        let Ok(Answer::Changes { ledger, .. }) = told(None, nil, &bulk(b"l-1"), &[]) else { panic!() };
+        assert_eq!(ledger, "l-1");
+        let page: Vec<Vec<u8>> = (1..=crate::limits::CHANGES_PER_CALL_MAX)
+            .flat_map(|n| [b"b".to_vec(), n.to_string().into()])
+            .collect();
+        let page: Vec<&[u8]> = page.iter().map(Vec::as_slice).collect();
+        let Ok(Answer::Changes { at, more, .. }) = told(Some(0), &bulk(b"5000"), nil, &page) else {
+            panic!()
+        };
+        assert_eq!((at, more), (1_000, true));
+        for bad in [
+            told(Some(0), &bulk(b"x"), nil, &[]),
+            told(Some(0), nil, nil, &[b"b"]),
+            told(Some(0), b"*0\r\n", nil, &[]),
+        ] {
+            assert!(matches!(bad, Err(CallError::Garbled(_))), "{bad:?}");
         }
     }
 
@@ -325,7 +385,7 @@ mod tests {
         fn never_panics_on_what_redis_sends(
             bytes in proptest::collection::vec(any::<u8>(), 0..48),
             text in "[0-9,a-z\n@: -]{0,48}",
-            which in 0usize..8,
+            which in 0usize..9,
         ) {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
@@ -336,10 +396,12 @@ mod tests {
                 4 => Call::Sales,
                 5 => Call::Trim { sale },
                 6 => Call::Snapshot { sale },
+                7 => Call::Changes { after: Some(1) },
                 _ => Call::Cancel { sale, seen: Seen::default(), ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);
             let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*14\r\n", &bytes[..]].concat());
+            let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n$1\r\n5\r\n$-1\r\n", &bytes[..]].concat());
             let _ = read(&call, &bulk(&bytes));
             let _ = read(&call, &bulk(format!("{STATE}\n{text}").as_bytes()));
             let _ = read(&call, &bulk(&[STATE.as_bytes(), b"\n0\n", &bytes].concat()));

@@ -14,12 +14,21 @@ use crate::booking::{
 };
 use crate::ledger::held;
 use crate::limits::{
-    EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES,
-    SWEPT_PER_CALL, TRIMMED_PER_CALL_MAX,
+    CHANGES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX,
+    LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, SWEPT_PER_CALL, TRIMMED_PER_CALL_MAX,
 };
 
 /// Names all sales; not under any sale's hash tag.
 const SALES_KEY: &str = "bx:sales";
+
+/// The sales that were announced as changed, each with the number of its latest announcement. Likewise.
+const CHANGES_KEY: &str = "bx:changes";
+
+/// The latest number. Likewise.
+const FEED_KEY: &str = "bx:feed";
+
+/// A hash that says which ledger this is, in its field `id`. Likewise.
+const LEDGER_KEY: &str = "bx:ledger";
 
 /// Appends the commands of `call`.
 pub fn pack(call: &Call, out: &mut Vec<u8>) {
@@ -62,6 +71,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             script(&scripts::EXPIRE, sale, 1, 8).arg(EXPIRIES_PER_CALL_MAX).write_packed_command(out);
         }
         Call::Sales => redis::cmd("SMEMBERS").arg(SALES_KEY).write_packed_command(out),
+        Call::Changes { after } => changes(*after, out),
         Call::Page { sale, cursor } => {
             let cursor = if cursor.is_empty() { "0" } else { cursor };
             script(&scripts::PAGE, sale, 2, 32).arg(cursor).arg(PAGE_ENTRIES).write_packed_command(out);
@@ -102,6 +112,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
 pub fn replies_expected(call: &Call) -> usize {
     match call {
         Call::Open { .. } | Call::Snapshot { .. } => 2,
+        Call::Changes { .. } => 4,
         Call::Repair { repairs, .. } if repairs.contains(&Repair::Name) => 2,
         _ => 1,
     }
@@ -146,7 +157,7 @@ pub fn hello(
 /// sale every 200 ms, and a script would cost Redis five times as much. In this order, since a state may be of a later
 /// moment than its clock says, and never of an earlier one.
 fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"*1\r\n$4\r\nTIME\r\n");
+    out.extend_from_slice(TIME);
     let mut command = Cmd::with_capacity(2 + STATE_FIELDS.len(), 160 + sale.as_str().len());
     command.arg("HMGET").arg(key(sale, "stock").as_str());
     for field in STATE_FIELDS {
@@ -154,6 +165,24 @@ fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
     }
     command.write_packed_command(out);
 }
+
+/// The time and the latest number first: all up to it are among the announcements then, and perhaps some more. Without a script, since every loop of every host asks this every 200 ms.
+fn changes(after: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(TIME);
+    redis::cmd("GET").arg(FEED_KEY).write_packed_command(out);
+    redis::cmd("HGET").arg(LEDGER_KEY).arg("id").write_packed_command(out);
+    let mut command = redis::cmd("ZRANGEBYSCORE");
+    command.arg(CHANGES_KEY);
+    match after {
+        Some(after) => command.arg(format!("({after}")),
+        None => command.arg("+inf"),
+    };
+    command.arg("+inf").arg("WITHSCORES").arg("LIMIT").arg(0).arg(CHANGES_PER_CALL_MAX);
+    command.write_packed_command(out);
+}
+
+/// The command of that name.
+const TIME: &[u8] = b"*1\r\n$4\r\nTIME\r\n";
 
 /// The fields of the stock hash in the order of a state's line, [`CLOCK_FIELD`] in the place of the time.
 pub(super) const STATE_FIELDS: [&str; 19] = [
@@ -194,10 +223,17 @@ fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }
 
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
 fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
-    let mut command = Cmd::with_capacity(10 + arguments, 160 + 7 * (sale.as_str().len() + 15) + bytes);
-    command.arg("EVALSHA").arg(&script.hash).arg(7);
-    for part in ["stock", "bookings", "holds", "buyers", "log", "lost", "due"] {
+    const PARTS: [&str; 7] = ["stock", "bookings", "holds", "buyers", "log", "lost", "due"];
+    const SHARED: [&str; 2] = [CHANGES_KEY, FEED_KEY];
+    let keys = PARTS.len() + SHARED.len();
+    let mut command =
+        Cmd::with_capacity(3 + keys + arguments, 192 + PARTS.len() * (sale.as_str().len() + 15) + bytes);
+    command.arg("EVALSHA").arg(&script.hash).arg(keys);
+    for part in PARTS {
         command.arg(key(sale, part).as_str());
+    }
+    for key in SHARED {
+        command.arg(key);
     }
     command
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 use uuid::Uuid;
 
-use super::bulk::{BulkStrings, bulk_string};
+use super::bulk::{BulkStrings, bulk_string, nullable};
 use super::frame::{FrameError, frame_length};
 use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
@@ -15,10 +15,18 @@ use crate::booking::{
     Confirmation, LostCause, Reservation, Restoration, SaleName,
 };
 use crate::clock::WallTime;
-use crate::limits::{IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES};
+use crate::limits::{
+    CHANGES_KEPT, CHANGES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES,
+};
 
 /// Bytes of a state's line: numbers of at most 20 digits, a word and commas.
 const STATE_LINE_BYTES_MAX: usize = 256;
+
+/// Replies of one call.
+const REPLIES_MAX: usize = 4;
+
+/// Bytes of a name that is none that are passed on.
+const ODD_BYTES_MAX: usize = 100;
 
 /// Bytes of an error's text that are passed on.
 const ERROR_BYTES_MAX: usize = 300;
@@ -59,6 +67,7 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
     if let Some(line) = error_lines(replies).next() {
         return Err(call_error(line));
     }
+    let mut each = ArrayVec::<&[u8], REPLIES_MAX>::new();
     let (mut before, mut last): (&[u8], &[u8]) = (&[], &[]);
     let mut rest = replies;
     for _ in 0..replies_expected(call) {
@@ -66,12 +75,16 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
         let Some(length) = length else { return Err(CallError::Garbled("it ends too early".into())) };
         before = last;
         (last, rest) = rest.split_at(length);
+        each.push(last);
     }
     if !rest.is_empty() {
         return Err(CallError::Garbled("more came than was asked for".into()));
     }
     if let Call::Snapshot { .. } = call {
         return read_snapshot(before, last).ok_or_else(garbled);
+    }
+    if let Call::Changes { after } = call {
+        return read_changes(*after, &each).ok_or_else(garbled);
     }
     read_last(call, last).ok_or_else(garbled)
 }
@@ -158,13 +171,12 @@ fn garbled() -> CallError {
 
 /// The replies to TIME and to HMGET of the [`STATE_FIELDS`]: what `state` in `lua/sale.lua` makes of the same.
 fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
-    let (mut time, mut fields) = (BulkStrings::of(time)?, BulkStrings::of(stock)?);
-    if (time.count, fields.count) != (2, STATE_FIELDS.len() as u64) {
+    let mut fields = BulkStrings::of(stock)?;
+    if fields.count != STATE_FIELDS.len() as u64 {
         return None;
     }
     let text = |string| std::str::from_utf8(string).ok();
-    let seconds = number(text(time.next()??)?)?;
-    let now_ms = seconds.checked_mul(1_000)?.checked_add(number(text(time.next()??)?)? / 1_000)?;
+    let now_ms = read_time(time)?;
     let mut line = ArrayString::<STATE_LINE_BYTES_MAX>::new();
     for field in 0..STATE_FIELDS.len() {
         if field > 0 {
@@ -181,11 +193,55 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
     Some(Answer::Sale { state: read_state(&line)?, created: false })
 }
 
+/// The reply to TIME, in milliseconds.
+fn read_time(reply: &[u8]) -> Option<u64> {
+    let mut time = BulkStrings::of(reply)?;
+    let mut next = || number(std::str::from_utf8(time.next()??).ok()?);
+    let (seconds, micros) = (next()?, next()?);
+    (time.count == 2).then_some(())?;
+    seconds.checked_mul(1_000)?.checked_add(micros / 1_000)
+}
+
+/// A member that is no name of a sale must not hide the others.
 fn read_sales(reply: &[u8]) -> Option<Answer> {
-    let names = BulkStrings::of(reply)?;
-    let count = names.count;
-    let names: Vec<_> = names.map(|name| SaleName::parse(name?).ok()).collect::<Option<_>>()?;
-    (names.len() as u64 == count).then_some(Answer::Sales(names))
+    let members = BulkStrings::of(reply)?;
+    let count = members.count;
+    let (mut names, mut odd) = (Vec::new(), Vec::new());
+    for member in members {
+        let member = member?;
+        match SaleName::parse(member) {
+            Ok(name) => names.push(name),
+            Err(_) => odd.push(member[..member.len().min(ODD_BYTES_MAX)].escape_ascii().to_string()),
+        }
+    }
+    ((names.len() + odd.len()) as u64 == count).then_some(Answer::Sales { names, odd })
+}
+
+/// The replies to TIME, to GET of the feed's number, to HGET of the ledger's name, and to ZRANGEBYSCORE.
+fn read_changes(after: Option<u64>, replies: &[&[u8]]) -> Option<Answer> {
+    let [time, latest, ledger, changes] = *replies else { return None };
+    let now = WallTime(read_time(time)?);
+    let text = |string| std::str::from_utf8(string).ok();
+    let latest = match nullable(latest)? {
+        Some(latest) => number(text(latest)?)?,
+        None => 0,
+    };
+    let ledger = text(nullable(ledger)?.unwrap_or_default())?.to_owned();
+    let mut strings = BulkStrings::of(changes)?;
+    let count = usize::try_from(strings.count).ok()?;
+    let mut names = Vec::with_capacity(count.min(2 * CHANGES_PER_CALL_MAX) / 2);
+    let mut last = 0;
+    for _ in 0..count / 2 {
+        let member = strings.next()??;
+        last = number(text(strings.next()??)?)?;
+        // As among the names of all sales.
+        names.extend(SaleName::parse(member));
+    }
+    // What was announced between the first command and the last is told again the next time.
+    let more = count / 2 >= CHANGES_PER_CALL_MAX && last < latest;
+    let at = if more { last } else { latest };
+    let reset = after.is_some_and(|after| latest < after || latest - after > CHANGES_KEPT);
+    count.is_multiple_of(2).then_some(Answer::Changes { names, at, more, reset, ledger, now })
 }
 
 fn read_text(call: &Call, text: &str) -> Option<Answer> {
@@ -282,7 +338,11 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             let answer = Answer::Trimmed { groups: next()?, removed: next()?, left: next()? };
             counts.next().is_none().then_some(answer)
         }
-        Call::Sales | Call::Page { .. } | Call::Survey { .. } | Call::Snapshot { .. } => None,
+        Call::Sales
+        | Call::Changes { .. }
+        | Call::Page { .. }
+        | Call::Survey { .. }
+        | Call::Snapshot { .. } => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What each call does, inside a transaction: the rules of `lua/`, in SQL.
 
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::survey;
@@ -12,15 +12,18 @@ use crate::booking::{
 use crate::clock::WallTime;
 use crate::ledger::held;
 use crate::limits::{
-    COUNTED_PER_CALL, EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, SWEPT_PER_CALL,
+    CHANGES_KEPT, CHANGES_PER_CALL_MAX, COUNTED_PER_CALL, EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX,
+    PAGE_ENTRIES, SWEPT_PER_CALL,
 };
 
 type Result<T> = rusqlite::Result<T>;
 
 /// Carries out one call at `clock`.
 pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> Result<Answer> {
-    if let Call::Sales = call {
-        return sales(connection);
+    match call {
+        Call::Sales => return sales(connection),
+        Call::Changes { after } => return changes(connection, *after, clock),
+        _ => {}
     }
     let name = sale_of(call);
     match call {
@@ -56,9 +59,12 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         _ => {}
     }
     let answer = match call {
-        Call::Open { .. } | Call::Sales | Call::LookUp { .. } | Call::Survey { .. } | Call::Repair { .. } => {
-            unreachable!("answered above")
-        }
+        Call::Open { .. }
+        | Call::Sales
+        | Call::Changes { .. }
+        | Call::LookUp { .. }
+        | Call::Survey { .. }
+        | Call::Repair { .. } => unreachable!("answered above"),
         Call::Alter { change, .. } => sale.alter(change)?,
         Call::Snapshot { .. } | Call::Expire { .. } => {
             Answer::Sale { state: sale.state.clone(), created: false }
@@ -105,14 +111,62 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::Trim { sale }
         | Call::Survey { sale, .. }
         | Call::Repair { sale, .. } => sale,
-        Call::Sales => unreachable!("asks for no one sale"),
+        Call::Sales | Call::Changes { .. } => unreachable!("asks for no one sale"),
     }
 }
 
 fn sales(connection: &Connection) -> Result<Answer> {
     let mut statement = connection.prepare_cached("SELECT name FROM sales")?;
-    let names = statement.query_map([], |row| parsed(row, 0, |text| SaleName::parse(text).ok()))?;
-    names.collect::<Result<_>>().map(Answer::Sales)
+    let (mut names, mut odd) = (Vec::new(), Vec::new());
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let bytes = bytes(row, 0);
+        match SaleName::parse(&bytes) {
+            Ok(name) => names.push(name),
+            Err(_) => odd.push(bytes.escape_ascii().to_string()),
+        }
+    }
+    Ok(Answer::Sales { names, odd })
+}
+
+/// The number of the latest announcement; 0 where there was none.
+fn latest_change(connection: &Connection) -> Result<u64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(number), 0) FROM changes")?
+        .query_row([], |row| unsigned(row, 0))
+}
+
+fn changes(connection: &Connection, after: Option<u64>, now: WallTime) -> Result<Answer> {
+    let latest = latest_change(connection)?;
+    let mut statement = connection
+        .prepare_cached("SELECT number, sale FROM changes WHERE number > ?1 ORDER BY number LIMIT ?2")?;
+    let mut rows =
+        statement.query(params![integer(after.unwrap_or(u64::MAX)), CHANGES_PER_CALL_MAX as i64])?;
+    let (mut names, mut told, mut last) = (Vec::new(), 0, 0);
+    while let Some(row) = rows.next()? {
+        last = unsigned(row, 0)?;
+        names.extend(SaleName::parse(bytes(row, 1)));
+        told += 1;
+    }
+    let more = told >= CHANGES_PER_CALL_MAX;
+    let reset = after.is_some_and(|after| latest < after || latest - after > CHANGES_KEPT);
+    let at = if more { last } else { latest };
+    Ok(Answer::Changes { names, at, more, reset, ledger: String::new(), now })
+}
+
+/// Announces a sale as changed.
+pub(super) fn announce(connection: &Connection, name: &SaleName) -> Result<()> {
+    let number = latest_change(connection)? + 1;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO changes (number, sale) VALUES (?1, ?2)")?
+        .execute(params![integer(number), name.as_str()])?;
+    // Of sales that are gone, too.
+    if number.is_multiple_of(1024) {
+        connection
+            .prepare_cached("DELETE FROM changes WHERE number <= ?1")?
+            .execute([integer(number.saturating_sub(CHANGES_KEPT))])?;
+    }
+    Ok(())
 }
 
 fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: WallTime) -> Result<Answer> {
@@ -122,13 +176,15 @@ fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: Wall
         now: clock,
         opened: clock.0,
         lineage: clock.0,
+        announced_at: clock,
         ..SaleState::default()
     };
+    announce(connection, name)?;
     connection
         .prepare_cached(
             "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage, buyer_required, counted)
-             VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10)",
+             ends_at_ms, clock_ms, opened_ms, lineage, buyer_required, counted, announced_at_ms)
+             VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10, ?8)",
         )?
         .execute(params![
             name.as_str(),
@@ -213,7 +269,7 @@ impl<'a> Sale<'a> {
         {
             self.statement(
                 "UPDATE sales SET held = ?2, sold = ?3, sequence = ?4, clock_ms = ?5, due_at_ms = ?6,
-                 lapsed_until_ms = ?7 WHERE name = ?1",
+                 lapsed_until_ms = ?7, announced_at_ms = ?8 WHERE name = ?1",
             )?
             .execute(params![
                 self.name.as_str(),
@@ -223,9 +279,19 @@ impl<'a> Sale<'a> {
                 integer(state.now.0),
                 integer(state.due_at.unwrap_or_default().0),
                 integer(state.lapsed_until.0),
+                integer(state.announced_at.0),
             ])?;
         }
         Ok(())
+    }
+
+    /// Announces a change, at most once in a while. Whoever calls this writes `announced_at`.
+    fn announce(&mut self) -> Result<()> {
+        if self.state.may_change_unannounced() {
+            return Ok(());
+        }
+        self.state.announced_at = self.state.now;
+        announce(self.connection, self.name)
     }
 
     fn statement(&self, sql: &str) -> Result<CachedStatement<'a>> {
@@ -243,6 +309,7 @@ impl<'a> Sale<'a> {
     /// Logs a change of a booking and stores the booking as it is now.
     fn write(&mut self, booking: &Booking, counted: bool) -> Result<()> {
         self.state.sequence += 1;
+        self.announce()?;
         let expires_at = match booking.status {
             BookingStatus::Held { expires_at } => Some(integer(expires_at.0)),
             _ => None,
@@ -542,6 +609,7 @@ impl<'a> Sale<'a> {
     fn freeze(&mut self, seen: &Seen, less: bool) -> Result<()> {
         let lineage = self.state.lineage;
         self.frozen_since = self.state.freeze(seen, less, self.frozen_since);
+        self.announce()?;
         let state = &self.state;
         if state.lineage != lineage {
             let told = if seen.is_something() { seen.sequence } else { self.sequence_before };
@@ -553,13 +621,15 @@ impl<'a> Sale<'a> {
             ])?;
         }
         self.statement(
-            "UPDATE sales SET lineage = ?2, frozen_since_ms = ?3, frozen_until_ms = ?4 WHERE name = ?1",
+            "UPDATE sales SET lineage = ?2, frozen_since_ms = ?3, frozen_until_ms = ?4, announced_at_ms = ?5
+             WHERE name = ?1",
         )?
         .execute(params![
             self.name.as_str(),
             integer(state.lineage),
             integer(self.frozen_since.0),
             integer(state.frozen_until.0),
+            integer(state.announced_at.0),
         ])?;
         Ok(())
     }
@@ -686,12 +756,13 @@ impl<'a> Sale<'a> {
         }
         if terms != self.state.terms || status != self.state.status {
             self.state.version += 1;
+            self.announce()?;
             (self.state.terms, self.state.status) = (terms, status);
             let (state, terms) = (&self.state, &self.state.terms);
             // With the counts: they and the total are checked against each other.
             self.statement(
                 "UPDATE sales SET total = ?2, status = ?3, hold_ms = ?4, per_buyer = ?5, starts_at_ms = ?6, ends_at_ms = ?7,
-                 version = ?8, held = ?9, sold = ?10, buyer_required = ?11 WHERE name = ?1",
+                 version = ?8, held = ?9, sold = ?10, buyer_required = ?11, announced_at_ms = ?12 WHERE name = ?1",
             )?
             .execute(params![
                 self.name.as_str(),
@@ -705,6 +776,7 @@ impl<'a> Sale<'a> {
                 integer(state.held),
                 integer(state.sold),
                 terms.buyer_required,
+                integer(state.announced_at.0),
             ])?;
         }
         Ok(Answer::Sale { state: self.state.clone(), created: false })
@@ -846,6 +918,14 @@ fn buyer(row: &Row<'_>, column: usize) -> Result<Option<BuyerId>> {
     match row.get_ref(column)?.as_str_or_null()? {
         Some(text) => BuyerId::parse(text).map(Some).map_err(|_| malformed(column, Type::Text)),
         None => Ok(None),
+    }
+}
+
+/// As they are, whatever type the value is stored as.
+fn bytes(row: &Row<'_>, column: usize) -> Vec<u8> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => bytes.to_vec(),
+        _ => Vec::new(),
     }
 }
 

@@ -78,6 +78,12 @@ CREATE TABLE log (
     PRIMARY KEY (sale, sequence)
 ) WITHOUT ROWID;
 
+-- The sales that were announced as changed, each with the number of its latest announcement.
+CREATE TABLE changes (
+    number INTEGER NOT NULL PRIMARY KEY,
+    sale   TEXT NOT NULL UNIQUE
+);
+
 -- When the file was found to have forgotten something: the sequence that a host had seen, and the one that was left.
 CREATE TABLE forgotten (
     sale   TEXT NOT NULL,

@@ -4,7 +4,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::rules::{booking_status, integer, read_state, store_buyer};
+use super::rules::{announce, booking_status, integer, read_state, store_buyer};
 use super::schema;
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, ChangeFault, LogEntry, LostCause, Part,
@@ -304,12 +304,17 @@ pub(super) fn repair(
     if index {
         schema::index_holds(connection)?;
     }
+    // Hosts are to learn of the counts.
+    if !state.may_change_unannounced() {
+        state.announced_at = state.now;
+        announce(connection, sale)?;
+    }
     connection
         .prepare_cached(
-            "UPDATE sales SET due_at_ms = coalesce((SELECT min(expires_at_ms) FROM bookings
+            "UPDATE sales SET announced_at_ms = ?2, due_at_ms = coalesce((SELECT min(expires_at_ms) FROM bookings
              WHERE sale = ?1 AND status = 'held'), 0) WHERE name = ?1",
         )?
-        .execute([sale.as_str()])?;
+        .execute(params![sale.as_str(), integer(state.announced_at.0)])?;
     Ok(Answer::Sale { state, created: false })
 }
 

@@ -58,7 +58,10 @@ impl Ledger for Empty {
                     next: String::new(),
                     done: true,
                 }),
-                Call::Sales => Ok(Answer::Sales(vec![SaleName::parse("ticket").expect("a name")])),
+                Call::Sales => {
+                    let names = vec![SaleName::parse("ticket").expect("a name")];
+                    Ok(Answer::Sales { names, odd: Vec::new() })
+                }
                 other => Err(CallError::Refused(format!("{other:?}"))),
             })
             .collect()

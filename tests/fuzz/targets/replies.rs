@@ -59,7 +59,7 @@ fn call(script: &mut Script<'_>) -> Call {
     let entries = 1 + script.below(3);
     let ids = || (0..entries).map(|index| BookingId::parse(format!("b-{index}")).expect("an id"));
     let seen = Seen::default();
-    match script.below(11) {
+    match script.below(12) {
         0 => Call::Snapshot { sale },
         1 => Call::LookUp { sale, ids: ids().collect() },
         2 => Call::Confirm { sale, seen, ids: ids().collect() },
@@ -69,7 +69,8 @@ fn call(script: &mut Script<'_>) -> Call {
         6 => Call::Sales,
         7 => Call::Trim { sale },
         8 => Call::Survey { sale, part: PARTS[script.below(PARTS.len())], cursor: String::new() },
-        9 => {
+        9 => Call::Changes { after: [None, Some(0), Some(1)][script.below(3)] },
+        10 => {
             let booking =
                 |id| Booking { id, status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None };
             Call::Restore { sale, seen, bookings: ids().map(booking).collect() }
@@ -86,7 +87,7 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
     let state_is_sound = |state: &SaleState| assert!(state.held.checked_add(state.sold).is_some());
     let entries = match answer {
         Answer::NoSuchSale => {
-            assert!(!matches!(call, Call::Sales));
+            assert!(!matches!(call, Call::Sales | Call::Changes { .. }));
             return;
         }
         Answer::Reserved { state, reservations } => {
@@ -140,8 +141,12 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
             assert!(matches!(call, Call::Log { .. }));
             0
         }
-        Answer::Sales(_) => {
+        Answer::Sales { .. } => {
             assert!(matches!(call, Call::Sales));
+            0
+        }
+        Answer::Changes { .. } => {
+            assert!(matches!(call, Call::Changes { .. }));
             0
         }
         Answer::Trimmed { .. } => {

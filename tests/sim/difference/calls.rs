@@ -198,7 +198,11 @@ impl Calls {
                 Call::Restore { sale, seen, bookings: (0..count).map(|_| self.booking()).collect() }
             }
             29 => Call::Expire { sale },
-            30 => Call::Sales,
+            30 if self.chance(2) => Call::Sales,
+            30 => {
+                let after = self.random.random_bool(0.8).then(|| self.random.random_range(0..30));
+                Call::Changes { after }
+            }
             31 => Call::Page { sale, cursor: String::new() },
             32 | 33 => Call::Log { sale, after: self.random.random_range(0..400) },
             34 | 35 => Call::Trim { sale },

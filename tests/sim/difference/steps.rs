@@ -105,7 +105,7 @@ impl Sequence {
                 self.compare_pages(pair, &call, &model, &real);
             }
             // After the reply to TIME.
-            Call::Snapshot { .. } => {
+            Call::Snapshot { .. } | Call::Changes { .. } => {
                 let after = |reply: &[u8]| reply[replies_length(1, reply).expect("a reply")..].to_vec();
                 pair.assert_same(&after(&model), &after(&real));
             }
@@ -158,7 +158,12 @@ impl Sequence {
         let call = self.calls.call();
         if matches!(
             call,
-            Call::Open { .. } | Call::Snapshot { .. } | Call::Sales | Call::Page { .. } | Call::Survey { .. }
+            Call::Open { .. }
+                | Call::Snapshot { .. }
+                | Call::Sales
+                | Call::Changes { .. }
+                | Call::Page { .. }
+                | Call::Survey { .. }
         ) {
             return;
         }
@@ -173,11 +178,11 @@ impl Sequence {
             0 => drop(words.remove(at)),
             1 => words.insert(at, odd),
             2 => words[1].make_ascii_uppercase(),
-            3 if last > 8 => {
+            3 if last > 10 => {
                 // More than Lua's stack takes, sometimes.
                 let copies = random.random_range(100..2_500);
                 for _ in 0..copies {
-                    let again = words[9..=last].to_vec();
+                    let again = words[11..=last].to_vec();
                     words.extend(again);
                     if words.len() > 9_000 {
                         break;
@@ -263,7 +268,7 @@ impl Sequence {
         let near = (START_MS + self.calls.random.random_range(0..500)).to_string();
         let early = (START_MS + self.calls.random.random_range(0..50)).to_string();
         let log = self::key(sale.as_str(), "log");
-        let words: Vec<&str> = match self.calls.random.random_range(0..30) {
+        let words: Vec<&str> = match self.calls.random.random_range(0..36) {
             0 => vec!["EXISTS", &key, &key, "nothing"],
             1 => vec!["HGET", &key, odd],
             2 => vec!["HMGET", &key, "held", odd, "clock"],
@@ -288,6 +293,12 @@ impl Sequence {
             21 => vec!["HDEL", "hash", odd, other],
             22 => vec!["SADD", "set", odd, other],
             // How much goes depends on where the stream's nodes end.
+            30 => vec!["ZRANGEBYSCORE", "bx:changes", odd, "+inf", "WITHSCORES", "LIMIT", "0", other],
+            31 => vec!["ZRANGEBYSCORE", &key, "-inf", "(4000000000050", "WITHSCORES"],
+            32 => vec!["ZREMRANGEBYSCORE", "spare", odd, other],
+            33 => vec!["ZREMRANGEBYSCORE", &key, "-inf", &early],
+            34 => vec!["INCR", "bx:feed"],
+            35 => vec!["INCR", "number"],
             23..=25 => vec!["XTRIM", &log, "MINID", "~", &near],
             26..=28 => vec!["XTRIM", &log, "MINID", "~", &near, "LIMIT", "150"],
             _ => vec!["SREM", "set", odd, other],
@@ -308,7 +319,10 @@ impl Sequence {
             key(sale.as_str(), "buyers"),
         );
         let near = self.calls.now_ms.to_string();
-        match self.calls.random.random_range(0..8) {
+        match self.calls.random.random_range(0..11) {
+            8 => drop(pair.same_words(&["SET", "bx:feed", odd])),
+            9 => drop(pair.same_words(&["SET", "bx:changes", odd])),
+            10 => drop(pair.same_words(&["SET", "number", odd])),
             0 => drop(pair.same_words(&["SET", &key(sale.as_str(), part), "not what it should be"])),
             1 => drop(pair.same_words(&["DEL", &key(sale.as_str(), part)])),
             2 => drop(pair.same_words(&["HSET", &stock, "held", odd])),
@@ -338,7 +352,7 @@ impl Rows {
 fn rows(answer: Answer) -> Rows {
     let texts = |rows: Vec<String>, next| Rows { rows: rows.into_iter().collect(), next };
     match answer {
-        Answer::Sales(names) => texts(names.iter().map(|name| format!("{name:?}")).collect(), None),
+        Answer::Sales { names, .. } => texts(names.iter().map(|name| format!("{name:?}")).collect(), None),
         Answer::Page { bookings, next } => {
             texts(bookings.iter().map(|row| format!("{row:?}")).collect(), next)
         }

@@ -109,6 +109,7 @@ impl World {
                 self.run_until(at, |_| false)?;
             }
         }
+        self.check_news()?;
         if self.scenario.hold_ms.is_none() && self.witness.available() == 0 {
             let at = self.now + 500_000;
             self.run_until(at, |_| false)?;
@@ -119,6 +120,33 @@ impl World {
                 if !matches!(told, Some((_, Word::Refused { name, .. })) if name == "sold-out") {
                     return Err(Violation::new("not sold out", format!("host {host} says {told:?}")));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing has happened for a while, and every host knows the sale as it is.
+    fn check_news(&mut self) -> Result<(), Violation> {
+        let (mut before, mut until) = (None, self.now);
+        // Holds may end on the way.
+        for _ in 0..3 {
+            let now_is = self.witness.level().map(|level| (level.version, level.sequence));
+            if before == Some(now_is) {
+                break;
+            }
+            before = Some(now_is);
+            until += NEWS_BOUND_US;
+            self.run_until(until, |_| false)?;
+        }
+        let Some(level) = self.witness.level().cloned() else { return Ok(()) };
+        for host in &self.hosts {
+            let known = host.level().map(|known| (known.version, known.sequence));
+            let is_known = known == Some((level.version, level.sequence));
+            if !is_known && before == Some(Some((level.version, level.sequence))) {
+                return Err(Violation::new(
+                    "late news",
+                    format!("host {} knows {known:?} of {level:?}", host.number),
+                ));
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::super::dataset::{Dataset, Value};
 use super::super::wire::Reply;
+use super::numbers::integer;
 use super::{Outcome, unmodelled};
 
 pub fn exists(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
@@ -39,6 +40,16 @@ pub fn set(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
     data.keys.insert(words[1].clone(), Value::Text(words[2].clone()));
     data.changes += 1;
     Ok(Reply::Status("OK"))
+}
+
+pub fn incr(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
+    let text = data.get::<Vec<u8>>(&words[1])?.map_or(&b"0"[..], Vec::as_slice);
+    let next = integer(text)?
+        .checked_add(1)
+        .ok_or_else(|| Reply::error("ERR increment or decrement would overflow"))?;
+    data.keys.insert(words[1].clone(), Value::Text(next.to_string().into_bytes()));
+    data.changes += 1;
+    Ok(Reply::Integer(next))
 }
 
 pub fn del(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {

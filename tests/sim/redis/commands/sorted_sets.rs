@@ -75,7 +75,6 @@ fn bound(text: &[u8]) -> Result<(f64, bool), Reply> {
 }
 
 pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
-    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
     let (with_scores, rest) = match &words[4..] {
         [word, rest @ ..] if word.eq_ignore_ascii_case(b"WITHSCORES") => (true, rest),
         rest => (false, rest),
@@ -85,6 +84,7 @@ pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
         [word, offset, count] if word.eq_ignore_ascii_case(b"LIMIT") => (integer(offset)?, integer(count)?),
         _ => unmodelled(words),
     };
+    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
     let Some(set) = data.get::<SortedSet>(&words[1])? else { return Ok(Reply::Array(Vec::new())) };
     if offset < 0 {
         return Ok(Reply::Array(Vec::new()));
@@ -97,6 +97,24 @@ pub fn zrangebyscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
         .take(usize::try_from(count).unwrap_or(usize::MAX));
     let told = found.flat_map(|entry| member_and_score(entry).into_iter().take(1 + usize::from(with_scores)));
     Ok(Reply::Array(told.collect()))
+}
+
+pub fn zremrangebyscore(data: &mut Dataset, words: &[Vec<u8>]) -> Outcome {
+    let ((least, above), (most, below)) = (bound(&words[2])?, bound(&words[3])?);
+    let Some(set) = data.get_mut::<SortedSet>(&words[1])? else { return Ok(Reply::Integer(0)) };
+    let is_within = |score: f64| {
+        (score > least || (!above && score == least)) && (score < most || (!below && score == most))
+    };
+    let gone: Vec<Vec<u8>> =
+        set.iter().filter(|(score, _)| is_within(score.0)).map(|(_, member)| member.clone()).collect();
+    for member in &gone {
+        set.remove(member);
+    }
+    if set.is_empty() {
+        data.keys.remove(&words[1]);
+    }
+    data.changes += gone.len() as u64;
+    Ok(Reply::Integer(gone.len() as i64))
 }
 
 pub fn zscan(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
