@@ -82,11 +82,6 @@ pub struct Ledger {
     random: Random,
 }
 
-/// As scripts are loaded.
-fn without_indentation(text: &str) -> String {
-    text.split('\n').map(str::trim_start).collect::<Vec<_>>().join("\n")
-}
-
 fn options(keeping: Keeping, is_replica: bool) -> Options {
     let (appendonly, fsync) = match keeping {
         Keeping::EverySecond => (true, Fsync::EverySecond),
@@ -163,7 +158,7 @@ impl Ledger {
             let rewrite = self.rewrite;
             self.redis.rewrite_scripts(move |text| {
                 rewrite.iter().fold(text.to_owned(), |text, (from, to)| {
-                    text.replace(&without_indentation(from), &without_indentation(to))
+                    text.replace(&codec::script_as_loaded(from), &codec::script_as_loaded(to))
                 })
             });
         }

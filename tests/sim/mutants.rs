@@ -132,7 +132,10 @@ pub const MUTANTS: &[Mutant] = &[
         "confirm: an expired hold without a look at what is left",
         &[("or letter == 'e' and held + sold + quantity <= total", "or letter == 'e'")],
     ),
-    script("confirm: a buyer's limit is told as tickets that are gone", &[("      mark = 'b'\n", "")]),
+    script(
+        "confirm: a buyer's limit is told as tickets that are gone",
+        &[("    fits, mark = false, 'b'\n", "    fits = false\n")],
+    ),
     script(
         "confirm: tickets stay held",
         &[("    if is_held then give_back(letter, quantity, deadline, buyer) end\n", "")],

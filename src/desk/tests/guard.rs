@@ -245,6 +245,10 @@ fn a_pass_that_fails_is_repeated_also_where_there_is_nothing_to_put_back() {
         fixture.board.learn(&sale(), &told(0, 10, fixture.now)).unwrap();
         fixture.wait(limits::SYNC_INTERVAL_MS);
         let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
+            .find(|(_, call)| matches!(call, Call::Changes { .. }))
+            .unwrap();
+        fixture.answer_with(call, changes(&[sale()]));
+        let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
             .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
             .unwrap();
         let less = told(0, 8, fixture.now);

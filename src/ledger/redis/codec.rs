@@ -11,6 +11,7 @@ use crate::booking::BookingId;
 pub use super::frame::{FrameError, frame_length};
 pub use super::pack::{hello, load_scripts, pack, replies_expected};
 pub use super::read::{first_error, frames_length, is_noscript, is_refusal, read, replies_length};
+pub use super::scripts::compact as script_as_loaded;
 
 /// How a booking's id is stored: a UUID as a zero byte, which no identifier has, and its 16 bytes; any other as it is.
 pub(super) enum Stored<'a> {

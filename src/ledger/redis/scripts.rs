@@ -1,8 +1,8 @@
 //! The scripts of `lua/`, each with `lua/sale.lua` in front, and the hashes that Redis knows them by.
 //!
-//! Comments and indentation are left out, their lines stay, so that errors name the lines of the files: a script is loaded behind the
-//! password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument, so that
-//! nobody would read why it was not let in.
+//! Comments and spaces are left out, their lines stay, so that errors name the lines of the files: a script is loaded
+//! behind the password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument,
+//! so that nobody would read why it was not let in.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -20,7 +20,7 @@ macro_rules! scripts {
                 include_str!("../../../lua/sale.lua"),
                 include_str!(concat!("../../../lua/", $file)),
             );
-            let text = without_comments(text);
+            let text = compact(text);
             let names = called(&text).into_iter().filter(|name| !ASKED_BY_CALLING.contains(&name.as_str()));
             let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
             Script::new(text.replace("COMMANDS", &format!("{{ {} }}", names.join(", "))))
@@ -51,7 +51,7 @@ scripts! {
 
 /// Answers whether the others may be run. See `rights`.
 pub(super) static RIGHTS: LazyLock<Script> =
-    LazyLock::new(|| Script::new(without_comments(include_str!("../../../lua/rights.lua"))));
+    LazyLock::new(|| Script::new(compact(include_str!("../../../lua/rights.lua"))));
 
 /// Commands that a script need not ask for before its first write: with these it begins, or they are that write.
 const ASKED_BY_CALLING: [&str; 3] = ["HMGET", "TIME", "XADD"];
@@ -83,32 +83,51 @@ pub(super) fn called(text: &str) -> BTreeSet<String> {
     for (at, opening) in text.match_indices("call(") {
         let Some(name) = capitals(&text[at + opening.len()..]) else { continue };
         let arguments = &text[at + opening.len() + name.len() + 2..];
-        let subcommand = arguments.strip_prefix(", ").and_then(capitals);
+        let subcommand = arguments.strip_prefix(',').map(str::trim_start).and_then(capitals);
         called.insert(subcommand.map_or(name.clone(), |subcommand| format!("{name} {subcommand}")));
     }
     // `scans` of survey.lua: a name, and the place of a key.
-    for (at, opening) in text.match_indices("{ ") {
-        let Some(name) = capitals(&text[at + opening.len()..]) else { continue };
-        let arguments = &text[at + opening.len() + name.len() + 2..];
-        if arguments
-            .strip_prefix(", ")
-            .is_some_and(|key| key.starts_with(|digit: char| digit.is_ascii_digit()))
-        {
+    for (at, opening) in text.match_indices('{') {
+        let entry = text[at + opening.len()..].trim_start();
+        let Some(name) = capitals(entry) else { continue };
+        let key = entry[name.len() + 2..].strip_prefix(',').map(str::trim_start);
+        if key.is_some_and(|key| key.starts_with(|digit: char| digit.is_ascii_digit())) {
             called.insert(name);
         }
     }
     called
 }
 
-fn without_comments(text: &str) -> String {
+/// The same code without comments, and without spaces that only people need. Strings keep theirs: they are
+/// in single quotes, and have none inside.
+pub fn compact(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
-    for line in text.lines() {
-        if !line.trim_start().starts_with("--") {
-            code.push_str(line.trim_start());
+    for line in text.split_inclusive('\n') {
+        let mut quoted = false;
+        let mut letters = line.trim_start_matches(' ').chars().peekable();
+        while let Some(letter) = letters.next() {
+            quoted ^= letter == '\'';
+            let (before, after) = (code.chars().next_back(), letters.peek().copied());
+            if !quoted && (letter, after) == ('-', Some('-')) {
+                code.push('\n');
+                break;
+            }
+            if letter == ' '
+                && !quoted
+                && !before.zip(after).is_some_and(|(one, other)| needs_space(one, other))
+            {
+                continue;
+            }
+            code.push(letter);
         }
-        code.push('\n');
     }
     code
+}
+
+/// Whether two letters would be read as something else without a space between them: a word, a number, a comment.
+fn needs_space(one: char, other: char) -> bool {
+    let of_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    of_word(one) && of_word(other) || (one, other) == ('-', '-') || one.is_ascii_digit() && other == '.'
 }
 
 #[cfg(test)]
@@ -131,7 +150,7 @@ mod tests {
             for (at, _) in script.text.match_indices("call(") {
                 let call = &script.text[at..][..20];
                 // The one of survey.lua, from its table of scans.
-                assert!(call.starts_with("call('") || call.starts_with("call(command, KEYS"), "{call}");
+                assert!(call.starts_with("call('") || call.starts_with("call(command,KEYS"), "{call}");
             }
             assert!(!script.text.contains("COMMANDS"));
         }
@@ -149,7 +168,7 @@ mod tests {
         let all = super::commands().into_iter().chain(super::called(&super::TRIM.text));
         for command in all {
             assert!(
-                super::RIGHTS.text.contains(&format!("['{command}'] = ")),
+                super::RIGHTS.text.contains(&format!("['{command}']=")),
                 "lua/rights.lua has no form of {command}"
             );
         }
@@ -157,6 +176,12 @@ mod tests {
 
     #[test]
     fn a_line_keeps_its_number() {
-        assert_eq!(super::without_comments("a\n-- b\n  -- c\n  d -- e\n"), "a\n\n\nd -- e\n");
+        for (text, compact) in [
+            ("a\n-- b\n  -- c\n  d -- it's e\n", "a\n\n\nd\n"),
+            ("  if a == 1 .. 'b  -- c' then x = - -y end\n", "if a==1 ..'b  -- c'then x=- -y end\n"),
+            ("return { 'HSCAN', 7 }, not b\n", "return{'HSCAN',7},not b\n"),
+        ] {
+            assert_eq!(super::compact(text), compact);
+        }
     }
 }
