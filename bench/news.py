@@ -214,15 +214,16 @@ def measure(options, binary, folder, hold):
             begin = time.monotonic()
             open_directly(commands, folder, binary, url, names, 1, None)
             opened = time.monotonic()
-            # Nobody knows which is the last: all are asked for, those that are not known again.
-            unknown = {pipe: list(names) for pipe in pipes}
+            # A hundredth of them, and those opened last: to ask for all takes longer than to hear of them. Afterwards all.
+            unknown = {pipe: names[::100] + names[-50:] for pipe in pipes}
             while any(unknown.values()):
                 for pipe, left in unknown.items():
                     unknown[pipe] = [name for name in left if not is_there(*pipe.ask(f"/v1/sales/{name}"))] if left else left
                 if time.monotonic() - begin > options.patience:
                     break
             result["flood_ms"] = (time.monotonic() - opened) * 1000
-            result["flood_left"] = max(map(len, unknown.values()))
+            left = [[name for name in names if not is_there(*pipe.ask(f"/v1/sales/{name}"))] for pipe in pipes]
+            result["flood_left"] = max(map(len, left))
             result["flood_opening_ms"] = (opened - begin) * 1000
         return result
     finally:

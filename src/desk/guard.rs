@@ -41,6 +41,8 @@ pub(super) struct Guard {
     failed: bool,
     /// Since one failed: not again before.
     retry_at: Monotonic,
+    /// It is among those to be tried again.
+    listed: bool,
 }
 
 impl Guard {
@@ -123,15 +125,15 @@ impl<C> Desk<C> {
             self.compare_history(line);
         }
         for line in std::mem::take(&mut self.untrusted) {
-            let Line { guard: Guard { trusted, pending, due, retry_at, .. }, board, .. } =
-                &self.lines[line.0 as usize];
-            if trusted.is_some() || *pending > 0 || *due {
-                continue;
-            }
+            let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
+            let is_idle = guard.trusted.is_none() && guard.pending == 0 && !guard.due;
             // Into a sale that is missing nothing can be put.
-            match now >= *retry_at && board.gate(WallTime(0)) != Gate::Missing {
-                true => self.distrust(line, false),
-                false => self.untrusted.push(line),
+            let is_time = now >= guard.retry_at && board.gate(WallTime(0)) != Gate::Missing;
+            guard.listed = is_idle && !is_time;
+            if guard.listed {
+                self.untrusted.push(line);
+            } else if is_idle {
+                self.distrust(line, false);
             }
         }
     }
@@ -262,7 +264,7 @@ impl<C> Desk<C> {
         }
         if guard.failed {
             guard.retry_at = now.monotonic.plus_ms(RESTORE_RETRY_MS);
-            if !guard.due && !self.untrusted.contains(&line) {
+            if !std::mem::replace(&mut guard.listed, true) {
                 self.untrusted.push(line);
             }
         } else if guard.torn {

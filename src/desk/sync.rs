@@ -189,12 +189,13 @@ impl<C> Desk<C> {
                 }
             }
             Ok(other) => tracing::error!(?other, "a question for changes was answered with something else"),
-            Err(error) if !self.feed.failing => {
-                self.feed.failing = true;
-                tracing::warn!(%error, "the ledger does not tell what has changed; the next sync asks again, and until then \
-                     each sale is read once a minute");
+            Err(error) => {
+                if !std::mem::replace(&mut self.feed.failing, true) {
+                    tracing::warn!(%error, "the ledger does not tell what has changed; until it does, all sales are read at \
+                         each sync");
+                }
+                self.reads.want_all(&mut self.lines[..]);
             }
-            Err(_) => {}
         }
         self.go_on_reading(now);
     }

@@ -334,6 +334,21 @@ fn reads_everything_on_a_new_connection_and_where_the_feed_is_another() {
 }
 
 #[test]
+fn reads_everything_at_each_sync_while_the_feed_cannot_be_read() {
+    let mut ledger = with_sales(30, &state(10, 0));
+    let mut fixture = at_rest(&mut ledger);
+    for _ in 0..3 {
+        fixture.wait(SYNC_INTERVAL_MS);
+        let (call, asked) = fixture.desk.poll_call().unwrap();
+        assert!(matches!(asked, Call::Changes { .. }));
+        fixture.desk.handle_answer(call, Err(CallError::Refused("NOPERM".to_owned())), fixture.now);
+        let asked = answer_all(&mut fixture, &mut ledger);
+        assert!(asked.iter().filter(|word| word.starts_with("read ")).count() >= 31, "{asked:?}");
+    }
+    assert!(sync(&mut fixture, &mut ledger).len() <= 3);
+}
+
+#[test]
 fn reads_everything_where_the_ledgers_clock_has_gone_back() {
     let mut ledger = with_sales(10, &state(10, 0));
     let mut fixture = at_rest(&mut ledger);
