@@ -71,6 +71,7 @@ fn without_any_single_right_nothing_is_sold_and_nothing_is_left_half_done() {
                 ] {
                     let body = (method == "PUT").then_some(r#"{"buyer":"u-1"}"#);
                     let answer = host.client().ask(method, target, body);
+                    assert_eq!(answer.status, 503, "without {right}: {}", answer.text());
                     answer.expect_problem(503, "ledger-unavailable");
                 }
                 // An operator's connection is another one.
