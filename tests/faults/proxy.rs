@@ -166,16 +166,24 @@ fn carry(
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// Where the first call begins in what a host sends.
+/// Where the first call of a sale begins in what a host sends: behind the question for rights, which has one key.
 fn first_call(sent: &[u8]) -> Option<usize> {
-    let name = b"$7\r\nEVALSHA\r\n";
-    let at = sent.windows(name.len()).position(|window| window == name)?;
-    // `*14\r\n` is before it.
-    sent[..at].iter().rposition(|byte| *byte == b'*')
+    const NAME: &[u8] = b"$7\r\nEVALSHA\r\n";
+    const HASH_BYTES: usize = b"$40\r\n".len() + 40 + b"\r\n".len();
+    let mut from = 0;
+    loop {
+        let at = from + sent[from..].windows(NAME.len()).position(|window| window == NAME)?;
+        from = at + NAME.len();
+        let keys = sent.get(from + HASH_BYTES..)?.get(..b"$1\r\n1\r\n".len())?;
+        if keys != b"$1\r\n1\r\n" {
+            // `*14\r\n` is before it.
+            return sent[..at].iter().rposition(|byte| *byte == b'*');
+        }
+    }
 }
 
 /// Where the first reply begins that is neither `+OK`, as of a greeting, nor about which connection it is, nor the hash of a
-/// script.
+/// script, nor about rights.
 fn end_of_set_up(replied: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < replied.len() {
@@ -190,7 +198,8 @@ fn end_of_set_up(replied: &[u8]) -> Option<usize> {
                 let string = rest.get(line..line + length)?;
                 let is_hash = length == 40
                     && string.iter().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
-                if !is_hash && length > 0 && !string.starts_with(b"id=") {
+                let is_of_rights = string.starts_with(b"may ");
+                if !is_hash && length > 0 && !string.starts_with(b"id=") && !is_of_rights {
                     return Some(at);
                 }
                 line + length + 2
