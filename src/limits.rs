@@ -159,6 +159,11 @@ pub const CHANGES_KEPT: u64 = 1_000_000;
 /// 20,000 sales 333 reads a second and host, some 0.3 % of Redis' time.
 pub const SLOW_ROUND_MS: u64 = 60_000;
 
+/// How often a host asks which sales there are, in milliseconds, though the feed tells of new ones: a ledger that has lost
+/// everything counts its feed from the start again, perhaps to the number that the host knows. 20,000 names cost Redis some
+/// 5 ms.
+pub const LIST_INTERVAL_MS: u64 = 5_000;
+
 /// Names that are none among the ledger's sales of which a host warns, each once: whoever put more there has heard.
 pub const ODD_NAMES_MAX: usize = 100;
 

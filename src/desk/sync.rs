@@ -121,7 +121,7 @@ impl<C> Desk<C> {
         }
         if self.core.0 == 0 && !self.feed.listing && now >= self.feed.list_at {
             self.feed.listing = true;
-            self.feed.list_at = now.plus_ms(limits::SLOW_ROUND_MS);
+            self.feed.list_at = now.plus_ms(limits::LIST_INTERVAL_MS);
             self.send(Sent::Sales, Call::Sales, now);
         }
         self.watch_histories(now);
@@ -237,6 +237,8 @@ impl<C> Desk<C> {
                     Some("the ledger has lost this sale: its bookings get 503 until it is back"),
                 );
                 self.reads.set_due(line, None, None, &mut self.lines[..]);
+                // A ledger that has lost the sale has lost its feed, too, and may count from the start again.
+                self.reads.again(line, &mut self.lines[..]);
             }
             Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
             Err(CallError::Garbled(reason)) => {
