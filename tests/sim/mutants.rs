@@ -107,17 +107,6 @@ pub const MUTANTS: &[Mutant] = &[
         &[("local function lapse()\n", "local function lapse()\n  if true then return end\n")],
     ),
     script(
-        "expire: never swept",
-        &[(
-            "  if counts then call('HGET', KEYS[4], '') end\n  lapse()\n",
-            "  lapse()\n  if true then return end\n",
-        )],
-    ),
-    script(
-        "expire: a buyer's tickets stay counted",
-        &[("      if deadline_of(letters) <= now then return '' end\n", "")],
-    ),
-    script(
         "expire: what was paid ends in its span all the same",
         &[(
             "      held = held - quantity\n      owe(deadline, -quantity)\n",
