@@ -8,7 +8,7 @@
 -- Invariant: all of it or nothing; `version` rises by one where something differs afterwards. A limit is in force only once
 -- every booking of every buyer is counted.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 sweep(ARGV[1])
 
 -- Bookings that one call looks at, as in src/limits.rs.
@@ -33,7 +33,8 @@ local function count_on()
   call('HSET', KEYS[1], 'counted', counted)
 end
 
-local place = { total = 1, status = 6, hold = 7, per_buyer = 8, starts = 9, ends = 10, buyer_required = 20 }
+local place = {}
+for i, name in ipairs(FIELDS) do place[name] = i end
 local wanted, changed = {}, {}
 for i = 1, 20 do wanted[i] = field[i] end
 wanted[20] = buyer_required

@@ -6,7 +6,7 @@
 -- Reply a line a booking, in order: the booking, cancelled, or `-`; `withheld` alone where nothing was done (sale.lua)
 -- Invariant: tickets are returned once; a cancelled or tombstoned id is never granted or confirmed again.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 local withheld = withhold(ARGV[1])
 if withheld then return withheld end
 sweep(ARGV[1])

@@ -9,7 +9,7 @@
 -- Invariant: an expired hold is confirmed only by taking its tickets again: held + sold + quantity <= total, and the
 -- buyer's limit. A sale that is paused or over still takes payment for what was held.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 local withheld = withhold(ARGV[1])
 if withheld then return withheld end
 sweep(ARGV[1])

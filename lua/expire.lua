@@ -5,7 +5,7 @@
 -- Reply the state alone; there is more to do while its `due` is not later than its time, and it is not frozen
 -- Invariant: a hold is expired once, and only after its deadline by this clock.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 sweep(ARGV[1])
 save()
 return state()

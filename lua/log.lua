@@ -5,7 +5,7 @@
 -- Reply a line an entry: sequence, ms, status, quantity, buyer, deadline, id, with commas between
 -- Invariant: sequences and times rise together, so that bisecting the times finds a sequence.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 local after, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 -- Milliseconds and sequence of the first entry from `start` on; nil where there is none.

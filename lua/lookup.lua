@@ -3,9 +3,16 @@
 -- KEYS  as in sale.lua
 -- ARGV  the bookings, as they are stored
 -- Reply a line a booking, in order: the booking, or `-`
+-- Of no bookings it also looks at what every key is, as nobody does who books.
 -- Invariant: writes nothing; a hold that is over is told as expired, swept or not.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
+if #ARGV == 0 then
+  for i, kind in ipairs({ 'hash', 'hash', 'zset', 'hash', 'stream', 'hash', 'hash' }) do
+    local its = call('TYPE', KEYS[i]).ok
+    if its ~= kind and its ~= 'none' then return redis.error_reply('UNSOUND ' .. KEYS[i] .. ' is no ' .. kind) end
+  end
+end
 lapse()
 local reply = {}
 if #ARGV > 0 then

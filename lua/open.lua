@@ -1,19 +1,44 @@
 -- Opens the sale where there is none of its name; never changes one that exists.
 --
--- KEYS  as in sale.lua
+-- KEYS  as in sale.lua, and before the last two bx:sales, a set: the names of all sales
 -- ARGV  total, hold in ms, tickets a buyer, start and end in ms ('' where there is no such term), `1` if each booking must
---       name its buyer (else `0`)
--- Reply `created` or `exists`
--- Invariant: a sale that exists is left as it is, whatever the terms.
+--       name its buyer (else `0`), `1` if an operator asks for it and `0` if a host that starts, the sale's name
+-- Reply `created`, `exists`, or `lost`, after no state: the ledger had a sale of that name and has lost it, and a start is no
+--       reason to sell its tickets again.
+-- Invariant: a sale that exists is left as it is, whatever the terms. A sale that is there is named, and one that is named
+-- and not there is lost: it is named here and in recall.lua alone, and its name goes by remove.lua alone. Over what is left
+-- of a lost sale it is opened paused and without counts, so that every script refuses it until an audit has counted.
 
-local created = not field[1]
-if created then
-  total, held, sold, version, sequence, status = tonumber(ARGV[1]), 0, 0, 1, 0, 'open'
-  for i = 2, 5 do field[i + 5] = ARGV[i] end
-  opened, lineage, buyer_required = now, now, ARGV[6]
-  announce()
-  call('HSET', KEYS[1], 'total', ARGV[1], 'held', 0, 'sold', 0, 'version', 1, 'sequence', 0, 'status', 'open',
-    'hold', ARGV[2], 'per_buyer', ARGV[3], 'starts', ARGV[4], 'ends', ARGV[5], 'clock', now, 'opened', now,
-    'lineage', now, 'announced', announced, 'buyer_required', ARGV[6], 'counted', ARGV[3] ~= '' and 'all' or '')
+local sales = KEYS[8]
+local is_uncounted = refused ~= 'missing' and not field[2] and not field[3] and status == 'paused'
+if refused and refused ~= 'missing' and not (is_uncounted and ARGV[7] == '1') then return refused end
+if not refused then return state() .. '\nexists' end
+
+local left_over = call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]) > 0
+if ARGV[7] ~= '1' and (left_over or call('SISMEMBER', sales, ARGV[8]) == 1) then return 'lost' end
+
+total, version, status, buyer_required, by_operator = tonumber(ARGV[1]), 1, 'open', ARGV[6], ARGV[7]
+for i = 2, 5 do field[i + 5] = ARGV[i] end
+counted = ARGV[3] ~= '' and 'all' or ''
+held, sold, sequence = 0, 0, 0
+if left_over then
+  status = 'paused'
+  local last = call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+  if last then
+    local ms, seq = match(last[1], '^(%d+)-(%d+)$')
+    now, sequence = max(now, tonumber(ms)), tonumber(seq)
+  end
+  due = first_deadline()
+  -- Whether the bookings that are there were counted for their buyers, only this tells.
+  counted = call('EXISTS', KEYS[4]) == 1 and 'all' or ''
+  if counted == '' then field[8] = '' end
 end
-return state() .. (created and '\ncreated' or '\nexists')
+opened, lineage, announced = now, now, 0
+-- Before the sale: what fails here leaves nothing behind.
+call('SADD', sales, ARGV[8])
+announce()
+call('HSET', KEYS[1], 'total', ARGV[1], 'version', 1, 'sequence', sequence, 'status', status, 'hold', ARGV[2],
+  'per_buyer', field[8], 'starts', ARGV[4], 'ends', ARGV[5], 'clock', now, 'opened', now, 'lineage', now,
+  'announced', announced, 'buyer_required', ARGV[6], 'counted', counted, 'by_operator', by_operator, 'due', due)
+if not left_over then call('HSET', KEYS[1], 'held', 0, 'sold', 0) end
+return state() .. '\ncreated'

@@ -6,7 +6,7 @@
 --       starts 17 bytes, of which any may be a space or a line's end.
 -- Invariant: a booking that exists all the while is on some page (SCAN's promise), and may be on two; no tombstones.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 local page = call('HSCAN', KEYS[2], ARGV[1], 'COUNT', ARGV[2])
 local reply = { state(), page[1] }
 for i = 1, #page[2], 2 do

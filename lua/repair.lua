@@ -10,7 +10,11 @@
 -- Invariant: bookings and log are not touched; all of it or nothing; no hold is expired first, since that would move the
 -- sale. Neither version nor sequence move, so that the same repair may be sent twice.
 
-if not field[1] then return 'missing' end
+if refused == 'missing' then return refused end
+-- Counts are mended, whatever they are, but not where that of which they are the sum is gone.
+local had = (tonumber(field[2]) or 0) + (tonumber(field[3]) or 0)
+if had > 0 and call('EXISTS', KEYS[2]) == 0 then return redis.error_reply('UNSOUND ' .. KEYS[2] .. ' is gone') end
+field[2], field[3], held, sold = field[2] or '0', field[3] or '0', held or 0, sold or 0
 
 if version ~= tonumber(ARGV[1]) or sequence ~= tonumber(ARGV[2]) then return state() .. '\nmoved' end
 for i = 3, #ARGV, 3 do

@@ -11,7 +11,7 @@
 --       `q` no buyer, and the sale demands one; `b` beyond the buyer's limit; `s` sold out. `withheld` alone where nothing was done (sale.lua).
 -- Invariant: stock is taken only where held + sold + quantity <= total, and once for each booking.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 local withheld = withhold(ARGV[1])
 if withheld then return withheld end
 sweep(ARGV[1])

@@ -11,7 +11,7 @@
 -- stored: `sold-out` or `id-taken`, a space and the record. A field `@<ms>` says when something was found forgotten: the
 -- sequence that a host had seen, a space, and the one that was left.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 local its_lineage, its_sequence, stranger = seen_in(ARGV[1])
 if stranger then return state() .. '\nwithheld' end
 

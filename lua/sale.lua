@@ -2,15 +2,15 @@
 --
 -- KEYS  1 stock     hash: total held sold version sequence status hold per_buyer starts ends clock, and
 --                   opened lineage frozen_since frozen_until (see `withhold`), due lapsed announced by_operator
---                   buyer_required
+--                   buyer_required counted
 --       2 bookings  hash: booking -> record
 --       3 holds     sorted set: group of bookings -> their deadline in ms
 --       4 buyers    hash: bucket -> its buyers and their tickets confirmed and held, from the sale's first limit on
 --       5 log       stream: one entry a change of a booking, its id <ms>-<sequence>
 --       6 lost      hash: what this ledger was found to have forgotten (see restore.lua)
 --       7 due       hash: span of time -> tickets of the holds that end in it (see `lapse`)
---       8 bx:changes  sorted set: sale -> the number of its latest announcement, and 9 bx:feed, the latest number there is
---                   (see `announce`): of all sales, and so of another slot than the others
+--       the last two: bx:changes  sorted set: sale -> the number of its latest announcement, and bx:feed, the latest number
+--                   there is (see `announce`): of all sales, and so of another slot than the others
 --
 -- A record is a letter and the quantity, where it is held `@` and the deadline, and where there is a buyer a colon and
 -- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
@@ -26,7 +26,8 @@
 -- bookings: the record decides. A member a hold would cost more than the rest of the booking.
 --
 -- Reply: one string; its first line is the sale's state, and each script adds a line an entry. `missing` where there
--- is no such sale, which is not the same as sold out.
+-- is no such sale, which is not the same as sold out. An error that begins with `UNSOUND` where what is stored is nothing
+-- that boxoffice leaves behind, with the key and what is wrong with it: then nothing is done.
 --
 -- Invariants: held + sold <= total wherever stock is taken; `held` is the sum of the holds that end after `lapsed`, and so
 -- are the spans of `due` that begin after it; the log has one entry for each step of `sequence`; every held booking is in
@@ -39,9 +40,15 @@ local call = redis.call
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 local floor, max, min = math.floor, math.max, math.min
 
-local field = call('HMGET', KEYS[1], 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer',
-  'starts', 'ends', 'clock', 'opened', 'lineage', 'frozen_since', 'frozen_until', 'due', 'lapsed', 'announced',
-  'by_operator', 'buyer_required', 'counted')
+-- Numbers, but for the sixth; the first five are always there.
+local FIELDS = { 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer', 'starts', 'ends', 'clock',
+  'opened', 'lineage', 'frozen_since', 'frozen_until', 'due', 'lapsed', 'announced', 'by_operator', 'buyer_required',
+  'counted' }
+local field = redis.pcall('HMGET', KEYS[1], unpack(FIELDS))
+if field.err then
+  local is_other = find(field.err, 'WRONGTYPE', 1, true)
+  return is_other and redis.error_reply('UNSOUND ' .. KEYS[1] .. ' is no hash') or field
+end
 local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
 local version, sequence = tonumber(field[4]), tonumber(field[5])
 local status, hold, per_buyer = field[6], tonumber(field[7]), tonumber(field[8])
@@ -54,10 +61,41 @@ local by_operator, buyer_required = field[19] or '0', field[20] or '0'
 -- (alter.lua), and all that is booked meanwhile; `all`.
 local counted = field[21] or ''
 local counts = counted ~= ''
-local readable = total and held and sold and version and sequence
-  and (status == 'open' or status == 'paused' or status == 'closed')
-if field[1] and not readable then
-  return redis.error_reply('GARBLED the stock of this sale is not readable: ' .. KEYS[1])
+-- Whether a field is not there, or empty, or a whole number from 0 on.
+local function is_count(text)
+  local number = tonumber(text)
+  return not text or text == '' or number and number >= 0 and number < 1e15 and number % 1 == 0
+end
+
+-- What is wrong with the sale as it is stored, so that nobody may act on it; nil where it is sound.
+local function fault()
+  for i = 1, 18 do
+    local is_needed = i <= 5 and (field[i] or '') == ''
+    if i ~= 6 and (is_needed or not is_count(field[i])) then return KEYS[1] .. ' has no number in ' .. FIELDS[i] end
+  end
+  if status ~= 'open' and status ~= 'paused' and status ~= 'closed' then return KEYS[1] .. ' has no status' end
+  if held + sold > total then return KEYS[1] .. ' has more tickets held and sold than there are' end
+  local needed = held > 0 and { KEYS[2], KEYS[3], KEYS[7] } or { sold > 0 and KEYS[2] }
+  for _, key in ipairs(needed) do
+    if key and call('EXISTS', key) == 0 then return key .. ' is gone' end
+  end
+end
+
+-- The reply that ends a script before it has begun; nil where it may go on. What is sound is seen at a glance.
+local refused
+local sum = total and held and sold and version and sequence and total + held + sold + version + sequence
+if not (sum and sum < 1e15 and sum % 1 == 0 and total >= 0 and held >= 0 and sold >= 0 and version >= 0 and sequence >= 0
+    and held + sold <= total and (status == 'open' or status == 'paused' or status == 'closed')
+    and (hold or (field[7] or '') == '') and (per_buyer or (field[8] or '') == '')
+    and (starts or (field[9] or '') == '') and (ends or (field[10] or '') == '')
+    and tonumber(field[11]) and opened > 0 and lineage > 0 and frozen_since >= 0 and frozen_until >= 0
+    and due >= 0 and (due > 0 or (field[16] or '0') == '0')
+    and (held == 0 and (sold == 0 or call('EXISTS', KEYS[2]) == 1)
+      or held > 0 and call('EXISTS', KEYS[2], KEYS[3], KEYS[7]) == 3)) then
+  local exists = false
+  for i = 1, 21 do exists = exists or field[i] end
+  local wrong = exists and fault()
+  refused = not exists and 'missing' or wrong and redis.error_reply('UNSOUND ' .. wrong)
 end
 
 -- The sale's clock is Redis' own, except that it never goes back: not when the machine's does, nor after a failover
@@ -192,6 +230,8 @@ local function lapse()
       end
     end
   end
+  -- Nothing is written yet.
+  if held < 0 then error('UNSOUND ' .. KEYS[1] .. ' has fewer tickets held than the holds that are over') end
 end
 
 local function save_owed()

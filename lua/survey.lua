@@ -12,7 +12,17 @@
 --       its booking, of the groups of its deadline, and of its buyer's bucket.
 -- Invariant: writes nothing; a row that exists all the while is on some page, and may be on two.
 
-if not field[1] then return 'missing' end
+local OTHERS = { KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7] }
+if refused == 'missing' and call('EXISTS', unpack(OTHERS)) > 0 then
+  return redis.error_reply('UNSOUND ' .. KEYS[1] .. ' is gone, and other keys of the sale are there')
+end
+if refused == 'missing' then return refused end
+-- Counts are told as they are stored, whatever that is: they follow from the bookings. Nothing else does.
+local held_stored, sold_stored = field[2] or 'gone', field[3] or 'gone'
+field[2], field[3], held, sold = '0', '0', 0, 0
+local wrong = fault()
+if wrong then return redis.error_reply('UNSOUND ' .. wrong) end
+held, sold = held_stored, sold_stored
 local part, cursor, limit = ARGV[1], ARGV[2], ARGV[3]
 
 -- Most bytes of a value that is shown and not used to find something again.

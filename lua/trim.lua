@@ -7,7 +7,7 @@
 -- Invariant: an entry that some group has yet to read or to acknowledge stays. So does the last one, from which the
 --       stream knows its highest id, and every one where there is no group: nobody has consumed anything then.
 
-if not field[1] then return 'missing' end
+if refused then return refused end
 
 -- The first entry that stays: the earliest that was asked to stay.
 local keep_ms, keep_sequence

@@ -29,6 +29,9 @@ use words::Word;
 /// The ledger where none is named: a file in the working directory.
 pub const DEFAULT_LEDGER: &str = "sqlite:boxoffice.db";
 
+/// The state file where none is named, in the working directory.
+pub const DEFAULT_STATE: &str = "boxoffice.state";
+
 /// What `serve` runs on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -44,6 +47,8 @@ pub struct Config {
     pub pin: bool,
     /// The ledger's URL; its scheme is known, the rest is the ledger's to read.
     pub ledger: String,
+    /// Where the host keeps which sales of a Redis it has known; `None` where nowhere.
+    pub state: Option<PathBuf>,
     /// Sales to open where the ledger has none of that name, each name once.
     pub sales: Vec<(SaleName, SaleTerms)>,
     /// This host's weight among the hosts, 1 to [`bounds::WEIGHT_MAX`].
@@ -107,6 +112,11 @@ impl Config {
                 None => true,
             },
             ledger: ledger(&pick("ledger"))?,
+            state: match path(&pick("state"))? {
+                Some(path) if path.as_os_str() == "none" => None,
+                Some(path) => Some(path),
+                None => Some(PathBuf::from(DEFAULT_STATE)),
+            },
             sales: sales(&pick("sale"))?,
             weight: match pick("weight").last() {
                 Some(word) => word.number(1, bounds::WEIGHT_MAX)?,

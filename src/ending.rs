@@ -72,6 +72,7 @@ impl Ending {
             Refusal::LedgerUnavailable
             | Refusal::LedgerRefuses
             | Refusal::SaleMissing
+            | Refusal::SaleUnsound
             | Refusal::SaleFrozen => Ending::LedgerUnavailable,
             Refusal::OutcomeUnknown => Ending::OutcomeUnknown,
             Refusal::Overloaded => Ending::Overloaded,

@@ -164,6 +164,23 @@ pub const SLOW_ROUND_MS: u64 = 60_000;
 /// 5 ms.
 pub const LIST_INTERVAL_MS: u64 = 5_000;
 
+/// Sales that one call names anew.
+pub const RECALLED_PER_CALL_MAX: usize = 500;
+
+/// How long a ledger must have had its name before a host that starts opens sales in it, in milliseconds. One that has just
+/// got it may be one that has lost everything: by then each host that lives has connected to it anew
+/// ([`RECONNECT_MS_LAST`], [`DIAL_TIMEOUT_MS`]), has noticed ([`SYNC_INTERVAL_MS`]) and has named the sales that it knows.
+pub const NEW_LEDGER_MS: u64 = 2_000;
+
+/// How often a host looks whether the sales that it knows are still those of its state file, in milliseconds.
+pub const STATE_INTERVAL_MS: u64 = 500;
+
+/// Ledgers of which one state file tells.
+pub const STATE_LEDGERS_MAX: usize = 64;
+
+/// Rows that one call of `sale remove` removes from an SQLite file.
+pub const REMOVED_PER_CALL: usize = 5_000;
+
 /// Names that are none among the ledger's sales of which a host warns, each once: whoever put more there has heard.
 pub const ODD_NAMES_MAX: usize = 100;
 
@@ -331,7 +348,9 @@ const _: () = {
     assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
     assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);
     assert!(
-        RECONNECT_MS_LAST + DIAL_TIMEOUT_MS + 2 * SYNC_INTERVAL_MS < FREEZE_MS && FREEZE_MS < FREEZE_MS_MAX
+        RECONNECT_MS_LAST + DIAL_TIMEOUT_MS + 2 * SYNC_INTERVAL_MS < NEW_LEDGER_MS
+            && RECONNECT_MS_LAST + DIAL_TIMEOUT_MS + 2 * SYNC_INTERVAL_MS < FREEZE_MS
+            && FREEZE_MS < FREEZE_MS_MAX
     );
     assert!(LEDGER_SILENCE_MS < REMEMBERED_MS);
     assert!(LINGER_TIMEOUT_MS < IDLE_TIMEOUT_MS);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use boxoffice::audit::Sources;
-use boxoffice::cli::{self, Cli, Command, CommandError, ServeFlags};
+use boxoffice::cli::{self, Cli, Command, CommandError, Operator, ServeFlags};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
 use boxoffice::runtime::Server;
@@ -42,10 +42,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(flags) => serve(&flags),
         Command::Sale(flags) => with_ledger(&flags.ledger.ledger, !flags.command.changes(), |ledger, out| {
-            flags.command.run(ledger, out, &mut || {
-                std::thread::sleep(FOLLOW_INTERVAL);
-                true
-            })?;
+            flags.command.run(ledger, out, &mut Terminal)?;
             Ok(0)
         }),
         Command::Audit(flags) => with_ledger(&flags.ledger.ledger, !flags.repair, |ledger, out| {
@@ -83,6 +80,26 @@ fn with_ledger(
         Ok(mut ledger) => ended(run(ledger.as_mut(), &mut io::stdout().lock())),
         Err(error @ ledger::OpenError::Url(_)) => fail(USAGE, &error),
         Err(error) => fail(FAILED, &error),
+    }
+}
+
+/// Whoever sits at it.
+struct Terminal;
+
+impl Operator for Terminal {
+    fn confirms(&mut self, question: &str) -> bool {
+        if !io::stdin().is_terminal() {
+            return false;
+        }
+        eprint!("{question} [y/N] ");
+        let mut line = String::new();
+        // What cannot be read is no yes.
+        io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
+    }
+
+    fn waits(&mut self) -> bool {
+        std::thread::sleep(FOLLOW_INTERVAL);
+        true
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn render(shared: &Shared) -> String {
         .collect();
     let unable = readiness::unable(shared).into_iter().map(|(reason, _)| reason).collect();
     let count = |holds: fn(&SaleBoard) -> bool| directory.sales().filter(|sale| holds(sale)).count() as u64;
-    let (missing, unreadable) = (count(SaleBoard::is_missing), count(SaleBoard::is_unreadable));
+    let (missing, unreadable) = (count(SaleBoard::is_missing), count(|sale| sale.unsound().is_some()));
     let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
     let page = Page {
         cores: shared.metrics.clone(),

@@ -89,13 +89,19 @@ fn of_sales(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
     };
     if let Some(names) = named(&SaleBoard::is_missing) {
         let line = format!(
-            "the ledger has lost {names}, which this host knows: bookings get 503 until the ledger has it again; put a copy \
-             of the ledger back, or open the sale anew"
+            "the ledger has lost {names}: bookings get 503 until the ledger has it again; put a copy of the ledger back; or \
+             open the sale anew with `boxoffice sale open`, which sells the whole stock again, or end it with `boxoffice sale \
+             remove`"
         );
         unable.push((Inability::SaleMissing, line));
     }
-    if let Some(names) = named(&SaleBoard::is_unreadable) {
-        let line = format!("the ledger's record of {names} cannot be read; `boxoffice audit` says more");
+    let unsound = |sale: &SaleBoard| sale.unsound().is_some();
+    if let Some(names) = named(&unsound) {
+        let whys = directory.sales().filter_map(|sale| Some((*sale.name(), sale.unsound()?)));
+        let (_, why) = whys.min().expect("one is named");
+        let line = format!(
+            "what the ledger has of {names} is not sound, so that nothing of it is sold: {why}; `boxoffice audit` says more"
+        );
         unable.push((Inability::SaleUnreadable, line));
     }
     if let Some(names) = named(&is_frozen) {

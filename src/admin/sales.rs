@@ -150,6 +150,13 @@ pub(super) fn push_missing(scratch: &mut Vec<u8>, sale: &SaleName) {
         .expect("a Vec takes every byte");
 }
 
+/// Appends a sale that is no more.
+pub(super) fn push_removed(scratch: &mut Vec<u8>, sale: &SaleName) {
+    scratch
+        .write_fmt(format_args!(r#"{{"sale":"{sale}","status":"removed"}}"#))
+        .expect("a Vec takes every byte");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Shared, metrics, profile, readiness, sales};
 use crate::api::encode::{self, Instance, JSON};
 use crate::api::{Problem, openapi};
-use crate::booking::{Answer, Call, CallError, ChangeFault, SaleName, SaleStatus};
+use crate::booking::{Answer, Call, CallError, ChangeFault, Opener, SaleName, SaleStatus};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::http::{HttpError, Method, Request, Response, Status};
 use crate::ledger::Ledger;
@@ -46,6 +46,7 @@ impl From<CallError> for Trouble {
     fn from(error: CallError) -> Trouble {
         let problem = match error {
             CallError::Refused(_) => Problem::LEDGER_UNAVAILABLE,
+            CallError::Unsound(_) => Problem::SALE_UNSOUND,
             CallError::Unknown(_) | CallError::Garbled(_) => Problem::OUTCOME_UNKNOWN,
         };
         Trouble::new(problem, error.to_string())
@@ -101,7 +102,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/openapi-admin.json", "GET, HEAD"),
     ("/problems/{name}", "GET, HEAD"),
     ("/v1/sales", "GET, HEAD"),
-    ("/v1/sales/{sale}", "GET, HEAD, PUT"),
+    ("/v1/sales/{sale}", "GET, HEAD, PUT, DELETE"),
     ("/v1/sales/{sale}/pause", "POST"),
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
@@ -148,6 +149,7 @@ impl<'a> Operator<'a> {
             ["problems", name] => self.explain(name),
             ["v1", "sales"] => Ok(self.list_sales()),
             ["v1", "sales", sale] if request.method == Method::Put => self.put_sale(request, sale),
+            ["v1", "sales", sale] if request.method == Method::Delete => self.remove_sale(sale),
             ["v1", "sales", sale] => self.show_sale(sale),
             ["v1", "sales", sale, "pause"] => self.set_status(sale, SaleStatus::Paused),
             ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open),
@@ -264,7 +266,7 @@ impl<'a> Operator<'a> {
         // Opening changes nothing where the sale exists, so that of two operators who open it at once one opens it and
         // the other changes it; each finds what was asked for.
         let opened = match body.terms() {
-            Ok(terms) => match self.call(Call::Open { sale, terms })? {
+            Ok(terms) => match self.call(Call::Open { sale, terms, by: Opener::Operator })? {
                 Answer::Sale { state, created: true } => Some(state),
                 _ => None,
             },
@@ -284,6 +286,24 @@ impl<'a> Operator<'a> {
         self.learn(&sale, &state);
         sales::push_terms(&mut self.scratch, &sale, &state);
         Ok(Page::Json(status))
+    }
+
+    /// Removing a sale again finds it removed.
+    fn remove_sale(&mut self, sale: &str) -> Result<Page, Trouble> {
+        let sale = self.sale_name(sale)?;
+        loop {
+            match self.call(Call::Remove { sale })? {
+                // Others have their turn at the ledger in between.
+                Answer::Removed { done: false } => {}
+                Answer::Removed { done: true } => break,
+                other => return Err(unexpected(&other)),
+            }
+        }
+        self.told("removed", &sale, "with its bookings");
+        self.shared.board.mark_missing(sale.as_str());
+        self.shared.board.remove(sale.as_str());
+        sales::push_removed(&mut self.scratch, &sale);
+        Ok(Page::Json(Status::Ok))
     }
 
     fn set_status(&mut self, sale: &str, status: SaleStatus) -> Result<Page, Trouble> {
@@ -348,6 +368,14 @@ impl<'a> Operator<'a> {
                         "The total cannot be below the tickets that are taken: {held} held and {sold} sold."
                     );
                     Err(Trouble::new(Problem::TOTAL_TOO_LOW, detail))
+                }
+                Answer::ChangeRefused { fault: ChangeFault::NotClosed, .. } => Err(Trouble::new(
+                    Problem::SALE_NOT_CLOSED,
+                    "Close the sale first; then it can be removed.",
+                )),
+                Answer::ChangeRefused { fault: ChangeFault::StillHeld, state } => {
+                    let detail = format!("{} tickets are held. Wait until the holds have ended.", state.held);
+                    Err(Trouble::new(Problem::SALE_NOT_CLOSED, detail))
                 }
                 Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
                     Err(Problem::EMPTY_WINDOW.into())
@@ -469,8 +497,8 @@ mod tests {
     fn finds_the_methods_of_a_path() {
         for (path, methods) in [
             ("/v1/sales", "GET, HEAD"),
-            ("/v1/sales/", "GET, HEAD, PUT"),
-            ("/v1/sales/a", "GET, HEAD, PUT"),
+            ("/v1/sales/", "GET, HEAD, PUT, DELETE"),
+            ("/v1/sales/a", "GET, HEAD, PUT, DELETE"),
             ("/v1/sales/a/pause", "POST"),
             ("/v1/sales/a/b", ""),
             ("/v1/sales/a/pause/", ""),

@@ -235,6 +235,10 @@ fn detail_of(refusal: Refusal) -> Option<&'static str> {
         Refusal::SaleMissing => {
             "The ledger no longer has this sale. Nothing was done, and nothing can be until an operator has seen to it."
         }
+        Refusal::SaleUnsound => {
+            "What the ledger has of this sale is not sound. Nothing was done, and nothing will be until an operator has seen to \
+             it."
+        }
         Refusal::SaleFrozen => {
             "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. Nothing was \
              done. Ask again after Retry-After."

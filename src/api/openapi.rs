@@ -118,6 +118,8 @@ mod tests {
             let of_operators = [
                 Problem::TOTAL_TOO_LOW,
                 Problem::EMPTY_WINDOW,
+                Problem::SALE_NOT_CLOSED,
+                Problem::SALE_UNSOUND,
                 Problem::UNAUTHORIZED,
                 Problem::FORBIDDEN,
                 Problem::TOKEN_NEEDED,

@@ -63,6 +63,10 @@ problems! {
         "This host has as many connections or requests in flight as it allows itself. Nothing was done. Ask again after Retry-After.";
     TOTAL_TOO_LOW: "total-too-low", 409, "Total too low",
         "The new total is below the tickets that are held and sold. Nothing was changed.";
+    SALE_NOT_CLOSED: "sale-not-closed", 409, "Sale not closed",
+        "Only a sale that is closed and of which nothing is held can be removed; the detail says which it is not. Nothing was changed.";
+    SALE_UNSOUND: "sale-unsound", 409, "Sale not sound",
+        "What the ledger has of this sale is nothing that boxoffice leaves behind; the detail says what. Nothing was changed. `boxoffice audit` says more and mends counts; `boxoffice sale remove` ends the sale.";
     EMPTY_WINDOW: "empty-window", 409, "Empty window",
         "The sale would end before it starts, or at the same time. Nothing was changed.";
     UNAUTHORIZED: "unauthorized", 401, "Unauthorized",
@@ -100,6 +104,7 @@ impl Problem {
             Refusal::LedgerUnavailable
             | Refusal::LedgerRefuses
             | Refusal::SaleMissing
+            | Refusal::SaleUnsound
             | Refusal::SaleFrozen => Problem::LEDGER_UNAVAILABLE,
             Refusal::OutcomeUnknown => Problem::OUTCOME_UNKNOWN,
             Refusal::Overloaded => Problem::OVERLOADED,

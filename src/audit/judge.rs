@@ -7,8 +7,7 @@ use super::findings::{Findings, Kind};
 use super::view::{BuyerIndex, Claimed, Told, View};
 use super::{AuditError, ask, unexpected};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerTickets, Call, CallError, LostCause, Part, Repair, SaleName,
-    SaleState, Span,
+    Answer, BookingId, BookingStatus, BuyerTickets, Call, LostCause, Part, Repair, SaleName, SaleState, Span,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -362,8 +361,9 @@ pub(super) fn judge_name(
             }
         }
         Ok(other) => return Err(unexpected(&other)),
-        Err(AuditError::Ledger(CallError::Garbled(text))) => {
-            findings.differ(Kind::Name, "name", format!("the ledger's list of sales cannot be read: {text}"));
+        Err(AuditError::Ledger(error)) if error.is_of_what_is_stored() => {
+            let what = format!("the ledger's list of sales cannot be read: {}", error.words());
+            findings.differ(Kind::Name, "name", what);
         }
         Err(error) => return Err(error),
     }

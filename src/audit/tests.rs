@@ -1,5 +1,5 @@
 use super::*;
-use crate::booking::{BookingStatus, Quantity, SaleTerms};
+use crate::booking::{BookingStatus, Opener, Quantity, SaleTerms};
 use crate::cli::CommandError;
 use crate::cli::fake_ledger::{FakeLedger, id, name};
 use crate::clock::WallTime;
@@ -348,6 +348,7 @@ fn metrics_are_held_against_the_ledger() {
     ledger.execute(&[Call::Open {
         sale: name("other"),
         terms: SaleTerms { total: 1, ..SaleTerms::default() },
+        by: Opener::Operator,
     }]);
     ledger.sale("other").book("o", 1, None);
     let (count, report) = verdict(&mut ledger, &[&page(5, [4, 4, 2])]);

@@ -9,8 +9,8 @@ use rustc_hash::FxBuildHasher;
 use super::findings::{Findings, Kind};
 use super::{AuditError, ask, unexpected};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, LogEntry, LostCause, Part, Row,
-    SaleName, SaleState, Span, StoredBooking,
+    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, LogEntry, LostCause, Part, Row, SaleName,
+    SaleState, Span, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -227,11 +227,15 @@ impl View {
                     state = Some(as_of);
                 }
                 // A key of another type, say: the other parts can be read all the same.
-                Err(AuditError::Ledger(CallError::Garbled(text))) => {
+                Err(AuditError::Ledger(error)) if error.is_of_what_is_stored() => {
                     if part != Part::Changes {
-                        findings.differ(Kind::Record, part.word(), format!("cannot be read: {text}"));
+                        findings.differ(
+                            Kind::Record,
+                            part.word(),
+                            format!("cannot be read: {}", error.words()),
+                        );
                     }
-                    failure = Some(AuditError::Ledger(CallError::Garbled(text)));
+                    failure = Some(AuditError::Ledger(error));
                 }
                 Err(error) => return Err(error),
             }
@@ -259,8 +263,8 @@ impl View {
         let moment = |state: &SaleState| (state.version, state.sequence, state.lapsed_until);
         match self.read_part(ledger, sale, Part::Due, String::new(), findings) {
             Ok((_, state)) => self.spans_are_of_now &= moment(&state) == moment(of),
-            Err(AuditError::Ledger(CallError::Garbled(text))) => {
-                findings.differ(Kind::Record, Part::Due.word(), format!("cannot be read: {text}"));
+            Err(AuditError::Ledger(error)) if error.is_of_what_is_stored() => {
+                findings.differ(Kind::Record, Part::Due.word(), format!("cannot be read: {}", error.words()));
                 self.spans_are_of_now = false;
             }
             Err(error) => return Err(error),

@@ -27,12 +27,36 @@ pub struct Claim {
 /// One ledger call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Opens the sale where there is none of that name; never changes one that exists. Answered by [`Answer::Sale`].
+    /// Opens the sale where there is none of that name; never changes one that exists. Answered by [`Answer::Sale`]; by
+    /// [`Answer::SaleLost`] where the ledger had one and has lost it, and no operator asks for it.
+    ///
+    /// Where bookings of a lost sale are left, an operator's sale is opened paused: an [audit](crate::audit) counts them
+    /// before anything is done with it.
     Open {
         /// Its name.
         sale: SaleName,
         /// Its terms, already [checked](SaleTerms::check).
         terms: SaleTerms,
+        /// Who asks.
+        by: Opener,
+    },
+    /// Removes a sale that is closed and of which nothing is held, with its bookings and its log; also one that is lost, or
+    /// whose record is not sound. Answered by [`Answer::Removed`], or [`Answer::ChangeRefused`].
+    Remove {
+        /// Its name.
+        sale: SaleName,
+    },
+    /// Names sales that the caller knows, at most [`crate::limits::RECALLED_PER_CALL_MAX`], each with its
+    /// [`SaleState::opened`], where the ledger has lost their names: nobody opens them then as if they were new. Answered by
+    /// [`Answer::Recalled`].
+    Recall {
+        /// Which.
+        sales: Vec<(SaleName, u64)>,
+    },
+    /// Asks which ledger this is. Answered by [`Answer::Ledger`].
+    Identify {
+        /// The name that it gets where it has none.
+        id: LedgerId,
     },
     /// Changes a sale that exists. Answered by [`Answer::Sale`]; by [`Answer::ChangeRefused`] where the new total is
     /// below held + sold, or else the new window is empty, and nothing of it is done; or by [`Answer::Counting`].
@@ -178,6 +202,25 @@ impl Call {
     }
 }
 
+/// Who opens a sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// A host by itself, as it starts.
+    Start,
+    /// An operator.
+    Operator,
+}
+
+/// The name that a ledger was given at random, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerId(pub u128);
+
+impl std::fmt::Display for LedgerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// What became of a [`Claim`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
@@ -268,6 +311,10 @@ pub enum ChangeFault {
     TotalTooLow,
     /// `Alter`: the sale would end before it starts, or at once.
     EmptyWindow,
+    /// `Remove`: the sale is not closed.
+    NotClosed,
+    /// `Remove`: bookings are held.
+    StillHeld,
     /// `Repair`: the sale has moved since it was audited.
     Moved,
     /// `Repair`: the counts would be above the total.
@@ -297,7 +344,27 @@ pub enum Answer {
         /// Whether this call created it.
         created: bool,
     },
-    /// To `Alter` and to `Repair`: nothing was done.
+    /// To `Open`: the ledger knows a sale of that name and does not have it any more. Nothing was done.
+    SaleLost,
+    /// To `Remove`: `done` says whether all is gone; the same call again goes on.
+    Removed {
+        /// See there.
+        done: bool,
+    },
+    /// To `Recall`, in the order of the sales: whether a sale of that name was removed since the one was opened that the
+    /// caller knows. Then it was not named again.
+    Recalled {
+        /// One for each.
+        removed: Vec<bool>,
+    },
+    /// To `Identify`.
+    Ledger {
+        /// Its name, which never changes.
+        id: String,
+        /// How long it has had it, in milliseconds; 0 if it has just got it.
+        age_ms: u64,
+    },
+    /// To `Alter`, `Remove` and `Repair`: nothing was done.
     ChangeRefused {
         /// The sale as it is.
         state: SaleState,
@@ -410,7 +477,7 @@ pub enum Answer {
     },
 }
 
-/// Why a call has no answer. Only `Refused` says that nothing happened.
+/// Why a call has no answer. Only `Refused` and `Unsound` say that nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The ledger did not answer: the call may have been carried out or not.
@@ -419,7 +486,27 @@ pub enum CallError {
     /// The ledger said that it did not carry the call out (Redis LOADING, OOM, READONLY, MISCONF; a full disk).
     #[error("the ledger refused: {0}")]
     Refused(String),
+    /// What the ledger has of the sale is nothing that boxoffice leaves behind (a count below zero, a key gone), as it says
+    /// here: nothing was done, and nothing will be until somebody has seen to it.
+    #[error("the ledger's record of the sale is not sound: {0}")]
+    Unsound(String),
     /// The ledger's answer makes no sense to this version: the call may have been carried out or not.
     #[error("the ledger's answer was not understood: {0}")]
     Garbled(String),
+}
+
+impl CallError {
+    /// Whether it is what is stored that is wrong, and not the way there.
+    pub fn is_of_what_is_stored(&self) -> bool {
+        matches!(self, CallError::Garbled(_) | CallError::Unsound(_))
+    }
+
+    /// What was said, alone.
+    pub fn words(&self) -> &str {
+        let (CallError::Unknown(words)
+        | CallError::Refused(words)
+        | CallError::Unsound(words)
+        | CallError::Garbled(words)) = self;
+        words
+    }
 }

@@ -10,8 +10,8 @@ mod sale;
 mod survey;
 
 pub use call::{
-    Answer, Call, CallError, CallId, Cancellation, ChangeFault, Claim, Confirmation, LogEntry, LostCause,
-    Reservation, Restoration,
+    Answer, Call, CallError, CallId, Cancellation, ChangeFault, Claim, Confirmation, LedgerId, LogEntry,
+    LostCause, Opener, Reservation, Restoration,
 };
 pub use durability::Durability;
 pub use identifier::{Alphabet, BookingId, BuyerId, IdentifierError, SaleName};

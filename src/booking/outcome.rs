@@ -46,6 +46,8 @@ pub enum Refusal {
     LedgerRefuses,
     /// Nothing happened, since the ledger has no such sale any more.
     SaleMissing,
+    /// Nothing happened, since what the ledger has of the sale is not sound.
+    SaleUnsound,
     /// Nothing happened, since the ledger had forgotten something of the sale, and hosts put it back.
     SaleFrozen,
     /// The ledger did not answer in time: the request may have been carried out or not.

@@ -214,6 +214,11 @@ impl SaleState {
         if self.is_frozen() { "frozen" } else { self.status.word() }
     }
 
+    /// Whether nobody has had a hand in this sale but a host that opened it as it started.
+    pub fn is_unattended(&self) -> bool {
+        !self.by_operator && self.version == 1
+    }
+
     /// Whether the ledger was ever found to have forgotten something of this sale.
     pub fn has_forgotten(&self) -> bool {
         self.lineage != self.opened

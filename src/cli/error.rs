@@ -13,6 +13,20 @@ pub enum CommandError {
     /// There is one of that name already, on other terms or not: opening never changes a sale.
     #[error("there is a sale {0:?} already; `boxoffice sale set` changes it")]
     SaleExists(SaleName),
+    /// Only a closed sale is removed.
+    #[error("{0:?} is not closed: end it with `boxoffice sale close {0}` first")]
+    NotClosed(SaleName),
+    /// Only a sale of which nothing is held is removed.
+    #[error("{held} tickets of {sale:?} are held: wait until the holds have ended")]
+    StillHeld {
+        /// Which sale.
+        sale: SaleName,
+        /// Tickets in unpaid bookings.
+        held: u64,
+    },
+    /// Nobody said yes.
+    #[error("nothing was done: it asks first, and goes without asking with --yes")]
+    NotConfirmed,
     /// The ledger refused a window; nothing was changed.
     #[error("the change of {0:?} was refused: a sale must end later than it starts, and this one would not")]
     EmptyWindow(SaleName),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, ChangeFault, LogEntry,
-    Part, Quantity, Repair, Row, SaleName, SaleState, SaleTerms, StoredBooking,
+    Opener, Part, Quantity, Repair, Row, SaleName, SaleState, SaleStatus, SaleTerms, StoredBooking,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
@@ -43,7 +43,7 @@ impl FakeLedger {
     /// One sale of that name.
     pub(crate) fn with(sale: &str, terms: SaleTerms) -> FakeLedger {
         let mut ledger = FakeLedger::default();
-        ledger.answer(Call::Open { sale: name(sale), terms });
+        ledger.answer(Call::Open { sale: name(sale), terms, by: Opener::Operator });
         ledger
     }
 
@@ -102,7 +102,20 @@ impl FakeLedger {
                 let names = self.sales.keys().rev().copied().collect();
                 return Answer::Sales { names, odd: Vec::new() };
             }
-            Call::Open { sale, terms } => {
+            Call::Remove { sale } => {
+                let Some(known) = self.sales.get(&sale) else { return Answer::NoSuchSale };
+                let state = known.state.clone();
+                let fault = match state.status {
+                    SaleStatus::Closed if state.held > 0 => ChangeFault::StillHeld,
+                    SaleStatus::Closed => {
+                        self.sales.remove(&sale);
+                        return Answer::Removed { done: true };
+                    }
+                    _ => ChangeFault::NotClosed,
+                };
+                return Answer::ChangeRefused { state, fault };
+            }
+            Call::Open { sale, terms, .. } => {
                 let created = !self.sales.contains_key(&sale);
                 let fresh =
                     SaleState { terms, version: 1, now: WallTime(self.clock), ..SaleState::default() };

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use crate::booking::{
-    Answer, BookingStatus, Call, ChangeFault, LogEntry, SaleChange, SaleName, SaleState, SaleStatus,
-    SaleTerms,
+    Answer, BookingStatus, Call, CallError, ChangeFault, LogEntry, Opener, SaleChange, SaleName, SaleState,
+    SaleStatus, SaleTerms,
 };
 use crate::clock::WallTime;
 use crate::config::{parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
@@ -70,6 +70,18 @@ pub enum SaleCommand {
         /// Which sale
         name: SaleName,
     },
+    /// Remove a closed sale with all its bookings and its log; asks first
+    #[command(
+        after_help = "Also removes what is left of a sale that the ledger has lost, or whose record is not sound. A \
+        sale of a SQLite ledger that a server has in use is removed through its admin address: DELETE /v1/sales/NAME."
+    )]
+    Remove {
+        /// Which sale
+        name: SaleName,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Print every change of a booking, one JSON object a line
     Log {
         /// Which sale
@@ -87,6 +99,15 @@ pub enum SaleCommand {
         /// Which sale
         name: SaleName,
     },
+}
+
+/// Whoever runs a command.
+pub trait Operator {
+    /// Asks, and waits for an answer: whether it is yes. Where nobody can be asked it is no.
+    fn confirms(&mut self, question: &str) -> bool;
+
+    /// Pauses between two readings of a log that is followed; whether to go on.
+    fn waits(&mut self) -> bool;
 }
 
 /// The terms beside the stock. `none` means: without.
@@ -143,16 +164,15 @@ where
 impl SaleCommand {
     /// Whether it changes a sale; the others may read a ledger that a server writes.
     pub fn changes(&self) -> bool {
-        use SaleCommand::{Close, List, Log, Open, Pause, Resume, Set, Show, Trim};
+        use SaleCommand::{Close, List, Log, Open, Pause, Remove, Resume, Set, Show, Trim};
         match self {
             // A SQLite file's log is never trimmed, so that it need not be written either.
             List { .. } | Show { .. } | Log { .. } | Trim { .. } => false,
-            Open { .. } | Set { .. } | Pause { .. } | Resume { .. } | Close { .. } => true,
+            Open { .. } | Set { .. } | Pause { .. } | Resume { .. } | Close { .. } | Remove { .. } => true,
         }
     }
 
-    /// Carries the command out. `wait` is called between two readings of a log that is followed; it pauses, and says
-    /// whether to go on.
+    /// Carries the command out. `operator` is asked what only a person can say.
     ///
     /// # Errors
     /// See [`CommandError`]; its exit status is the command's.
@@ -160,7 +180,7 @@ impl SaleCommand {
         &self,
         ledger: &mut dyn Ledger,
         out: &mut dyn Write,
-        wait: &mut dyn FnMut() -> bool,
+        operator: &mut dyn Operator,
     ) -> Result<(), CommandError> {
         match self {
             SaleCommand::List { json } => list(ledger, out, *json),
@@ -194,7 +214,8 @@ impl SaleCommand {
             SaleCommand::Pause { name } => set_status(ledger, out, *name, SaleStatus::Paused),
             SaleCommand::Resume { name } => set_status(ledger, out, *name, SaleStatus::Open),
             SaleCommand::Close { name } => set_status(ledger, out, *name, SaleStatus::Closed),
-            SaleCommand::Log { name, follow } => log(ledger, out, *name, follow.then_some(wait)),
+            SaleCommand::Remove { name, yes } => remove(ledger, out, *name, *yes, operator),
+            SaleCommand::Log { name, follow } => log(ledger, out, *name, follow.then_some(operator)),
             SaleCommand::Trim { name } => trim(ledger, out, *name),
         }
     }
@@ -293,8 +314,22 @@ fn open(
     terms: SaleTerms,
 ) -> Result<(), CommandError> {
     terms.check()?;
-    match ask(ledger, Call::Open { sale, terms })? {
-        Answer::Sale { state, created: true } => write_table(out, &sale, &state),
+    match ask(ledger, Call::Open { sale, terms, by: Opener::Operator })? {
+        Answer::Sale { state, created: true } => {
+            write_table(out, &sale, &state)?;
+            if state.status == SaleStatus::Paused {
+                writeln!(
+                    out,
+                    "\nBookings of a sale of this name are there already, of which the ledger had lost the rest. So it is \
+                     paused: count them with `boxoffice audit {sale} --repair`, then sell on with `boxoffice sale resume \
+                     {sale}`."
+                )?;
+            }
+            Ok(())
+        }
+        Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow } => {
+            Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold })
+        }
         Answer::Sale { created: false, .. } => Err(CommandError::SaleExists(sale)),
         other => Err(unexpected(&other)),
     }
@@ -319,11 +354,50 @@ fn set_status(
     alter(ledger, out, sale, SaleChange { status: Some(status), ..SaleChange::default() })
 }
 
+fn remove(
+    ledger: &mut dyn Ledger,
+    out: &mut dyn Write,
+    sale: SaleName,
+    yes: bool,
+    operator: &mut dyn Operator,
+) -> Result<(), CommandError> {
+    let what = match ask(ledger, as_of_now(sale)) {
+        Ok(Answer::Found { state, .. }) => format!("{} tickets sold, {} held", state.sold, state.held),
+        Ok(Answer::NoSuchSale) => "what is left of it".to_owned(),
+        Ok(other) => return Err(unexpected(&other)),
+        Err(CommandError::Ledger(CallError::Unsound(why))) => format!("not sound: {why}"),
+        Err(error) => return Err(error),
+    };
+    if !yes
+        && !operator
+            .confirms(&format!("Remove sale {sale} ({what}) with its bookings and its log, for good?"))
+    {
+        return Err(CommandError::NotConfirmed);
+    }
+    loop {
+        match ask(ledger, Call::Remove { sale })? {
+            Answer::Removed { done: false } => {}
+            Answer::Removed { done: true } => {
+                writeln!(out, "removed {sale}")?;
+                return Ok(());
+            }
+            Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
+            Answer::ChangeRefused { fault: ChangeFault::NotClosed, .. } => {
+                return Err(CommandError::NotClosed(sale));
+            }
+            Answer::ChangeRefused { fault: ChangeFault::StillHeld, state } => {
+                return Err(CommandError::StillHeld { sale, held: state.held });
+            }
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
 fn log(
     ledger: &mut dyn Ledger,
     out: &mut dyn Write,
     sale: SaleName,
-    mut wait: Option<&mut dyn FnMut() -> bool>,
+    mut operator: Option<&mut dyn Operator>,
 ) -> Result<(), CommandError> {
     let mut after = 0;
     loop {
@@ -341,7 +415,7 @@ fn log(
             Some(last) => after = last,
             None => {
                 out.flush()?;
-                let go_on = wait.as_mut().is_some_and(|wait| wait());
+                let go_on = operator.as_mut().is_some_and(|operator| operator.waits());
                 if !go_on {
                     return Ok(());
                 }

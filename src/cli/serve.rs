@@ -53,7 +53,11 @@ pub struct ServeFlags {
     /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
-    /// Open a sale if the ledger has none of that name; never changes one that exists. May be given again [env:
+    /// Where to keep which sales of a Redis this host has known, so that no start opens one anew that Redis has lost
+    /// [default: boxoffice.state] [env: BOXOFFICE_STATE]
+    #[arg(long, value_name = "FILE|none")]
+    state: Option<String>,
+    /// Open a sale if the ledger never had one of that name; never changes one that exists. May be given again [env:
     /// BOXOFFICE_SALE, several apart by spaces]
     #[arg(long, value_name = "NAME=STOCK[,hold=5m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
     sale: Vec<String>,
@@ -118,6 +122,7 @@ impl ServeFlags {
             ("admin-token-file", &self.admin_token_file),
             ("cores", &self.cores),
             ("ledger", &self.ledger),
+            ("state", &self.state),
             ("weight", &self.weight),
             ("buffer", &self.buffer),
             ("durability", &self.durability),
@@ -168,7 +173,7 @@ mod tests {
     fn flags_reach_the_configuration() {
         let config = config(
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
-             --ledger sqlite:x --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
+             --ledger sqlite:x --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
              --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
@@ -177,6 +182,7 @@ mod tests {
         assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
         assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "sqlite:x", 0.0));
         assert_eq!((config.limits.linger_ms, config.limits.pipeline), (1_000, 7));
+        assert_eq!(config.state, Some("s".into()));
         assert_eq!((config.access_log, config.admin_token_file), (Some("l".into()), Some("t".into())));
     }
 

@@ -8,13 +8,14 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 13] = [
+pub const SETTINGS: [&str; 14] = [
     "listen",
     "admin",
     "admin-token-file",
     "cores",
     "no-pin",
     "ledger",
+    "state",
     "sale",
     "weight",
     "buffer",

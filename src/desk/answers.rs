@@ -28,7 +28,9 @@ impl<C> Desk<C> {
                 self.handle_restored((line, opened), &offered, answer, now);
             }
             Sent::Snapshot { line } => self.handle_snapshot(line, answer, now),
-            Sent::Discovery { sale } => self.handle_discovery(sale, answer, now.monotonic),
+            Sent::Discovery { sale, named } => self.handle_discovery(sale, named, answer, now.monotonic),
+            Sent::Recall { lines } => self.handle_recalled(&lines, answer, now.monotonic),
+            Sent::Pause { line } => self.handle_paused(line, answer, now),
             Sent::Log { line, after } => self.handle_log(line, after, answer, now.monotonic),
             Sent::Sales => self.handle_sales(answer, now.monotonic),
             Sent::Changes { connection } => {
@@ -135,6 +137,12 @@ impl<C> Desk<C> {
                 self.lines[line.0 as usize].board.mark_missing();
                 self.fail_batch(entries, Refusal::SaleMissing);
             }
+            Err(CallError::Unsound(what)) => {
+                tracing::debug!(%sale, ?operation, what, "nothing of a batch happened");
+                // Permits come back before those that are free are withdrawn.
+                self.fail_batch(entries, Refusal::SaleUnsound);
+                self.note_unsound(line, &what);
+            }
             Err(CallError::Refused(reason)) => {
                 // Operators are told once, by whoever knows when it begins and ends.
                 tracing::debug!(%sale, ?operation, reason, "the ledger refused a batch; nothing of it happened");
@@ -160,15 +168,7 @@ impl<C> Desk<C> {
     /// Nobody knows what became of these. Clients with ids of their own may ask again; for the others the desk cancels.
     fn lose_batch(&mut self, line: LineIndex, entries: Vec<usize>, reason: &str) {
         let (sale, entries_lost) = (self.sale(line), entries.len());
-        match sale.is_unreadable() {
-            // Which was told.
-            true => {
-                tracing::debug!(sale = %sale.name(), entries_lost, reason, "a batch without a usable answer")
-            }
-            false => {
-                tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch without a usable answer")
-            }
-        }
+        tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch without a usable answer");
         for key in entries {
             let errand = &self.entries[key].errand;
             if errand.is_own() || matches!(errand, Errand::Reserve { made_here: true, .. }) {

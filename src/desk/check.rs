@@ -30,7 +30,8 @@ impl<C> Desk<C> {
                 Sent::Log { line, .. } => assert!(self.lines[line.0 as usize].following),
                 Sent::Sales => assert!(self.feed.is_listing()),
                 Sent::Discovery { .. } => snapshots += 1,
-                Sent::Changes { .. } => {}
+                Sent::Recall { .. } => assert!(self.losses.is_recalling()),
+                Sent::Pause { .. } | Sent::Changes { .. } => {}
             }
         }
         for (index, line) in self.lines.iter().enumerate() {
@@ -64,7 +65,8 @@ impl<C> Desk<C> {
 
     /// Permits of that sale that wait with an entry of this desk for the ledger.
     pub fn permits_held(&self, sale: &SaleName) -> u64 {
-        let of_sale = self.entries.iter().filter(|(_, entry)| self.sale(entry.line).name() == sale);
+        let is_there = |line| self.sale(line).name() == sale && !self.sale(line).is_removed();
+        let of_sale = self.entries.iter().filter(|(_, entry)| is_there(entry.line));
         of_sale
             .map(|(_, entry)| match &entry.errand {
                 Errand::Reserve { permits, .. } => permits.count(),
@@ -77,6 +79,7 @@ impl<C> Desk<C> {
     pub fn ids_marked(&self, sale: &SaleName) -> usize {
         let entries = self.entries.iter().map(|(_, entry)| (entry.line, entry.marked));
         let orphans = self.orphans.iter().map(|orphan| (orphan.line, orphan.marked));
-        entries.chain(orphans).filter(|&(line, marked)| marked && self.sale(line).name() == sale).count()
+        let is_there = |line| self.sale(line).name() == sale && !self.sale(line).is_removed();
+        entries.chain(orphans).filter(|&(line, marked)| marked && is_there(line)).count()
     }
 }

@@ -13,7 +13,6 @@ use super::{Desk, Line, LineIndex, Sent};
 use crate::booking::{Answer, Booking, Call, CallError, Outcome, Restoration, SaleName, SaleState, Seen};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::{ENTRIES_PER_CALL_MAX, RESTORE_RETRY_MS};
-use crate::stock::Gate;
 
 /// When the sale was opened, and which of its histories it is.
 type History = (u64, u64);
@@ -128,7 +127,7 @@ impl<C> Desk<C> {
             let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
             let is_idle = guard.trusted.is_none() && guard.pending == 0 && !guard.due;
             // Into a sale that is missing nothing can be put.
-            let is_time = now >= guard.retry_at && board.gate(WallTime(0)) != Gate::Missing;
+            let is_time = now >= guard.retry_at && !board.gate(WallTime(0)).is_out_of_order();
             guard.listed = is_idle && !is_time;
             if guard.listed {
                 self.untrusted.push(line);
@@ -229,11 +228,23 @@ impl<C> Desk<C> {
                 Some(state)
             }
             Ok(Answer::Withheld { state }) => {
-                self.leave_behind(line, offered, opened, &state);
-                Some(state)
+                self.learn_clock(line, &state, now);
+                self.sale(line).learn_waiting(&state);
+                // Nobody has said yet that it is to be sold from: what was acknowledged is remembered until somebody does.
+                match self.sale(line).is_stranger() {
+                    true => None,
+                    false => {
+                        self.leave_behind(line, offered, opened, &state);
+                        Some(state)
+                    }
+                }
             }
             Ok(Answer::NoSuchSale) => {
                 self.sale(line).mark_missing();
+                None
+            }
+            Err(CallError::Unsound(what)) => {
+                self.note_unsound(line, &what);
                 None
             }
             Err(error) => {
@@ -277,6 +288,11 @@ impl<C> Desk<C> {
         }
     }
 
+    /// The sale was removed on purpose, and its bookings with it.
+    pub(super) fn forget_removed(&mut self, line: LineIndex) {
+        self.memory.forget(line, |_| true);
+    }
+
     fn report(&mut self, line: LineIndex, offered: &[Booking], restorations: &[Restoration]) {
         let sale = *self.sale(line).name();
         let mut lost = BTreeSet::new();
@@ -304,15 +320,17 @@ impl<C> Desk<C> {
     /// The ledger has another sale of that name, into which nothing of the former one belongs.
     fn leave_behind(&mut self, line: LineIndex, offered: &[Booking], opened: u64, state: &SaleState) {
         let sale = *self.sale(line).name();
-        if state.opened < opened {
-            for booking in offered {
-                report_lost(&sale, booking, "the ledger has an older sale of this name");
-            }
-            self.guard_counts.lost += offered.len() as u64;
-        } else if !offered.is_empty() {
-            tracing::warn!(%sale, bookings = offered.len(), "a sale of this name was opened anew; acknowledged bookings of the \
-                 former one are not put into it");
+        let why = match state.opened < opened {
+            true => "the ledger has an older sale of this name",
+            false => "the ledger lost its sale, and one of this name was opened anew",
+        };
+        // A cancelled one has nothing to lose.
+        let mut lost = 0;
+        for booking in offered.iter().filter(|booking| booking.status.holds_stock()) {
+            report_lost(&sale, booking, why);
+            lost += 1;
         }
+        self.guard_counts.lost += lost;
         self.memory.forget(line, |id| offered.iter().any(|booking| booking.id == *id));
     }
 

@@ -17,6 +17,7 @@
 mod answers;
 mod check;
 mod guard;
+mod losses;
 mod memory;
 mod orphans;
 mod reads;
@@ -35,6 +36,7 @@ use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
 use crate::stock::{Board, CoreIndex, Familiar, Gate, Permits, Place, SaleBoard, Settlement};
 use guard::Guard;
+use losses::Losses;
 use memory::Memory;
 use orphans::{Orphan, Orphans};
 use reads::{LineReads, Reads};
@@ -191,6 +193,14 @@ enum Sent {
     },
     Discovery {
         sale: SaleName,
+        /// Its name is in the ledger's list.
+        named: bool,
+    },
+    Recall {
+        lines: Vec<LineIndex>,
+    },
+    Pause {
+        line: LineIndex,
     },
     Log {
         line: LineIndex,
@@ -239,6 +249,7 @@ pub struct Desk<C> {
     next_sync: Monotonic,
     feed: Feed,
     reads: Reads,
+    losses: Losses,
     /// Bookings to cancel on the desk's own behalf.
     orphans: Orphans,
     /// What clients were told.
@@ -281,6 +292,7 @@ impl<C> Desk<C> {
             next_sync: now.monotonic,
             feed: Feed::default(),
             reads: Reads::default(),
+            losses: Losses::default(),
             orphans: Orphans::default(),
             memory: Memory::new(),
             distrusted: Vec::new(),
@@ -418,6 +430,7 @@ impl<C> Desk<C> {
             Gate::Open => {}
             Gate::NotOnSale(why) => return Err(Refusal::NotOnSale(why)),
             Gate::Missing => return Err(Refusal::SaleMissing),
+            Gate::Unsound => return Err(Refusal::SaleUnsound),
             Gate::Frozen => return Err(Refusal::SaleFrozen),
         }
         let Some(permits) = sale.take(self.core, quantity) else {

@@ -12,7 +12,6 @@ use super::{Desk, Entry, Errand, LineIndex, Operation};
 use crate::booking::BookingId;
 use crate::clock::{Monotonic, WallTime};
 use crate::limits::{ORPHANS_AT_ONCE_MAX, ORPHANS_SET_ASIDE_MAX};
-use crate::stock::Gate;
 
 /// A booking to cancel.
 #[derive(Debug)]
@@ -101,9 +100,9 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Whether the ledger has said that it has no such sale.
+    /// Whether the ledger has no such sale, or can do nothing with it.
     fn is_gone(&self, line: LineIndex) -> bool {
-        self.lines[line.0 as usize].board.gate(WallTime(0)) == Gate::Missing
+        self.lines[line.0 as usize].board.gate(WallTime(0)).is_out_of_order()
     }
 
     /// Cancellations that gathered and cannot leave, since nothing is sent of a sale that is gone.
@@ -124,6 +123,20 @@ impl<C> Desk<C> {
                 self.set_aside(Orphan { line, id, marked });
             }
         }
+    }
+
+    /// The line's sale was removed, with all bookings.
+    pub(super) fn forget_orphans(&mut self, line: LineIndex) {
+        let board = &self.lines[line.0 as usize].board;
+        let mut stays = |orphan: &Orphan| {
+            let stays = orphan.line != line;
+            if !stays && orphan.marked {
+                board.end(&orphan.id);
+            }
+            stays
+        };
+        self.orphans.due.retain(&mut stays);
+        self.orphans.set_aside.retain(&mut stays);
     }
 
     fn set_aside(&mut self, orphan: Orphan) {

@@ -31,8 +31,8 @@ pub(super) struct LineReads {
 /// What to ask next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Question {
-    /// How a sale stands that this host does not know.
-    Unknown(SaleName),
+    /// How a sale stands that this host does not know; whether its name is in the ledger's list.
+    Unknown(SaleName, bool),
     Snapshot(LineIndex),
     /// A sale with holds that are over, or may be.
     Expire(LineIndex),
@@ -50,8 +50,8 @@ pub(super) struct Reads {
     /// To be read at that time.
     due: BTreeSet<(Monotonic, LineIndex)>,
     /// Names of sales that this host does not know: to be asked for now, and at the next sync.
-    unknown: VecDeque<SaleName>,
-    unknown_again: Vec<SaleName>,
+    unknown: VecDeque<(SaleName, bool)>,
+    unknown_again: Vec<(SaleName, bool)>,
     /// Those that wait or are on the way.
     unknown_names: FxHashSet<SaleName>,
     in_flight: usize,
@@ -74,6 +74,16 @@ impl Lines for [super::Line] {
 }
 
 impl Reads {
+    /// A sale that this core reads no more: it was removed.
+    pub(super) fn drop(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
+        self.mine.retain(|mine| *mine != line);
+        self.wanted.retain(|wanted| *wanted != line);
+        self.again.retain(|again| *again != line);
+        self.set_due(line, None, None, lines);
+        let reads = lines.reads(line);
+        (reads.wanted, reads.again) = (false, false);
+    }
+
     /// A sale that this core reads from now on; soon, since it may have changed since this host learnt of it.
     pub(super) fn add(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
         self.mine.push(line);
@@ -133,10 +143,10 @@ impl Reads {
         }
     }
 
-    /// Asks how that sale stands, which this host does not know.
-    pub(super) fn ask_for(&mut self, sale: SaleName) {
+    /// Asks how that sale stands, which this host does not know. `named` says that its name is in the ledger's list.
+    pub(super) fn ask_for(&mut self, sale: SaleName, named: bool) {
         if self.unknown_names.insert(sale) {
-            self.unknown.push_back(sale);
+            self.unknown.push_back((sale, named));
         }
     }
 
@@ -171,10 +181,10 @@ impl Reads {
             return None;
         }
         // Once for each name: they do not keep the others waiting for long.
-        if let Some(sale) = self.unknown.pop_front() {
+        if let Some((sale, named)) = self.unknown.pop_front() {
             self.in_flight += 1;
             self.left -= 1;
-            return Some(Question::Unknown(sale));
+            return Some(Question::Unknown(sale, named));
         }
         while let Some(line) = self.wanted.pop_front() {
             let reads = lines.reads(line);
@@ -205,13 +215,13 @@ impl Reads {
     }
 
     /// The question about a sale that this host did not know was answered; or not, and is asked again.
-    pub(super) fn note_found(&mut self, sale: SaleName, is_answered: bool) {
+    pub(super) fn note_found(&mut self, sale: SaleName, named: bool, is_answered: bool) {
         self.in_flight -= 1;
         match is_answered {
             true => {
                 self.unknown_names.remove(&sale);
             }
-            false => self.unknown_again.push(sale),
+            false => self.unknown_again.push((sale, named)),
         }
     }
 

@@ -19,7 +19,7 @@ use super::{Desk, Line, LineIndex, Sent};
 use crate::booking::{Answer, Call, CallError, LogEntry, SaleName, SaleState};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::{CoreIndex, SaleBoard};
+use crate::stock::{CoreIndex, Gate, SaleBoard};
 
 /// How this core follows the ledger's feed.
 #[derive(Default)]
@@ -102,7 +102,7 @@ impl<C> Desk<C> {
         }
     }
 
-    fn read_all(&mut self) {
+    pub(super) fn read_all(&mut self) {
         self.feed.list_at = Monotonic(0);
         for line in self.lines.iter().filter(|line| line.synced_here) {
             line.board.set_quiet(false);
@@ -125,6 +125,7 @@ impl<C> Desk<C> {
             self.send(Sent::Sales, Call::Sales, now);
         }
         self.watch_histories(now);
+        self.watch_losses(now);
         for line in std::mem::take(&mut self.undealt) {
             self.lines[line.0 as usize].board.deal_anew();
         }
@@ -160,6 +161,9 @@ impl<C> Desk<C> {
                 self.feed.ledger = Some(ledger);
                 let is_followed = self.feed.at.replace(at).is_some();
                 let is_back = self.feed.notes_clock_back(told_at, since, now);
+                if is_other {
+                    self.recall_all(now);
+                }
                 if reset || is_other || is_back {
                     tracing::info!(
                         reset,
@@ -176,7 +180,7 @@ impl<C> Desk<C> {
                             self.reads.tell(line, serial, &mut self.lines[..]);
                         }
                         Some(_) => {}
-                        None if self.reads_sale(&name) => self.reads.ask_for(name),
+                        None if self.reads_sale(&name) => self.reads.ask_for(name, false),
                         None => {}
                     }
                 }
@@ -202,9 +206,13 @@ impl<C> Desk<C> {
     fn go_on_reading(&mut self, now: Monotonic) {
         while let Some(question) = self.reads.next(now, &mut self.lines[..]) {
             let (line, call) = match question {
-                Question::Unknown(sale) => {
-                    self.send(Sent::Discovery { sale }, Call::Snapshot { sale }, now);
+                Question::Unknown(sale, named) => {
+                    self.send(Sent::Discovery { sale, named }, Call::Snapshot { sale }, now);
                     continue;
+                }
+                // A snapshot sees nothing but the counts.
+                Question::Snapshot(line) if self.sale(line).gate(WallTime(0)) == Gate::Unsound => {
+                    (line, Call::LookUp { sale: *self.sale(line).name(), ids: Vec::new() })
                 }
                 Question::Snapshot(line) => (line, Call::Snapshot { sale: *self.sale(line).name() }),
                 // Holds that are over give their stock back when anybody asks; this is where somebody does.
@@ -218,11 +226,19 @@ impl<C> Desk<C> {
     /// A sale's level, as a sync asked for it.
     pub(super) fn handle_snapshot(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
         self.reads.note_answered(line, &mut self.lines[..]);
+        if self.sale(line).is_removed() {
+            self.go_on_reading(now.monotonic);
+            return;
+        }
         match answer {
-            Ok(Answer::Sale { state, .. }) => {
+            Ok(Answer::Sale { state, .. } | Answer::Found { state, .. }) => {
                 self.judge_reading(line, &state);
-                self.sale(line).note_unreadable(false);
                 let is_believed = self.sale(line).learn_synced(&state);
+                if self.sale(line).is_stranger() {
+                    self.note_stranger(line, now.monotonic);
+                    self.go_on_reading(now.monotonic);
+                    return;
+                }
                 self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
                 self.follow_log(line, now.monotonic);
@@ -231,23 +247,19 @@ impl<C> Desk<C> {
             }
             Ok(Answer::NoSuchSale) => {
                 self.sale(line).mark_missing();
-                self.sale(line).note_unreadable(false);
-                self.note_trouble(
-                    line,
-                    Some("the ledger has lost this sale: its bookings get 503 until it is back"),
-                );
+                self.losses.note(line);
+                self.recall(now.monotonic);
                 self.reads.set_due(line, None, None, &mut self.lines[..]);
                 // A ledger that has lost the sale has lost its feed, too, and may count from the start again.
                 self.reads.again(line, &mut self.lines[..]);
             }
             Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
-            Err(CallError::Garbled(reason)) => {
-                self.sale(line).note_unreadable(true);
-                tracing::debug!(reason, "a snapshot made no sense; the next sync repeats it");
-                self.note_trouble(
-                    line,
-                    Some("the ledger's record of this sale cannot be read: nothing of it is sold"),
+            Err(CallError::Unsound(what)) => {
+                self.sale(line).mark_unsound(&what);
+                let trouble = format!(
+                    "what the ledger has of this sale is not sound, so that nothing of it is sold: {what}"
                 );
+                self.note_trouble(line, Some(&trouble));
                 self.reads.again(line, &mut self.lines[..]);
             }
             Err(error) => {
@@ -279,7 +291,7 @@ impl<C> Desk<C> {
     }
 
     /// Tells operators once that a sale is in trouble, and once that it is no more: the core that reads it does so.
-    fn note_trouble(&mut self, line: LineIndex, trouble: Option<&str>) {
+    pub(super) fn note_trouble(&mut self, line: LineIndex, trouble: Option<&str>) {
         let entry = &mut self.lines[line.0 as usize];
         if trouble.is_some() == std::mem::replace(&mut entry.in_trouble, trouble.is_some()) {
             return;
@@ -317,17 +329,23 @@ impl<C> Desk<C> {
     pub(super) fn handle_discovery(
         &mut self,
         sale: SaleName,
+        named: bool,
         answer: Result<Answer, CallError>,
         now: Monotonic,
     ) {
-        self.reads.note_found(sale, answer.is_ok());
+        self.reads.note_found(sale, named, answer.is_ok());
         match answer {
             Ok(Answer::Sale { state, .. }) => {
                 if let Err(full) = self.board.learn(&sale, &state) {
                     tracing::warn!(%sale, %full, "a sale is left out");
                 }
             }
-            // Named before it was opened, or gone since.
+            // Nobody but the ledger knows of it any more.
+            Ok(Answer::NoSuchSale) if named => {
+                if let Err(full) = self.board.remember(&sale, 0) {
+                    tracing::warn!(%sale, %full, "a sale is left out");
+                }
+            }
             Ok(Answer::NoSuchSale) => {}
             Ok(other) => tracing::error!(%sale, ?other, "a snapshot was answered with something else"),
             Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it"),
@@ -400,7 +418,7 @@ impl<C> Desk<C> {
                 }
                 for name in names {
                     if !self.line_by_name.contains_key(&name) {
-                        self.reads.ask_for(name);
+                        self.reads.ask_for(name, true);
                     }
                 }
                 self.go_on_reading(now);
@@ -421,6 +439,9 @@ impl<C> Desk<C> {
         }
         let mut complete = true;
         let directory = self.board.directory();
+        if directory.place().is_after_removals(self.directory_place) {
+            self.drop_removed();
+        }
         for sale in directory.sales_after(self.directory_place) {
             let Some(&LineIndex(index)) = self.line_by_name.get(sale.name()) else {
                 self.add_line(sale);

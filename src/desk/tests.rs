@@ -1,6 +1,7 @@
 //! The desk against a ledger played by hand: what leaves, when, and what clients are told.
 
 mod guard;
+mod losses;
 mod news;
 mod orphans;
 

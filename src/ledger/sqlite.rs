@@ -3,6 +3,7 @@
 //! The rules are in `rules`, the same as those of `lua/`; here are the file, its lock and its transactions. `watch`
 //! notices where the file is taken away from under us.
 
+mod remove;
 mod rules;
 mod schema;
 mod survey;
@@ -343,6 +344,9 @@ impl SqliteLedger {
 
     /// The refusal for an error that changed nothing, and what it says of the file.
     fn refused(&mut self, error: &rusqlite::Error) -> CallError {
+        if let Some(what) = unsoundness(error) {
+            return CallError::Unsound(what);
+        }
         let path = self.path.display();
         let code = error.sqlite_error_code();
         let what = match code {
@@ -402,7 +406,7 @@ impl Ledger for SqliteLedger {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             // One call that cannot be carried out must not take the others of its batch with it. A file that somebody
             // else has locked is locked for all of them, and each would wait for it anew.
-            Err(CallError::Refused(_)) if calls.len() > 1 && !self.is_locked() => {
+            Err(CallError::Refused(_) | CallError::Unsound(_)) if calls.len() > 1 && !self.is_locked() => {
                 let alone =
                     |call| self.transaction(std::slice::from_ref(call)).map(|mut answers| answers.remove(0));
                 calls.iter().map(alone).collect()
@@ -418,6 +422,22 @@ impl std::fmt::Debug for SqliteLedger {
             .field("path", &self.path)
             .field("writes", &self.writing.is_some())
             .finish()
+    }
+}
+
+/// What an error says that is wrong with what is stored; `None` where it is the file's or the system's.
+fn unsoundness(error: &rusqlite::Error) -> Option<String> {
+    match error {
+        rusqlite::Error::ToSqlConversionFailure(what) => Some(what.to_string()),
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => Some(error.to_string()),
+        _ => match error.sqlite_error_code()? {
+            // The tables check what is written.
+            ErrorCode::ConstraintViolation => Some(error.to_string()),
+            _ => None,
+        },
     }
 }
 
@@ -458,7 +478,7 @@ fn unusable(path: &Path, cause: impl std::fmt::Display) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::booking::{BookingId, Claim, Quantity, SaleName, SaleTerms, Seen};
+    use crate::booking::{BookingId, Claim, Opener, Quantity, SaleName, SaleTerms, Seen};
 
     fn sale() -> SaleName {
         SaleName::parse("ticket").unwrap()
@@ -468,7 +488,7 @@ mod tests {
     fn selling(path: &Path) -> SqliteLedger {
         let mut ledger = SqliteLedger::open(path).unwrap();
         let terms = SaleTerms { total: 100_000, ..SaleTerms::default() };
-        ledger.execute(&[Call::Open { sale: sale(), terms }]).remove(0).unwrap();
+        ledger.execute(&[Call::Open { sale: sale(), terms, by: Opener::Start }]).remove(0).unwrap();
         ledger
     }
 

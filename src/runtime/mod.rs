@@ -7,6 +7,7 @@ mod ledger_thread;
 mod listen;
 mod redis_link;
 mod server;
+mod state_file;
 mod wire;
 mod worker;
 

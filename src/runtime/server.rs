@@ -15,10 +15,11 @@ use super::drain::Drain;
 use super::ledger_thread::{self, ThreadHandle};
 use super::listen::{self, ListenError};
 use super::redis_link::{Endpoint, RedisLink};
+use super::state_file::{Keeper, Known, StateFile};
 use super::worker::{self, Link, Worker};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::booking::{Answer, Call, CallError, Durability, SaleName};
+use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener, SaleName};
 use crate::config::Config;
 use crate::engine::{Admission, Engine, Settings};
 use crate::ledger::redis::{ConnectError, RedisLedger};
@@ -59,6 +60,9 @@ pub enum StartError {
     /// See [`admin::AdminError`].
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
+    /// What this host knew before cannot be read, and it might open a sale that was sold already.
+    #[error("cannot read the state file {0}: {1}")]
+    State(String, io::Error),
     /// The access log can't be written.
     #[error("cannot write the access log {0}: {1}")]
     AccessLog(String, io::Error),
@@ -79,6 +83,7 @@ pub struct Server {
     ledger: LedgerUrl,
     drain: Drain,
     access_log: Option<AccessLog>,
+    keeper: Option<Keeper>,
     loops: Vec<JoinHandle<io::Result<()>>>,
     ledger_thread: Option<(ThreadHandle, JoinHandle<()>)>,
 }
@@ -121,7 +126,19 @@ impl Server {
         let mut ready = open_ledger(&ledger_url)?;
         let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
         let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
-        open_sales(ready.ledger(), config, &board)?;
+        let state_file = state_file(config, &ledger_url);
+        let known = match &state_file {
+            Some(file) => {
+                let told = |error| StartError::State(file.shown(), error);
+                file.read().map_err(told)?
+            }
+            None => Known::new(),
+        };
+        open_sales(ready.ledger(), config, &board, known)?;
+        let keeper = match state_file {
+            Some(file) => Some(Keeper::start(file, Arc::clone(&board), || SystemClock::new().now().wall.0)?),
+            None => None,
+        };
 
         let mut limits = config.limits.clone();
         bound_by_descriptors(&mut limits, cores.len());
@@ -195,6 +212,7 @@ impl Server {
             ledger: ledger_url,
             drain,
             access_log,
+            keeper,
             loops,
             ledger_thread,
         })
@@ -239,6 +257,9 @@ impl Server {
             outcome = outcome.and(ended);
         }
         self.admin.stop();
+        if let Some(keeper) = self.keeper {
+            keeper.stop();
+        }
         if let Some(log) = self.access_log {
             outcome = outcome.and(log.close());
         }
@@ -284,12 +305,67 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
     }
 }
 
-/// Opens the sales of the configuration, and learns all that the ledger has.
-fn open_sales(ledger: &mut dyn Ledger, config: &Config, board: &Board) -> Result<(), StartError> {
+/// Where this host keeps what it knows. An SQLite file needs nothing beside it: that it is gone, its lock tells.
+fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
+    match ledger {
+        LedgerUrl::Sqlite(_) => None,
+        LedgerUrl::Redis(url) => {
+            let nobody = RedisUrl { user: None, password: None, ..url.clone() };
+            config.state.as_deref().map(|path| StateFile::new(path, &nobody))
+        }
+    }
+}
+
+/// Tells the ledger which sales this host `knew` before; leaves those that are known and were not removed. Where the ledger
+/// has just got its name, it waits until the other hosts have done so.
+fn recall(ledger: &mut dyn Ledger, mut knew: Known, opens: bool) -> Result<Known, StartError> {
+    const NAME: &str = "take a name";
+    let id =
+        LedgerId(u128::from(OsRng.unwrap_err().next_u64()) << 64 | u128::from(OsRng.unwrap_err().next_u64()));
+    let Answer::Ledger { age_ms, .. } = one(ledger, Call::Identify { id }, NAME)? else {
+        return Err(StartError::Answer(NAME));
+    };
+    const RECALL: &str = "name the sales that this host knew";
+    let all: Vec<_> = knew.iter().map(|(&sale, &opened)| (sale, opened)).collect();
+    for sales in all.chunks(limits::RECALLED_PER_CALL_MAX) {
+        match one(ledger, Call::Recall { sales: sales.to_vec() }, RECALL)? {
+            Answer::Recalled { removed } => {
+                for ((sale, _), removed) in sales.iter().zip(removed) {
+                    if removed {
+                        knew.remove(sale);
+                    }
+                }
+            }
+            _ => return Err(StartError::Answer(RECALL)),
+        }
+    }
+    if opens && age_ms < limits::NEW_LEDGER_MS {
+        tracing::info!(
+            "this ledger is new: hosts that know sales of it have {} ms to say so before any is opened",
+            limits::NEW_LEDGER_MS - age_ms
+        );
+        std::thread::sleep(Duration::from_millis(limits::NEW_LEDGER_MS - age_ms));
+    }
+    Ok(knew)
+}
+
+/// Opens the sales of the configuration, and learns all that the ledger has. `knew` is what this host knew of before.
+fn open_sales(
+    ledger: &mut dyn Ledger,
+    config: &Config,
+    board: &Board,
+    knew: Known,
+) -> Result<(), StartError> {
     const OPEN: &str = "open a sale";
+    let known = recall(ledger, knew, !config.sales.is_empty())?;
     for (sale, terms) in &config.sales {
-        let call = Call::Open { sale: *sale, terms: terms.clone() };
+        let call = Call::Open { sale: *sale, terms: terms.clone(), by: Opener::Start };
         match one(ledger, call, OPEN)? {
+            Answer::SaleLost => {
+                tracing::error!(%sale, "the ledger has lost this sale, so that it is not opened: its tickets \
+                 may be sold already. Put a copy of the ledger back; or open it anew with `boxoffice sale open`, which sells \
+                 the whole stock again, or end it with `boxoffice sale remove`")
+            }
             Answer::Sale { state, created } => {
                 if !created && state.terms != *terms {
                     tracing::warn!(%sale, total = state.terms.total, "the sale exists on other terms, which stay; change it with `boxoffice sale set`");
@@ -305,18 +381,25 @@ fn open_sales(ledger: &mut dyn Ledger, config: &Config, board: &Board) -> Result
     };
     let snapshots: Vec<_> = names.iter().map(|&sale| Call::Snapshot { sale }).collect();
     for (sale, answer) in names.iter().zip(ledger.execute(&snapshots)) {
+        // Before its state: what another host has opened in its place is not what this one knew.
+        let full = |_| StartError::SalesMax;
+        board.remember(sale, known.get(sale).copied().unwrap_or_default()).map_err(full)?;
         learn(board, sale, answer)?;
     }
     Ok(())
 }
 
 fn learn(board: &Board, sale: &SaleName, answer: Result<Answer, CallError>) -> Result<(), StartError> {
+    if let Err(CallError::Unsound(what)) = &answer {
+        board.remember(sale, 0).map_err(|_| StartError::SalesMax)?.mark_unsound(what);
+        return Ok(());
+    }
     match answer.map_err(|error| StartError::Ledger("read a sale", error))? {
         Answer::Sale { state, .. } => match board.learn(sale, &state) {
             Ok(_) => Ok(()),
             Err(_) => Err(StartError::SalesMax),
         },
-        // Named, and gone before it was read.
+        // It is lost, and the host says so.
         Answer::NoSuchSale => Ok(()),
         _ => Err(StartError::Answer("read a sale")),
     }

@@ -28,6 +28,7 @@ pub struct Board {
     silent: Box<[CachePadded<AtomicU64>]>,
     /// The ledger's time up to which each core has heard of all announcements.
     told_at: Box<[CachePadded<AtomicU64>]>,
+    suspicions: AtomicU64,
 }
 
 /// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
@@ -53,6 +54,13 @@ pub struct Directory {
 pub struct Place {
     removals: u64,
     sales: usize,
+}
+
+impl Place {
+    /// Whether sales were taken out between both.
+    pub fn is_after_removals(&self, before: Place) -> bool {
+        self.removals != before.removals
+    }
 }
 
 impl Directory {
@@ -110,6 +118,7 @@ impl Board {
             hash_key: (0, 0),
             silent: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             told_at: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            suspicions: AtomicU64::new(0),
         }
     }
 
@@ -173,6 +182,45 @@ impl Board {
         let sale = self.find_or_add(name)?;
         sale.learn_waiting(reading);
         Ok(sale)
+    }
+
+    /// A sale that this host knew before it was started, opened then, and that the ledger has lost.
+    ///
+    /// # Errors
+    /// As [`learn`](Board::learn).
+    pub fn remember(&self, name: &SaleName, opened: u64) -> Result<Arc<SaleBoard>, BoardFull> {
+        let sale = self.find_or_add(name)?;
+        sale.note_former(opened);
+        Ok(sale)
+    }
+
+    /// An operator has removed the sale: it is unknown here from now on. Does nothing where the ledger has one of that name
+    /// again.
+    pub fn remove(&self, name: &str) {
+        let mut guard = lock(&self.directory);
+        let Some(sale) = guard.get(name).cloned() else { return };
+        sale.forget_former();
+        if !sale.is_missing() {
+            return;
+        }
+        sale.mark_removed();
+        let directory = Arc::make_mut(&mut guard);
+        directory.sales.remove(name);
+        directory.order.retain(|other| !Arc::ptr_eq(other, &sale));
+        directory.removals += 1;
+        directory.version += 1;
+        self.version.store(directory.version, Ordering::Relaxed);
+    }
+
+    /// A call found some sale unsound: whoever reads it for all is to look at it.
+    pub fn note_suspicion(&self) {
+        // Relaxed: the sale itself says what is wrong; this says when to look.
+        self.suspicions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often [`note_suspicion`](Board::note_suspicion) was called.
+    pub fn suspicions(&self) -> u64 {
+        self.suspicions.load(Ordering::Relaxed)
     }
 
     /// The ledger says that it has no such sale. See [`SaleBoard::mark_missing`].

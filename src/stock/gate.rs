@@ -15,6 +15,15 @@ pub enum Gate {
     Frozen,
     /// The ledger has no such sale. Not the same as sold out.
     Missing,
+    /// What the ledger has of it is not sound.
+    Unsound,
+}
+
+impl Gate {
+    /// Whether the ledger can do nothing with the sale, so that nothing is asked of it that can wait.
+    pub fn is_out_of_order(self) -> bool {
+        matches!(self, Gate::Missing | Gate::Unsound)
+    }
 }
 
 const OPEN: u64 = 0;
@@ -22,6 +31,7 @@ const PAUSED: u64 = 1;
 const CLOSED: u64 = 2;
 const MISSING: u64 = 3;
 const FROZEN: u64 = 4;
+const UNSOUND: u64 = 5;
 
 /// What every request of a sale reads, on a cache line that is written only when a reading differs from the last.
 ///
@@ -69,6 +79,11 @@ impl Front {
         set(&self.available, 0);
     }
 
+    pub(super) fn show_unsound(&self) {
+        set(&self.status, UNSOUND);
+        set(&self.available, 0);
+    }
+
     pub(super) fn available(&self) -> u64 {
         self.available.load(Ordering::Relaxed)
     }
@@ -80,6 +95,7 @@ impl Front {
             PAUSED => return Gate::NotOnSale(OffSale::Paused),
             CLOSED => return Gate::NotOnSale(OffSale::Closed),
             FROZEN => return Gate::Frozen,
+            UNSOUND => return Gate::Unsound,
             _ => return Gate::Missing,
         }
         let starts_at = WallTime(self.starts_at.load(Ordering::Relaxed));
@@ -149,5 +165,9 @@ mod tests {
         assert_eq!(front.gate(WallTime(16)), Gate::NotOnSale(OffSale::Paused));
         front.show_missing();
         assert_eq!(front.gate(WallTime(15)), Gate::Missing);
+        front.show_unsound();
+        assert_eq!((front.gate(WallTime(15)), front.available()), (Gate::Unsound, 0));
+        front.show(&state);
+        assert_eq!(front.gate(WallTime(16)), Gate::NotOnSale(OffSale::Paused));
     }
 }

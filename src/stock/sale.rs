@@ -35,8 +35,8 @@ pub struct SaleBoard {
     /// The sequence at which the sale last stopped selling (sold out, or off sale); what was granted before is in the
     /// log up to there. `SELLING` while it sells.
     stopped_at: AtomicU64,
-    /// 1 where the ledger's record of it made no sense when it was last read.
-    unreadable: AtomicU64,
+    /// An operator has removed it.
+    removed: AtomicBool,
 }
 
 /// Who brings a reading.
@@ -70,6 +70,10 @@ struct Level {
     dealt: Dealt,
     /// The last sync brought what looks older than what is known, and nothing has been learnt since.
     doubted: bool,
+    /// What is wrong with the ledger's record of it.
+    unsound: Option<String>,
+    /// The ledger has another sale of this name than the one that this host knew, opened by a host as it started.
+    stranger: bool,
     /// Where the next deal starts, so that odd permits go round.
     next_shard: usize,
 }
@@ -96,14 +100,21 @@ impl SaleBoard {
             front: CachePadded::new(Front::new()),
             shards: (0..cores).map(|_| CachePadded::new(Shard::new())).collect(),
             permits_per_ticket,
-            level: Mutex::new(Level { state: None, dealt: Dealt::default(), doubted: false, next_shard: 0 }),
+            level: Mutex::new(Level {
+                state: None,
+                dealt: Dealt::default(),
+                doubted: false,
+                unsound: None,
+                stranger: false,
+                next_shard: 0,
+            }),
             granted: GrantedIds::new(hash_key),
             in_flight: IdsInFlight::new(hash_key),
             seen: HighestSeen::default(),
             quiet: AtomicBool::new(false),
             followed: AtomicU64::new(0),
             stopped_at: AtomicU64::new(SELLING),
-            unreadable: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
         }
     }
 
@@ -304,12 +315,18 @@ impl SaleBoard {
     /// comes again; that one is believed whatever its sequence, since it may be another sale of the same name.
     pub fn mark_missing(&self) {
         let mut level = lock(&self.level);
+        (level.unsound, level.stranger) = (None, false);
+        self.lose(&mut level);
+    }
+
+    /// Nothing can be sold of it until a reading comes that is believed.
+    fn lose(&self, level: &mut Level) {
         level.state = None;
         // Should a sale of this name come back, its log is another one.
         self.followed.store(0, Ordering::Relaxed);
         self.stopped_at.store(SELLING, Ordering::Relaxed);
         self.front.show_missing();
-        self.deal(&mut level);
+        self.deal(level);
     }
 
     /// Whether the ledger said last that it has no such sale.
@@ -317,15 +334,49 @@ impl SaleBoard {
         lock(&self.level).state.is_none()
     }
 
-    /// Whether the ledger's record of the sale makes no sense, as the sync found.
-    pub fn note_unreadable(&self, unreadable: bool) {
-        // Relaxed: for operators.
-        self.unreadable.store(unreadable.into(), Ordering::Relaxed);
+    /// What the ledger has of the sale is not sound, and why: free permits are withdrawn and the gate says so, until a
+    /// reading comes again.
+    pub fn mark_unsound(&self, why: &str) {
+        let mut level = lock(&self.level);
+        level.unsound = Some(why.to_owned());
+        self.front.show_unsound();
+        self.deal(&mut level);
     }
 
-    /// See [`note_unreadable`](SaleBoard::note_unreadable).
-    pub fn is_unreadable(&self) -> bool {
-        self.unreadable.load(Ordering::Relaxed) != 0
+    /// See [`mark_unsound`](SaleBoard::mark_unsound).
+    pub fn unsound(&self) -> Option<String> {
+        lock(&self.level).unsound.clone()
+    }
+
+    /// Whether the ledger has another sale of this name than the one that this host has seen, opened by some host as it
+    /// started: the ledger had lost the one that was seen. Nothing is sold of it until an operator has seen to it, which a
+    /// change of its terms or its status shows.
+    pub fn is_stranger(&self) -> bool {
+        lock(&self.level).stranger
+    }
+
+    /// This host knows of the sale by what it noted before it was started.
+    pub(super) fn note_former(&self, opened: u64) {
+        let _writing = lock(&self.level);
+        self.seen.note_former(opened);
+    }
+
+    /// The sale that this host has seen was removed on purpose: the next one of its name is as good as any.
+    pub fn forget_former(&self) {
+        let mut level = lock(&self.level);
+        level.stranger = false;
+        self.seen.forget();
+    }
+
+    /// An operator has removed it.
+    pub(super) fn mark_removed(&self) {
+        // Release: pairs with `is_removed`; the directory that is without it is handed over under its lock.
+        self.removed.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Whether an operator has removed it: its line on a desk is of no more use.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// What each core's shard counts, in the order of the cores. Read one by one: a sum may be off by what moves.
@@ -361,12 +412,18 @@ impl SaleBoard {
     fn take_in(&self, level: &mut Level, reading: &SaleState, reader: Reader) {
         let older = level.state.as_ref().is_some_and(|known| is_older(reading, known));
         let late = older && !(reader == Reader::Sync && level.doubted);
+        let seen = self.seen.get().opened;
+        if !late && seen != 0 && seen != reading.opened && reading.is_unattended() {
+            (level.unsound, level.stranger, level.doubted) = (None, true, false);
+            self.lose(level);
+            return;
+        }
         self.seen.note(reading, late);
         if !late {
             self.front.show(reading);
             self.note_stop(level.state.as_ref(), reading, reader);
             level.state = Some(reading.clone());
-            level.doubted = false;
+            (level.doubted, level.stranger, level.unsound) = (false, false, None);
         } else if reader == Reader::Sync {
             level.doubted = true;
         }
@@ -378,7 +435,10 @@ impl SaleBoard {
     /// Brings the permits outstanding to their target. An entry that is on its way may be in the reading or not; it
     /// counts as not, so that at most the entries in flight are issued too few, until their replies come.
     fn deal(&self, level: &mut Level) {
-        let available = level.state.as_ref().map_or(0, SaleState::available);
+        let available = match (&level.state, &level.unsound) {
+            (Some(state), None) => state.available(),
+            _ => 0,
+        };
         let target = self.permits_per_ticket.target(available);
         let taken: u64 = self.shards.iter().map(|shard| shard.taken()).sum();
         let free: u64 = self.shards.iter().map(|shard| shard.free()).sum();
@@ -545,7 +605,7 @@ mod tests {
     fn a_ledger_that_lost_its_memory_and_its_time_is_believed_by_the_second_sync() {
         let board = board(1);
         let known = SaleState { opened: 900, lineage: 900, ..state(0, 1000) };
-        let back = SaleState { opened: 5, lineage: 5, ..state(7, 10) };
+        let back = SaleState { opened: 5, lineage: 5, by_operator: true, ..state(7, 10) };
         board.learn_synced(&known);
         board.learn_synced(&back);
         assert_eq!(board.available(), 0, "it may be late");

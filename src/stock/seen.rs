@@ -38,6 +38,21 @@ impl HighestSeen {
         }
     }
 
+    /// Nothing was seen but that there was a sale, opened then.
+    pub(super) fn note_former(&self, opened: u64) {
+        if !self.get().is_something() {
+            self.opened.store(opened, Ordering::Release);
+            self.lineage.store(opened, Ordering::Release);
+        }
+    }
+
+    /// The sale that was seen was removed on purpose.
+    pub(super) fn forget(&self) {
+        self.sequence.store(0, Ordering::Relaxed);
+        self.opened.store(0, Ordering::Release);
+        self.lineage.store(0, Ordering::Release);
+    }
+
     pub(super) fn get(&self) -> Seen {
         // In this order; see `note`. The old lineage with a new sequence is no harm: the ledger withholds from whoever comes
         // with an old lineage, and looks at no sequence then.

@@ -25,7 +25,7 @@ fn told(ledger: &mut dyn Subject, after: Option<u64>) -> (Vec<String>, u64, bool
 
 fn open_named(name: &str) -> Call {
     let terms = SaleTerms { total: 5, hold_ms: Some(50), ..SaleTerms::default() };
-    Call::Open { sale: SaleName::parse(name).unwrap(), terms }
+    Call::Open { sale: SaleName::parse(name).unwrap(), terms, by: Opener::Operator }
 }
 
 #[test]

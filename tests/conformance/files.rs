@@ -134,6 +134,6 @@ fn a_call_that_cannot_be_carried_out_does_not_take_its_batch_with_it() {
     let plain = rusqlite::Connection::open(ledger.path()).unwrap();
     plain.execute("UPDATE bookings SET status = 'nonsense' WHERE id = 'a'", []).unwrap();
     let answers = ledger.execute(&[reserve_ids(&["c"]), confirm(&["a"]), reserve_ids(&["d"])]);
-    assert!(matches!(answers[..], [Ok(_), Err(CallError::Refused(_)), Ok(_)]), "{answers:?}");
+    assert!(matches!(answers[..], [Ok(_), Err(CallError::Unsound(_)), Ok(_)]), "{answers:?}");
     assert_eq!(state(ledger.ask(snapshot())).sold, 4);
 }

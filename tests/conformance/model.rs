@@ -55,7 +55,27 @@ impl Model {
                 return Answer::Sales { names: self.sales.keys().copied().collect(), odd: Vec::new() };
             }
             Call::Changes { after } => return self.changes(*after),
-            Call::Open { sale, terms } => {
+            Call::Recall { sales } => {
+                let is_removed = |(name, _): &(SaleName, u64)| !self.sales.contains_key(name);
+                return Answer::Recalled { removed: sales.iter().map(is_removed).collect() };
+            }
+            Call::Identify { .. } => return Answer::Ledger { id: "model".to_owned(), age_ms: 0 },
+            Call::Remove { sale } => {
+                let Some(known) = self.sales.get_mut(sale) else { return Answer::NoSuchSale };
+                known.state.now = now;
+                known.lapse();
+                let state = known.state.clone();
+                if state.status != SaleStatus::Closed {
+                    return Answer::ChangeRefused { state, fault: ChangeFault::NotClosed };
+                }
+                if state.held > 0 {
+                    return Answer::ChangeRefused { state, fault: ChangeFault::StillHeld };
+                }
+                self.sales.remove(sale);
+                self.feed.push(*sale);
+                return Answer::Removed { done: true };
+            }
+            Call::Open { sale, terms, by } => {
                 let created = !self.sales.contains_key(sale);
                 if created {
                     self.feed.push(*sale);
@@ -67,6 +87,7 @@ impl Model {
                         opened: now.0,
                         lineage: now.0,
                         announced_at: now,
+                        by_operator: *by == Opener::Operator,
                         ..SaleState::default()
                     },
                     bookings: BTreeMap::new(),
@@ -150,7 +171,12 @@ impl Sale {
         }
         match call {
             Call::Restore { seen, bookings, .. } => self.restore(seen, bookings),
-            Call::Open { .. } | Call::Sales | Call::Changes { .. } => unreachable!("answered before"),
+            Call::Open { .. }
+            | Call::Remove { .. }
+            | Call::Recall { .. }
+            | Call::Identify { .. }
+            | Call::Sales
+            | Call::Changes { .. } => unreachable!("answered before"),
             Call::Snapshot { .. } => Answer::Sale { state: self.state.clone(), created: false },
             Call::Expire { .. } => {
                 self.lapse();

@@ -240,7 +240,9 @@ fn take(step: &Step, now: &mut u64, ledgers: &mut [&mut dyn Subject; 3]) -> Resu
             ledgers.iter_mut().for_each(|ledger| ledger.disturb());
             Ok(())
         }
-        Step::Open(sale, terms) => agree(&[Call::Open { sale: *sale, terms: terms.clone() }], ledgers),
+        Step::Open(sale, terms) => {
+            agree(&[Call::Open { sale: *sale, terms: terms.clone(), by: Opener::Start }], ledgers)
+        }
         Step::Batch(calls) => {
             let calls = resolve(calls, &mut *ledgers[0]);
             agree(&calls, ledgers)

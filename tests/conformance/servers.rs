@@ -160,7 +160,7 @@ fn a_full_redis_refuses_and_nothing_is_half_done() {
 }
 
 #[test]
-fn a_name_whose_sale_was_never_made_is_mended_by_the_next_open() {
+fn a_name_whose_sale_is_not_there_is_mended_by_an_operator() {
     let mut ledger = RedisSubject::new();
     redis::cmd("SADD").arg("bx:sales").arg("ticket").exec(&mut ledger.server.connection()).unwrap();
     assert_eq!(ledger.ask(Call::Sales), Answer::Sales { names: vec![sale()], odd: vec![] });

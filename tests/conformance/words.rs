@@ -24,7 +24,7 @@ pub fn open(total: u64) -> Call {
 }
 
 pub fn open_on(terms: SaleTerms) -> Call {
-    Call::Open { sale: sale(), terms }
+    Call::Open { sale: sale(), terms, by: Opener::Operator }
 }
 
 pub fn alter(change: SaleChange) -> Call {

@@ -203,11 +203,16 @@ fn a_sale_that_cannot_be_read() {
     put(&hosts[0], "ticket", "early").expect(201);
     redis.command(&["hset", "bx:{ticket}:stock", "total", "many"]);
     for host in &hosts {
-        expect_unready(host, "record of sale ticket cannot be read");
+        expect_unready(
+            host,
+            "what the ledger has of sale ticket is not sound, so that nothing of it is sold: bx:{ticket}:stock has no number in total",
+        );
         assert_eq!(reasons(host), ["sale-unreadable"]);
         assert_eq!(host.metrics()["boxoffice_sales_unreadable"], 1.0);
         for number in 0..5 {
-            assert_eq!(put(host, "ticket", &format!("b{number}")).status, 503);
+            let problem =
+                put(host, "ticket", &format!("b{number}")).expect_problem(503, "ledger-unavailable");
+            assert!(problem["detail"].as_str().unwrap_or_default().contains("is not sound"), "{problem}");
         }
         put(host, "other", "any").expect_any(&[200, 201]);
     }
@@ -215,7 +220,7 @@ fn a_sale_that_cannot_be_read() {
     for host in &hosts {
         expect_ready(host);
         put(host, "ticket", "late").expect_any(&[200, 201]);
-        assert_eq!(said(host, &["cannot be read", "sale=ticket"]), 1, "{}", host.process.said());
+        assert_eq!(said(host, &["is not sound", "sale=ticket"]), 1, "{}", host.process.said());
         assert_eq!(said(host, &["a batch without a usable answer"]), 0, "{}", host.process.said());
     }
     assert_audit_agrees(folder.path(), "ticket", &redis.url());

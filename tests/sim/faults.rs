@@ -30,6 +30,8 @@ pub enum Fault {
     LoseTail { down_ms: u64, effects: usize },
     /// Redis crashes and comes back empty.
     LoseAll { down_ms: u64 },
+    /// Somebody deletes the counts and terms of the sale, and nothing else of it.
+    DeleteStock,
     /// The replica takes the place of the Redis.
     Failover { down_ms: u64 },
     /// The script cache is emptied.
@@ -87,6 +89,7 @@ impl Fault {
             Fault::CrashRedis { .. } => "redis crashes",
             Fault::LoseTail { .. } => "redis loses a tail",
             Fault::LoseAll { .. } => "redis loses all",
+            Fault::DeleteStock => "stock deleted",
             Fault::Failover { .. } => "failover",
             Fault::FlushScripts => "scripts flushed",
             Fault::Refuse { trouble: Refusing::Loading, .. } => "LOADING",
@@ -116,6 +119,7 @@ pub const KINDS: &[&str] = &[
     "redis crashes",
     "redis loses a tail",
     "redis loses all",
+    "stock deleted",
     "failover",
     "failover forgets",
     "scripts flushed",
@@ -146,6 +150,7 @@ pub const KINDS: &[&str] = &[
     "repeat of a booking",
     "outcome unknown",
     "start fails",
+    "opened by a start",
 ];
 
 /// How often each kind fired.
@@ -195,6 +200,15 @@ pub fn draw_garbling(seed: u64, scenario: &Scenario) -> Option<Strike> {
     random.chance(120).then(|| {
         let at = random.range(0, scenario.healed_at * 9 / 10);
         Strike { at, fault: Fault::GarbleReplies { ms: random.pick(&[300, 1_200, 3_000]) } }
+    })
+}
+
+/// Draws, for some seeds whose set-up may lose what was acknowledged, the loss of the stock alone. By itself, as that.
+pub fn draw_delete(seed: u64, scenario: &Scenario) -> Option<Strike> {
+    let mut random = Random::new(seed, "deleted", 0);
+    (scenario.keeping.may_forget() && random.chance(60)).then(|| {
+        let at = random.range(0, scenario.healed_at * 9 / 10);
+        Strike { at, fault: Fault::DeleteStock }
     })
 }
 

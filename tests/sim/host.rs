@@ -51,6 +51,12 @@ pub struct Host {
     pub board: Option<Arc<Board>>,
     /// Its loops; none while it is down.
     pub cores: Vec<Core>,
+    /// When each sale of the name was opened that it has known, in its file of state too where it keeps one.
+    pub known: BTreeSet<u64>,
+    /// It has waited for those that know a ledger that is new, as it started.
+    pub has_waited: bool,
+    /// Since when all its loops have reached Redis.
+    pub linked_since: Option<u64>,
     /// What checkers know of it.
     pub watch: Watch,
 }
@@ -124,6 +130,9 @@ impl Host {
             skew_ms: 0,
             board: None,
             cores: Vec::new(),
+            known: BTreeSet::new(),
+            has_waited: false,
+            linked_since: None,
             watch: Watch::default(),
         }
     }
@@ -145,13 +154,23 @@ impl Host {
         now: u64,
     ) {
         self.incarnation += 1;
+        self.has_waited = false;
         let mut random =
             Random::new(scenario.seed, "host", self.number as u64 * 1_000 + u64::from(self.incarnation));
         let board = Arc::new(
             Board::new(scenario.cores, 1.0, scenario.buffer).with_hash_key((random.next(), random.next())),
         );
-        if let Some(Answer::Sale { state, .. }) = first {
-            board.learn(&sale(), state).expect("room for one sale");
+        if let Some(&opened) = self.known.last() {
+            board.remember(&sale(), opened).expect("room for one sale");
+        }
+        match first {
+            Some(Answer::Sale { state, .. }) => {
+                board.learn(&sale(), state).expect("room for one sale");
+            }
+            Some(Answer::SaleLost) => {
+                board.remember(&sale(), 0).expect("room for one sale");
+            }
+            _ => {}
         }
         self.watch.readings.push((now, now));
         self.watch.doubted = false;
@@ -198,6 +217,27 @@ impl Host {
         self.running = Running::Yes;
     }
 
+    /// What a turn has changed of what it knows, and whether it reaches Redis.
+    pub fn note_known(&mut self, now: u64) {
+        let sale = self.board.as_ref().and_then(|board| board.directory().get(SALE).cloned());
+        match sale {
+            Some(sale) => {
+                let opened = sale.seen().opened;
+                if opened > 0 {
+                    self.known.insert(opened);
+                }
+            }
+            // It was removed.
+            None => self.known.clear(),
+        }
+        match self.is_linked() {
+            true => {
+                self.linked_since.get_or_insert(now);
+            }
+            false => self.linked_since = None,
+        }
+    }
+
     /// Ends at once, as by SIGKILL: what its kernel was given may still arrive.
     pub fn kill(&mut self, net: &mut Network, random: &mut Random, now: u64) {
         for core in std::mem::take(&mut self.cores) {
@@ -217,6 +257,7 @@ impl Host {
             }
         }
         self.board = None;
+        self.linked_since = None;
         self.running = Running::Down;
     }
 

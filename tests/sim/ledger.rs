@@ -10,7 +10,7 @@ use crate::faults::Refusing;
 use crate::network::{Network, Piece, PipeId, Place, Side};
 use crate::random::Random;
 use crate::redis::{ClientId, Fsync, Loss, ModelRedis, Options, Trouble};
-use crate::scenario::{Keeping, Scenario};
+use crate::scenario::{Keeping, SALE, Scenario};
 
 /// The wall clock when a run begins, in microseconds.
 pub const BASE_US: u64 = 1_800_000_000_000_000;
@@ -433,6 +433,11 @@ impl Ledger {
     /// and answered by nonsense.
     pub fn garble(&mut self, until: u64) {
         self.garbles_until = until;
+    }
+
+    /// Somebody deletes the stock of the sale.
+    pub fn delete_stock(&mut self) {
+        self.redis.delete(&format!("bx:{{{SALE}}}:stock"));
     }
 
     /// Forgets the scripts.

@@ -60,6 +60,8 @@ impl Keeping {
 /// A run before it begins.
 #[derive(Clone, Debug)]
 pub struct Scenario {
+    /// Each host keeps a file of the sales that it has known.
+    pub keeps_state: bool,
     /// Where all chance comes from.
     pub seed: u64,
     /// How many hosts.
@@ -130,6 +132,7 @@ impl Scenario {
             buffer: random.pick(&[0.0, 0.2, 0.2, 1.0]),
             ledger_timeout_ms: random.pick(&[2_000, 2_000, 300, 60]),
             keeping,
+            keeps_state: Random::new(seed, "state", 0).chance(500),
             weather: weather(&mut random),
             healed_at,
             strikes: Vec::new(),
@@ -137,6 +140,7 @@ impl Scenario {
         let strikes = random.pick(&[0, 1, 2, 3, 5, 8]);
         scenario.strikes = faults::draw(&mut random, &scenario, strikes);
         scenario.strikes.extend(faults::draw_garbling(seed, &scenario));
+        scenario.strikes.extend(faults::draw_delete(seed, &scenario));
         scenario.strikes.sort_by_key(|strike| strike.at);
         let most = |value: usize, most: Option<usize>| most.map_or(value, |most| value.min(most.max(1)));
         scenario.hosts = most(hosts, cut.hosts);

@@ -1,6 +1,6 @@
 //! A model that is spoken to, for tests of the model alone.
 
-use boxoffice::booking::{BookingId, Call, Claim, Quantity, SaleName, SaleTerms, Seen};
+use boxoffice::booking::{BookingId, Call, Claim, Opener, Quantity, SaleName, SaleTerms, Seen};
 use boxoffice::ledger::redis::codec;
 
 use crate::redis::{ClientId, ModelRedis, Options};
@@ -67,7 +67,7 @@ impl Told {
     /// Opens the sale `ticket`.
     pub fn open(&mut self, total: u64) {
         let terms = SaleTerms { total, hold_ms: Some(60_000), ..SaleTerms::default() };
-        assert!(self.call(&Call::Open { sale: sale(), terms }).contains("created"));
+        assert!(self.call(&Call::Open { sale: sale(), terms, by: Opener::Start }).contains("created"));
     }
 
     /// Books a ticket for each of these.

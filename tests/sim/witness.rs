@@ -63,6 +63,8 @@ pub struct Witness {
     pub buyers: BTreeMap<String, Vec<(u64, u64)>>,
     /// Bookings of which the ledger has forgotten something, and when.
     pub forgotten: BTreeMap<String, u64>,
+    /// Bookings that were made, and by whose bytes.
+    pub booked: Vec<(String, Option<PipeId>)>,
     /// Expiries seen.
     pub expiries: u64,
     sequence: u64,
@@ -72,6 +74,11 @@ impl Witness {
     /// The sale now.
     pub fn level(&self) -> Option<&Stock> {
         self.levels.last()?.1.as_ref()
+    }
+
+    /// Whether there was a sale at some time.
+    pub fn was_there(&self) -> bool {
+        self.levels.iter().any(|(_, level)| level.is_some())
     }
 
     /// Tickets that can be booked now.
@@ -199,6 +206,7 @@ impl Witness {
             ));
         }
         if before == Standing::None {
+            self.booked.push((entry.booking.clone(), ledger.last_writer()));
             (story.quantity, story.buyer, story.by) =
                 (entry.quantity, entry.buyer.clone(), ledger.last_writer());
         }

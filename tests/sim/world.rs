@@ -4,8 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use boxoffice::booking::{Call, SaleChange, SaleStatus, SaleTerms};
-use boxoffice::limits::SYNC_INTERVAL_MS;
+use boxoffice::booking::{Answer, Call, LedgerId, Opener, SaleChange, SaleState, SaleStatus, SaleTerms};
+use boxoffice::limits::{NEW_LEDGER_MS, SYNC_INTERVAL_MS};
 
 use crate::checks::{self, Bench, Violation, Whole};
 use crate::client::{Ask, Client, Kind, Link, Request, Word, read_answer};
@@ -27,6 +27,9 @@ const CALM_BOUND_US: u64 = 40_000_000;
 /// have changed since it was read last; and some round trips.
 const NEWS_BOUND_US: u64 = SYNC_INTERVAL_MS * 1_000 + 100_000;
 
+/// A host that has reached the ledger for so long has told it what it knows: a round trip late, and a sync.
+const LINKED_US: u64 = 2 * SYNC_INTERVAL_MS * 1_000 + 1_000_000;
+
 /// A ticket that is to be had is had within so much: a few syncs.
 const SALE_BOUND_US: u64 = 1_500_000;
 
@@ -41,6 +44,7 @@ enum Event {
     Resume(usize),
     Start(usize),
     ResumeSale,
+    Reopen,
 }
 
 /// A run.
@@ -268,6 +272,7 @@ impl World {
                 Ok(())
             }
             Event::Start(host) => self.start_host(host),
+            Event::Reopen => self.reopen(),
             Event::ResumeSale => {
                 self.alter(SaleChange { status: Some(SaleStatus::Open), ..SaleChange::default() })
             }
@@ -318,24 +323,102 @@ impl World {
         if self.hosts[host].running != Running::Down {
             return Ok(());
         }
-        // The first host is started with `--sale`, the others find what there is.
-        let call = match host {
-            0 => Call::Open { sale: sale(), terms: self.terms() },
-            _ => Call::Snapshot { sale: sale() },
-        };
-        let first = self.ledger.execute(&call, self.now);
-        self.witness.observe(&self.ledger, self.now)?;
-        if first.is_none() {
+        let Some(first) = self.ask_at_start(host)? else {
             self.counts.add("start fails");
             trace!(self, "host {host} does not start");
             self.push(self.now + 150_000, Event::Start(host));
             return Ok(());
+        };
+        let wait_ms = match first {
+            // The first host is started with `--sale`.
+            Answer::Ledger { age_ms, .. } if host == 0 => NEW_LEDGER_MS.saturating_sub(age_ms),
+            _ => 0,
+        };
+        // Not the very first one of all, which would only let the others wait for a sale.
+        if wait_ms > 0
+            && self.witness.was_there()
+            && !std::mem::replace(&mut self.hosts[host].has_waited, true)
+        {
+            trace!(self, "host {host} waits for those that know the ledger");
+            self.push(self.now + wait_ms * 1_000, Event::Start(host));
+            return Ok(());
         }
+        let call = match host {
+            0 => Call::Open { sale: sale(), terms: self.terms(), by: Opener::Start },
+            _ => Call::Snapshot { sale: sale() },
+        };
+        let Some(first) = self.ledger.execute(&call, self.now) else {
+            self.counts.add("start fails");
+            self.push(self.now + 150_000, Event::Start(host));
+            return Ok(());
+        };
+        if let Answer::Sale { state, created: true } = &first {
+            self.judge_opening(host, state)?;
+        }
+        self.witness.observe(&self.ledger, self.now)?;
         trace!(self, "host {host} starts: {first:?}");
         let seam = self.mutant.and_then(|mutant| mutant.seam);
-        self.hosts[host].start(&self.scenario, first.as_ref(), seam, self.now);
+        self.hosts[host].start(&self.scenario, Some(&first), seam, self.now);
         for core in 0..self.scenario.cores {
             self.plan_turn(host, core, self.now);
+        }
+        Ok(())
+    }
+
+    /// Which ledger it is, and that this host knew the sale before.
+    fn ask_at_start(&mut self, host: usize) -> Result<Option<Answer>, Violation> {
+        let id = LedgerId(u128::from(self.scenario.seed));
+        let Some(ledger) = self.ledger.execute(&Call::Identify { id }, self.now) else { return Ok(None) };
+        if !self.scenario.keeps_state {
+            self.hosts[host].known.clear();
+        }
+        let knew = self.hosts[host].known.last().map(|&opened| (sale(), opened));
+        if let Some(sale) = knew {
+            match self.ledger.execute(&Call::Recall { sales: vec![sale] }, self.now) {
+                Some(Answer::Recalled { removed }) if removed == [true] => self.hosts[host].known.clear(),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(ledger))
+    }
+
+    /// No start opens a sale again that this host has known, or one that lives and has reached the ledger for a while.
+    fn judge_opening(&mut self, host: usize, state: &SaleState) -> Result<(), Violation> {
+        self.counts.add("opened by a start");
+        let now = self.now;
+        let knows = |(number, other): (usize, &Host)| {
+            let is_there = other.running == Running::Yes
+                && other.linked_since.is_some_and(|since| since + LINKED_US <= now);
+            !other.known.is_empty() && (number == host || is_there)
+        };
+        let knowing = self.hosts.iter().enumerate().find(|other| knows(*other));
+        match knowing {
+            Some((other, knowing)) => Err(Violation::new(
+                "lost and opened again",
+                format!(
+                    "by the start of host {host}, with host {other} knowing {:?}: {state:?}",
+                    knowing.known
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody who knew another sale sells from one in its place that a start has opened, before an operator was there.
+    fn judge_strangers(&self, from: usize) -> Result<(), Violation> {
+        let Some(stock) = self.witness.level().filter(|stock| stock.is_unattended()) else { return Ok(()) };
+        for (id, pipe) in &self.witness.booked[from..] {
+            let Some(pipe) = pipe else { continue };
+            if let Place::Loop { host, incarnation, .. } = self.net.place(*pipe, Side::Dialler)
+                && self.hosts[host].incarnation == incarnation
+                && self.hosts[host].known.iter().any(|opened| *opened != stock.opened_ms)
+            {
+                return Err(Violation::new(
+                    "sold from a stranger",
+                    format!("{id} by host {host}, which knew {:?}: {stock:?}", self.hosts[host].known),
+                ));
+            }
         }
         Ok(())
     }
@@ -365,6 +448,7 @@ impl World {
         }
         let redis = Place::Redis { incarnation: self.ledger.incarnation };
         self.hosts[host].turn(core, &mut self.net, redis, now);
+        self.hosts[host].note_known(now);
         if let Some(at) = self.hosts[host].cores[core].turn_at {
             self.push(at, Event::Turn { host, core });
         }
@@ -391,6 +475,7 @@ impl World {
         }
         self.ledger_event_at = None;
         self.ledger_ms = self.ledger_ms.max(self.ledger.wall_ms(self.now));
+        let booked = self.witness.booked.len();
         let (now, witness) = (self.now, &mut self.witness);
         let mut result = Ok(());
         self.ledger.drive(&mut self.net, now, |ledger| {
@@ -414,7 +499,7 @@ impl World {
                 trace!(self, "ledger: {line}");
             }
         }
-        result
+        result.and_then(|()| self.judge_strangers(booked))
     }
 
     fn alter(&mut self, change: SaleChange) -> Result<(), Violation> {

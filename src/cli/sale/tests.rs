@@ -5,11 +5,34 @@ use crate::cli::fake_ledger::FakeLedger;
 use crate::cli::{Cli, Command};
 
 /// What the command line writes, or its exit status and error.
+/// Says yes or not, and waits for the log so many times.
+#[derive(Default)]
+struct Says {
+    yes: bool,
+    waits: u32,
+}
+
+impl Operator for Says {
+    fn confirms(&mut self, question: &str) -> bool {
+        assert!(question.contains("for good"), "{question}");
+        self.yes
+    }
+
+    fn waits(&mut self) -> bool {
+        self.waits = self.waits.saturating_sub(1);
+        self.waits > 0
+    }
+}
+
 fn run(ledger: &mut FakeLedger, line: &str) -> Result<String, (u8, String)> {
+    run_as(ledger, line, false)
+}
+
+fn run_as(ledger: &mut FakeLedger, line: &str, says: bool) -> Result<String, (u8, String)> {
     let cli = Cli::try_parse_from(format!("boxoffice sale {line}").split_whitespace()).expect(line);
     let Command::Sale(flags) = cli.command else { panic!("{line}") };
     let mut out = Vec::new();
-    match flags.command.run(ledger, &mut out, &mut || false) {
+    match flags.command.run(ledger, &mut out, &mut Says { yes: says, waits: 0 }) {
         Ok(()) => Ok(String::from_utf8(out).unwrap()),
         Err(error) => Err((error.exit_status(), error.to_string())),
     }
@@ -102,15 +125,11 @@ fn prints_the_log_and_follows_it() {
     assert_eq!(first, expected);
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!((&last["sequence"], &last["status"]), (&json!(8), &json!("confirmed")));
-    let mut turns = 3;
-    let mut wait = || {
-        turns -= 1;
-        turns > 0
-    };
+    let mut operator = Says { yes: false, waits: 3 };
     let mut out = Vec::new();
     let follow = SaleCommand::Log { name: SaleName::parse("ticket").unwrap(), follow: true };
-    follow.run(&mut ledger, &mut out, &mut wait).unwrap();
-    assert_eq!((turns, String::from_utf8(out).unwrap()), (0, log));
+    follow.run(&mut ledger, &mut out, &mut operator).unwrap();
+    assert_eq!((operator.waits, String::from_utf8(out).unwrap()), (0, log));
 }
 
 #[test]
@@ -125,7 +144,7 @@ fn a_reader_that_left_is_no_failure() {
         }
     }
     let list = SaleCommand::List { json: false };
-    let error = list.run(&mut FakeLedger::default(), &mut Gone, &mut || false).unwrap_err();
+    let error = list.run(&mut FakeLedger::default(), &mut Gone, &mut Says::default()).unwrap_err();
     assert_eq!(error.exit_status(), 0);
 }
 
@@ -151,4 +170,22 @@ fn trims_in_steps_and_says_what_is_left() {
         "removed 7 entries that each of 2 consumer groups had acknowledged; 3 entries are left\n"
     );
     assert_eq!(run(&mut ledger, "trim other").unwrap_err().0, 1);
+}
+
+#[test]
+fn remove_asks_and_takes_only_a_closed_sale_of_which_nothing_is_held() {
+    let mut ledger =
+        FakeLedger::with("ticket", SaleTerms { total: 5, hold_ms: Some(60_000), ..SaleTerms::default() });
+    ledger.sale("ticket").book("a", 2, None);
+    let (status, said) = run(&mut ledger, "remove ticket").unwrap_err();
+    assert!(status == 1 && said.contains("--yes"), "{said}");
+    let (_, said) = run(&mut ledger, "remove ticket --yes").unwrap_err();
+    assert!(said.contains("boxoffice sale close ticket"), "{said}");
+    run(&mut ledger, "close ticket").unwrap();
+    let (_, said) = run_as(&mut ledger, "remove ticket", true).unwrap_err();
+    assert!(said.contains("2 tickets of \"ticket\" are held"), "{said}");
+    ledger.sale("ticket").set("a", BookingStatus::Cancelled);
+    assert_eq!(run_as(&mut ledger, "remove ticket", true).unwrap(), "removed ticket\n");
+    let (_, said) = run(&mut ledger, "remove ticket --yes").unwrap_err();
+    assert!(said.contains("no sale \"ticket\""), "{said}");
 }

@@ -20,6 +20,9 @@ struct Played {
     ahead_ms: i64,
     /// What it was asked, by one word each.
     asked: Vec<String>,
+    /// Sales that hosts named, with when they were opened; and those that were removed.
+    named: Vec<(SaleName, u64)>,
+    removed: Vec<SaleName>,
 }
 
 fn name(number: usize) -> SaleName {
@@ -33,6 +36,10 @@ impl Played {
             Call::Sales => "sales".to_owned(),
             Call::Snapshot { sale } => format!("read {sale}"),
             Call::Expire { sale } => format!("expire {sale}"),
+            Call::Recall { sales } => {
+                self.named.extend(sales.iter().copied());
+                "recall".to_owned()
+            }
             other => panic!("{other:?}"),
         };
         self.asked.push(word);
@@ -66,6 +73,9 @@ impl Played {
                     Answer::Sale { state: state.clone(), created: false }
                 }
                 None => Answer::NoSuchSale,
+            },
+            Call::Recall { sales } => Answer::Recalled {
+                removed: sales.iter().map(|(sale, _)| self.removed.contains(sale)).collect(),
             },
             _ => unreachable!(),
         }

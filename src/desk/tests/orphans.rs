@@ -41,6 +41,7 @@ impl Fixture {
             let answer = match &asked {
                 Call::Sales => Answer::Sales { names: vec![sale()], odd: vec![] },
                 Call::Changes { .. } => nothing_announced(),
+                Call::Recall { sales } => Answer::Recalled { removed: vec![false; sales.len()] },
                 Call::Snapshot { .. } | Call::Expire { .. } if there => {
                     self.sequence += 1;
                     Answer::Sale { state: state(9, self.sequence), created: false }
@@ -230,12 +231,14 @@ fn what_a_sync_asks_is_asked_again_whatever_is_answered() {
                         Call::Snapshot { .. } => "a level",
                         Call::Expire { .. } => "a sweep",
                         Call::Log { .. } => "a log",
+                        Call::Recall { .. } => "a name",
                         other => panic!("{other:?}"),
                     };
                     let answer = match &question {
                         _ if kind == of => useless.clone(),
                         Call::Sales => Ok(Answer::Sales { names: vec![sale(), new], odd: vec![] }),
                         Call::Changes { .. } => Ok(nothing_announced()),
+                        Call::Recall { sales } => Ok(Answer::Recalled { removed: vec![false; sales.len()] }),
                         _ => Ok(Answer::Sale { state: level.clone(), created: false }),
                     };
                     asked += usize::from(kind == of);

@@ -109,9 +109,10 @@ struct Connection {
     /// the rest up for each of them took longer than to make them.
     taken: usize,
     outgoing: Vec<u8>,
-    /// The user has the rights of every call that changes something; and those of `sale trim`.
+    /// The user has the rights of every call that changes something; those of `sale trim`; those of `sale remove`.
     may_change: bool,
     may_trim: bool,
+    may_remove: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +133,7 @@ impl Connection {
             outgoing: Vec::new(),
             may_change: false,
             may_trim: false,
+            may_remove: false,
         };
         let out = &mut connection.outgoing;
         let count =
@@ -166,6 +168,12 @@ impl Connection {
                 return Ok(Some(error));
             }
             self.may_trim = true;
+        }
+        if !self.may_remove && calls.iter().any(|call| matches!(call, Call::Remove { .. })) {
+            if let Some(error) = self.ask(&Rights::of_remove())? {
+                return Ok(Some(error));
+            }
+            self.may_remove = true;
         }
         Ok(None)
     }
@@ -301,6 +309,9 @@ fn changes(call: &Call) -> bool {
         | Call::Cancel { .. }
         | Call::Expire { .. }
         | Call::Restore { .. }
+        | Call::Recall { .. }
+        | Call::Identify { .. }
+        | Call::Remove { .. }
         | Call::Repair { .. } => true,
         // `sale trim` has rights of its own.
         Call::Snapshot { .. }

@@ -151,6 +151,18 @@ mod tests {
         assert_eq!(state.now.0, 1_763_827_299_999);
 
         assert_eq!(read_stock(&["nil"; 19]), Ok(Answer::NoSuchSale));
+        for (at, odd, what) in [
+            (0, "nil", "bx:{ticket}:stock has no number in total"),
+            (1, "-1", "bx:{ticket}:stock has no number in held"),
+            (2, "", "bx:{ticket}:stock has no number in sold"),
+            (5, "ajar", "bx:{ticket}:stock has no status"),
+            (7, "x", "bx:{ticket}:stock has no number in per_buyer"),
+            (2, "10", "bx:{ticket}:stock has more tickets held and sold than there are"),
+        ] {
+            let mut unsound = fields;
+            unsound[at] = odd;
+            assert_eq!(read_stock(&unsound), Err(CallError::Unsound(what.to_owned())));
+        }
         for bad in [
             &fields[..13],
             &["nil"; 13],
@@ -326,14 +338,28 @@ mod tests {
         }
         for line in [
             "ERR unknown",
-            "WRONGTYPE Operation",
-            "GARBLED the stock",
             "",
             "ERR the word -OOM alone",
             "NOPERM ACL failure in script: User poor has no permissions to run the 'zadd' command",
         ] {
             let error = read(&reserve_one(), format!("-{line}\r\n").as_bytes()).unwrap_err();
             assert_eq!(error, CallError::Garbled(line.to_owned()));
+        }
+        const OTHER_TYPE: &str = "a key is of another type than boxoffice gives it";
+        for (line, what) in [
+            ("UNSOUND bx:{ticket}:stock has no number in held", "bx:{ticket}:stock has no number in held"),
+            (
+                "ERR user_script:118: UNSOUND bx:{a}:stock has fewer script: 4833ab, on @user_script:118.",
+                "bx:{a}:stock has fewer",
+            ),
+            ("WRONGTYPE Operation against a key", OTHER_TYPE),
+            (
+                "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -WRONGTYPE Operation",
+                OTHER_TYPE,
+            ),
+        ] {
+            let error = read(&reserve_one(), format!("-{line}\r\n").as_bytes()).unwrap_err();
+            assert_eq!(error, CallError::Unsound(what.to_owned()));
         }
         assert!(is_noscript(b":1\r\n-NOSCRIPT No matching script\r\n"));
         assert!(!is_noscript(b"$12\r\n-NOSCRIPT No\r\n"));

@@ -9,7 +9,7 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::codec::Stored;
 use super::scripts::{self, Script};
 use crate::booking::{
-    Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Claim, Part, Quantity, Repair,
+    Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Claim, Opener, Part, Quantity, Repair,
     SaleChange, SaleName, SaleTerms, Seen, Span,
 };
 use crate::ledger::held;
@@ -27,17 +27,32 @@ const CHANGES_KEY: &str = "bx:changes";
 /// The latest number. Likewise.
 const FEED_KEY: &str = "bx:feed";
 
+/// The sales that were removed, each with when. Likewise.
+const REMOVED_KEY: &str = "bx:removed";
+
 /// A hash that says which ledger this is, in its field `id`. Likewise.
 const LEDGER_KEY: &str = "bx:ledger";
 
 /// Appends the commands of `call`.
 pub fn pack(call: &Call, out: &mut Vec<u8>) {
     match call {
-        Call::Open { sale, terms } => {
-            // Before the sale and not after: a sale must never exist without being named. A name without a sale is
-            // harmless, and the next open of that name mends it.
-            name(sale).write_packed_command(out);
-            open(sale, terms).write_packed_command(out);
+        Call::Open { sale, terms, by } => open(sale, terms, *by).write_packed_command(out),
+        Call::Remove { sale } => {
+            let mut command = script_with(&scripts::REMOVE, sale, &[SALES_KEY, REMOVED_KEY], 1, 64);
+            command.arg(sale.as_str()).write_packed_command(out);
+        }
+        Call::Recall { sales } => {
+            let mut command = Cmd::with_capacity(5 + 2 * sales.len(), 96 + 80 * sales.len());
+            command.arg("EVALSHA").arg(&scripts::RECALL.hash).arg(2).arg(SALES_KEY).arg(REMOVED_KEY);
+            for (sale, opened) in sales {
+                command.arg(sale.as_str()).arg(*opened);
+            }
+            command.write_packed_command(out);
+        }
+        Call::Identify { id } => {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(LEDGER_KEY).arg(id.to_string());
+            command.write_packed_command(out);
         }
         Call::Alter { sale, change } => alter(sale, change).write_packed_command(out),
         Call::Snapshot { sale } => snapshot(sale, out),
@@ -111,7 +126,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
 /// How many replies Redis gives to the commands of `call`.
 pub fn replies_expected(call: &Call) -> usize {
     match call {
-        Call::Open { .. } | Call::Snapshot { .. } => 2,
+        Call::Snapshot { .. } => 2,
         Call::Changes { .. } => 4,
         Call::Repair { repairs, .. } if repairs.contains(&Repair::Name) => 2,
         _ => 1,
@@ -223,16 +238,21 @@ fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }
 
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
 fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
+    script_with(script, sale, &[], arguments, bytes)
+}
+
+/// Likewise, with keys of all sales before the last two.
+fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize, bytes: usize) -> Cmd {
     const PARTS: [&str; 7] = ["stock", "bookings", "holds", "buyers", "log", "lost", "due"];
     const SHARED: [&str; 2] = [CHANGES_KEY, FEED_KEY];
-    let keys = PARTS.len() + SHARED.len();
+    let keys = PARTS.len() + more.len() + SHARED.len();
     let mut command =
         Cmd::with_capacity(3 + keys + arguments, 192 + PARTS.len() * (sale.as_str().len() + 15) + bytes);
     command.arg("EVALSHA").arg(&script.hash).arg(keys);
     for part in PARTS {
         command.arg(key(sale, part).as_str());
     }
-    for key in SHARED {
+    for &key in more.iter().chain(&SHARED) {
         command.arg(key);
     }
     command
@@ -385,14 +405,14 @@ fn buyer_entry(tickets: &BuyerTickets) -> String {
     entry
 }
 
-fn open(sale: &SaleName, terms: &SaleTerms) -> Cmd {
-    let mut command = script(&scripts::OPEN, sale, 6, 64);
+fn open(sale: &SaleName, terms: &SaleTerms, by: Opener) -> Cmd {
+    let mut command = script_with(&scripts::OPEN, sale, &[SALES_KEY], 8, 128);
     command.arg(terms.total);
     arg_term(&mut command, terms.hold_ms);
     arg_term(&mut command, terms.per_buyer.map(u64::from));
     arg_term(&mut command, terms.starts_at.map(|at| at.0));
     arg_term(&mut command, terms.ends_at.map(|at| at.0));
-    command.arg(flag(terms.buyer_required));
+    command.arg(flag(terms.buyer_required)).arg(flag(by == Opener::Operator)).arg(sale.as_str());
     command
 }
 

@@ -12,7 +12,7 @@ use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, ChangeFault, Claim,
-    Confirmation, LostCause, Reservation, Restoration, SaleName,
+    Confirmation, LostCause, Reservation, Restoration, SaleName, SaleStatus,
 };
 use crate::clock::WallTime;
 use crate::limits::{
@@ -80,8 +80,11 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
     if !rest.is_empty() {
         return Err(CallError::Garbled("more came than was asked for".into()));
     }
-    if let Call::Snapshot { .. } = call {
-        return read_snapshot(before, last).ok_or_else(garbled);
+    if let Call::Snapshot { sale } = call {
+        return read_snapshot(before, last).ok_or_else(|| match what_is_wrong(last) {
+            Some(what) => CallError::Unsound(format!("bx:{{{sale}}}:stock {what}")),
+            None => garbled(),
+        });
     }
     if let Call::Changes { after } = call {
         return read_changes(*after, &each).ok_or_else(garbled);
@@ -107,7 +110,27 @@ fn error_lines(replies: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Sorts an error by whether Redis carried the call out.
 fn call_error(line: &[u8]) -> CallError {
     let text = bounded(line);
+    if let Some(what) = unsoundness(&text) {
+        return CallError::Unsound(what);
+    }
     if is_refusal(&text) { CallError::Refused(text) } else { CallError::Garbled(text) }
+}
+
+/// What an error says that is wrong with what is stored. Scripts find it before they write anything: they read every key of
+/// theirs, or log first, before they write another.
+fn unsoundness(text: &str) -> Option<String> {
+    const OTHER_TYPE: &str = "a key is of another type than boxoffice gives it";
+    if let Some(what) = text.strip_prefix("UNSOUND ") {
+        return Some(what.to_owned());
+    }
+    // Behind where it was raised, before the name of the script.
+    if let Some((_, what)) = text.split_once(": UNSOUND ") {
+        return Some(what.split(" script: ").next().unwrap_or_default().trim_end().to_owned());
+    }
+    // Redis 6.2 puts words of its own before those of a script's error.
+    let is_other_type = text.starts_with("WRONGTYPE ")
+        || text.starts_with("ERR Error running script") && text.contains("-WRONGTYPE ");
+    is_other_type.then(|| OTHER_TYPE.to_owned())
 }
 
 /// Whether an error says that nothing was carried out.
@@ -158,7 +181,11 @@ fn read_last(call: &Call, reply: &[u8]) -> Option<Answer> {
         return read_sales(reply);
     }
     match (call, bulk_string(reply)?) {
+        (Call::Recall { sales }, letters) => read_recalled(sales.len(), letters),
+        (Call::Identify { .. }, text) => read_ledger(std::str::from_utf8(text).ok()?),
         (_, b"missing") => Some(Answer::NoSuchSale),
+        (Call::Open { .. }, b"lost") => Some(Answer::SaleLost),
+        (Call::Remove { .. }, b"removed") => Some(Answer::Removed { done: true }),
         (Call::Page { .. }, bytes) => read_page(bytes),
         (Call::Survey { .. }, bytes) => read_survey(bytes),
         (_, bytes) => read_text(call, std::str::from_utf8(bytes).ok()?),
@@ -183,14 +210,60 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
             line.try_push(',').ok()?;
         }
         match (field, fields.next()?) {
-            (0, None) => return Some(Answer::NoSuchSale),
+            (0, None) => return fields.all(|field| field.is_none()).then_some(Answer::NoSuchSale),
             (CLOCK_FIELD, None) => write!(line, "{now_ms}").ok()?,
             (CLOCK_FIELD, Some(clock)) => write!(line, "{}", now_ms.max(number(text(clock)?)?)).ok()?,
             (CLOCK_FIELD.., None) => line.try_push('0').ok()?,
             (_, value) => line.try_push_str(text(value.unwrap_or_default())?).ok()?,
         }
     }
-    Some(Answer::Sale { state: read_state(&line)?, created: false })
+    let state = read_state(&line)?;
+    (state.held + state.sold <= state.terms.total).then_some(Answer::Sale { state, created: false })
+}
+
+/// What is wrong with the fields of a stock that cannot be read, in the words of `lua/sale.lua`; `None` where it is not the
+/// fields.
+fn what_is_wrong(stock: &[u8]) -> Option<String> {
+    let fields: Vec<Option<&[u8]>> = BulkStrings::of(stock)?.collect();
+    if fields.len() != STATE_FIELDS.len() {
+        return None;
+    }
+    // As large as the scripts let it be.
+    const PAST: u64 = 1_000_000_000_000_000;
+    let number_in = |field: usize| {
+        let number = fields[field].and_then(|text| number(std::str::from_utf8(text).ok()?));
+        number.filter(|number| *number < PAST)
+    };
+    let is_number = |field: usize| match (field, fields[field].unwrap_or_default()) {
+        (0..=4, _) => number_in(field).is_some(),
+        (5, word) => std::str::from_utf8(word).ok().and_then(SaleStatus::from_word).is_some(),
+        (_, text) => text.is_empty() || number_in(field).is_some(),
+    };
+    match (0..fields.len()).find(|&field| !is_number(field)) {
+        Some(5) => Some("has no status".to_owned()),
+        Some(field) => Some(format!("has no number in {}", STATE_FIELDS[field])),
+        None if number_in(1)?.saturating_add(number_in(2)?) > number_in(0)? => {
+            Some("has more tickets held and sold than there are".to_owned())
+        }
+        None => None,
+    }
+}
+
+/// A letter a sale.
+fn read_recalled(sales: usize, letters: &[u8]) -> Option<Answer> {
+    let removed = letters.iter().map(|letter| match letter {
+        b'k' => Some(false),
+        b'r' => Some(true),
+        _ => None,
+    });
+    let removed = removed.collect::<Option<Vec<_>>>()?;
+    (removed.len() == sales).then_some(Answer::Recalled { removed })
+}
+
+/// A name and an age.
+fn read_ledger(text: &str) -> Option<Answer> {
+    let (id, age_ms) = text.rsplit_once(',')?;
+    (!id.is_empty()).then_some(Answer::Ledger { id: id.to_owned(), age_ms: number(age_ms)? })
 }
 
 /// The reply to TIME, in milliseconds.
@@ -264,12 +337,16 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             "exists" => Some(Answer::Sale { state, created: false }),
             _ => None,
         },
-        Call::Alter { .. } | Call::Repair { .. } => {
+        Call::Alter { .. } | Call::Remove { .. } | Call::Repair { .. } => {
             let fault = match (call, rest?) {
-                (_, "done") => return Some(Answer::Sale { state, created: false }),
+                (Call::Alter { .. } | Call::Repair { .. }, "done") => {
+                    return Some(Answer::Sale { state, created: false });
+                }
                 (Call::Alter { .. }, "counting") => return Some(Answer::Counting { state }),
                 (Call::Alter { .. }, "total") => ChangeFault::TotalTooLow,
                 (Call::Alter { .. }, "window") => ChangeFault::EmptyWindow,
+                (Call::Remove { .. }, "closed") => ChangeFault::NotClosed,
+                (Call::Remove { .. }, "held") => ChangeFault::StillHeld,
                 (Call::Repair { .. }, "moved") => ChangeFault::Moved,
                 (Call::Repair { .. }, "counts") => ChangeFault::CountsTooHigh,
                 _ => return None,
@@ -340,6 +417,8 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
         }
         Call::Sales
         | Call::Changes { .. }
+        | Call::Recall { .. }
+        | Call::Identify { .. }
         | Call::Page { .. }
         | Call::Survey { .. }
         | Call::Snapshot { .. } => None,

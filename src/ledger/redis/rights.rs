@@ -38,6 +38,11 @@ impl Rights {
         Rights::new(scripts::called(&scripts::TRIM.text))
     }
 
+    /// What `sale remove` needs.
+    pub(super) fn of_remove() -> Rights {
+        Rights::new(scripts::called(&scripts::REMOVE.text))
+    }
+
     fn new(commands: impl IntoIterator<Item = String>) -> Rights {
         let commands: Vec<String> = commands.into_iter().collect();
         let pack = |mode| {

@@ -47,11 +47,19 @@ scripts! {
     SURVEY "survey.lua",
     REPAIR "repair.lua",
     RESTORE "restore.lua",
+    REMOVE "remove.lua",
 }
 
 /// Answers whether the others may be run. See `rights`.
 pub(super) static RIGHTS: LazyLock<Script> =
     LazyLock::new(|| Script::new(compact(include_str!("../../../lua/rights.lua"))));
+
+/// Of no one sale, as that.
+pub(super) static RECALL: LazyLock<Script> =
+    LazyLock::new(|| Script::new(compact(include_str!("../../../lua/recall.lua"))));
+/// Likewise.
+pub(super) static IDENTIFY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(compact(include_str!("../../../lua/identify.lua"))));
 
 /// Commands that a script need not ask for before its first write: with these it begins, or they are that write.
 const ASKED_BY_CALLING: [&str; 3] = ["HMGET", "TIME", "XADD"];
@@ -65,12 +73,14 @@ impl Script {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Script> {
-    of_sales().chain([&*RIGHTS])
+    of_sales().chain([&*RIGHTS, &*RECALL, &*IDENTIFY])
 }
 
 /// The commands that are called by the scripts that every host runs, each once.
 pub(super) fn commands() -> BTreeSet<String> {
-    of_sales().filter(|script| script.hash != TRIM.hash).flat_map(|script| called(&script.text)).collect()
+    let of_operators = [&TRIM.hash, &REMOVE.hash];
+    let of_hosts = of_sales().filter(|script| !of_operators.contains(&&script.hash));
+    of_hosts.chain([&*RECALL, &*IDENTIFY]).flat_map(|script| called(&script.text)).collect()
 }
 
 /// The commands that a script calls: `HSET`, and with its subcommand `XINFO GROUPS`.
@@ -98,9 +108,60 @@ pub(super) fn called(text: &str) -> BTreeSet<String> {
     called
 }
 
-/// The same code without comments, and without spaces that only people need. Strings keep theirs: they are
-/// in single quotes, and have none inside.
+/// The same code without comments, without spaces that only people need, and with [short](short_name) names of variables.
+/// Strings are kept: they are in single quotes, and have none inside.
 pub fn compact(text: &str) -> String {
+    without_spaces(text).split_inclusive('\n').map(shorten).collect()
+}
+
+/// A line in which names of two words or more become short ones. Fields, which have a dot before them, are Redis' own.
+fn shorten(line: &str) -> String {
+    let mut short = String::with_capacity(line.len());
+    for (index, piece) in line.split('\'').enumerate() {
+        if index > 0 {
+            short.push('\'');
+        }
+        if index % 2 == 1 {
+            short.push_str(piece);
+            continue;
+        }
+        let mut rest = piece;
+        while let Some(start) = rest.find(is_of_word) {
+            let end = rest[start..].find(|letter| !is_of_word(letter)).map_or(rest.len(), |end| start + end);
+            let (before, word) = (&rest[..start], &rest[start..end]);
+            short.push_str(before);
+            let is_field = short.ends_with('.') && !short.ends_with("..");
+            match !is_field && word.contains('_') && word.len() > SHORT_NAME_BYTES {
+                true => short.push_str(&short_name(word)),
+                false => short.push_str(word),
+            }
+            rest = &rest[end..];
+        }
+        short.push_str(rest);
+    }
+    short
+}
+
+/// Bytes of a [`short_name`].
+const SHORT_NAME_BYTES: usize = 4;
+
+/// The same for the same name wherever it stands, so that a part of a script is shortened as the whole is.
+fn short_name(name: &str) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyzABCDEF";
+    let mut hash = name.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
+    let mut short = String::from("_");
+    for _ in 1..SHORT_NAME_BYTES {
+        short.push(LETTERS[(hash % 32) as usize].into());
+        hash /= 32;
+    }
+    short
+}
+
+fn is_of_word(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+fn without_spaces(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let mut quoted = false;
@@ -126,8 +187,7 @@ pub fn compact(text: &str) -> String {
 
 /// Whether two letters would be read as something else without a space between them: a word, a number, a comment.
 fn needs_space(one: char, other: char) -> bool {
-    let of_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    of_word(one) && of_word(other) || (one, other) == ('-', '-') || one.is_ascii_digit() && other == '.'
+    is_of_word(one) && is_of_word(other) || (one, other) == ('-', '-') || one.is_ascii_digit() && other == '.'
 }
 
 #[cfg(test)]
@@ -159,6 +219,7 @@ mod tests {
             assert!(needed.contains(command), "{needed:?}");
         }
         assert!(!needed.contains("XTRIM"), "only `sale trim` needs that");
+        assert!(!needed.contains("UNLINK"), "only `sale remove` needs that");
         assert!(super::RESERVE.text.contains("'ZADD'") && super::RESERVE.text.contains("'ZREM'"));
     }
 
@@ -166,6 +227,7 @@ mod tests {
     #[test]
     fn each_command_of_a_script_can_be_tried_without_effect() {
         let all = super::commands().into_iter().chain(super::called(&super::TRIM.text));
+        let all = all.chain(super::called(&super::REMOVE.text));
         for command in all {
             assert!(
                 super::RIGHTS.text.contains(&format!("['{command}']=")),
@@ -183,5 +245,37 @@ mod tests {
         ] {
             assert_eq!(super::compact(text), compact);
         }
+    }
+
+    #[test]
+    fn names_of_several_words_are_shortened_and_nothing_else_is() {
+        let short = super::short_name("frozen_until");
+        let text = "x = frozen_until .. 'frozen_until' .. redis.error_reply(_G) .. a_b .. frozen_until\n";
+        let expected = format!("x={short}..'frozen_until'..redis.error_reply(_G)..a_b..{short}\n");
+        assert_eq!(super::compact(text), expected);
+        let all: Vec<String> = [
+            include_str!("../../../lua/sale.lua"),
+            include_str!("../../../lua/alter.lua"),
+            include_str!("../../../lua/reserve.lua"),
+            include_str!("../../../lua/repair.lua"),
+            include_str!("../../../lua/restore.lua"),
+            include_str!("../../../lua/survey.lua"),
+            include_str!("../../../lua/trim.lua"),
+            include_str!("../../../lua/log.lua"),
+            include_str!("../../../lua/rights.lua"),
+        ]
+        .iter()
+        .flat_map(|text| {
+            super::without_spaces(text)
+                .split(|letter| !super::is_of_word(letter))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+        let names: std::collections::BTreeSet<&String> =
+            all.iter().filter(|name| name.contains('_')).collect();
+        let shortened: std::collections::BTreeSet<String> =
+            names.iter().map(|name| super::short_name(name)).collect();
+        assert_eq!(shortened.len(), names.len(), "two names become one: call one of them otherwise");
     }
 }

@@ -23,14 +23,7 @@ pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
     let (page, mut rest) = split_once(rest, b'\n')?;
     let mut rows = Vec::new();
     let state = match std::str::from_utf8(state).ok()? {
-        text if text.contains('-') => {
-            let state = read_state(&without_negative_counts(text, &mut rows))?;
-            if rows.is_empty() {
-                return None;
-            }
-            state
-        }
-        text => read_state(text)?,
+        text => read_state(&without_odd_counts(text, &mut rows))?,
     };
     let mut fields = std::str::from_utf8(page).ok()?.split(',');
     let mut next = || fields.next();
@@ -61,14 +54,14 @@ pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
     Some(Answer::Surveyed { state, clock, time, rows, next: cursor, done })
 }
 
-/// The state with 0 for a count below zero, and a row for each.
-fn without_negative_counts(state: &str, rows: &mut Vec<Row>) -> String {
+/// The state with 0 for a count that is none, and a row for each.
+fn without_odd_counts(state: &str, rows: &mut Vec<Row>) -> String {
     let mut fields: Vec<&str> = state.split(',').collect();
     for (index, name) in [(1, "held"), (2, "sold")] {
         if let Some(field) = fields.get_mut(index)
-            && field.strip_prefix('-').and_then(number).is_some()
+            && number(field).is_none()
         {
-            let text = format!("{name} is {field}");
+            let text = format!("{name} is {}", shown(field.as_bytes()));
             rows.push(Row::Unreadable { part: Part::Stock, key: name.into(), text });
             *field = "0";
         }
@@ -380,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_below_zero_is_a_row_and_anything_else_below_zero_no_reply() {
+    fn a_count_that_is_none_is_a_row_and_any_other_number_that_is_none_no_reply() {
         let read = |state: &str| read_survey(format!("{state}\n0,1,8,9\n").as_bytes());
         let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0")
         else {
@@ -391,7 +384,11 @@ mod tests {
             matches!(&rows[..], [Row::Unreadable { part: Part::Stock, text, .. }] if text == "held is -3")
         );
         assert_eq!(read("-10,3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0"), None);
-        assert_eq!(read("10,--3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0"), None);
+        let Some(Answer::Surveyed { rows, .. }) = read("10,gone,x,1,1,open,,,,,9,5,5,0,0,0,0,0,0") else {
+            panic!()
+        };
+        assert!(matches!(&rows[..], [Row::Unreadable { text: held, .. }, Row::Unreadable { text: sold, .. }]
+            if held == "held is gone" && sold == "sold is x"));
     }
 
     proptest! {

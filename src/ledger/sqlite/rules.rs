@@ -3,11 +3,11 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::survey;
+use super::{remove, survey};
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Cancellation, ChangeFault, Claim,
-    Confirmation, LogEntry, LostCause, Quantity, Reservation, Restoration, SaleChange, SaleName, SaleState,
-    SaleStatus, SaleTerms, Seen,
+    Confirmation, LogEntry, LostCause, Opener, Quantity, Reservation, Restoration, SaleChange, SaleName,
+    SaleState, SaleStatus, SaleTerms, Seen,
 };
 use crate::clock::WallTime;
 use crate::ledger::held;
@@ -16,13 +16,16 @@ use crate::limits::{
     PAGE_ENTRIES, SWEPT_PER_CALL,
 };
 
-type Result<T> = rusqlite::Result<T>;
+pub(super) type Result<T> = rusqlite::Result<T>;
 
 /// Carries out one call at `clock`.
 pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> Result<Answer> {
     match call {
         Call::Sales => return sales(connection),
         Call::Changes { after } => return changes(connection, *after, clock),
+        Call::Recall { sales } => return recall(connection, sales),
+        // The file itself is the ledger: there is no other one at its path.
+        Call::Identify { .. } => return Ok(Answer::Ledger { id: "file".to_owned(), age_ms: u64::MAX }),
         _ => {}
     }
     let name = sale_of(call);
@@ -33,11 +36,14 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         }
         _ => {}
     }
+    if let Call::Remove { .. } = call {
+        return remove::remove(connection, name, clock);
+    }
     let sale = Sale::read(connection, name, clock)?;
-    if let Call::Open { terms, .. } = call {
+    if let Call::Open { terms, by, .. } = call {
         return match sale {
             Some(sale) => Ok(Answer::Sale { state: sale.state, created: false }),
-            None => open(connection, name, terms, clock),
+            None => open(connection, name, terms, *by, clock),
         };
     }
     let Some(mut sale) = sale else { return Ok(Answer::NoSuchSale) };
@@ -60,6 +66,9 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
     }
     let answer = match call {
         Call::Open { .. }
+        | Call::Remove { .. }
+        | Call::Recall { .. }
+        | Call::Identify { .. }
         | Call::Sales
         | Call::Changes { .. }
         | Call::LookUp { .. }
@@ -98,6 +107,7 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
 fn sale_of(call: &Call) -> &SaleName {
     match call {
         Call::Open { sale, .. }
+        | Call::Remove { sale }
         | Call::Alter { sale, .. }
         | Call::Snapshot { sale }
         | Call::Reserve { sale, .. }
@@ -111,7 +121,9 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::Trim { sale }
         | Call::Survey { sale, .. }
         | Call::Repair { sale, .. } => sale,
-        Call::Sales | Call::Changes { .. } => unreachable!("asks for no one sale"),
+        Call::Sales | Call::Changes { .. } | Call::Recall { .. } | Call::Identify { .. } => {
+            unreachable!("asks for no one sale")
+        }
     }
 }
 
@@ -169,7 +181,27 @@ pub(super) fn announce(connection: &Connection, name: &SaleName) -> Result<()> {
     Ok(())
 }
 
-fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: WallTime) -> Result<Answer> {
+/// A sale whose row is gone is lost where some of it is left, and was removed where nothing is.
+fn recall(connection: &Connection, sales: &[(SaleName, u64)]) -> Result<Answer> {
+    let is_removed = |(name, _): &(SaleName, u64)| {
+        let is_there =
+            connection.prepare_cached("SELECT 1 FROM sales WHERE name = ?1")?.exists([name.as_str()])?;
+        Ok(!is_there && !remove::is_left(connection, name)?)
+    };
+    Ok(Answer::Recalled { removed: sales.iter().map(is_removed).collect::<Result<_>>()? })
+}
+
+fn open(
+    connection: &Connection,
+    name: &SaleName,
+    terms: &SaleTerms,
+    by: Opener,
+    clock: WallTime,
+) -> Result<Answer> {
+    let is_left = remove::is_left(connection, name)?;
+    if is_left && by == Opener::Start {
+        return Ok(Answer::SaleLost);
+    }
     let state = SaleState {
         terms: terms.clone(),
         version: 1,
@@ -177,14 +209,18 @@ fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: Wall
         opened: clock.0,
         lineage: clock.0,
         announced_at: clock,
+        by_operator: by == Opener::Operator,
         ..SaleState::default()
     };
+    if is_left {
+        return remove::open_over(connection, name, state);
+    }
     announce(connection, name)?;
     connection
         .prepare_cached(
             "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage, buyer_required, counted, announced_at_ms)
-             VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10, ?8)",
+             ends_at_ms, clock_ms, opened_ms, lineage, buyer_required, counted, announced_at_ms, by_operator)
+             VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10, ?8, ?11)",
         )?
         .execute(params![
             name.as_str(),
@@ -197,6 +233,7 @@ fn open(connection: &Connection, name: &SaleName, terms: &SaleTerms, clock: Wall
             integer(clock.0),
             terms.buyer_required,
             if terms.per_buyer.is_some() { "all" } else { "" },
+            state.by_operator,
         ])?;
     Ok(Answer::Sale { state, created: true })
 }
@@ -250,7 +287,19 @@ impl<'a> Sale<'a> {
         let found = statement.query_row([name.as_str()], |row| {
             Ok((read_state(row, clock)?, WallTime(unsigned(row, 19)?), row.get(20)?))
         });
-        Ok(found.optional()?.map(|(state, frozen_since, counted)| Sale {
+        let Some((state, frozen_since, counted)) = found.optional()? else { return Ok(None) };
+        let taken = state.held.saturating_add(state.sold);
+        if taken > state.terms.total {
+            return Err(unsound("has more tickets held and sold than there are".to_owned()));
+        }
+        if taken > 0
+            && !connection
+                .prepare_cached("SELECT 1 FROM bookings WHERE sale = ?1 LIMIT 1")?
+                .exists([name.as_str()])?
+        {
+            return Err(unsound(format!("counts {taken} tickets held and sold, and its bookings are gone")));
+        }
+        Ok(Some(Sale {
             connection,
             name,
             sequence_before: state.sequence,
@@ -966,4 +1015,9 @@ pub(super) fn store_buyer(
 
 fn malformed(column: usize, kind: Type) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, kind, "a value that boxoffice never writes".into())
+}
+
+/// The error for a sale that boxoffice does not leave like that.
+pub(super) fn unsound(what: String) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(what.into())
 }

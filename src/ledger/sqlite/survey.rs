@@ -4,8 +4,8 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::rules::{announce, booking_status, integer, read_state, store_buyer};
-use super::schema;
+use super::rules::{announce, booking_status, integer, read_state, store_buyer, unsound};
+use super::{remove, schema};
 use crate::booking::{
     Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, ChangeFault, LogEntry, LostCause, Part,
     Quantity, Repair, Row, SaleName, SaleState, StoredBooking,
@@ -58,6 +58,9 @@ pub(super) fn page(
     time: WallTime,
 ) -> Result<Answer> {
     let Some(Found { state, clock, mut rows }) = find(connection, sale, time)? else {
+        if remove::is_left(connection, sale)? {
+            return Err(unsound("its row is gone, and its bookings or its log are there".to_owned()));
+        }
         return Ok(Answer::NoSuchSale);
     };
     let pages = Pages { connection, sale };
@@ -260,6 +263,14 @@ pub(super) fn repair(
     time: WallTime,
 ) -> Result<Answer> {
     let Some(Found { mut state, .. }) = find(connection, sale, time)? else { return Ok(Answer::NoSuchSale) };
+    // Not where that of which they are the sums is gone.
+    if state.held + state.sold > 0
+        && !connection
+            .prepare_cached("SELECT 1 FROM bookings WHERE sale = ?1 LIMIT 1")?
+            .exists([sale.as_str()])?
+    {
+        return Err(unsound("its bookings are gone".to_owned()));
+    }
     let total = state.terms.total;
     let fits = |repair: &Repair| match repair {
         Repair::Counts { held, sold } => held.checked_add(*sold).is_some_and(|taken| taken <= total),

@@ -90,6 +90,9 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
             assert!(!matches!(call, Call::Sales | Call::Changes { .. }));
             return;
         }
+        Answer::SaleLost | Answer::Removed { .. } | Answer::Recalled { .. } | Answer::Ledger { .. } => {
+            panic!("an answer to no call that was made: {answer:?}")
+        }
         Answer::Reserved { state, reservations } => {
             state_is_sound(state);
             assert!(matches!(call, Call::Reserve { .. }));

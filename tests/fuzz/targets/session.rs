@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use boxoffice::booking::{
-    Answer, BookingId, Call, CallError, CallId, Claim, Durability, Quantity, SaleName, SaleTerms, Seen,
+    Answer, BookingId, Call, CallError, CallId, Claim, Durability, Opener, Quantity, SaleName, SaleTerms,
+    Seen,
 };
 use boxoffice::clock::Monotonic;
 use boxoffice::ledger::redis::codec;
@@ -121,7 +122,7 @@ impl Play {
             0 => Call::Snapshot { sale },
             1 => Call::LookUp { sale, ids: ids.collect() },
             2 => Call::Cancel { sale, seen: Seen::default(), ids: ids.map(|id| (id, true)).collect() },
-            3 => Call::Open { sale, terms: SaleTerms::default() },
+            3 => Call::Open { sale, terms: SaleTerms::default(), by: Opener::Operator },
             _ => {
                 let claim = |id| Claim { id, quantity: Quantity::ONE, buyer: None };
                 Call::Reserve { sale, seen: Seen::default(), claims: ids.map(claim).collect() }
@@ -291,7 +292,7 @@ impl Play {
                     assert!(replicas_have_it || entries == 0, "answered before its replicas have it");
                     self.check_answer(number, entries, &answer);
                 }
-                Err(CallError::Refused(_)) => {
+                Err(CallError::Refused(_) | CallError::Unsound(_)) => {
                     assert!(number >= self.doubtful_below, "a refusal says nothing of a try before");
                 }
                 Err(CallError::Unknown(_) | CallError::Garbled(_)) => {}

@@ -16,6 +16,9 @@ pub struct Stock {
     pub held: u64,
     pub sold: u64,
     pub version: u64,
+    /// When the sale was opened, and whether an operator opened it.
+    pub opened_ms: u64,
+    pub by_operator: bool,
     pub sequence: u64,
     pub status: String,
     pub hold_ms: Option<u64>,
@@ -53,6 +56,13 @@ pub struct LogEntry {
     pub buyer: String,
 }
 
+impl Stock {
+    /// Nobody has had a hand in it but a host that started.
+    pub fn is_unattended(&self) -> bool {
+        !self.by_operator && self.version == 1
+    }
+}
+
 /// Each panics on what no script writes: the simulator plants no corruption.
 impl ModelRedis {
     /// Names of all sales there are, whether they are among `bx:sales` or not.
@@ -71,6 +81,8 @@ impl ModelRedis {
             held: count("held"),
             sold: count("sold"),
             version: count("version"),
+            opened_ms: count("opened"),
+            by_operator: field("by_operator") == "1",
             sequence: count("sequence"),
             status: field("status"),
             hold_ms: term("hold"),

@@ -214,6 +214,14 @@ impl ModelRedis {
         self.history = History::new();
     }
 
+    /// `DEL` of one key by somebody else.
+    pub fn delete(&mut self, key: &str) {
+        if self.data.keys.remove(key.as_bytes()).is_some() {
+            self.record(std::rc::Rc::new(vec![vec![b"DEL".to_vec(), key.as_bytes().to_vec()]]));
+            self.last_writer = None;
+        }
+    }
+
     /// What is wrong from now on.
     pub fn set_trouble(&mut self, trouble: Option<Trouble>) {
         self.refusals.trouble = trouble;

@@ -146,6 +146,10 @@ impl SortedSet {
         true
     }
 
+    pub fn score(&self, member: &[u8]) -> Option<Score> {
+        self.members.get(member).map(|(score, _)| *score)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &(Score, Vec<u8>)> {
         self.by_score.iter()
     }

@@ -50,7 +50,15 @@ impl World {
             }
             Fault::CrashRedis { down_ms } => self.crash(Loss::Nothing, down_ms)?,
             Fault::LoseTail { down_ms, effects } => self.crash(Loss::UnsyncedAfter(effects), down_ms)?,
-            Fault::LoseAll { down_ms } => self.crash(Loss::Everything, down_ms)?,
+            Fault::LoseAll { down_ms } => {
+                self.crash(Loss::Everything, down_ms)?;
+                self.plan_reopening(down_ms * 1_000);
+            }
+            Fault::DeleteStock => {
+                self.ledger.delete_stock();
+                self.look_again()?;
+                self.plan_reopening(0);
+            }
             Fault::Failover { down_ms } => {
                 fired = self.ledger.fail_over(down_ms * 1_000, &mut self.net, self.now);
                 self.clock_went_back |= fired;
@@ -87,6 +95,29 @@ impl World {
         Ok(())
     }
 
+    /// Sooner or later an operator sees what has happened.
+    fn plan_reopening(&mut self, after_us: u64) {
+        let at = self.now + after_us + self.random.range(100_000, 3_000_000);
+        self.push(at, Event::Reopen);
+    }
+
+    /// Where the ledger has lost the sale, an operator removes what is left of it and opens it again.
+    pub(super) fn reopen(&mut self) -> Result<(), Violation> {
+        if self.ledger.redis().stock(SALE).is_some() {
+            return Ok(());
+        }
+        let removed = self.ledger.execute(&Call::Remove { sale: sale() }, self.now);
+        self.look_again()?;
+        let call = Call::Open { sale: sale(), terms: self.terms(), by: Opener::Operator };
+        let opened = self.ledger.execute(&call, self.now);
+        trace!(self, "an operator opens the sale again: {removed:?}, {opened:?}");
+        self.witness.observe(&self.ledger, self.now)?;
+        if opened.is_none() {
+            self.push(self.now + 100_000, Event::Reopen);
+        }
+        Ok(())
+    }
+
     fn is_up(&self, host: usize) -> bool {
         self.hosts.get(host).is_some_and(|host| host.running == Running::Yes)
     }
@@ -116,8 +147,7 @@ impl World {
         }
         // Where the ledger is back without the sale, an operator opens it again.
         self.run_until(self.now + 100_000, |_| false)?;
-        self.ledger.execute(&Call::Open { sale: sale(), terms: self.terms() }, self.now);
-        self.witness.observe(&self.ledger, self.now)?;
+        self.reopen()?;
         self.alter(SaleChange { status: Some(SaleStatus::Open), ..SaleChange::default() })
     }
 }

@@ -473,7 +473,7 @@ impl Session {
         }
         let answer = match answer {
             // Of this try alone is it true that nothing happened.
-            Err(CallError::Refused(reason)) if *doubtful => {
+            Err(CallError::Refused(reason) | CallError::Unsound(reason)) if *doubtful => {
                 Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
             }
             Ok(Answer::Withheld { .. }) if *doubtful => {

@@ -50,6 +50,11 @@ pub fn zcard(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
     Ok(Reply::Integer(data.get::<SortedSet>(&words[1])?.map_or(0, SortedSet::len) as i64))
 }
 
+pub fn zscore(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
+    let score = data.get::<SortedSet>(&words[1])?.and_then(|set| set.score(&words[2]));
+    Ok(score.map_or(Reply::Nil, |Score(score)| Reply::bulk(text_of_score(score))))
+}
+
 /// All of it, with scores.
 pub fn zrange(data: &Dataset, words: &[Vec<u8>]) -> Outcome {
     match &words[2..] {

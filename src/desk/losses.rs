@@ -1,0 +1,169 @@
+//! Sales that the ledger has lost, or has in a state that nothing is done with.
+//!
+//! A host that knows a sale which the ledger does not have names it there ([`Call::Recall`]), so that no host that starts
+//! opens it as if it were new; or learns that an operator has removed it, and forgets it. One that finds another sale in its
+//! place, opened by a host that started before it could know, pauses that: nobody sells the same tickets again until an
+//! operator says so.
+
+use std::collections::BTreeSet;
+
+use super::{Desk, LineIndex, Sent};
+use crate::booking::{Answer, Call, CallError, SaleChange, SaleStatus};
+use crate::clock::{Monotonic, Now};
+use crate::limits::RECALLED_PER_CALL_MAX;
+use crate::stock::Gate;
+
+/// What this core, which reads them for all, has found of its sales.
+#[derive(Default)]
+pub(super) struct Losses {
+    /// To be named in the ledger.
+    found: BTreeSet<LineIndex>,
+    /// Some are on the way.
+    recalling: bool,
+    /// How many suspicions there were when it looked last.
+    suspicions: u64,
+}
+
+impl Losses {
+    /// The ledger does not have this sale.
+    pub(super) fn note(&mut self, line: LineIndex) {
+        self.found.insert(line);
+    }
+
+    /// Whether a call is on the way.
+    pub(super) fn is_recalling(&self) -> bool {
+        self.recalling
+    }
+}
+
+impl<C> Desk<C> {
+    /// Looks at each sync what is to be done of sales that are lost or not sound.
+    pub(super) fn watch_losses(&mut self, now: Monotonic) {
+        let suspicions = self.board.suspicions();
+        if std::mem::replace(&mut self.losses.suspicions, suspicions) != suspicions {
+            for index in 0..self.lines.len() {
+                if self.lines[index].synced_here && self.lines[index].board.unsound().is_some() {
+                    self.reads.want(LineIndex(index as u32), &mut self.lines[..]);
+                }
+            }
+        }
+        self.recall(now);
+    }
+
+    /// A call found the sale unsound. What is wrong with it, and when it is sound again, the core that reads it finds out.
+    pub(super) fn note_unsound(&mut self, line: LineIndex, what: &str) {
+        self.sale(line).mark_unsound(what);
+        self.board.note_suspicion();
+    }
+
+    /// The ledger has another sale of this name, which some host opened as it started.
+    pub(super) fn note_stranger(&mut self, line: LineIndex, now: Monotonic) {
+        self.losses.note(line);
+        self.recall(now);
+        self.reads.set_due(line, None, None, &mut self.lines[..]);
+        self.reads.again(line, &mut self.lines[..]);
+    }
+
+    /// This is another ledger than before, or the same one with nothing in it: it may not know that it has lost anything.
+    pub(super) fn recall_all(&mut self, now: Monotonic) {
+        let mine = self.lines.iter().enumerate().filter(|(_, line)| line.synced_here);
+        self.losses.found.extend(mine.map(|(index, _)| LineIndex(index as u32)));
+        self.recall(now);
+    }
+
+    pub(super) fn recall(&mut self, now: Monotonic) {
+        if self.losses.recalling || self.losses.found.is_empty() {
+            return;
+        }
+        self.losses.recalling = true;
+        let found = &mut self.losses.found;
+        let lines: Vec<_> = std::iter::from_fn(|| found.pop_first()).take(RECALLED_PER_CALL_MAX).collect();
+        let sales =
+            lines.iter().map(|&line| (*self.sale(line).name(), self.sale(line).seen().opened)).collect();
+        self.send(Sent::Recall { lines }, Call::Recall { sales }, now);
+    }
+
+    /// What became of sales that were named.
+    pub(super) fn handle_recalled(
+        &mut self,
+        lines: &[LineIndex],
+        answer: Result<Answer, CallError>,
+        now: Monotonic,
+    ) {
+        self.losses.recalling = false;
+        match answer {
+            Ok(Answer::Recalled { removed }) if removed.len() == lines.len() => {
+                for (&line, removed) in lines.iter().zip(removed) {
+                    self.judge_recalled(line, removed, now);
+                }
+                self.recall(now);
+            }
+            Ok(other) => tracing::error!(?other, "the names of sales were answered with something else"),
+            Err(error) => {
+                tracing::debug!(%error, "sales that are lost were not named; the next sync repeats it");
+                self.losses.found.extend(lines);
+            }
+        }
+    }
+
+    fn judge_recalled(&mut self, line: LineIndex, removed: bool, now: Monotonic) {
+        let sale = self.sale(line);
+        let (name, is_missing, is_stranger) = (*sale.name(), sale.is_missing(), sale.is_stranger());
+        match (removed, is_missing) {
+            (true, true) => {
+                tracing::info!(sale = %name, "the sale was removed");
+                self.note_trouble(line, None);
+                // A stranger is believed now, and the next reading finds it; any other is known here no more.
+                if is_stranger { self.sale(line).forget_former() } else { self.board.remove(name.as_str()) }
+            }
+            (false, true) if is_stranger => {
+                self.note_trouble(
+                    line,
+                    Some(
+                        "the ledger had lost this sale, and a host that was started has opened it anew: it is paused, and \
+                         `boxoffice sale resume` sells the whole stock again",
+                    ),
+                );
+                let change = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
+                self.send(Sent::Pause { line }, Call::Alter { sale: name, change }, now);
+            }
+            (false, true) if self.sale(line).gate(crate::clock::WallTime(0)) == Gate::Missing => self.note_trouble(
+                line,
+                Some("the ledger has lost this sale: its bookings get 503 until it is back, or an operator opens it anew"),
+            ),
+            _ => {}
+        }
+    }
+
+    /// A sale that was opened in place of one that is lost was to be paused. If it was not, the next reading finds it as
+    /// it was.
+    pub(super) fn handle_paused(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
+        match answer {
+            Ok(Answer::Sale { state, .. }) => {
+                self.learn_clock(line, &state, now);
+                self.sale(line).learn_waiting(&state);
+            }
+            other => tracing::debug!(?other, "a sale was not paused; the next sync repeats it"),
+        }
+    }
+
+    /// Takes the lines of sales that were removed out of what is read and found.
+    pub(super) fn drop_removed(&mut self) {
+        for index in 0..self.lines.len() {
+            let line = LineIndex(index as u32);
+            if !self.lines[index].board.is_removed() {
+                continue;
+            }
+            let name = *self.lines[index].board.name();
+            if self.line_by_name.get(&name) == Some(&line) {
+                self.line_by_name.remove(&name);
+            }
+            self.forget_removed(line);
+            self.forget_orphans(line);
+            if std::mem::take(&mut self.lines[index].synced_here) {
+                self.reads.drop(line, &mut self.lines[..]);
+                self.losses.found.remove(&line);
+            }
+        }
+    }
+}
