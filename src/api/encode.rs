@@ -210,7 +210,9 @@ pub fn refusal(
     if let Refusal::NotOnSale(OffSale::NotYet { starts_at }) = refusal {
         push(scratch, format_args!(r#","starts_at":"{starts_at}""#));
     }
+    // Problems are compared by their texts, and most refusals have another status.
     if let Instance::Booking(_, id) = instance
+        && status == Status::ServiceUnavailable
         && matches!(problem, Problem::OUTCOME_UNKNOWN | Problem::LEDGER_UNAVAILABLE)
     {
         push(scratch, format_args!(r#","booking":"{id}""#));

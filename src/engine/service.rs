@@ -191,8 +191,9 @@ impl Clerk<'_> {
         asked: Asked,
         refusal: Refusal,
     ) -> Handled {
-        self.core.metrics.count(Ending::of_refusal(refusal));
-        let sale = *self.core.desk.sale(line).name();
+        let Core { desk, scratch, metrics, .. } = &mut *self.core;
+        metrics.count(Ending::of_refusal(refusal));
+        let sale = desk.sale(line).name();
         let id = match about {
             About::Wish(wish) => wish.id.as_ref(),
             About::Booking(id) => Some(id),
@@ -202,7 +203,7 @@ impl Clerk<'_> {
             Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
             None => Instance::Path(request.path),
         };
-        let answered = encode::refusal(reply, &mut self.core.scratch, asked, refusal, None, instance);
+        let answered = encode::refusal(reply, scratch, asked, refusal, None, instance);
         if let About::Wish(wish) = about {
             self.core.log_booking(line, wish, asked, &Outcome::Refused(refusal));
         }

@@ -182,6 +182,19 @@ mod tests {
         assert_eq!(reservations, [Reservation::Granted { expires_at: None }]);
     }
 
+    /// Bookings are packed apart from all other calls.
+    #[test]
+    fn bookings_are_given_the_keys_that_every_script_is_given() {
+        let keys = |call: &Call| {
+            let mut out = Vec::new();
+            pack(call, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let (start, end) = (text.find("\r\n$1\r\n9\r\n$").unwrap(), text.find("bx:feed\r\n").unwrap());
+            text[start..end].to_owned()
+        };
+        assert_eq!(keys(&reserve_one()), keys(&Call::Expire { sale: sale() }));
+    }
+
     #[test]
     fn tells_what_was_seen_in_the_first_argument_and_nothing_where_nothing_was() {
         let Call::Reserve { sale, claims, .. } = reserve_one() else { panic!() };

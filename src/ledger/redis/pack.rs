@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use arrayvec::ArrayString;
-use redis::{Arg, Cmd};
+use redis::Cmd;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::codec::Stored;
@@ -236,6 +236,11 @@ fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }
     key
 }
 
+/// The keys of a sale, and those that all sales share: what each script is given, in this order.
+const PARTS: [&str; 7] = ["stock", "bookings", "holds", "buyers", "log", "lost", "due"];
+const SHARED: [&str; 2] = [CHANGES_KEY, FEED_KEY];
+const KEYS: usize = PARTS.len() + SHARED.len();
+
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
 fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
     script_with(script, sale, &[], arguments, bytes)
@@ -243,9 +248,7 @@ fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> C
 
 /// Likewise, with keys of all sales before the last two.
 fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize, bytes: usize) -> Cmd {
-    const PARTS: [&str; 7] = ["stock", "bookings", "holds", "buyers", "log", "lost", "due"];
-    const SHARED: [&str; 2] = [CHANGES_KEY, FEED_KEY];
-    let keys = PARTS.len() + more.len() + SHARED.len();
+    let keys = KEYS + more.len();
     let mut command =
         Cmd::with_capacity(3 + keys + arguments, 192 + PARTS.len() * (sale.as_str().len() + 15) + bytes);
     command.arg("EVALSHA").arg(&script.hash).arg(keys);
@@ -261,19 +264,21 @@ fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize
 /// The claims by columns, so that the script hands a column to Redis as it came. Most batches are of bookings that are
 /// alike, and spared the columns that would say so of each: an argument costs Redis 60 ns.
 ///
-/// Written straight to `out`, as the one call that leaves by the thousand: a [`Cmd`] gathers arguments first. Its head, which
-/// all scripts share, is the same few words however many claims there are.
+/// Written straight to `out`, head and all, as the one call that leaves by the thousand: a [`Cmd`] gathers arguments first.
 fn reserve(sale: &SaleName, seen: &Seen, claims: &[Claim], out: &mut Vec<u8>) {
     let alike = alike(claims);
     let columns = if alike.is_some() { 2 } else { 5 };
-    out.reserve(256 + claims.len() * 96);
-    out.extend_from_slice(b"*");
-    let head = script(&scripts::RESERVE, sale, 2, 64);
-    push_number(out, head.args_iter().count() + 2 + columns * claims.len());
-    for argument in head.args_iter() {
-        if let Arg::Simple(bytes) = argument {
-            push_bulk(out, bytes);
-        }
+    out.reserve(512 + claims.len() * 96);
+    out.push(b'*');
+    push_number(out, 3 + KEYS + 2 + columns * claims.len());
+    push_bulk(out, b"EVALSHA");
+    push_bulk(out, scripts::RESERVE.hash.as_bytes());
+    push_bulk(out, itoa::Buffer::new().format(KEYS).as_bytes());
+    for part in PARTS {
+        push_bulk(out, key(sale, part).as_bytes());
+    }
+    for key in SHARED {
+        push_bulk(out, key.as_bytes());
     }
     push_bulk(out, seen_words(SWEPT_PER_CALL, seen).as_bytes());
     let mut number = itoa::Buffer::new();

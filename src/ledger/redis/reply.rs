@@ -41,9 +41,17 @@ impl Record {
     }
 }
 
-/// Digits and nothing else: `u64::from_str` would take a sign.
+/// Digits and nothing else: `u64::from_str` would take a sign. In one pass, since replies are numbers for the most part.
 pub(super) fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    let mut number = (!text.is_empty()).then_some(0_u64)?;
+    for byte in text.bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    Some(number)
 }
 
 /// Reads the first line; every comma-separated field must be there.
@@ -58,8 +66,15 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
             _ => None,
         }
     }
-    let mut fields = line.split(',');
-    let mut next = || fields.next();
+    // Byte by byte: a field is too short for `split` to be worth what it does before it looks.
+    let mut rest = Some(line);
+    let mut next = || {
+        let text = rest?;
+        let comma = text.bytes().position(|byte| byte == b',');
+        let (field, after) = comma.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
+        rest = after;
+        Some(field)
+    };
     let (total, held, sold) = (number(next()?)?, number(next()?)?, number(next()?)?);
     let (version, sequence) = (number(next()?)?, number(next()?)?);
     let status = SaleStatus::from_word(next()?)?;
@@ -77,7 +92,7 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
     let (by_operator, buyer_required) = (flag(next()?)?, flag(next()?)?);
     held.checked_add(sold)?;
     let terms = SaleTerms { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required };
-    fields.next().is_none().then_some(SaleState {
+    rest.is_none().then_some(SaleState {
         terms,
         status,
         held,
@@ -153,6 +168,30 @@ mod tests {
             "h1@1:a:b",
         ] {
             assert_eq!(Record::read(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_that_fit() {
+        let most = u64::MAX.to_string();
+        for (text, value) in [("0", 0), ("0042", 42), (&most, u64::MAX), (&format!("00000{most}"), u64::MAX)]
+        {
+            assert_eq!(number(text), Some(value), "{text}");
+        }
+        for bad in [
+            "",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1.0",
+            "1e3",
+            "/",
+            ":",
+            "18446744073709551616",
+            "99999999999999999999",
+        ] {
+            assert_eq!(number(bad), None, "{bad:?}");
         }
     }
 
