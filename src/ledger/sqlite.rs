@@ -567,6 +567,60 @@ mod tests {
         }
     }
 
+    /// SQLite syncs the log at each commit with these settings, and with none below them. Only a power cut would show it.
+    #[test]
+    fn a_commit_is_on_the_disk_before_it_is_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let is_durable = |ledger: SqliteLedger| {
+            let word =
+                ledger.connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+            let level = ledger.connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0));
+            assert_eq!((word.unwrap().as_str(), level.unwrap()), ("wal", 2), "2 is FULL");
+        };
+        is_durable(selling(&path));
+        // It is a setting of the connection, not of the file.
+        is_durable(reopened(&path));
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_within_a_commit_has_nothing_that_is_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("a.db"), directory.path().join("aside"));
+        let mut ledger = selling(&path);
+        for (file, booked) in [(path.clone(), 1), (log_of(&path), 2)] {
+            let (from, to) = (file.clone(), aside.clone());
+            let move_away = move || {
+                std::fs::rename(&from, &to).unwrap();
+                false
+            };
+            ledger.connection.commit_hook(Some(move_away)).unwrap();
+            let answer = book(&mut ledger, &format!("lost-{booked}"), 1);
+            ledger.connection.commit_hook(None::<fn() -> bool>).unwrap();
+            assert!(
+                matches!(&answer, Err(CallError::Unknown(what)) if what.contains("deleted or moved")),
+                "{answer:?}"
+            );
+            assert!(ledger.trouble().get().is_some());
+            // Unknown, not failed: whoever puts the file back has it.
+            std::fs::rename(&aside, &file).unwrap();
+            let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+            assert!(matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == booked), "{answer:?}");
+        }
+    }
+
+    /// SQLite says what went wrong, not whether the commit is in the file.
+    #[test]
+    fn a_commit_that_fails_may_be_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = selling(&directory.path().join("a.db"));
+        ledger.connection.commit_hook(Some(|| true)).unwrap();
+        let answer = book(&mut ledger, "perhaps", 1);
+        assert!(matches!(answer, Err(CallError::Unknown(_))), "{answer:?}");
+        ledger.connection.commit_hook(None::<fn() -> bool>).unwrap();
+        book(&mut ledger, "after", 1).unwrap();
+    }
+
     #[test]
     fn a_ledger_that_is_gone_is_not_begun_anew() {
         let directory = tempfile::tempdir().unwrap();
