@@ -559,6 +559,62 @@ mod tests {
         assert_eq!((board.available(), board.seen().opened), (7, 5));
     }
 
+    fn id(text: &str) -> BookingId {
+        BookingId::parse(text).unwrap()
+    }
+
+    /// A board of a sale that sold out at sequence 10, and whose log is read up to there: all other ids are new.
+    fn followed() -> SaleBoard {
+        let board = board(1);
+        board.learn(&state(0, 10));
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(0), Familiar::Perhaps));
+        board.note_log(0, 10, [id("granted")].iter());
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (None, Familiar::No));
+        assert_eq!(board.familiar(&id("granted")), Familiar::Perhaps);
+        board
+    }
+
+    #[test]
+    fn of_a_sale_that_comes_back_no_id_is_known_to_be_new() {
+        let board = followed();
+        board.mark_missing();
+        // Another sale of that name, sold out on other hosts, whose log was never read here.
+        board.learn(&SaleState { opened: 20, lineage: 20, now: WallTime(20), ..state(0, 7) });
+        assert_eq!((board.familiar(&id("theirs")), board.follow_from()), (Familiar::Perhaps, Some(0)));
+    }
+
+    #[test]
+    fn of_a_ledger_that_lost_some_of_its_log_no_id_is_known_to_be_new() {
+        let board = followed();
+        board.learn(&SaleState { now: WallTime(20), ..state(0, 8) });
+        assert_eq!((board.familiar(&id("again")), board.follow_from()), (Familiar::Perhaps, Some(0)));
+        assert_eq!(board.familiar(&id("granted")), Familiar::Perhaps, "what is known stays known");
+    }
+
+    #[test]
+    fn a_page_of_a_log_that_was_begun_anew_meanwhile_proves_nothing() {
+        let board = board(1);
+        board.learn(&state(0, 10));
+        board.note_log(0, 4, [].iter());
+        assert_eq!(board.follow_from(), Some(4));
+        // The page after 4 is on its way.
+        board.forget_log();
+        board.note_log(4, 10, [id("old")].iter());
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(0), Familiar::Perhaps));
+    }
+
+    #[test]
+    fn only_the_sync_has_more_of_the_log_read_while_nothing_is_sold() {
+        let board = followed();
+        // As the replies to those who pay, thousands a second.
+        board.learn(&state(0, 12));
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (None, Familiar::No));
+        board.learn_synced(&state(0, 12));
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(10), Familiar::Perhaps));
+        board.learn(&state(1, 13));
+        assert_eq!(board.follow_from(), None, "it sells");
+    }
+
     #[test]
     fn missing_is_not_sold_out_and_ends_with_any_reading() {
         let board = board(2);
