@@ -669,6 +669,47 @@ mod tests {
         reopened(&path);
     }
 
+    /// A page that the disk gives back as another: nobody wrote the file, and the page of the sale itself is sound.
+    #[test]
+    fn a_file_that_was_found_damaged_sells_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut ledger = selling(&path);
+        book(&mut ledger, "early", 100).unwrap();
+        ledger.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        ledger.writing.as_mut().unwrap().watch.note_checkpoint();
+        let number = "SELECT rootpage FROM sqlite_schema WHERE name = 'bookings'";
+        let page = ledger.connection.query_row(number, [], |row| row.get::<_, u32>(0)).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(&[0x5a; 4096], 4096 * u64::from(page - 1)).unwrap();
+        file.set_modified(modified).unwrap();
+        // What SQLite has read it remembers.
+        ledger.connection.execute_batch("PRAGMA shrink_memory").unwrap();
+        expect_refused(book(&mut ledger, "late", 1), "is damaged");
+        expect_refused(ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0), "is damaged");
+        let told = ledger.trouble().all();
+        assert!(matches!(&told[..], [(WAY, Cause::File, what)] if what.contains("is damaged")), "{told:?}");
+    }
+
+    /// The rules count; this is for what they miss.
+    #[test]
+    fn a_file_takes_no_sale_of_more_tickets_than_there_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = selling(&directory.path().join("a.db"));
+        for counts in
+            ["held = 100001", "sold = 100001", "held = 60000, sold = 60000", "held = -1", "sold = -1"]
+        {
+            let refusal = ledger.connection.execute(&format!("UPDATE sales SET {counts}"), []).unwrap_err();
+            assert_eq!(
+                refusal.sqlite_error_code(),
+                Some(ErrorCode::ConstraintViolation),
+                "{counts}: {refusal}"
+            );
+        }
+        ledger.connection.execute("UPDATE sales SET held = 40000, sold = 60000", []).unwrap();
+    }
+
     #[test]
     fn a_file_that_cannot_be_written_is_trouble_until_it_can_be() {
         let directory = tempfile::tempdir().unwrap();
