@@ -6,6 +6,8 @@ mod profile;
 mod readiness;
 pub mod sales;
 mod service;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

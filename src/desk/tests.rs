@@ -1,5 +1,6 @@
 //! The desk against a ledger played by hand: what leaves, when, and what clients are told.
 
+mod familiar;
 mod guard;
 mod losses;
 mod news;

@@ -26,6 +26,12 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const GET: &[u8] = b"GET /v1/sales/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
 const BUY: &[u8] = b"GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
 
+/// The sale as the ledger tells it, after what a loop knows at first.
+fn selling() -> SaleState {
+    let terms = SaleTerms { total: 1_000_000, ..SaleTerms::default() };
+    SaleState { terms, version: 1, now: WallTime(2_000), ..SaleState::default() }
+}
+
 /// The smallest that a core may buffer, and with it the smallest requests and answers.
 fn smallest() -> ClientLimits {
     let limits = ClientLimits {
@@ -112,6 +118,46 @@ impl Loop {
         let held: usize =
             self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
         assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
+    }
+
+    /// The ledger grants the one booking that it was asked for; gives its id.
+    fn grant_one(&mut self) -> BookingId {
+        let place = self.calls.iter().position(|(_, call)| matches!(call, Call::Reserve { .. })).unwrap();
+        let (call, Call::Reserve { claims, .. }) = self.calls.remove(place) else { unreachable!() };
+        let reservations = vec![Reservation::Granted { expires_at: None }];
+        self.engine.begin_turn(self.now);
+        self.engine.handle_answer(call, Ok(Answer::Reserved { state: selling(), reservations }));
+        self.end_turn();
+        claims[0].id
+    }
+
+    /// The ledger has none of the bookings that it was asked for until now; what waited for that answer leaves.
+    fn find_nothing(&mut self) {
+        self.engine.begin_turn(self.now);
+        for (call, asked) in std::mem::take(&mut self.calls) {
+            match asked {
+                Call::LookUp { ids, .. } => {
+                    let bookings = vec![None; ids.len()];
+                    self.engine.handle_answer(call, Ok(Answer::Found { state: selling(), bookings }));
+                }
+                _ => self.calls.push((call, asked)),
+            }
+        }
+        self.end_turn();
+    }
+
+    /// The booking that the host cancels by itself.
+    fn cancelled(&self) -> Option<BookingId> {
+        self.calls
+            .iter()
+            .find_map(|(_, call)| match call {
+                Call::Cancel { ids, .. } => Some(ids[0]),
+                _ => None,
+            })
+            .map(|(id, is_own)| {
+                assert!(is_own, "with a tombstone");
+                id
+            })
     }
 
     fn text(&self, key: ConnectionKey) -> &str {
@@ -388,8 +434,7 @@ fn a_booking_that_its_client_can_never_hear_of_is_cancelled() {
         else {
             panic!("{calls:?}")
         };
-        let terms = SaleTerms { total: 1_000_000, ..SaleTerms::default() };
-        let state = SaleState { terms, version: 1, now: WallTime(2_000), ..SaleState::default() };
+        let state = selling();
         host.engine.begin_turn(host.now);
         let reservations = vec![Reservation::Granted { expires_at: None }];
         host.engine.handle_answer(*reserve, Ok(Answer::Reserved { state: state.clone(), reservations }));
@@ -409,6 +454,67 @@ fn a_booking_that_its_client_can_never_hear_of_is_cancelled() {
             _ => None,
         });
         assert_eq!(cancelled, (!hears).then(|| (*sale, vec![(claims[0].id, true)])));
+    }
+}
+
+/// Part of what was asked before is written while the booking's answer waits: that is no word of the booking.
+#[test]
+fn a_booking_that_waits_behind_an_answer_being_written_is_cancelled_with_its_client() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    host.stuck.insert(client);
+    let look_up = b"GET /v1/sales/ticket/bookings/other HTTP/1.1\r\nHost: h\r\n\r\n";
+    host.send(client, &[GET, look_up, BUY].concat());
+    let granted = host.grant_one();
+    assert_eq!(host.answers(client), 0);
+    // The client reads on: what there is for it goes out.
+    host.engine.begin_turn(host.now);
+    let bytes = host.engine.output(client).len();
+    assert!(bytes > 0, "the first answer");
+    host.engine.handle_written(client, bytes);
+    host.engine.handle_gone(client);
+    host.end_turn();
+    host.find_nothing();
+    assert_eq!(host.cancelled(), Some(granted));
+}
+
+/// Its answer was written, and the connection has more to wait for when it breaks.
+#[test]
+fn a_booking_that_its_client_was_told_of_stays_whatever_becomes_of_the_connection() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    let look_up = b"GET /v1/sales/ticket/bookings/other HTTP/1.1\r\nHost: h\r\n\r\n";
+    host.send(client, &[look_up, BUY].concat());
+    host.grant_one();
+    // Asked before the two answers are written, and not answered any more.
+    host.engine.begin_turn(host.now);
+    host.engine.handle_bytes(client, look_up);
+    host.find_nothing();
+    assert_eq!(host.answers(client), 2);
+    host.engine.handle_gone(client);
+    host.end_turn();
+    host.find_nothing();
+    assert_eq!(host.cancelled(), None);
+}
+
+/// "Book anew" is for whoever cannot ask with the same id again: who has an id of its own would have two bookings.
+#[test]
+fn only_a_client_without_an_id_of_its_own_is_told_to_book_anew() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let [own, key, made] = std::array::from_fn(|_| host.accept().unwrap());
+    let ask = |head: &str| format!("{head} HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{{}}");
+    // In one turn: they leave together, and nobody is told that nothing was done.
+    host.engine.begin_turn(host.now);
+    host.engine.handle_bytes(own, ask("PUT /v1/sales/ticket/bookings/mine").as_bytes());
+    let keyed = "POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nIdempotency-Key: \"k-1\"\r\nContent-Length: 2\r\n\r\n{}";
+    host.engine.handle_bytes(key, keyed.as_bytes());
+    host.engine.handle_bytes(made, ask("POST /v1/sales/ticket/bookings").as_bytes());
+    host.end_turn();
+    host.advance(2_200);
+    for (client, is_made) in [(own, false), (key, false), (made, true)] {
+        let text = host.text(client);
+        assert!(text.contains("\"type\":\"/problems/outcome-unknown\""), "{text}");
+        assert_eq!(text.contains("book anew"), is_made, "{text}");
     }
 }
 

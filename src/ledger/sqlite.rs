@@ -587,6 +587,60 @@ mod tests {
         }
     }
 
+    /// SQLite syncs the log at each commit with these settings, and with none below them. Only a power cut would show it.
+    #[test]
+    fn a_commit_is_on_the_disk_before_it_is_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let is_durable = |ledger: SqliteLedger| {
+            let word =
+                ledger.connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+            let level = ledger.connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0));
+            assert_eq!((word.unwrap().as_str(), level.unwrap()), ("wal", 2), "2 is FULL");
+        };
+        is_durable(selling(&path));
+        // It is a setting of the connection, not of the file.
+        is_durable(reopened(&path));
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_within_a_commit_has_nothing_that_is_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("a.db"), directory.path().join("aside"));
+        let mut ledger = selling(&path);
+        for (file, booked) in [(path.clone(), 1), (log_of(&path), 2)] {
+            let (from, to) = (file.clone(), aside.clone());
+            let move_away = move || {
+                std::fs::rename(&from, &to).unwrap();
+                false
+            };
+            ledger.connection.commit_hook(Some(move_away)).unwrap();
+            let answer = book(&mut ledger, &format!("lost-{booked}"), 1);
+            ledger.connection.commit_hook(None::<fn() -> bool>).unwrap();
+            assert!(
+                matches!(&answer, Err(CallError::Unknown(what)) if what.contains("deleted or moved")),
+                "{answer:?}"
+            );
+            assert!(ledger.trouble().get().is_some());
+            // Unknown, not failed: whoever puts the file back has it.
+            std::fs::rename(&aside, &file).unwrap();
+            let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+            assert!(matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == booked), "{answer:?}");
+        }
+    }
+
+    /// SQLite says what went wrong, not whether the commit is in the file.
+    #[test]
+    fn a_commit_that_fails_may_be_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = selling(&directory.path().join("a.db"));
+        ledger.connection.commit_hook(Some(|| true)).unwrap();
+        let answer = book(&mut ledger, "perhaps", 1);
+        assert!(matches!(answer, Err(CallError::Unknown(_))), "{answer:?}");
+        ledger.connection.commit_hook(None::<fn() -> bool>).unwrap();
+        book(&mut ledger, "after", 1).unwrap();
+    }
+
     #[test]
     fn a_ledger_that_is_gone_is_not_begun_anew() {
         let directory = tempfile::tempdir().unwrap();
@@ -633,6 +687,47 @@ mod tests {
         }
         std::fs::write(&path, &honest).unwrap();
         reopened(&path);
+    }
+
+    /// A page that the disk gives back as another: nobody wrote the file, and the page of the sale itself is sound.
+    #[test]
+    fn a_file_that_was_found_damaged_sells_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut ledger = selling(&path);
+        book(&mut ledger, "early", 100).unwrap();
+        ledger.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        ledger.writing.as_mut().unwrap().watch.note_checkpoint();
+        let number = "SELECT rootpage FROM sqlite_schema WHERE name = 'bookings'";
+        let page = ledger.connection.query_row(number, [], |row| row.get::<_, u32>(0)).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(&[0x5a; 4096], 4096 * u64::from(page - 1)).unwrap();
+        file.set_modified(modified).unwrap();
+        // What SQLite has read it remembers.
+        ledger.connection.execute_batch("PRAGMA shrink_memory").unwrap();
+        expect_refused(book(&mut ledger, "late", 1), "is damaged");
+        expect_refused(ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0), "is damaged");
+        let told = ledger.trouble().all();
+        assert!(matches!(&told[..], [(WAY, Cause::File, what)] if what.contains("is damaged")), "{told:?}");
+    }
+
+    /// The rules count; this is for what they miss.
+    #[test]
+    fn a_file_takes_no_sale_of_more_tickets_than_there_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = selling(&directory.path().join("a.db"));
+        for counts in
+            ["held = 100001", "sold = 100001", "held = 60000, sold = 60000", "held = -1", "sold = -1"]
+        {
+            let refusal = ledger.connection.execute(&format!("UPDATE sales SET {counts}"), []).unwrap_err();
+            assert_eq!(
+                refusal.sqlite_error_code(),
+                Some(ErrorCode::ConstraintViolation),
+                "{counts}: {refusal}"
+            );
+        }
+        ledger.connection.execute("UPDATE sales SET held = 40000, sold = 60000", []).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub struct Drain {
 
 impl Drain {
     /// For the loops behind these wakers.
-    pub(super) fn new(wakers: Vec<Arc<mio::Waker>>) -> Drain {
+    pub(crate) fn new(wakers: Vec<Arc<mio::Waker>>) -> Drain {
         Drain { begun: Arc::new(AtomicBool::new(false)), wakers }
     }
 

@@ -225,3 +225,148 @@ impl Stream {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::ledger::url::LedgerUrl;
+
+    /// For what the kernel does by itself; nothing is measured by it.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn listener() -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    /// A link, and the loop under it, whose time is the test's.
+    struct Loop {
+        link: RedisLink,
+        poll: Poll,
+        trouble: Trouble,
+        now: Monotonic,
+    }
+
+    impl Loop {
+        fn over(endpoint: Endpoint) -> Loop {
+            let LedgerUrl::Redis(url) = "redis://name:6379/0".parse().unwrap() else { unreachable!() };
+            let (poll, trouble, now) = (Poll::new().unwrap(), Trouble::default(), Monotonic(0));
+            let told = (trouble.clone(), 0);
+            let link = RedisLink::new(endpoint, url, Durability::Ack, 7, Token(0), told, now);
+            Loop { link, poll, trouble, now }
+        }
+
+        /// Dials as soon as the session wants to.
+        fn dial(&mut self) {
+            self.now = self.link.next_deadline().expect("it is to be dialled").max(self.now);
+            self.link.drive(self.poll.registry(), self.now);
+        }
+
+        /// Hands over what the kernel tells, until `is_over`.
+        fn turn_until(&mut self, mut is_over: impl FnMut(&mut RedisLink) -> bool) {
+            let (mut events, mut buffer, until) =
+                (Events::with_capacity(8), [0; 4096], Instant::now() + PATIENCE);
+            while !is_over(&mut self.link) {
+                assert!(Instant::now() < until, "nothing came of it");
+                self.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+                for event in &events {
+                    if event.is_writable() {
+                        self.link.handle_writable(self.now);
+                        self.link.flush(self.now);
+                    }
+                    if event.is_readable() || event.is_read_closed() {
+                        self.link.handle_readable(
+                            &mut buffer,
+                            event.is_read_closed() || event.is_error(),
+                            self.now,
+                        );
+                    }
+                }
+            }
+        }
+
+        /// What operators are told of it.
+        fn told(&mut self) -> String {
+            self.link.drive(self.poll.registry(), self.now);
+            self.trouble.get().unwrap_or_default()
+        }
+    }
+
+    /// Which of them was dialled, and the connection.
+    fn accepted(listeners: &[TcpListener]) -> (usize, std::net::TcpStream) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            for (place, listener) in listeners.iter().enumerate() {
+                match listener.accept() {
+                    Ok((stream, _)) => return (place, stream),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+                }
+            }
+            assert!(Instant::now() < until, "nobody was dialled");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// As of a name whose first address is of a network that is down: the host is not to wait for that one alone.
+    #[test]
+    fn each_dial_takes_the_next_address_of_the_name() {
+        let listeners: Vec<TcpListener> = (0..3).map(|_| listener()).collect();
+        let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        let mut host = Loop::over(Endpoint::Tcp(addresses));
+        for dial in 0..7 {
+            host.dial();
+            let (place, stream) = accepted(&listeners);
+            assert_eq!(place, dial % 3, "dial {dial}");
+            drop(stream);
+            host.turn_until(|link| link.session.dial_at().is_some());
+        }
+    }
+
+    /// Some addresses refuse at once, and in the end one takes it.
+    #[test]
+    fn an_address_that_refuses_is_told_and_the_next_one_dialled() {
+        let alive = [listener()];
+        // Nobody listens on a socket that is bound alone, and nobody else can.
+        let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        dead.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let refuses = dead.local_addr().unwrap().as_socket().unwrap();
+        let mut host = Loop::over(Endpoint::Tcp(vec![refuses, alive[0].local_addr().unwrap()]));
+        host.dial();
+        host.turn_until(|link| link.session.dial_at().is_some());
+        let told = host.told();
+        assert!(told.contains("cannot connect to") && told.contains(&refuses.to_string()), "{told}");
+        host.dial();
+        accepted(&alive);
+    }
+
+    /// Bytes and the end come together, and the kernel tells of them once: a link that stopped at the short read would be
+    /// silent until it is given up for that, seconds later.
+    #[test]
+    fn the_end_behind_a_short_read_is_noticed_at_once() {
+        let alive = [listener()];
+        let mut host = Loop::over(Endpoint::Tcp(vec![alive[0].local_addr().unwrap()]));
+        host.dial();
+        let (_, mut redis) = accepted(&alive);
+        host.turn_until(|link| link.connected);
+        // The beginning of a reply, and the end; what the link has written is not read, and does not break it.
+        redis.write_all(b"$1").unwrap();
+        redis.shutdown(std::net::Shutdown::Write).unwrap();
+        let (mut events, mut ended, until) = (Events::with_capacity(8), false, Instant::now() + PATIENCE);
+        while !ended {
+            assert!(Instant::now() < until, "the end did not arrive");
+            host.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+            ended = events.iter().any(|event| event.is_read_closed());
+        }
+        host.link.handle_readable(&mut [0; 4096], true, host.now);
+        assert!(host.link.session.dial_at().is_some(), "it is to be dialled again");
+        let told = host.told();
+        assert!(told.contains("Redis closed the connection"), "{told}");
+    }
+}

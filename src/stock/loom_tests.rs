@@ -48,6 +48,10 @@ fn free(sale: &SaleBoard) -> u64 {
     sale.totals().map(|shard| shard.free).sum()
 }
 
+fn outstanding(sale: &SaleBoard) -> u64 {
+    sale.totals().map(|shard| shard.free + shard.taken).sum()
+}
+
 /// Nothing is with the ledger any more; every permit that was issued is accounted for.
 fn check_conserved(sale: &SaleBoard, ended: u64) {
     assert_eq!(sale.totals().map(|shard| shard.taken).sum::<u64>(), 0);
@@ -108,6 +112,66 @@ fn groups_steal_and_give_back_without_loss() {
         check_conserved(&sale, ended);
         check_repaired(&sale, 3);
     });
+}
+
+/// No other reading comes: nothing is told of a quiet sale, and who is refused from memory asks for none.
+#[test]
+fn a_permit_that_comes_back_during_a_reading_leaves_no_ticket_unsold() {
+    explore(3, || {
+        let sale = sale(1);
+        let permits = sale.take(CoreIndex(0), Quantity::ONE).unwrap();
+        let giver = {
+            let sale = sale.clone();
+            thread::spawn(move || sale.settle(permits, Settlement::Returned))
+        };
+        sale.learn_waiting(&state(1, 2));
+        giver.join().unwrap();
+        assert_eq!(take_and_settle(&sale, 1, 1, Settlement::Spent), 1, "sold out with a ticket left");
+        check_conserved(&sale, 1);
+    });
+}
+
+#[test]
+fn permits_that_come_back_to_every_shard_during_a_top_up_are_not_taken_for_new_ones() {
+    explore(3, || {
+        let sale = sale(2);
+        let permits = [0, 1].map(|core| sale.take(CoreIndex(core), Quantity::ONE).unwrap());
+        let giver = {
+            let sale = sale.clone();
+            thread::spawn(move || permits.map(|permits| sale.settle(permits, Settlement::Returned)))
+        };
+        sale.learn_waiting(&state(3, 2));
+        giver.join().unwrap();
+        assert_eq!(free(&sale), 3);
+        check_conserved(&sale, 0);
+    });
+}
+
+#[test]
+fn whatever_is_taken_and_given_back_during_a_reading_its_target_is_met() {
+    for (count, settlement) in
+        [(1, None), (2, None), (1, Some(Settlement::Returned)), (2, Some(Settlement::Returned))]
+    {
+        explore(3, move || {
+            let sale = sale(2);
+            let taker = {
+                let sale = sale.clone();
+                thread::spawn(move || {
+                    let permits = sale.take(CoreIndex(1), tickets(count))?;
+                    match settlement {
+                        Some(settlement) => sale.settle(permits, settlement),
+                        None => return Some(permits),
+                    }
+                    None
+                })
+            };
+            sale.learn_waiting(&state(2, 2));
+            let kept = taker.join().unwrap();
+            assert_eq!(outstanding(&sale), 2);
+            kept.into_iter().for_each(|permits| sale.settle(permits, Settlement::Returned));
+            check_conserved(&sale, 0);
+        });
+    }
 }
 
 #[test]

@@ -253,8 +253,6 @@ impl SaleBoard {
         if count == 0 {
             return None;
         }
-        // Counted only now: a reading in between sees fewer permits outstanding than there are and issues some too
-        // many, which the next one withdraws. The other order could issue too few.
         own.add_taken(count);
         Some(Permits::new(core, count))
     }
@@ -267,10 +265,9 @@ impl SaleBoard {
     pub fn settle(&self, permits: Permits, settlement: Settlement) {
         let shard = &self.shards[permits.core().0];
         let count = permits.resolve();
-        // Free only after it is not taken any more, for the same reason as in `take`.
         shard.remove_taken(count);
         match settlement {
-            Settlement::Spent | Settlement::Refused => {}
+            Settlement::Spent | Settlement::Refused => shard.count_ended(count),
             Settlement::Returned => shard.add_free(count),
         }
     }
@@ -434,47 +431,62 @@ impl SaleBoard {
 
     /// Brings the permits outstanding to their target. An entry that is on its way may be in the reading or not; it
     /// counts as not, so that at most the entries in flight are issued too few, until their replies come.
+    ///
+    /// What is outstanding is reckoned from what was issued, withdrawn and ended. The sum of what is free and taken may not
+    /// be: a permit that is given back between the two readings is counted twice, one too few is issued, and where nothing is
+    /// told of the sale any more (a quiet one is not read) that is a "sold out" with a ticket left.
     fn deal(&self, level: &mut Level) {
         let available = match (&level.state, &level.unsound) {
             (Some(state), None) => state.available(),
             _ => 0,
         };
         let target = self.permits_per_ticket.target(available);
-        let taken: u64 = self.shards.iter().map(|shard| shard.taken()).sum();
-        let free: u64 = self.shards.iter().map(|shard| shard.free()).sum();
-        let free_target = target.saturating_sub(taken);
-        if free_target > free {
-            self.top_up(level, free_target - free, free_target);
-        } else if free_target < free {
-            self.shrink(level, free - free_target, free_target);
+        let ended: u64 = self.shards.iter().map(|shard| shard.ended()).sum();
+        // The lock of the level shows all that was issued, and none ends before it is.
+        let outstanding = (level.dealt.issued - level.dealt.withdrawn)
+            .checked_sub(ended)
+            .expect("no permit ends that was not issued");
+        if target > outstanding {
+            self.top_up(level, target - outstanding);
+        } else if target < outstanding {
+            self.shrink(level, outstanding - target);
         }
         level.next_shard = (level.next_shard + 1) % self.shards.len();
     }
 
-    /// Issues `missing` permits so that every shard ends near its part of `free_target`.
-    fn top_up(&self, level: &mut Level, missing: u64, free_target: u64) {
-        let part = free_target.div_ceil(self.shards.len() as u64);
+    /// Issues `missing` permits so that every shard ends near its part of those that are free.
+    fn top_up(&self, level: &mut Level, missing: u64) {
+        let part = (self.free() + missing).div_ceil(self.shards.len() as u64);
         let mut left = missing;
         for shard in self.shards_from(level.next_shard) {
             let count = part.saturating_sub(shard.free()).min(left);
             if count > 0 {
                 shard.add_free(count);
-                level.dealt.issued += count;
                 left -= count;
             }
         }
+        // Some were given back meanwhile, so that a shard has its part already.
+        if left > 0 {
+            self.shards[level.next_shard].add_free(left);
+        }
+        level.dealt.issued += missing;
     }
 
-    /// Withdraws up to `excess` free permits so that every shard ends near its part of `free_target`. What bookings
+    /// Withdraws up to `excess` free permits so that every shard ends near its part of those that stay free. What bookings
     /// take meanwhile cannot be withdrawn any more.
-    fn shrink(&self, level: &mut Level, excess: u64, free_target: u64) {
-        let part = free_target / self.shards.len() as u64;
+    fn shrink(&self, level: &mut Level, excess: u64) {
+        let part = self.free().saturating_sub(excess) / self.shards.len() as u64;
         let mut left = excess;
         for shard in self.shards_from(level.next_shard) {
             let count = shard.remove_free(shard.free().saturating_sub(part).min(left));
             level.dealt.withdrawn += count;
             left -= count;
         }
+    }
+
+    /// Permits that are free, read one shard after the other: good for spreading them, not for counting.
+    fn free(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.free()).sum()
     }
 
     fn shards_from(&self, first: usize) -> impl Iterator<Item = &CachePadded<Shard>> {
@@ -617,6 +629,62 @@ mod tests {
         assert_eq!((board.available(), board.seen().opened), (0, 900));
         board.learn_synced(&back);
         assert_eq!((board.available(), board.seen().opened), (7, 5));
+    }
+
+    fn id(text: &str) -> BookingId {
+        BookingId::parse(text).unwrap()
+    }
+
+    /// A board of a sale that sold out at sequence 10, and whose log is read up to there: all other ids are new.
+    fn followed() -> SaleBoard {
+        let board = board(1);
+        board.learn(&state(0, 10));
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(0), Familiar::Perhaps));
+        board.note_log(0, 10, [id("granted")].iter());
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (None, Familiar::No));
+        assert_eq!(board.familiar(&id("granted")), Familiar::Perhaps);
+        board
+    }
+
+    #[test]
+    fn of_a_sale_that_comes_back_no_id_is_known_to_be_new() {
+        let board = followed();
+        board.mark_missing();
+        // Another sale of that name, sold out on other hosts, whose log was never read here.
+        board.learn(&SaleState { opened: 20, lineage: 20, now: WallTime(20), ..state(0, 7) });
+        assert_eq!((board.familiar(&id("theirs")), board.follow_from()), (Familiar::Perhaps, Some(0)));
+    }
+
+    #[test]
+    fn of_a_ledger_that_lost_some_of_its_log_no_id_is_known_to_be_new() {
+        let board = followed();
+        board.learn(&SaleState { now: WallTime(20), ..state(0, 8) });
+        assert_eq!((board.familiar(&id("again")), board.follow_from()), (Familiar::Perhaps, Some(0)));
+        assert_eq!(board.familiar(&id("granted")), Familiar::Perhaps, "what is known stays known");
+    }
+
+    #[test]
+    fn a_page_of_a_log_that_was_begun_anew_meanwhile_proves_nothing() {
+        let board = board(1);
+        board.learn(&state(0, 10));
+        board.note_log(0, 4, [].iter());
+        assert_eq!(board.follow_from(), Some(4));
+        // The page after 4 is on its way.
+        board.forget_log();
+        board.note_log(4, 10, [id("old")].iter());
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(0), Familiar::Perhaps));
+    }
+
+    #[test]
+    fn only_the_sync_has_more_of_the_log_read_while_nothing_is_sold() {
+        let board = followed();
+        // As the replies to those who pay, thousands a second.
+        board.learn(&state(0, 12));
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (None, Familiar::No));
+        board.learn_synced(&state(0, 12));
+        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(10), Familiar::Perhaps));
+        board.learn(&state(1, 13));
+        assert_eq!(board.follow_from(), None, "it sells");
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(super) struct Shard {
     free: AtomicU64,
     /// Permits of this core's bookings that are with the ledger.
     taken: AtomicU64,
+    /// Permits of this core's bookings that are gone: their tickets are, or there were none. Ever.
+    ended: AtomicU64,
     /// How often this core took permits from a sibling's shard. Ever.
     steals: AtomicU64,
 }
@@ -28,7 +30,12 @@ pub struct ShardTotals {
 
 impl Shard {
     pub(super) fn new() -> Shard {
-        Shard { free: AtomicU64::new(0), taken: AtomicU64::new(0), steals: AtomicU64::new(0) }
+        Shard {
+            free: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            steals: AtomicU64::new(0),
+        }
     }
 
     /// Moves up to `most` permits out of the free ones and says how many; the caller has them now. Where there are
@@ -67,6 +74,11 @@ impl Shard {
         assert!(before >= count, "{count} permits settled where {before} were taken");
     }
 
+    /// Counts permits as gone.
+    pub(super) fn count_ended(&self, count: u64) {
+        self.ended.fetch_add(count, Ordering::Relaxed);
+    }
+
     pub(super) fn count_steal(&self) {
         self.steals.fetch_add(1, Ordering::Relaxed);
     }
@@ -75,11 +87,12 @@ impl Shard {
         self.free.load(Ordering::Relaxed)
     }
 
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     pub(super) fn totals(&self) -> ShardTotals {
-        ShardTotals { free: self.free(), taken: self.taken(), steals: self.steals.load(Ordering::Relaxed) }
+        let taken = self.taken.load(Ordering::Relaxed);
+        ShardTotals { free: self.free(), taken, steals: self.steals.load(Ordering::Relaxed) }
     }
 }

@@ -460,6 +460,45 @@ fn a_buyer_gets_no_more_than_the_limit_and_gets_it_back() {
     });
 }
 
+/// A hold counts until its deadline, a payment for good: neither for nothing, and neither twice.
+#[test]
+fn what_a_buyer_paid_for_counts_for_good() {
+    on_each_ledger(|ledger| {
+        let terms = SaleTerms { total: 20, hold_ms: Some(100), per_buyer: Some(3), ..SaleTerms::default() };
+        ledger.ask(open_on(terms));
+        let left = |ledger: &mut dyn Subject, prefix: &str, left: u64| {
+            for (quantity, fits) in
+                [(left + 1, false), (left, true)].into_iter().filter(|(quantity, _)| *quantity > 0)
+            {
+                let name = format!("{prefix}-{quantity}");
+                let answer = reservations(ledger.ask(reserve([claim(&name, quantity, Some("u"))])));
+                match fits {
+                    true => assert!(
+                        matches!(answer[..], [Reservation::Granted { .. }]),
+                        "{}: {answer:?}",
+                        ledger.name()
+                    ),
+                    false => assert_eq!(answer, [Reservation::BuyerLimit], "{} at {name}", ledger.name()),
+                }
+            }
+        };
+        ledger.ask(reserve([claim("paid", 1, Some("u"))]));
+        ledger.ask(confirm(&["paid"]));
+        left(ledger, "beside-it", 2);
+        ledger.set_time(START + 100);
+        // Too late, and there is room for it: it is taken again.
+        ledger.ask(confirm(&["beside-it-2"]));
+        left(ledger, "full", 0);
+        ledger.set_time(START + 1_000);
+        left(ledger, "still-full", 0);
+        ledger.ask(cancel(&["paid"]));
+        left(ledger, "given-back", 1);
+        ledger.ask(cancel(&["beside-it-2", "given-back-1"]));
+        left(ledger, "all", 3);
+        assert_eq!(state(ledger.ask(snapshot())).sold, 0, "{}", ledger.name());
+    });
+}
+
 /// Redis counts many buyers in one field: those whose names hash alike, begin alike or end alike are still apart, and a
 /// cancellation finds what a reservation counted, however long the name.
 #[test]

@@ -44,6 +44,16 @@ fn expect_withheld(ledger: &mut dyn Subject, call: Call) -> SaleState {
     }
 }
 
+/// An audit finds nothing: the books add up.
+#[track_caller]
+fn expect_audited(ledger: &mut dyn Subject) {
+    if ledger.name() != "model" {
+        let findings = audit_of(&mut crate::random::Audited(ledger), sale());
+        let differs: Vec<_> = findings.listed.iter().filter(|it| it.kind != Kind::Clock).collect();
+        assert!(differs.is_empty(), "{differs:?}");
+    }
+}
+
 #[test]
 fn a_caller_that_has_seen_more_freezes_the_sale_before_anything_is_booked() {
     on_each_ledger(|ledger| {
@@ -114,11 +124,69 @@ fn what_was_forgotten_is_put_back_once_and_what_stands_is_left_alone() {
         ledger.set_time(until);
         let state = crate::words::state(ledger.ask(expire()));
         assert_eq!((state.held, state.sold), (0, 3), "{}", ledger.name());
-        if ledger.name() != "model" {
-            let findings = audit_of(&mut crate::random::Audited(ledger), sale());
-            let differs: Vec<_> = findings.listed.iter().filter(|it| it.kind != Kind::Clock).collect();
-            assert!(differs.is_empty(), "{differs:?}");
+        expect_audited(ledger);
+    });
+}
+
+/// By what is put back a buyer is charged as by what was booked, whether that was before the sale's first limit or after.
+#[test]
+fn what_is_put_back_counts_for_its_buyer_as_what_was_booked_does() {
+    on_each_ledger(|ledger| {
+        let held = BookingStatus::Held { expires_at: WallTime(START + 60_000) };
+        let terms = SaleTerms { total: 40, hold_ms: Some(60_000), ..SaleTerms::default() };
+        ledger.ask(open_on(terms));
+        // Of no limit yet.
+        let seen = seen_now(ledger);
+        let early = [
+            told("e1", 2, Some("u-1"), BookingStatus::Confirmed),
+            told("e2", 1, Some("u-1"), held),
+            told("e3", 3, Some("u-1"), BookingStatus::Cancelled),
+        ];
+        assert_eq!(restore(ledger, seen, &early).1, [Restoration::PutBack; 3], "{}", ledger.name());
+        expect_audited(ledger);
+        let mut now = START + FREEZE_MS;
+        ledger.set_time(now);
+        ledger.ask(alter(SaleChange { per_buyer: Some(Some(4)), ..SaleChange::default() }));
+        // From the limit on: what is there has changed since, and what is not there at all.
+        ledger.ask(reserve([claim("paid", 2, Some("u-3")), claim("off", 4, Some("u-4"))]));
+        let seen = seen_now(ledger);
+        let late = [
+            told("l1", 2, Some("u-2"), BookingStatus::Confirmed),
+            told("l2", 1, Some("u-2"), held),
+            told("paid", 2, Some("u-3"), BookingStatus::Confirmed),
+            told("off", 4, Some("u-4"), BookingStatus::Cancelled),
+        ];
+        assert_eq!(restore(ledger, seen, &late).1, [Restoration::PutBack; 4], "{}", ledger.name());
+        now += FREEZE_MS;
+        ledger.set_time(now);
+        for (buyer, left) in [("u-1", 1), ("u-2", 1), ("u-3", 2), ("u-4", 4)] {
+            let too_many = claim(&format!("{buyer}-more"), left + 1, Some(buyer));
+            let answer = reservations(ledger.ask(reserve([too_many])));
+            assert_eq!(answer, [Reservation::BuyerLimit], "{} of {buyer}", ledger.name());
+            let all = claim(&format!("{buyer}-all"), left, Some(buyer));
+            let answer = reservations(ledger.ask(reserve([all])));
+            assert!(
+                matches!(answer[..], [Reservation::Granted { .. }]),
+                "{} of {buyer}: {answer:?}",
+                ledger.name()
+            );
         }
+        // Paid is paid; the holds end, and count no more.
+        ledger.ask(confirm(&["u-1-all"]));
+        ledger.set_time(START + 60_000 + 2 * FREEZE_MS);
+        for (buyer, left) in [("u-1", 1), ("u-2", 2), ("u-3", 2), ("u-4", 4)] {
+            let too_many = claim(&format!("{buyer}-again"), left + 1, Some(buyer));
+            let answer = reservations(ledger.ask(reserve([too_many])));
+            assert_eq!(answer, [Reservation::BuyerLimit], "{} of {buyer}", ledger.name());
+            let all = claim(&format!("{buyer}-rest"), left, Some(buyer));
+            let answer = reservations(ledger.ask(reserve([all])));
+            assert!(
+                matches!(answer[..], [Reservation::Granted { .. }]),
+                "{} of {buyer}: {answer:?}",
+                ledger.name()
+            );
+        }
+        expect_audited(ledger);
     });
 }
 

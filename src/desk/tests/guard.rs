@@ -137,6 +137,64 @@ fn only_what_clients_were_told_is_remembered_and_their_last_word_counts() {
     assert_eq!(words, expected.map(|(id, word)| (id.to_owned(), word)));
 }
 
+/// The host that granted it may be gone; whoever repeated the request here was told here.
+#[test]
+fn what_a_repeat_was_told_is_put_back_as_what_was_granted_is() {
+    for sold_out in [false, true] {
+        let mut fixture = selling(&[]);
+        if sold_out {
+            let none = SaleState { terms: state(0, 0).terms, ..told(0, 11, fixture.now) };
+            fixture.board.learn(&sale(), &none).unwrap();
+        }
+        fixture.reserve(1, Some("a"), 1).unwrap();
+        fixture.turn();
+        let (call, asked) = fixture.batch().unwrap();
+        let state = told(0, 12, fixture.now);
+        let answer = match asked {
+            Call::LookUp { .. } => Answer::Found { state, bookings: vec![Some(confirmed("a"))] },
+            _ => Answer::Reserved { state, reservations: vec![Reservation::Known(confirmed("a"))] },
+        };
+        assert_eq!(matches!(answer, Answer::Found { .. }), sold_out);
+        fixture.answer_with(call, answer);
+        assert_eq!(fixture.told(), [(1, Outcome::Replayed(confirmed("a")))]);
+        fixture.asked();
+        fixture.reconnect();
+        assert_eq!(fixture.restore().2, [confirmed("a")], "sold out: {sold_out}");
+    }
+}
+
+/// Also one that was told as over is not to come back: there is nothing of it to put back.
+#[test]
+fn a_repeat_of_what_is_over_is_not_put_back() {
+    let mut fixture = selling(&[]);
+    fixture.reserve(1, Some("a"), 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    let over = Booking { status: BookingStatus::Expired, ..confirmed("a") };
+    let reservations = vec![Reservation::Known(over.clone())];
+    fixture.answer_with(call, Answer::Reserved { state: told(0, 10, fixture.now), reservations });
+    assert_eq!(fixture.told(), [(1, Outcome::Replayed(over))]);
+    fixture.reconnect();
+    assert!(fixture.asked().is_empty());
+}
+
+/// Whoever cancels it, and whether anybody still waits for that: a booking that was granted before must not come back.
+#[test]
+fn a_cancellation_is_remembered_though_its_client_waits_no_more() {
+    let mut fixture = selling(&["a"]);
+    fixture.desk.cancel(|| 1, fixture.line, id("a"), fixture.now).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.wait(TIMEOUT_MS);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::OutcomeUnknown))]);
+    let gone = Booking { status: BookingStatus::Cancelled, ..confirmed("a") };
+    let cancellations = vec![Cancellation::Cancelled(gone.clone())];
+    fixture.answer_with(call, Answer::Cancelled { state: told(0, 11, fixture.now), cancellations });
+    fixture.asked();
+    fixture.reconnect();
+    assert_eq!(fixture.restore().2, [gone]);
+}
+
 #[test]
 fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new_history() {
     let mut fixture = selling(&["a"]);
