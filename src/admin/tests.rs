@@ -126,9 +126,8 @@ fn a_sale_that_sells_nothing_is_named_by_readyz_while_that_is_so() {
     assert!(listener.readyz().starts_with("HTTP/1.1 200 "));
 
     let ticket = Arc::clone(listener.board.directory().get("ticket").unwrap());
-    ticket.note_unreadable(true);
-    is_unready("record of sale ticket cannot be read");
-    ticket.note_unreadable(false);
+    ticket.mark_unsound("bx:{ticket}:holds is gone");
+    is_unready("of sale ticket is not sound, so that nothing of it is sold: bx:{ticket}:holds is gone;");
     listener.board.mark_missing("ticket");
     is_unready("has lost sale ticket");
 }

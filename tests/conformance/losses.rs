@@ -200,7 +200,7 @@ const ODD: &[(&[&str], &str, bool)] = &[
     (&["HSET", STOCK, "held", "nan"], "bx:{ticket}:stock has no number in held", true),
     (&["HSET", STOCK, "sold", "9999999999999999"], "bx:{ticket}:stock has no number in sold", true),
     (&["HDEL", STOCK, "held"], "bx:{ticket}:stock has no number in held", true),
-    (&["HSET", STOCK, "sold", "9"], "bx:{ticket}:stock has more tickets held and sold than there are", true),
+    (&["HSET", STOCK, "sold", "10"], "bx:{ticket}:stock has more tickets held and sold than there are", true),
     (
         &["HSET", STOCK, "total", "2"],
         "bx:{ticket}:stock has more tickets held and sold than there are",
