@@ -86,8 +86,8 @@ local refused
 local sum = total and held and sold and version and sequence and total + held + sold + version + sequence
 if not (sum and sum < 1e15 and sum % 1 == 0 and total >= 0 and held >= 0 and sold >= 0 and version >= 0 and sequence >= 0
     and held + sold <= total and (status == 'open' or status == 'paused' or status == 'closed')
-    and (hold or (field[7] or '') == '') and (per_buyer or (field[8] or '') == '')
-    and (starts or (field[9] or '') == '') and (ends or (field[10] or '') == '')
+    and ((hold or -1) >= 0 or (field[7] or '') == '') and ((per_buyer or -1) >= 0 or (field[8] or '') == '')
+    and ((starts or -1) >= 0 or (field[9] or '') == '') and ((ends or -1) >= 0 or (field[10] or '') == '')
     and tonumber(field[11]) and opened > 0 and lineage > 0 and frozen_since >= 0 and frozen_until >= 0
     and due >= 0 and (due > 0 or (field[16] or '0') == '0')
     and (held == 0 and (sold == 0 or call('EXISTS', KEYS[2]) == 1)
