@@ -357,7 +357,14 @@ fn open_sales(
     knew: Known,
 ) -> Result<(), StartError> {
     const OPEN: &str = "open a sale";
-    let known = recall(ledger, knew, !config.sales.is_empty())?;
+    let known = match recall(ledger, knew.clone(), !config.sales.is_empty()) {
+        // It opens nothing, and what keeps the ledger from being served its loops find out and tell.
+        Err(StartError::Ledger(what, error)) if config.sales.is_empty() => {
+            tracing::warn!(%error, "the ledger cannot {what}");
+            knew
+        }
+        known => known?,
+    };
     for (sale, terms) in &config.sales {
         let call = Call::Open { sale: *sale, terms: terms.clone(), by: Opener::Start };
         match one(ledger, call, OPEN)? {

@@ -13,6 +13,7 @@ mod holds;
 mod http;
 mod limits;
 mod load_balancer;
+mod lost_sales;
 mod news;
 mod openapi;
 mod operators;

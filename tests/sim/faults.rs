@@ -212,6 +212,24 @@ pub fn draw_delete(seed: u64, scenario: &Scenario) -> Option<Strike> {
     })
 }
 
+/// Draws, for some seeds, that a host without a memory starts on a ledger that has lost everything while those that know
+/// it stand still. By itself, as that.
+pub fn draw_stranger(seed: u64, scenario: &Scenario) -> Vec<Strike> {
+    const STARTED_US: u64 = 2_300_000;
+    let mut random = Random::new(seed, "stranger", 0);
+    let is_possible = scenario.keeping == Keeping::Memory
+        && !scenario.keeps_state
+        && scenario.hosts > 1
+        && scenario.healed_at > STARTED_US + 500_000;
+    if !is_possible || !random.chance(500) {
+        return Vec::new();
+    }
+    let at = random.range(0, scenario.healed_at - STARTED_US - 400_000);
+    let others = (1..scenario.hosts).map(|host| Fault::PauseHost { host, ms: STARTED_US / 1_000 });
+    let faults = [Fault::LoseAll { down_ms: 1 }, Fault::KillHost { host: 0, down_ms: 20 }];
+    others.chain(faults).map(|fault| Strike { at, fault }).collect()
+}
+
 fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {
     let host = random.below(scenario.hosts);
     let down_ms = random.pick(&[1, 20, 200, 900]);

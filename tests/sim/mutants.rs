@@ -168,6 +168,15 @@ pub const MUTANTS: &[Mutant] = &[
         "announce: too seldom",
         &[("local ANNOUNCE_MS, CHANGES_KEPT = 100,", "local ANNOUNCE_MS, CHANGES_KEPT = 900,")],
     ),
+    script("open: a start opens what is lost", &[("call('SISMEMBER', sales, ARGV[8]) == 1", "false")]),
+    script("recall: nothing is named", &[("    redis.call('SADD', KEYS[1], ARGV[i])\n", "")]),
+    script(
+        "a sale opened in place of a lost one is as good as any",
+        &[(
+            "local by_operator, buyer_required = field[19] or '0',",
+            "local by_operator, buyer_required = '1',",
+        )],
+    ),
     seam("what may have changed is not read again", SeamKind::ReadOnce),
     seam("an announcement is not heard", SeamKind::Deaf),
     seam("a batch is sent again with new ids", SeamKind::ResendWithNewIds),

@@ -141,6 +141,7 @@ impl Scenario {
         scenario.strikes = faults::draw(&mut random, &scenario, strikes);
         scenario.strikes.extend(faults::draw_garbling(seed, &scenario));
         scenario.strikes.extend(faults::draw_delete(seed, &scenario));
+        scenario.strikes.extend(faults::draw_stranger(seed, &scenario));
         scenario.strikes.sort_by_key(|strike| strike.at);
         let most = |value: usize, most: Option<usize>| most.map_or(value, |most| value.min(most.max(1)));
         scenario.hosts = most(hosts, cut.hosts);

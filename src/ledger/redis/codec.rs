@@ -47,8 +47,8 @@ mod tests {
     use super::*;
     use crate::booking::Quantity;
     use crate::booking::{
-        Answer, Booking, BookingStatus, BuyerId, Call, CallError, Claim, LostCause, Reservation, Restoration,
-        SaleName, Seen,
+        Answer, Booking, BookingStatus, BuyerId, Call, CallError, ChangeFault, Claim, LedgerId, LostCause,
+        Opener, Reservation, Restoration, SaleName, Seen,
     };
     use crate::clock::WallTime;
     use proptest::prelude::*;
@@ -259,6 +259,41 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_is_told_of_sales_that_are_gone() {
+        let told = |call: &Call, text: &str| read(call, &bulk(text.as_bytes()));
+        let open = Call::Open { sale: sale(), terms: Default::default(), by: Opener::Start };
+        assert_eq!(told(&open, "lost"), Ok(Answer::SaleLost));
+        let remove = Call::Remove { sale: sale() };
+        assert_eq!(told(&remove, "removed"), Ok(Answer::Removed { done: true }));
+        for (word, fault) in [("closed", ChangeFault::NotClosed), ("held", ChangeFault::StillHeld)] {
+            let answer = told(&remove, &format!("{STATE}\n{word}"));
+            assert!(
+                matches!(answer, Ok(Answer::ChangeRefused { fault: its, .. }) if its == fault),
+                "{answer:?}"
+            );
+        }
+        let recall = Call::Recall { sales: vec![(sale(), 7), (sale(), 8)] };
+        assert_eq!(told(&recall, "kr"), Ok(Answer::Recalled { removed: vec![false, true] }));
+        let identify = Call::Identify { id: LedgerId(7) };
+        assert_eq!(told(&identify, "a,b,12"), Ok(Answer::Ledger { id: "a,b".to_owned(), age_ms: 12 }));
+        for (call, bad) in [
+            (&recall, "k"),
+            (&recall, "kx"),
+            (&identify, ",1"),
+            (&identify, "a"),
+            (&open, "removed"),
+            (&remove, "lost"),
+        ] {
+            assert!(matches!(told(call, bad), Err(CallError::Garbled(_))), "{bad}");
+        }
+        // Each name with its time, under keys that all sales share.
+        let mut out = Vec::new();
+        pack(&recall, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\r\nbx:sales\r\n$10\r\nbx:removed\r\n$6\r\nticket\r\n$1\r\n7\r\n"), "{text}");
+    }
+
+    #[test]
     fn reads_the_names_of_sales_and_all_of_them_or_none() {
         let names = |reply: &[u8]| read(&Call::Sales, reply);
         let sales = |names: &[&str], odd: &[&str]| {
@@ -425,7 +460,7 @@ mod tests {
         fn never_panics_on_what_redis_sends(
             bytes in proptest::collection::vec(any::<u8>(), 0..48),
             text in "[0-9,a-z\n@: -]{0,48}",
-            which in 0usize..9,
+            which in 0usize..12,
         ) {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
@@ -437,6 +472,9 @@ mod tests {
                 5 => Call::Trim { sale },
                 6 => Call::Snapshot { sale },
                 7 => Call::Changes { after: Some(1) },
+                8 => Call::Recall { sales: vec![(sale, 1), (sale, 2)] },
+                9 => Call::Identify { id: crate::booking::LedgerId(1) },
+                10 => Call::Remove { sale },
                 _ => Call::Cancel { sale, seen: Seen::default(), ids: vec![(id, true)] },
             };
             let _ = read(&call, &bytes);
