@@ -9,7 +9,7 @@ COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants mutants faults flaky fuzz bench \
-	bench-smoke bench-bytes bench-crowds bench-news pgo micro instructions instructions-accept flamegraph
+	bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,3 +124,7 @@ bench-crowds: ## Measure what idle and dribbling crowds cost the others; writes 
 bench-news: setup-bench ## Measure how late news of sales are on other hosts; writes bench/runs/ (NEWS="--binary before --binary after")
 	$(CARGO) build --locked --release --bin boxoffice
 	bench/news.py $(NEWS)
+
+bench-overdue: setup-bench ## Measure how soon holds that end at once can be bought; writes bench/runs/ (OVERDUE="--binary before --binary after")
+	$(CARGO) build --locked --release --bin boxoffice --example load
+	bench/overdue.py $(OVERDUE)

@@ -112,7 +112,7 @@ impl Buyer {
         let started = Instant::now();
         loop {
             match self.ask(Some(id), quantity, buyer) {
-                Word::Unavailable | Word::Unknown | Word::InProgress | Word::NoAnswer => {}
+                Word::Unavailable | Word::Unknown | Word::NotOnSale | Word::InProgress | Word::NoAnswer => {}
                 _ => return,
             }
             if started.elapsed() > INSISTENCE {
@@ -208,6 +208,7 @@ fn read(answer: &Response, own_id: bool) -> Word {
                 _ => wrong(),
             }
         }
+        (403, Some("/problems/not-on-sale")) => Word::NotOnSale,
         (409, Some("/problems/sold-out")) => Word::SoldOut,
         (409, Some("/problems/in-progress")) if retry => Word::InProgress,
         (503, Some("/problems/ledger-unavailable" | "/problems/overloaded")) if retry => Word::Unavailable,

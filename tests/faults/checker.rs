@@ -85,6 +85,8 @@ pub enum Word {
     Unavailable,
     /// 503: nobody knows.
     Unknown,
+    /// 403: an operator has paused the sale.
+    NotOnSale,
     /// 409: the same id is on its way.
     InProgress,
     /// The connection broke, or could not be had.
@@ -132,6 +134,8 @@ pub struct Evidence {
     pub told: Vec<Told>,
     /// While the ledger could not book, for certain.
     pub unable: Vec<(Instant, Instant)>,
+    /// While an operator may have paused it.
+    pub paused: Vec<(Instant, Instant)>,
     /// What the ledger has, after all.
     pub ledger: Contents,
     /// Hosts were killed: a request that was in one of them, with an id that only it knew, may be booked for nobody.
@@ -159,6 +163,13 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
                 }
             }
             Word::Wrong(what) => add(Rule::Wrong, format!("{:?}: {what}", told.id)),
+            Word::NotOnSale => {
+                let overlaps =
+                    |(from, to): &(Instant, Instant)| told.answered_at >= *from && told.asked_at <= *to;
+                if !evidence.paused.iter().any(overlaps) {
+                    add(Rule::Wrong, format!("{:?}: not on sale, and nobody paused it", told.id));
+                }
+            }
             _ => {}
         }
         if let Word::Booked { id, booking: Some(booking) } | Word::Known { id, booking } = &told.word
@@ -273,8 +284,14 @@ pub fn check_the_checker() {
     };
     let booked = |id: &str| Word::Booked { id: id.to_owned(), booking: Some(confirmed(1)) };
     let honest = Evidence {
-        told: vec![told("a", booked("a")), told("b", booked("b")), told("c", Word::SoldOut)],
+        told: vec![
+            told("a", booked("a")),
+            told("b", booked("b")),
+            told("c", Word::SoldOut),
+            told("c", Word::NotOnSale),
+        ],
         unable: Vec::new(),
+        paused: vec![(now, now)],
         ledger: Contents {
             total: 2,
             held: 0,
@@ -287,7 +304,7 @@ pub fn check_the_checker() {
     };
     assert_eq!(check(&honest), []);
     type Change = fn(&mut Evidence);
-    let cases: [(Rule, Change); 15] = [
+    let cases: [(Rule, Change); 16] = [
         (Rule::BookedTwice, |e| e.told.push(e.told[0].clone())),
         (Rule::BookedTwice, |e| *e.ledger.grants.get_mut("a").unwrap() = 2),
         (Rule::Oversold, |e| (e.ledger.total, e.ledger.sold) = (1, 2)),
@@ -306,6 +323,7 @@ pub fn check_the_checker() {
         (Rule::OthersAnswer, |e| e.told[0].id = Some("b".to_owned())),
         (Rule::OthersAnswer, |e| e.told[0].quantity = 2),
         (Rule::Wrong, |e| e.told[2].word = Word::Wrong("500".to_owned())),
+        (Rule::Wrong, |e| e.paused.clear()),
         (Rule::Stranded, |e| drop(e.told.remove(0))),
         (Rule::Miscounted, |e| e.ledger.sold = 1),
     ];

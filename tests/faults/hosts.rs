@@ -27,7 +27,7 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
 ];
 
 /// The ledger forgets an acknowledged booking.
-fn forget_one(redis: &Redis, scene: &mut Scene, row: &mut Row) {
+pub fn forget_one(redis: &Redis, scene: &mut Scene, row: &mut Row) {
     let id = scene.some_acknowledged_id();
     assert_eq!(redis.command(&["hdel", "bx:{ticket}:bookings", &id]).trim(), "1");
     row.mutants.push(("HDEL of a booking behind the hosts' back", scene.expect_conviction(&[Rule::Lost])));

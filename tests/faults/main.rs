@@ -17,7 +17,9 @@ mod checker;
 mod cut;
 mod failover;
 mod hosts;
+mod losses;
 mod outages;
+mod overdue;
 mod proxy;
 mod redis;
 mod refusals;
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
         failover::FAULTS,
         rollback::FAULTS,
         outages::FAULTS,
+        losses::FAULTS,
+        overdue::FAULTS,
         refusals::FAULTS,
         rights::FAULTS,
         sqlite::FAULTS,

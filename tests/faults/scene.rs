@@ -69,6 +69,7 @@ impl Scene {
             evidence: Evidence {
                 told: Vec::new(),
                 unable: Vec::new(),
+                paused: Vec::new(),
                 ledger: Contents::default(),
                 hosts_died: false,
                 reported_lost: Default::default(),
@@ -122,11 +123,22 @@ impl Scene {
 
     /// Another host in the place of one that was killed.
     pub fn restart_host(&mut self, index: usize) {
+        self.restart_host_with(index, &[]);
+    }
+
+    /// The same, with these words on top.
+    pub fn restart_host_with(&mut self, index: usize, more: &[&str]) {
         let words = self.words();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let host = Host::start(self.folder.path(), &words);
         self.addresses.write().unwrap_or_else(PoisonError::into_inner)[index] = host.address;
         self.hosts[index] = host;
+    }
+
+    /// What an operator does by a command of `boxoffice`; panics where it fails. Gives what it said.
+    #[track_caller]
+    pub fn operate(&self, words: &[&str]) -> String {
+        boxoffice(self.folder.path(), &[words, &["--ledger", &self.url]].concat()).expect(0).said
     }
 
     /// Buyers at all hosts, whose ids begin with `name`.
