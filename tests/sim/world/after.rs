@@ -14,7 +14,8 @@ impl World {
         // A ledger that fell back is noticed by the next sync, frozen while hosts put back what they remember, and then
         // sells again.
         let noticed = self.fallbacks == 0 || self.now >= self.scenario.healed_at + 3_000_000;
-        clients && hosts && noticed && !self.is_frozen() && self.holds_are_over()
+        let open = self.witness.level().is_some_and(|level| level.status == "open");
+        clients && hosts && open && noticed && !self.is_frozen() && self.holds_are_over()
     }
 
     fn is_frozen(&self) -> bool {

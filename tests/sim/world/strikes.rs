@@ -148,6 +148,8 @@ impl World {
         // Where the ledger is back without the sale, an operator opens it again.
         self.run_until(self.now + 100_000, |_| false)?;
         self.reopen()?;
+        // A host may yet find that another sale was opened in place of the one it knew, and pause that.
+        self.push(self.now + 2_000_000, Event::ResumeSale);
         self.alter(SaleChange { status: Some(SaleStatus::Open), ..SaleChange::default() })
     }
 }
