@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::{Desk, LineIndex, Sent};
 use crate::booking::{Answer, Call, CallError, SaleChange, SaleStatus};
-use crate::clock::{Monotonic, Now};
+use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::RECALLED_PER_CALL_MAX;
 use crate::stock::Gate;
 
@@ -127,7 +127,7 @@ impl<C> Desk<C> {
                 let change = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
                 self.send(Sent::Pause { line }, Call::Alter { sale: name, change }, now);
             }
-            (false, true) if self.sale(line).gate(crate::clock::WallTime(0)) == Gate::Missing => self.note_trouble(
+            (false, true) if self.sale(line).gate(WallTime(0)) == Gate::Missing => self.note_trouble(
                 line,
                 Some("the ledger has lost this sale: its bookings get 503 until it is back, or an operator opens it anew"),
             ),

@@ -79,7 +79,7 @@ fn fill(ledger: &mut dyn Ledger, name: &str, count: u64, after_ms: u64) -> Optio
         }
         set_hold(ledger, hold_ms);
         let claim = |number: u64| Claim {
-            id: BookingId::parse(&format!("{name}-{number}")).expect("an id"),
+            id: BookingId::parse(format!("{name}-{number}")).expect("an id"),
             quantity: Quantity::new(HELD * (number + 1) / count - HELD * number / count).expect("a quantity"),
             buyer: None,
         };

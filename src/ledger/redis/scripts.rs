@@ -1,6 +1,6 @@
 //! The scripts of `lua/`, each with `lua/sale.lua` in front, and the hashes that Redis knows them by.
 //!
-//! Comments and spaces are left out, their lines stay, so that errors name the lines of the files: a script is loaded
+//! Comments and spaces are left out and long names shortened, lines stay, so that errors name the lines of the files: a script is loaded
 //! behind the password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument,
 //! so that nobody would read why it was not let in.
 

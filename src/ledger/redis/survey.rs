@@ -22,9 +22,7 @@ pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
     let (state, rest) = split_once(reply, b'\n')?;
     let (page, mut rest) = split_once(rest, b'\n')?;
     let mut rows = Vec::new();
-    let state = match std::str::from_utf8(state).ok()? {
-        text => read_state(&without_odd_counts(text, &mut rows))?,
-    };
+    let state = read_state(&without_odd_counts(std::str::from_utf8(state).ok()?, &mut rows))?;
     let mut fields = std::str::from_utf8(page).ok()?.split(',');
     let mut next = || fields.next();
     let cursor = next()?.to_owned();
