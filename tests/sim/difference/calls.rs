@@ -176,20 +176,15 @@ impl Calls {
 
     pub fn call(&mut self) -> Call {
         let sale = self.sale();
-        match self.random.random_range(0..42) {
+        match self.random.random_range(0..41) {
             0 => {
                 let by = if self.chance(2) { Opener::Start } else { Opener::Operator };
                 Call::Open { sale, terms: self.terms(), by }
             }
-            40 if self.chance(3) => Call::Remove { sale },
             40 => {
                 let opened = self.now_ms - self.random.random_range(0..200);
                 Call::Recall { sales: vec![(sale, opened), (self.sale(), 0)] }
             }
-            41 => Call::Alter {
-                sale,
-                change: SaleChange { status: Some(SaleStatus::Closed), ..SaleChange::default() },
-            },
             1 | 2 => Call::Alter { sale, change: self.change() },
             3 => Call::Snapshot { sale },
             4..=16 => {
