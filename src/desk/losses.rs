@@ -98,9 +98,8 @@ impl<C> Desk<C> {
                 }
                 self.recall(now);
             }
-            Ok(other) => tracing::error!(?other, "the names of sales were answered with something else"),
-            Err(error) => {
-                tracing::debug!(%error, "sales that are lost were not named; the next sync repeats it");
+            other => {
+                tracing::debug!(?other, "sales that are lost were not named; the next sync repeats it");
                 self.losses.found.extend(lines);
             }
         }
@@ -161,7 +160,7 @@ impl<C> Desk<C> {
             self.forget_removed(line);
             self.forget_orphans(line);
             if std::mem::take(&mut self.lines[index].synced_here) {
-                self.reads.drop(line, &mut self.lines[..]);
+                self.reads.forget(line, &mut self.lines[..]);
                 self.losses.found.remove(&line);
             }
         }

@@ -75,7 +75,7 @@ impl Lines for [super::Line] {
 
 impl Reads {
     /// A sale that this core reads no more: it was removed.
-    pub(super) fn drop(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
+    pub(super) fn forget(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
         self.mine.retain(|mine| *mine != line);
         self.wanted.retain(|wanted| *wanted != line);
         self.again.retain(|again| *again != line);

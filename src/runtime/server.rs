@@ -19,7 +19,7 @@ use super::state_file::{Keeper, Known, StateFile};
 use super::worker::{self, Link, Worker};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener, SaleName};
+use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener};
 use crate::config::Config;
 use crate::engine::{Admission, Engine, Settings};
 use crate::ledger::redis::{ConnectError, RedisLedger};
@@ -394,27 +394,18 @@ fn open_sales(
     let snapshots: Vec<_> = names.iter().map(|&sale| Call::Snapshot { sale }).collect();
     for (sale, answer) in names.iter().zip(ledger.execute(&snapshots)) {
         // Before its state: what another host has opened in its place is not what this one knew.
-        let full = |_| StartError::SalesMax;
-        board.remember(sale, known.get(sale).copied().unwrap_or_default()).map_err(full)?;
-        learn(board, sale, answer)?;
+        let opened = known.get(sale).copied().unwrap_or_default();
+        let sale = board.remember(sale, opened).map_err(|_| StartError::SalesMax)?;
+        match answer {
+            Ok(Answer::Sale { state, .. }) => sale.learn_waiting(&state),
+            // It is lost, and the host says so.
+            Ok(Answer::NoSuchSale) => {}
+            Ok(_) => return Err(StartError::Answer("read a sale")),
+            Err(CallError::Unsound(what)) => sale.mark_unsound(&what),
+            Err(error) => return Err(StartError::Ledger("read a sale", error)),
+        }
     }
     Ok(())
-}
-
-fn learn(board: &Board, sale: &SaleName, answer: Result<Answer, CallError>) -> Result<(), StartError> {
-    if let Err(CallError::Unsound(what)) = &answer {
-        board.remember(sale, 0).map_err(|_| StartError::SalesMax)?.mark_unsound(what);
-        return Ok(());
-    }
-    match answer.map_err(|error| StartError::Ledger("read a sale", error))? {
-        Answer::Sale { state, .. } => match board.learn(sale, &state) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(StartError::SalesMax),
-        },
-        // It is lost, and the host says so.
-        Answer::NoSuchSale => Ok(()),
-        _ => Err(StartError::Answer("read a sale")),
-    }
 }
 
 fn one(ledger: &mut dyn Ledger, call: Call, what: &'static str) -> Result<Answer, StartError> {

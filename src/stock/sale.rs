@@ -328,7 +328,8 @@ impl SaleBoard {
 
     /// Whether the ledger said last that it has no such sale.
     pub fn is_missing(&self) -> bool {
-        lock(&self.level).state.is_none()
+        let level = lock(&self.level);
+        level.state.is_none() && level.unsound.is_none()
     }
 
     /// What the ledger has of the sale is not sound, and why: free permits are withdrawn and the gate says so, until a
@@ -530,6 +531,15 @@ mod tests {
 
     fn free(board: &SaleBoard) -> Vec<u64> {
         board.totals().map(|totals| totals.free).collect()
+    }
+
+    #[test]
+    fn what_is_not_sound_is_not_missing_though_it_was_never_read() {
+        let board = board(1);
+        board.mark_unsound("why");
+        assert_eq!((board.is_missing(), board.gate(WallTime(0))), (false, Gate::Unsound));
+        board.mark_missing();
+        assert_eq!((board.is_missing(), board.gate(WallTime(0))), (true, Gate::Missing));
     }
 
     #[test]

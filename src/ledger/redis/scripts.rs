@@ -1,8 +1,8 @@
 //! The scripts of `lua/`, each with `lua/sale.lua` in front, and the hashes that Redis knows them by.
 //!
-//! Comments and spaces are left out and long names shortened, lines stay, so that errors name the lines of the files: a script is loaded
-//! behind the password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in one argument,
-//! so that nobody would read why it was not let in.
+//! Comments and spaces are left out and long names shortened; lines stay, so that errors name the lines of the files. A
+//! script is loaded behind the password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in
+//! one argument, so that nobody would read why it was not let in.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -25,6 +25,14 @@ macro_rules! scripts {
             let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
             Script::new(text.replace("COMMANDS", &format!("{{ {} }}", names.join(", "))))
         });)*
+
+        /// As they are written.
+        #[cfg(test)]
+        const TEXTS: &[&str] = &[
+            include_str!("../../../lua/sale.lua"),
+            include_str!("../../../lua/rights.lua"),
+            $(include_str!(concat!("../../../lua/", $file)),)*
+        ];
 
         /// All that work on a sale.
         fn of_sales() -> impl ExactSizeIterator<Item = &'static Script> {
@@ -192,6 +200,8 @@ fn needs_space(one: char, other: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     #[test]
     fn each_script_is_short_enough_for_a_client_that_is_not_let_in_yet() {
         for script in super::all() {
@@ -253,29 +263,10 @@ mod tests {
         let text = "x = frozen_until .. 'frozen_until' .. redis.error_reply(_G) .. a_b .. frozen_until\n";
         let expected = format!("x={short}..'frozen_until'..redis.error_reply(_G)..a_b..{short}\n");
         assert_eq!(super::compact(text), expected);
-        let all: Vec<String> = [
-            include_str!("../../../lua/sale.lua"),
-            include_str!("../../../lua/alter.lua"),
-            include_str!("../../../lua/reserve.lua"),
-            include_str!("../../../lua/repair.lua"),
-            include_str!("../../../lua/restore.lua"),
-            include_str!("../../../lua/survey.lua"),
-            include_str!("../../../lua/trim.lua"),
-            include_str!("../../../lua/log.lua"),
-            include_str!("../../../lua/rights.lua"),
-        ]
-        .iter()
-        .flat_map(|text| {
-            super::without_spaces(text)
-                .split(|letter| !super::is_of_word(letter))
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect();
-        let names: std::collections::BTreeSet<&String> =
-            all.iter().filter(|name| name.contains('_')).collect();
-        let shortened: std::collections::BTreeSet<String> =
-            names.iter().map(|name| super::short_name(name)).collect();
+        let text = super::without_spaces(&super::TEXTS.concat());
+        let words = text.split(|letter| !super::is_of_word(letter));
+        let names: BTreeSet<&str> = words.filter(|word| word.contains('_')).collect();
+        let shortened: BTreeSet<String> = names.iter().map(|name| super::short_name(name)).collect();
         assert_eq!(shortened.len(), names.len(), "two names become one: call one of them otherwise");
     }
 }

@@ -1,8 +1,9 @@
 //! The end of a sale, and what is left of one whose row is gone.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::rules::{Result, announce, integer, read_state, unsound};
+use super::rules::{Result, Sale, announce, insert, unsound};
+use super::unsoundness;
 use crate::booking::{Answer, ChangeFault, SaleName, SaleState, SaleStatus};
 use crate::clock::WallTime;
 use crate::limits::REMOVED_PER_CALL;
@@ -23,30 +24,22 @@ pub(super) fn is_left(connection: &Connection, name: &SaleName) -> Result<bool> 
 
 /// Removes the sale's row first, so that nothing is sold any more, then a bounded number of others at each call.
 pub(super) fn remove(connection: &Connection, name: &SaleName, clock: WallTime) -> Result<Answer> {
-    let row = connection
-        .prepare_cached(
-            "SELECT total, max(held, 0), max(sold, 0), version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms,
-             by_operator, buyer_required FROM sales WHERE name = ?1",
-        )?
-        .query_row([name.as_str()], |row| Ok(read_state(row, clock).ok()))
-        .optional()?;
-    if row.is_none() && !is_left(connection, name)? {
-        return Ok(Answer::NoSuchSale);
-    }
-    // What cannot be read sells nothing.
-    if let Some(Some(state)) = row {
-        if state.status != SaleStatus::Closed {
-            return Ok(Answer::ChangeRefused { state, fault: ChangeFault::NotClosed });
+    match Sale::read(connection, name, clock) {
+        Ok(Some(mut sale)) => {
+            sale.lapse()?;
+            let state = sale.state;
+            if state.status != SaleStatus::Closed {
+                return Ok(Answer::ChangeRefused { state, fault: ChangeFault::NotClosed });
+            }
+            if state.held > 0 {
+                return Ok(Answer::ChangeRefused { state, fault: ChangeFault::StillHeld });
+            }
         }
-        let is_held = connection
-            .prepare_cached(
-                "SELECT 1 FROM bookings WHERE sale = ?1 AND status = 'held' AND expires_at_ms > ?2 LIMIT 1",
-            )?
-            .exists(params![name.as_str(), integer(state.now.0)])?;
-        if is_held {
-            return Ok(Answer::ChangeRefused { state, fault: ChangeFault::StillHeld });
-        }
+        Ok(None) if !is_left(connection, name)? => return Ok(Answer::NoSuchSale),
+        Ok(None) => {}
+        // What is not sound sells nothing.
+        Err(error) if unsoundness(&error).is_some() => {}
+        Err(error) => return Err(error),
     }
     connection.prepare_cached("DELETE FROM sales WHERE name = ?1")?.execute([name.as_str()])?;
     announce(connection, name)?;
@@ -101,29 +94,5 @@ pub(super) fn open_over(connection: &Connection, name: &SaleName, mut state: Sal
     if !is_counted {
         state.terms.per_buyer = None;
     }
-    announce(connection, name)?;
-    let terms = &state.terms;
-    connection
-        .prepare_cached(
-            "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage, due_at_ms, announced_at_ms, by_operator, buyer_required, counted)
-             VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, ?12, ?11, 1, ?13, ?14)",
-        )?
-        .execute(params![
-            name.as_str(),
-            integer(terms.total),
-            integer(state.held),
-            integer(state.sold),
-            integer(state.sequence),
-            state.status.word(),
-            terms.hold_ms.map(integer),
-            terms.per_buyer,
-            terms.starts_at.map(|at| integer(at.0)),
-            terms.ends_at.map(|at| integer(at.0)),
-            integer(state.now.0),
-            integer(state.due_at.unwrap_or_default().0),
-            terms.buyer_required,
-            if is_counted { "all" } else { "" },
-        ])?;
-    Ok(Answer::Sale { state, created: true })
+    insert(connection, name, state, is_counted)
 }

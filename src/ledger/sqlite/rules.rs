@@ -215,25 +215,45 @@ fn open(
     if is_left {
         return remove::open_over(connection, name, state);
     }
+    let is_counted = terms.per_buyer.is_some();
+    insert(connection, name, state, is_counted)
+}
+
+/// Makes the row of a sale that is opened. `is_counted` says whether its bookings, if there are any, count for their buyers.
+pub(super) fn insert(
+    connection: &Connection,
+    name: &SaleName,
+    state: SaleState,
+    is_counted: bool,
+) -> Result<Answer> {
     announce(connection, name)?;
+    let terms = &state.terms;
     connection
         .prepare_cached(
             "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage, buyer_required, counted, announced_at_ms, by_operator)
-             VALUES (?1, ?2, 0, 0, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?8, ?9, ?10, ?8, ?11)",
+             ends_at_ms, clock_ms, opened_ms, lineage, due_at_ms, announced_at_ms, by_operator, buyer_required, counted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         )?
         .execute(params![
             name.as_str(),
             integer(terms.total),
+            integer(state.held),
+            integer(state.sold),
+            integer(state.version),
+            integer(state.sequence),
             state.status.word(),
             terms.hold_ms.map(integer),
             terms.per_buyer,
             terms.starts_at.map(|at| integer(at.0)),
             terms.ends_at.map(|at| integer(at.0)),
-            integer(clock.0),
-            terms.buyer_required,
-            if terms.per_buyer.is_some() { "all" } else { "" },
+            integer(state.now.0),
+            integer(state.opened),
+            integer(state.lineage),
+            integer(state.due_at.unwrap_or_default().0),
+            integer(state.announced_at.0),
             state.by_operator,
+            terms.buyer_required,
+            if is_counted { "all" } else { "" },
         ])?;
     Ok(Answer::Sale { state, created: true })
 }
@@ -265,10 +285,10 @@ impl Record {
 }
 
 /// A sale while a call works on it.
-struct Sale<'a> {
+pub(super) struct Sale<'a> {
     connection: &'a Connection,
     name: &'a SaleName,
-    state: SaleState,
+    pub(super) state: SaleState,
     sequence_before: u64,
     /// What is stored of holds.
     saved: (u64, Option<WallTime>, WallTime),
@@ -278,7 +298,11 @@ struct Sale<'a> {
 }
 
 impl<'a> Sale<'a> {
-    fn read(connection: &'a Connection, name: &'a SaleName, clock: WallTime) -> Result<Option<Sale<'a>>> {
+    pub(super) fn read(
+        connection: &'a Connection,
+        name: &'a SaleName,
+        clock: WallTime,
+    ) -> Result<Option<Sale<'a>>> {
         let mut statement = connection.prepare_cached(
             "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms,
              opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms, by_operator,
@@ -439,7 +463,7 @@ impl<'a> Sale<'a> {
     }
 
     /// Gives back the tickets of all holds that are over, however many.
-    fn lapse(&mut self) -> Result<()> {
+    pub(super) fn lapse(&mut self) -> Result<()> {
         if !self.is_due() || self.state.lapsed_until >= self.state.now {
             return Ok(());
         }
