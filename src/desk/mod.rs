@@ -527,7 +527,8 @@ impl<C> Desk<C> {
 
     /// When [`Desk::handle_deadline`] wants to be called.
     pub fn next_deadline(&self) -> Monotonic {
-        self.deadlines.front().map_or(self.next_sync, |&(deadline, _, _)| deadline.min(self.next_sync))
+        let deadline = self.deadlines.front().map(|&(deadline, _, _)| deadline);
+        deadline.into_iter().chain(self.reads.pause_ends()).fold(self.next_sync, Monotonic::min)
     }
 
     /// Answers those who have waited too long, and starts a sync where it is time for one.
@@ -556,6 +557,7 @@ impl<C> Desk<C> {
             self.next_sync = now.monotonic.plus_ms(limits::SYNC_INTERVAL_MS);
             self.sync(now.monotonic);
         }
+        self.end_pauses(now.monotonic);
     }
 
     /// An entry that was sent and not answered in time.

@@ -13,7 +13,8 @@ use super::LineIndex;
 use crate::booking::SaleName;
 use crate::clock::Monotonic;
 use crate::limits::{
-    READS_PER_SWEEP, READS_PER_SYNC_MAX, SLOW_ROUND_MS, SNAPSHOTS_IN_FLIGHT_MAX, SYNC_INTERVAL_MS,
+    READS_PER_SWEEP, READS_PER_SYNC_MAX, SLOW_ROUND_MS, SNAPSHOTS_IN_FLIGHT_MAX, SWEEP_PAUSE_MS,
+    SYNC_INTERVAL_MS,
 };
 
 /// Where one sale is in the lists.
@@ -26,6 +27,7 @@ pub(super) struct LineReads {
     due: Option<Monotonic>,
     /// From when on its holds are to be expired instead of it being read.
     expire_from: Option<Monotonic>,
+    pausing: bool,
 }
 
 /// What to ask next.
@@ -49,6 +51,9 @@ pub(super) struct Reads {
     again: Vec<LineIndex>,
     /// To be read at that time.
     due: BTreeSet<(Monotonic, LineIndex)>,
+    /// More holds had ended than one call enters as expired: the next one is sent at that time, between two syncs. All pause
+    /// for [`SWEEP_PAUSE_MS`], so that they are in the order of their times.
+    pausing: VecDeque<(Monotonic, LineIndex)>,
     /// Names of sales that this host does not know: to be asked for now, and at the next sync.
     unknown: VecDeque<(SaleName, bool)>,
     unknown_again: Vec<(SaleName, bool)>,
@@ -79,9 +84,10 @@ impl Reads {
         self.mine.retain(|mine| *mine != line);
         self.wanted.retain(|wanted| *wanted != line);
         self.again.retain(|again| *again != line);
+        self.pausing.retain(|(_, pausing)| *pausing != line);
         self.set_due(line, None, None, lines);
         let reads = lines.reads(line);
-        (reads.wanted, reads.again) = (false, false);
+        (reads.wanted, reads.again, reads.pausing) = (false, false, false);
     }
 
     /// A sale that this core reads from now on; soon, since it may have changed since this host learnt of it.
@@ -109,6 +115,29 @@ impl Reads {
         if !std::mem::replace(&mut lines.reads(line).again, true) {
             self.again.push(line);
         }
+    }
+
+    /// Reads the sale after a pause.
+    pub(super) fn pause(&mut self, line: LineIndex, now: Monotonic, lines: &mut (impl Lines + ?Sized)) {
+        if !std::mem::replace(&mut lines.reads(line).pausing, true) {
+            self.pausing.push_back((now.plus_ms(SWEEP_PAUSE_MS), line));
+        }
+    }
+
+    /// When the first pause is over.
+    pub(super) fn pause_ends(&self) -> Option<Monotonic> {
+        self.pausing.front().map(|&(ends, _)| ends)
+    }
+
+    /// Wants those whose pause is over. Gives whether there are any.
+    pub(super) fn end_pauses(&mut self, now: Monotonic, lines: &mut (impl Lines + ?Sized)) -> bool {
+        let mut any = false;
+        while let Some((_, line)) = self.pausing.pop_front_if(|(ends, _)| *ends <= now) {
+            lines.reads(line).pausing = false;
+            self.want(line, lines);
+            any = true;
+        }
+        any
     }
 
     /// The sale was announced as changed, by an answer to a question of that serial.
@@ -237,6 +266,7 @@ impl Reads {
             assert_eq!(is_mine, self.mine.contains(&line));
             assert_eq!(reads.wanted, self.wanted.contains(&line));
             assert_eq!(reads.again, self.again.contains(&line));
+            assert_eq!(reads.pausing, self.pausing.iter().any(|(_, pausing)| *pausing == line));
             assert_eq!(reads.due, self.due.iter().find(|(_, due)| *due == line).map(|(at, _)| *at));
         }
     }

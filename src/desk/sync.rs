@@ -202,6 +202,13 @@ impl<C> Desk<C> {
         self.go_on_reading(now);
     }
 
+    /// Goes on with what pauses between two syncs.
+    pub(super) fn end_pauses(&mut self, now: Monotonic) {
+        if self.reads.end_pauses(now, &mut self.lines[..]) && self.ledger_up {
+            self.go_on_reading(now);
+        }
+    }
+
     /// Asks on until enough is on the way, or there is nothing to ask.
     fn go_on_reading(&mut self, now: Monotonic) {
         while let Some(question) = self.reads.next(now, &mut self.lines[..]) {
@@ -284,9 +291,9 @@ impl<C> Desk<C> {
         }
         self.sale(line).set_quiet(is_quiet);
         self.reads.set_due(line, holds, end, &mut self.lines[..]);
-        // More holds had ended than one call enters as expired: the next one goes on at once.
+        // More holds had ended than one call enters as expired. The next one is soon, but the ledger has others to serve.
         if is_over && state.lapsed_until >= state.now && !state.is_frozen() {
-            self.reads.want(line, &mut self.lines[..]);
+            self.reads.pause(line, now, &mut self.lines[..]);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::limits::{
     ANNOUNCE_MS, CHANGES_PER_CALL_MAX, LIST_INTERVAL_MS, READS_PER_SWEEP, READS_PER_SYNC_MAX, SLOW_ROUND_MS,
-    SNAPSHOTS_IN_FLIGHT_MAX, SYNC_INTERVAL_MS,
+    SNAPSHOTS_IN_FLIGHT_MAX, SWEEP_PAUSE_MS, SYNC_INTERVAL_MS,
 };
 
 /// A ledger as far as the sync sees it.
@@ -262,6 +262,41 @@ fn expires_holds_when_they_are_due_and_until_they_are_gone() {
         reads_in(1, &mut fixture, &mut ledger);
         assert!(reads_in(2, &mut fixture, &mut ledger).is_empty());
     }
+}
+
+#[test]
+fn lets_others_at_the_ledger_between_two_calls_that_enter_overdue_holds() {
+    let mut ledger = Played::default();
+    let mut fixture = at_rest(&mut ledger);
+    // What has ended counts for nobody any more, and is not entered by one call.
+    let over = WallTime(fixture.now.wall.0 - 1);
+    let state = ledger.sales.get_mut(&sale()).unwrap();
+    (state.held, state.due_at, state.lapsed_until) = (2, Some(over), WallTime(u64::MAX));
+    ledger.is_stuck = true;
+    ledger.feed.push(sale());
+    let mut asked_at = Vec::new();
+    for ms in 0..3 * SYNC_INTERVAL_MS {
+        fixture.wait(1);
+        let asked = answer_all(&mut fixture, &mut ledger);
+        asked_at.extend(asked.iter().filter(|word| word.starts_with("expire")).map(|_| ms));
+    }
+    assert!(
+        asked_at.len() as u64 >= SYNC_INTERVAL_MS / SWEEP_PAUSE_MS,
+        "goes on between syncs: {asked_at:?}"
+    );
+    // A sync asks as well, without regard to a pause.
+    let sooner = asked_at.windows(2).filter(|two| two[1] - two[0] < SWEEP_PAUSE_MS).count();
+    assert!(sooner <= 2 * 3, "{asked_at:?}");
+    // Nothing pauses for good once the ledger is lost, or all is entered.
+    fixture.desk.handle_ledger_down(fixture.now);
+    fixture.wait(SWEEP_PAUSE_MS);
+    assert!(fixture.desk.next_deadline() > fixture.now.monotonic);
+    ledger.is_stuck = false;
+    fixture.desk.handle_ledger_up();
+    for _ in 0..2 {
+        sync(&mut fixture, &mut ledger);
+    }
+    assert!(reads_in(2, &mut fixture, &mut ledger).is_empty());
 }
 
 #[test]
