@@ -264,7 +264,7 @@ fn would_sell(level: Option<&crate::redis::Stock>, ask: &Ask, watch: &Watch) -> 
 
 fn beyond_limit(witness: &Witness, ask: &Ask, from: u64, to: u64) -> bool {
     let Some(buyer) = &ask.request.buyer else { return false };
-    let limit = witness.levels.iter().rev().find_map(|(_, level)| level.as_ref()?.per_buyer);
+    let limit = witness.between(from, to).filter_map(|level| level?.per_buyer).min();
     let moments = witness.buyers.get(buyer).map(Vec::as_slice).unwrap_or_default();
     let first = moments.partition_point(|(at, _)| *at <= from).saturating_sub(1);
     let most = moments[first..]

@@ -32,6 +32,8 @@ pub enum Fault {
     LoseAll { down_ms: u64 },
     /// Somebody deletes the counts and terms of the sale, and nothing else of it.
     DeleteStock,
+    /// Somebody deletes the bookings, and nothing else of the sale: what is left counts tickets that nobody has.
+    DeleteBookings,
     /// The replica takes the place of the Redis.
     Failover { down_ms: u64 },
     /// The script cache is emptied.
@@ -48,6 +50,8 @@ pub enum Fault {
     PauseSale { ms: u64 },
     /// An operator changes the total.
     ChangeTotal { by: i64 },
+    /// An operator limits what a buyer may have, or no longer does.
+    LimitBuyers { most: Option<u32> },
 }
 
 /// An error with which Redis refuses to do anything, or to write.
@@ -90,6 +94,7 @@ impl Fault {
             Fault::LoseTail { .. } => "redis loses a tail",
             Fault::LoseAll { .. } => "redis loses all",
             Fault::DeleteStock => "stock deleted",
+            Fault::DeleteBookings => "bookings deleted",
             Fault::Failover { .. } => "failover",
             Fault::FlushScripts => "scripts flushed",
             Fault::Refuse { trouble: Refusing::Loading, .. } => "LOADING",
@@ -102,6 +107,7 @@ impl Fault {
             Fault::JumpRedisClock { .. } => "redis clock jumps",
             Fault::PauseSale { .. } => "sale paused",
             Fault::ChangeTotal { .. } => "total changed",
+            Fault::LimitBuyers { .. } => "buyers limited",
         }
     }
 }
@@ -120,6 +126,7 @@ pub const KINDS: &[&str] = &[
     "redis loses a tail",
     "redis loses all",
     "stock deleted",
+    "bookings deleted",
     "failover",
     "failover forgets",
     "scripts flushed",
@@ -134,6 +141,7 @@ pub const KINDS: &[&str] = &[
     "redis clock jumps",
     "sale paused",
     "total changed",
+    "buyers limited",
     "write torn",
     "piece late",
     "cut at a byte",
@@ -210,6 +218,28 @@ pub fn draw_delete(seed: u64, scenario: &Scenario) -> Option<Strike> {
         let at = random.range(0, scenario.healed_at * 9 / 10);
         Strike { at, fault: Fault::DeleteStock }
     })
+}
+
+/// Draws, for some of the same seeds, the loss of the bookings alone. By itself, as that.
+pub fn draw_half_lost(seed: u64, scenario: &Scenario) -> Option<Strike> {
+    let mut random = Random::new(seed, "half lost", 0);
+    (scenario.keeping.may_forget() && random.chance(60)).then(|| {
+        let at = random.range(scenario.healed_at / 10, scenario.healed_at * 9 / 10);
+        Strike { at, fault: Fault::DeleteBookings }
+    })
+}
+
+/// Draws, for some seeds, that an operator limits buyers in mid-sale, once or again and again. By itself, as that.
+pub fn draw_limits(seed: u64, scenario: &Scenario) -> Vec<Strike> {
+    let mut random = Random::new(seed, "limits", 0);
+    let times = if random.chance(200) { random.range(1, 3) } else { 0 };
+    (0..times)
+        .map(|_| {
+            let at = random.range(0, scenario.healed_at * 9 / 10);
+            let most = random.chance(750).then(|| random.range(1, 4) as u32);
+            Strike { at, fault: Fault::LimitBuyers { most } }
+        })
+        .collect()
 }
 
 /// Draws, for some seeds, that a host without a memory starts on a ledger that has lost everything while those that know

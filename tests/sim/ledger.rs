@@ -442,6 +442,15 @@ impl Ledger {
         self.redis.delete(&format!("bx:{{{SALE}}}:stock"));
     }
 
+    /// Somebody deletes the bookings of the sale, if there are any that count. Gives whether there were.
+    pub fn delete_bookings(&mut self) -> bool {
+        let counted = self.redis.stock(SALE).is_some_and(|stock| stock.held + stock.sold > 0);
+        if counted {
+            self.redis.delete(&format!("bx:{{{SALE}}}:bookings"));
+        }
+        counted
+    }
+
     /// Forgets the scripts.
     pub fn flush_scripts(&mut self) {
         self.redis.script_flush();

@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     println!("\nsim: {} tests", tests.len());
     let started = Instant::now();
     let failed = run_tests(&tests, &wanted);
+    redis::lines::write();
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!(
         "\nsim: {verdict}. {} passed, {failed} failed; {:.1} s\n",

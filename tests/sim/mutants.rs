@@ -168,6 +168,11 @@ pub const MUTANTS: &[Mutant] = &[
         "announce: too seldom",
         &[("local ANNOUNCE_MS, CHANGES_KEPT = 100,", "local ANNOUNCE_MS, CHANGES_KEPT = 900,")],
     ),
+    script("half a sale is sold from", &[("local wrong = exists and fault()", "local wrong = false")]),
+    script(
+        "alter: the first limit forgets what buyers have",
+        &[("if tonumber(wanted[8]) and counted ~= 'all' then", "if false then")],
+    ),
     script("open: a start opens what is lost", &[("call('SISMEMBER', sales, ARGV[8]) == 1", "false")]),
     script("recall: nothing is named", &[("    redis.call('SADD', KEYS[1], ARGV[i])\n", "")]),
     script(

@@ -67,6 +67,9 @@ pub struct Witness {
     pub booked: Vec<(String, Option<PipeId>)>,
     /// Expiries seen.
     pub expiries: u64,
+    /// The sale as it was when its bookings were deleted: it must stay so, since nobody may act on it, until an operator has
+    /// removed it.
+    pub lost_half: Option<Stock>,
     sequence: u64,
 }
 
@@ -101,6 +104,12 @@ impl Witness {
             ));
         }
         let stock = ledger.redis().stock(SALE);
+        if let Some(half) = &self.lost_half {
+            return match stock.as_ref() == Some(half) {
+                true => Ok(()),
+                false => Err(Violation::new("half a sale acted on", format!("{half:?} is {stock:?}"))),
+            };
+        }
         if let Some(stock) = &stock {
             self.check_stock(stock)?;
         }
@@ -219,8 +228,8 @@ impl Witness {
         if !entry.buyer.is_empty() && holds(before) != holds(after) {
             let tickets = self.tickets_of(&entry.buyer, entry.ms);
             let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
-            // What was acknowledged and forgotten is put back whatever the limit.
-            if self.forgotten.is_empty() && limit.is_some_and(|limit| tickets > limit) {
+            // What was acknowledged and forgotten is put back whatever the limit; and who had more before it may keep that.
+            if holds(after) && self.forgotten.is_empty() && limit.is_some_and(|limit| tickets > limit) {
                 return Err(Violation::new(
                     "buyer's limit",
                     format!("{} has {tickets}, {entry:?}", entry.buyer),
@@ -307,6 +316,13 @@ impl Witness {
             self.stories.iter().map(|(id, story)| (id.clone(), story.now())).collect();
         let log = ledger.redis().log(SALE);
         let stock = ledger.redis().stock(SALE);
+        // Removed by an operator; or what Redis has come back with still had all of it.
+        if self.lost_half.is_some() && (stock.is_none() || !ledger.redis().bookings(SALE).is_empty()) {
+            self.lost_half = None;
+        } else if self.lost_half.is_some() {
+            self.lost_half = stock;
+            return Ok(0);
+        }
         let mut after: BTreeMap<&str, &LogEntry> = BTreeMap::new();
         for entry in &log {
             after.insert(&entry.booking, entry);

@@ -11,6 +11,7 @@ mod append_only;
 mod commands;
 mod dataset;
 mod inspect;
+pub mod lines;
 mod refusals;
 mod replication;
 mod script;

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::commands::{Command, Kind, shortest_17};
 use super::dataset::Dataset;
+use super::lines;
 use super::refusals::Refusals;
 use super::wire::{Reply, Words};
 
@@ -57,6 +58,8 @@ struct Machine {
     protected: Function,
     hashes: FxHashMap<Vec<u8>, String>,
     scripts: FxHashMap<String, Function>,
+    /// By hash, where lines are noted.
+    texts: FxHashMap<String, Vec<u8>>,
 }
 
 /// Around the functions written in Rust. What is raised is a table, which the handler completes.
@@ -88,6 +91,9 @@ return environment, function(script) return xpcall(script, handler) end
 /// The name that Redis gives to every script.
 const CHUNK_NAME: &str = "@user_script";
 
+/// As errors and hooks tell it.
+pub const SOURCE: &str = "user_script";
+
 impl Machine {
     fn new() -> Machine {
         Machine::build().expect("Lua starts")
@@ -105,6 +111,9 @@ impl Machine {
         globals.raw_set("redis", &redis)?;
         let prelude = lua.load(PRELUDE).set_name("@prelude").into_function()?;
         let (environment, protected) = prelude.call((redis, invoke, handler, &globals))?;
+        if lines::are_noted() {
+            lines::note(&lua)?;
+        }
         Ok(Machine {
             lua,
             environment,
@@ -112,6 +121,7 @@ impl Machine {
             protected,
             hashes: FxHashMap::default(),
             scripts: FxHashMap::default(),
+            texts: FxHashMap::default(),
         })
     }
 
@@ -129,12 +139,18 @@ impl Machine {
         })?;
         let hash =
             ::redis::Script::new(std::str::from_utf8(text).expect("scripts are text")).get_hash().to_owned();
+        if lines::are_noted() {
+            self.texts.insert(hash.clone(), text.to_owned());
+        }
         self.scripts.insert(hash.clone(), function);
         self.hashes.insert(text.to_owned(), hash.clone());
         Ok(hash)
     }
 
     fn run(&self, hash: &str, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> mlua::Result<Reply> {
+        if let Some(text) = self.texts.get(hash) {
+            lines::begin(text);
+        }
         // One by one: handles to more than some thousand strings at once are too many for mlua.
         let strings = |words: &[Vec<u8>]| {
             let table = self.lua.create_table_with_capacity(words.len(), 0)?;

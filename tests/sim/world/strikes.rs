@@ -59,6 +59,13 @@ impl World {
                 self.look_again()?;
                 self.plan_reopening(0);
             }
+            Fault::DeleteBookings => {
+                fired = self.witness.lost_half.is_none() && self.ledger.delete_bookings();
+                if fired {
+                    self.witness.lost_half = self.ledger.redis().stock(SALE);
+                    self.plan_reopening(0);
+                }
+            }
             Fault::Failover { down_ms } => {
                 fired = self.ledger.fail_over(down_ms * 1_000, &mut self.net, self.now);
                 self.clock_went_back |= fired;
@@ -82,6 +89,9 @@ impl World {
                 let total = self.witness.level().map_or(1, |level| level.total).saturating_add_signed(by);
                 self.alter(SaleChange { total: Some(total), ..SaleChange::default() })?;
             }
+            Fault::LimitBuyers { most } => {
+                self.alter(SaleChange { per_buyer: Some(most), ..SaleChange::default() })?
+            }
             Fault::KillHost { .. }
             | Fault::DrainHost { .. }
             | Fault::PauseHost { .. }
@@ -101,9 +111,9 @@ impl World {
         self.push(at, Event::Reopen);
     }
 
-    /// Where the ledger has lost the sale, an operator removes what is left of it and opens it again.
+    /// Where the ledger has lost the sale, or half of it, an operator removes what is left and opens it again.
     pub(super) fn reopen(&mut self) -> Result<(), Violation> {
-        if self.ledger.redis().stock(SALE).is_some() {
+        if self.ledger.redis().stock(SALE).is_some() && self.witness.lost_half.is_none() {
             return Ok(());
         }
         let removed = self.ledger.execute(&Call::Remove { sale: sale() }, self.now);
