@@ -43,7 +43,7 @@ pub struct Parts {
     /// Those of the access log, where there is one.
     pub access_log: Option<AccessLogCounters>,
     /// A way to the ledger for administration.
-    pub ledger: Box<dyn Ledger>,
+    pub ledger: Box<dyn Ledger + Send>,
     /// What keeps the ledger from selling, where it says so itself.
     pub trouble: Trouble,
     /// Ends the host.
@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Vec<Arc<CoreMetrics>>,
     pub(crate) access_log: Option<AccessLogCounters>,
-    pub(crate) ledger: Mutex<Box<dyn Ledger>>,
+    pub(crate) ledger: Mutex<Box<dyn Ledger + Send>>,
     pub(crate) trouble: Trouble,
     pub(crate) drain: Drain,
     pub(crate) token: Option<String>,

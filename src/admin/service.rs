@@ -400,7 +400,7 @@ impl<'a> Operator<'a> {
     }
 
     /// One call at a time. With the ledger silent, callers do not queue up behind the one that waits for it.
-    fn ledger(&self) -> Result<MutexGuard<'_, Box<dyn Ledger>>, Trouble> {
+    fn ledger(&self) -> Result<MutexGuard<'_, Box<dyn Ledger + Send>>, Trouble> {
         let until = Instant::now() + LEDGER_TURN_PATIENCE;
         loop {
             match self.shared.ledger.try_lock() {

@@ -12,7 +12,7 @@ pub use trouble::{Cause, Trouble};
 
 /// A ledger that answers before it returns. The command line, the admin listener and the SQLite thread use it
 /// directly; the event loops speak to Redis without blocking and share the packing and reading of calls with it.
-pub trait Ledger: Send {
+pub trait Ledger {
     /// Carries out `calls` in order and answers each. Each call is atomic and durable (as durable as the ledger was
     /// set up to be) before its answer is returned; calls of one batch may share one transaction or one round trip.
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>>;
@@ -36,7 +36,7 @@ pub enum OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(url: &str, reads_only: bool) -> Result<Box<dyn Ledger>, OpenError> {
+pub fn open(url: &str, reads_only: bool) -> Result<Box<dyn Ledger + Send>, OpenError> {
     Ok(match url.parse()? {
         url::LedgerUrl::Sqlite(path) if reads_only => Box::new(sqlite::SqliteLedger::open_read_only(&path)?),
         url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open(&path)?),

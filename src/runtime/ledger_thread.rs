@@ -72,7 +72,7 @@ impl Ledger for ThreadHandle {
 /// Starts the thread. `wakers` has one waker a core. The thread ends, with its ledger, when it is told to stop or all
 /// handles are dropped.
 pub fn start(
-    ledger: Box<dyn Ledger>,
+    ledger: Box<dyn Ledger + Send>,
     wakers: Vec<Arc<mio::Waker>>,
 ) -> std::io::Result<(Vec<CoreHandle>, ThreadHandle, JoinHandle<()>)> {
     let (requests, inbox) = unbounded();
@@ -89,7 +89,7 @@ pub fn start(
 }
 
 fn run(
-    mut ledger: Box<dyn Ledger>,
+    mut ledger: Box<dyn Ledger + Send>,
     inbox: &Receiver<Request>,
     outboxes: &[Sender<Answered>],
     wakers: &[Arc<mio::Waker>],

@@ -413,7 +413,7 @@ fn one(ledger: &mut dyn Ledger, call: Call, what: &'static str) -> Result<Answer
     answer.map_err(|error| StartError::Ledger(what, error))
 }
 
-type Connected = (Vec<Link>, Box<dyn Ledger>, Option<(ThreadHandle, JoinHandle<()>)>);
+type Connected = (Vec<Link>, Box<dyn Ledger + Send>, Option<(ThreadHandle, JoinHandle<()>)>);
 
 /// Gives every loop its way to the ledger, and the admin listener another.
 fn connect(

@@ -187,6 +187,7 @@ impl World {
         self.run_until(bound, World::is_calm)?;
         self.check_calm()?;
         self.sell_out()?;
+        self.audit()?;
         self.judge_whole()
     }
 

@@ -1,6 +1,37 @@
 //! After the faults: everything comes to rest, and all that is left can be sold.
 
+use std::io;
+
+use boxoffice::audit::{self, Audit, Sources};
+use boxoffice::booking::CallError;
+
 use super::*;
+
+/// What an audit asks.
+struct Auditor<'a> {
+    ledger: &'a mut Ledger,
+    now: u64,
+}
+
+impl boxoffice::ledger::Ledger for Auditor<'_> {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        let unknown = || CallError::Unknown("it did not answer".to_owned());
+        calls.iter().map(|call| self.ledger.execute(call, self.now).ok_or_else(unknown)).collect()
+    }
+}
+
+/// No access log, no metrics.
+struct NoSources;
+
+impl Sources for NoSources {
+    fn access_log(&self, _: &std::path::Path) -> io::Result<Box<dyn io::BufRead>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn metrics(&self, _: &str, _: bool) -> io::Result<String> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 impl World {
     /// Nobody waits for anything.
@@ -201,6 +232,31 @@ impl World {
         match asked.iter().find(|index| self.asks[**index].answer.is_none()) {
             Some(index) => Err(Violation::new("never answered", format!("in calm: {:?}", self.asks[*index]))),
             None => Ok(asked),
+        }
+    }
+
+    /// An audit at the end finds nothing but what the ledger could not help: that it has lost something, that its clock
+    /// is ahead, and a limit that came after the tickets.
+    pub(super) fn audit(&mut self) -> Result<(), Violation> {
+        let was_limited =
+            self.scenario.strikes.iter().any(|strike| matches!(strike.fault, Fault::LimitBuyers { .. }));
+        let has_forgotten = !self.witness.forgotten.is_empty();
+        let jumped =
+            self.scenario.strikes.iter().any(|strike| matches!(strike.fault, Fault::JumpRedisClock { .. }));
+        let is_excused = |kind| match kind {
+            audit::Kind::Limit => was_limited || has_forgotten,
+            audit::Kind::Lost => has_forgotten,
+            audit::Kind::Clock => jumped || self.clock_went_back,
+            _ => false,
+        };
+        let audit = Audit { sale: sale(), access_logs: &[], metrics: &[] };
+        let found = audit.run(&mut Auditor { ledger: &mut self.ledger, now: self.now }, &NoSources);
+        let found = found.map_err(|error| Violation::new("audit", format!("it fails: {error}")))?;
+        match found.listed.iter().find(|difference| !is_excused(difference.kind)) {
+            Some(difference) => {
+                Err(Violation::new("audit", format!("{difference:?} of {}", found.differences)))
+            }
+            None => Ok(()),
         }
     }
 
