@@ -34,7 +34,7 @@ integration: ## Integration tests only: real servers, real load
 # loom sees another crate (`--cfg loom`), so it keeps a cache of its own instead of spoiling the common one.
 loom: ## Every interleaving of the shard and the board
 	RUSTFLAGS="$(RUSTFLAGS) --cfg loom" CARGO_TARGET_DIR=target/loom \
-		$(CARGO) test --locked --profile $(PROFILE) --lib loom_tests
+		$(CARGO) test --locked --profile loom --lib loom_tests
 
 test: setup lint loom ## Set up, lint, then every test there is
 	$(CARGO) test --locked --profile $(PROFILE)

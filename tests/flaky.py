@@ -67,7 +67,8 @@ def build(suites):
     for names, variables in ((common, environment()), (["loom"] if "loom" in suites else [], loom)):
         if not names:
             continue
-        command = ["cargo", "test", "--locked", "--profile", "quick", "--no-run", "--message-format", "json-render-diagnostics"]
+        profile = "loom" if names == ["loom"] else "quick"
+        command = ["cargo", "test", "--locked", "--profile", profile, "--no-run", "--message-format", "json-render-diagnostics"]
         command += [word for name in names for word in SUITES[name]]
         built = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
         if built.returncode:
