@@ -21,6 +21,7 @@ mod outages;
 mod profile;
 mod readiness;
 mod redis_connections;
+mod read_only;
 mod rights;
 mod sells_exactly;
 mod sold_out;
