@@ -131,7 +131,8 @@ fn get(address_and_path: &str) -> io::Result<String> {
     let address_tried = addresses.first().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(address_tried, HTTP_TIMEOUT)?;
     stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    // By its address: a host that is called by a name wants its token.
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address_tried}\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(METRICS_BYTES_MAX).read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {

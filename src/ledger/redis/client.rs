@@ -93,8 +93,11 @@ impl Ledger for RedisLedger {
         let had_connection = self.connection.is_some();
         let mut result = self.attempt(calls);
         // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
-        // unheard answers with what it did then, and one that is still on its way is fenced off.
-        if had_connection && matches!(result, Err(CallError::Unknown(_))) {
+        // unheard answers with what it did then, and one that is still on its way is fenced off. But not for a change of one
+        // version alone: carried out unheard, it would be refused the second time, for its own version.
+        let only_once =
+            |call: &Call| matches!(call, Call::Alter { change, .. } if change.if_version.is_some());
+        if had_connection && matches!(result, Err(CallError::Unknown(_))) && !calls.iter().any(only_once) {
             result = self.attempt(calls);
         }
         result.unwrap_or_else(|error| vec![Err(error); calls.len()])
