@@ -192,7 +192,7 @@ impl<'a> Operator<'a> {
         }
         let changes = !matches!(request.method, Method::Get | Method::Head);
         match &self.shared.token {
-            Some(token) if carries(request, token) => Ok(()),
+            Some(file) if carries(request, &file.token()) => Ok(()),
             Some(_) if changes => Err(Problem::UNAUTHORIZED.into()),
             _ if is_address(host) => Ok(()),
             Some(_) => {
