@@ -78,7 +78,8 @@ fn a_redis_that_hangs_is_not_waited_for_forever() {
 fn a_change_of_one_version_is_not_sent_twice() {
     let mut ledger = RedisSubject::new();
     ledger.ask(open(5));
-    let to = |total, if_version| alter(SaleChange { total: Some(total), if_version, ..SaleChange::default() });
+    let to =
+        |total, if_version| alter(SaleChange { total: Some(total), if_version, ..SaleChange::default() });
     for (call, is_sent_again) in [(to(6, None), true), (to(7, Some(2)), false)] {
         let mut connection = ledger.server.connection();
         redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut connection).unwrap();

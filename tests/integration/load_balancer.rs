@@ -132,16 +132,15 @@ fn no_request_breaks_the_log() {
             .send([line, b"\r\nHost: tickets\r\nUser-Agent: \xff\r\nConnection: close\r\n\r\n"].concat())
             .unwrap();
         let status = client.receive().unwrap().status;
-        assert!(matches!(status, 200 | 400 | 404), "{}: {status}", line.escape_ascii());
+        assert!(matches!(status, 200 | 400 | 404 | 503), "{}: {status}", line.escape_ascii());
     }
-    // Each was logged, in UTF-8 and as JSON: `stop` reads them so.
-    let requests: Vec<String> =
+    // Each was logged, in UTF-8 and as JSON: `stop` reads them so. In any order: each of nginx's workers keeps lines back.
+    let mut requests: Vec<String> =
         site.nginx.stop().iter().map(|line| line["request"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(requests.len(), lines.len(), "{requests:?}");
-    assert_eq!(requests[0], "GET /buy/ticket HTTP/1.1");
-    assert!(requests[1].starts_with("(bytes that are no text)"), "{requests:?}");
-    assert_eq!(requests[4], "GET /buy/\"\\x22\\ HTTP/1.1");
-    assert_eq!(requests[7], "GET /buy/%ff HTTP/1.1");
+    requests.sort();
+    let other = "(bytes that are no text)";
+    let text = ["GET /buy/\"\\x22\\ HTTP/1.1", "GET /buy/%ff HTTP/1.1", "GET /buy/ticket HTTP/1.1"];
+    assert_eq!(requests, [[other; 5].as_slice(), &text].concat());
 }
 
 /// A host that is down costs no request: nothing was sent to it, so another one is asked, for /buy as well.
