@@ -54,7 +54,7 @@ class Pipe:
         if self.left == 0:
             self.stream.close()
             self.connect()
-        self.stream.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\n{fields}{length}\r\n{body}".encode())
+        self.stream.sendall(f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}{length}\r\n{body}".encode())
         while True:
             head, mark, rest = self.rest.partition(b"\r\n\r\n")
             if mark:

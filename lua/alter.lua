@@ -2,8 +2,8 @@
 --
 -- KEYS  as in sale.lua
 -- ARGV  1 most overdue holds to expire first; then pairs: a field of the stock hash (total status hold per_buyer starts
---       ends buyer_required) and its new value ('' removes a term)
--- Reply `done`; `total` where that would be below held + sold; `window` where that would be empty; or `counting`: the
+--       ends buyer_required) and its new value ('' removes a term); or `only` and the version that the change is for
+-- Reply `done`; `version` if the sale is at another one; `total` where that would be below held + sold; `window` where that would be empty; or `counting`: the
 --       sale's first limit needs what its buyers have, which each call counts some of. The same call again goes on.
 -- Invariant: all of it or nothing; `version` rises by one where something differs afterwards. A limit is in force only once
 -- every booking of every buyer is counted.
@@ -35,20 +35,23 @@ end
 
 local place = {}
 for i, name in ipairs(FIELDS) do place[name] = i end
-local wanted, changed = {}, {}
+local wanted, changed, fault = {}, {}, nil
 for i = 1, 20 do wanted[i] = field[i] end
 wanted[20] = buyer_required
 for i = 2, #ARGV, 2 do
   local at = place[ARGV[i]]
-  if wanted[at] ~= ARGV[i + 1] then
+  if ARGV[i] == 'only' then
+    if tonumber(ARGV[i + 1]) ~= version then fault = 'version' end
+  elseif wanted[at] ~= ARGV[i + 1] then
     wanted[at] = ARGV[i + 1]
     changed[#changed + 1] = ARGV[i]
     changed[#changed + 1] = ARGV[i + 1]
   end
 end
 local first, last = tonumber(wanted[9]), tonumber(wanted[10])
-local fault
-if tonumber(wanted[1]) < held + sold then fault = 'total' elseif first and last and last <= first then fault = 'window' end
+if not fault then
+  if tonumber(wanted[1]) < held + sold then fault = 'total' elseif first and last and last <= first then fault = 'window' end
+end
 if fault then
   save()
   return state() .. '\n' .. fault

@@ -47,6 +47,8 @@ pub struct Config {
     pub pin: bool,
     /// The ledger's URL; its scheme is known, the rest is the ledger's to read.
     pub ledger: String,
+    /// The file with the password of a Redis whose URL has none.
+    pub ledger_password_file: Option<PathBuf>,
     /// Where the host keeps which sales of a Redis it has known; `None` where nowhere.
     pub state: Option<PathBuf>,
     /// Sales to open where the ledger has none of that name, each name once.
@@ -60,6 +62,9 @@ pub struct Config {
     /// How long a client waits for the ledger before it is told 503, [`bounds::LEDGER_TIMEOUT_MS_MIN`] to
     /// [`bounds::LEDGER_TIMEOUT_MS_MAX`].
     pub ledger_timeout: Duration,
+    /// How long a host that drains goes on taking connections after it has said that it is not ready, 0 to
+    /// [`bounds::DRAIN_DELAY_MS_MAX`].
+    pub drain_delay: Duration,
     /// Where one line for each booking request goes.
     pub access_log: Option<PathBuf>,
     /// What clients are limited to.
@@ -112,6 +117,7 @@ impl Config {
                 None => true,
             },
             ledger: ledger(&pick("ledger"))?,
+            ledger_password_file: path(&pick("ledger-password-file"))?,
             state: match path(&pick("state"))? {
                 Some(path) if path.as_os_str() == "none" => None,
                 Some(path) => Some(path),
@@ -128,6 +134,7 @@ impl Config {
             },
             durability: durability(&pick("durability"), &pick("ledger"))?,
             ledger_timeout: ledger_timeout(&pick("ledger-timeout"))?,
+            drain_delay: drain_delay(&pick("drain-delay"))?,
             access_log: path(&pick("access-log"))?,
             limits: limits::read(words::by_source("limit", flags, variable, file))?,
         })
@@ -205,6 +212,14 @@ fn ledger_timeout(words: &[Word]) -> Result<Duration, ConfigError> {
             Ok(Duration::from_millis(ms))
         }
         _ => Err(word.wrong("takes a duration of 10ms to 1m, such as 500ms or 2s")),
+    }
+}
+
+fn drain_delay(words: &[Word]) -> Result<Duration, ConfigError> {
+    let Some(word) = words.last() else { return Ok(Duration::ZERO) };
+    match parse_span_ms(&word.text) {
+        Some(ms) if ms <= bounds::DRAIN_DELAY_MS_MAX => Ok(Duration::from_millis(ms)),
+        _ => Err(word.wrong("takes a duration of 0s to 10m, such as 5s")),
     }
 }
 

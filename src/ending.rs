@@ -50,6 +50,7 @@ endings! {
     SaleShown "sale-shown",
     ProblemExplained "problem-explained",
     BadRequest "bad-request",
+    PreconditionFailed "precondition-failed",
     NoSuchSale "no-such-sale",
     NoSuchPath "no-such-path",
     MethodNotAllowed "method-not-allowed",

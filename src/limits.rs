@@ -298,6 +298,20 @@ pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
 /// disk holds 64 MiB at most.
 pub const ACCESS_LOG_BLOCK_BYTES: usize = 64 * 1024;
 
+/// How often the access log looks whether its file is still at its path, in milliseconds: one system call. What was renamed
+/// or removed is believed at the second look, so that lines are written into it for two of these at most.
+pub const ACCESS_LOG_LOOK_MS: u64 = 1_000;
+
+/// How long one write of the access log may take before a host that ends gives it up, in milliseconds: a disk of a shared
+/// machine stands still for seconds, a pipe without a reader for ever.
+pub const ACCESS_LOG_STALL_MS: u64 = 10_000;
+
+/// How often a change that depends on how a sale is, is tried anew since another operator was faster.
+pub const CHANGE_ATTEMPTS_MAX: usize = 100;
+
+/// Longest `--drain-delay`, in milliseconds: past it nobody means a load balancer that has yet to notice.
+pub const DRAIN_DELAY_MS_MAX: u64 = 600_000;
+
 /// How long a draining host waits for its clients to read their answers and go, in milliseconds, on top of the
 /// ledger's time-out.
 pub const DRAIN_TIMEOUT_MS: u64 = 5_000;

@@ -5,17 +5,14 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use boxoffice::audit::Sources;
-use boxoffice::cli::{self, Cli, Command, CommandError, Operator, ServeFlags};
+use boxoffice::cli::{self, Cli, Command, CommandError, LedgerFlag, Operator, ServeFlags};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
-use boxoffice::runtime::Server;
+use boxoffice::runtime::{Server, signals};
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 /// It failed.
@@ -41,11 +38,11 @@ fn main() -> ExitCode {
         .init();
     match Cli::parse().command {
         Command::Serve(flags) => serve(&flags),
-        Command::Sale(flags) => with_ledger(&flags.ledger.ledger, !flags.command.changes(), |ledger, out| {
+        Command::Sale(flags) => with_ledger(&flags.ledger, !flags.command.changes(), |ledger, out| {
             flags.command.run(ledger, out, &mut Terminal)?;
             Ok(0)
         }),
-        Command::Audit(flags) => with_ledger(&flags.ledger.ledger, !flags.repair, |ledger, out| {
+        Command::Audit(flags) => with_ledger(&flags.ledger, !flags.repair, |ledger, out| {
             let report = flags.run(ledger, out, &FilesAndHosts)?;
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
@@ -72,13 +69,16 @@ fn ended(outcome: Result<u8, CommandError>) -> ExitCode {
 }
 
 fn with_ledger(
-    url: &str,
+    flag: &LedgerFlag,
     reads_only: bool,
     run: impl FnOnce(&mut dyn Ledger, &mut dyn Write) -> Result<u8, CommandError>,
 ) -> ExitCode {
-    match ledger::open(url, reads_only) {
+    match ledger::open(&flag.ledger, flag.ledger_password_file.as_deref(), reads_only) {
         Ok(mut ledger) => ended(run(ledger.as_mut(), &mut io::stdout().lock())),
-        Err(error @ ledger::OpenError::Url(_)) => fail(USAGE, &error),
+        Err(
+            error @ (ledger::OpenError::Url(_)
+            | ledger::OpenError::Redis(ledger::redis::ConnectError::Password(_))),
+        ) => fail(USAGE, &error),
         Err(error) => fail(FAILED, &error),
     }
 }
@@ -131,7 +131,8 @@ fn get(address_and_path: &str) -> io::Result<String> {
     let address_tried = addresses.first().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(address_tried, HTTP_TIMEOUT)?;
     stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    // By its address: a host that is called by a name wants its token.
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address_tried}\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(METRICS_BYTES_MAX).read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {
@@ -141,6 +142,10 @@ fn get(address_and_path: &str) -> io::Result<String> {
             Err(io::Error::new(io::ErrorKind::InvalidData, format!("it answers {line:?}")))
         }
     }
+}
+
+fn exit_at_once() -> ! {
+    std::process::exit(FAILED.into())
 }
 
 fn serve(flags: &ServeFlags) -> ExitCode {
@@ -154,7 +159,7 @@ fn serve(flags: &ServeFlags) -> ExitCode {
         Err(error) => return fail(USAGE, &error),
     };
     // Before anything is started, so that no signal finds the default and ends the process with work in hand.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+    let signals = match signals::Watch::start() {
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &format!("cannot watch for signals: {error}")),
     };
@@ -163,19 +168,9 @@ fn serve(flags: &ServeFlags) -> ExitCode {
         Err(error) => return fail(error.exit_status(), &error),
     };
     println!("{}", server.banner());
-    let drain = server.drain();
-    let ending = std::sync::Arc::new(AtomicBool::new(false));
-    let watched = std::sync::Arc::clone(&ending);
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            if watched.swap(true, Ordering::Relaxed) {
-                eprintln!("boxoffice: a second signal: exiting at once");
-                std::process::exit(FAILED.into());
-            }
-            eprintln!("boxoffice: draining: no new connections; answering what was asked");
-            drain.begin();
-        }
-    });
+    if let Err(error) = signals.act(server.drain(), server.reload(), exit_at_once) {
+        return fail(FAILED, &format!("cannot watch for signals: {error}"));
+    }
     match server.join() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &error),

@@ -11,6 +11,7 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 # command=package
 needed=(
     redis-server=redis-server
+    logrotate=logrotate
     nginx=nginx
     ab=apache2-utils
     wrk=wrk

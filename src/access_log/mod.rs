@@ -23,14 +23,18 @@
 //! the log is incomplete and an audit says so. A process that is killed may leave its last line torn; the next one
 //! that opens the file ends it with a line feed, so that one line is lost and not two. Empty lines mean nothing.
 //!
+//! A file that is renamed or removed while it is written, as by `logrotate`, is opened anew when the host is told so
+//! ([`Reopener`]), or within two seconds. Each line is in the one file or in the other, and none in both.
+//!
 //! Each loop fills a [`LineBuffer`] and hands it over at the end of its turn; one thread writes. A loop never waits for
 //! the disk.
 
 mod buffer;
+mod file;
 mod writer;
 
 pub use buffer::LineBuffer;
-pub use writer::{AccessLog, AccessLogCounters, Sink};
+pub use writer::{AccessLog, AccessLogCounters, Look, Reopener, Sink};
 
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
 use crate::clock::WallTime;

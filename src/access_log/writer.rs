@@ -1,17 +1,23 @@
-//! The log's thread and its file.
+//! The log's thread.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 use crossbeam::queue::ArrayQueue;
 
 use super::LineBuffer;
-use crate::limits::{ACCESS_LOG_BLOCK_BYTES, ACCESS_LOG_BLOCKS_MAX};
+use super::file::LogFile;
+use crate::limits::{ACCESS_LOG_BLOCK_BYTES, ACCESS_LOG_BLOCKS_MAX, ACCESS_LOG_LOOK_MS, ACCESS_LOG_STALL_MS};
+
+/// How often the thread looks whether its file is still at its path.
+const LOOK_INTERVAL: Duration = Duration::from_millis(ACCESS_LOG_LOOK_MS);
+
+/// How long a write may take before a host that ends gives the log up.
+const STALL: Duration = Duration::from_millis(ACCESS_LOG_STALL_MS);
 
 /// Bytes gathered from waiting blocks before one write: a few blocks, so that small ones share a system call.
 const WRITE_BYTES: usize = 4 * ACCESS_LOG_BLOCK_BYTES;
@@ -21,42 +27,51 @@ const BLOCK_CAPACITY: usize = ACCESS_LOG_BLOCK_BYTES + 1024;
 
 /// Where the log's bytes go.
 pub trait Sink: Write + Send + 'static {
-    /// Makes what was written durable.
+    /// Makes what was written durable, if that can be done to it.
     ///
     /// # Errors
-    /// Where that failed.
+    /// If that failed.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Goes on in what is at its path now, if it has one.
+    ///
+    /// # Errors
+    /// If that cannot be opened, and it goes on where it was; or if what was written before could not be made durable.
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Looks whether what is written is still at its path.
+    fn look(&mut self) -> Look {
+        Look::Same
+    }
 }
 
-impl Sink for File {
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
+/// What a log found at its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// What it writes to.
+    Same,
+    /// Nothing, or another file, and that for longer than a rotation takes.
+    Gone,
 }
 
 /// An open access log.
 pub struct AccessLog {
     handover: Arc<Handover>,
-    thread: JoinHandle<io::Result<()>>,
+    /// How the thread ended.
+    ended: Receiver<io::Result<()>>,
 }
 
 impl AccessLog {
-    /// Opens the file at `path` to append to it, made where it is not there, and starts its thread. A torn last line,
-    /// as a killed process leaves one, is ended first.
+    /// Opens what is at `path` (a file, made if it is missing, a pipe or a device) to append to it, and starts its thread. A
+    /// torn last line, as a killed process leaves one, is ended first. `/dev/stdout` and `/dev/stderr` are the outputs of
+    /// this process, whatever they are.
     ///
     /// # Errors
-    /// Where it cannot be opened or read.
+    /// If it cannot be opened or read.
     pub fn open(path: &Path) -> io::Result<AccessLog> {
-        let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        if file.metadata()?.is_file() && file.seek(SeekFrom::End(0))? > 0 {
-            file.seek(SeekFrom::End(-1))?;
-            let mut last = [0];
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-        AccessLog::start(file, &path.display().to_string())
+        AccessLog::start(LogFile::open(path)?, &path.display().to_string())
     }
 
     /// Starts a log on any sink; `name` is what errors call it.
@@ -70,6 +85,8 @@ impl AccessLog {
             empty: ArrayQueue::new(ACCESS_LOG_BLOCKS_MAX),
             dropped: AtomicU64::new(0),
             write_errors: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            reopen: AtomicBool::new(false),
         });
         let mut writer = Writer {
             sink,
@@ -79,10 +96,19 @@ impl AccessLog {
             pending_lines: 0,
             dropped_told: 0,
             failing: false,
+            looked_at: Instant::now(),
         };
-        let thread =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        Ok(AccessLog { handover, thread })
+        let (end, ended) = bounded(1);
+        // Not joined: a thread whose write never returns must not keep the host from ending.
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || drop(end.send(writer.run(&receiver))))?;
+        Ok(AccessLog { handover, ended })
+    }
+
+    /// A way to have it opened anew, for another thread.
+    pub fn reopener(&self) -> Reopener {
+        Reopener(Arc::clone(&self.handover))
     }
 
     /// A buffer for one loop.
@@ -96,14 +122,53 @@ impl AccessLog {
     }
 
     /// Writes what was handed over before, makes it durable, and ends the thread. Lines handed over afterwards are
-    /// dropped.
+    /// dropped. A log that takes nothing for [`ACCESS_LOG_STALL_MS`] is given up.
     ///
     /// # Errors
-    /// Where the last bytes could not be written or made durable.
+    /// If the last bytes could not be written or made durable.
     pub fn close(self) -> io::Result<()> {
-        // Fails only where the thread is gone already; joining it tells.
-        let _ = self.handover.sender.send(Message::Close);
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the access log's thread panicked")))
+        let stalled =
+            || io::Error::new(io::ErrorKind::TimedOut, "what the access log goes to takes no more lines");
+        let mut message = Message::Close;
+        let mut writes = self.handover.writes.load(Ordering::Relaxed);
+        loop {
+            match self.handover.sender.send_timeout(message, STALL) {
+                // Where the thread has gone already, how it ended tells.
+                Ok(()) | Err(SendTimeoutError::Disconnected(_)) => break,
+                Err(SendTimeoutError::Timeout(again)) => message = again,
+            }
+            self.goes_on(&mut writes).then_some(()).ok_or_else(stalled)?;
+        }
+        loop {
+            match self.ended.recv_timeout(STALL) {
+                Ok(ended) => return ended,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other("the access log's thread panicked"));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.goes_on(&mut writes).then_some(()).ok_or_else(stalled)?
+                }
+            }
+        }
+    }
+
+    /// Whether anything was written since there were so many `writes`.
+    fn goes_on(&self, writes: &mut u64) -> bool {
+        let now = self.handover.writes.load(Ordering::Relaxed);
+        std::mem::replace(writes, now) != now
+    }
+}
+
+/// Has a log opened anew.
+#[derive(Clone)]
+pub struct Reopener(Arc<Handover>);
+
+impl Reopener {
+    /// Has the log go on in what is at its path by now. Does not wait for that.
+    pub fn reopen(&self) {
+        // Relaxed: the message behind it is seen later; where there is no room for one, the thread comes by anyhow.
+        self.0.reopen.store(true, Ordering::Relaxed);
+        let _ = self.0.sender.try_send(Message::Wake);
     }
 }
 
@@ -124,7 +189,12 @@ impl AccessLogCounters {
 }
 
 enum Message {
-    Block { bytes: Vec<u8>, lines: u64 },
+    Block {
+        bytes: Vec<u8>,
+        lines: u64,
+    },
+    /// There is something else to do than to write.
+    Wake,
     Close,
 }
 
@@ -136,6 +206,10 @@ pub(super) struct Handover {
     // Plain counts, each for itself: `Relaxed`.
     dropped: AtomicU64,
     write_errors: AtomicU64,
+    /// Writes that ended, well or not.
+    writes: AtomicU64,
+    /// The log is to be opened anew.
+    reopen: AtomicBool,
 }
 
 impl Handover {
@@ -157,7 +231,7 @@ impl Handover {
                 self.dropped.fetch_add(lines, Ordering::Relaxed);
                 match message {
                     Message::Block { bytes, .. } => Some(bytes),
-                    Message::Close => None,
+                    Message::Wake | Message::Close => None,
                 }
             }
         }
@@ -172,30 +246,59 @@ struct Writer<S> {
     pending_lines: u64,
     dropped_told: u64,
     failing: bool,
+    looked_at: Instant,
 }
 
 impl<S: Sink> Writer<S> {
     fn run(&mut self, receiver: &Receiver<Message>) -> io::Result<()> {
-        while let Ok(Message::Block { bytes, lines }) = receiver.recv() {
-            self.gather(bytes, lines);
-            let mut closing = false;
+        let mut closing = false;
+        while !closing {
+            match receiver.recv_timeout(LOOK_INTERVAL) {
+                Ok(Message::Block { bytes, lines }) => self.gather(bytes, lines),
+                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
+            }
             while self.pending.len() < WRITE_BYTES
                 && let Ok(message) = receiver.try_recv()
             {
                 match message {
                     Message::Block { bytes, lines } => self.gather(bytes, lines),
+                    Message::Wake => {}
                     Message::Close => {
                         closing = true;
                         break;
                     }
                 }
             }
+            self.see_to_the_file();
             let written = self.write();
             if closing {
-                return written.and_then(|()| self.finish());
+                written?;
             }
         }
         self.finish()
+    }
+
+    /// Opens the file anew when it is told to, or when its path leads somewhere else.
+    fn see_to_the_file(&mut self) {
+        let is_told = self.handover.reopen.swap(false, Ordering::Relaxed);
+        let is_gone = self.looked_at.elapsed() >= LOOK_INTERVAL && {
+            self.looked_at = Instant::now();
+            self.sink.look() == Look::Gone
+        };
+        if !is_told && !is_gone {
+            return;
+        }
+        match self.sink.reopen() {
+            Ok(()) if is_told => tracing::info!(log = %self.name, "the access log is opened anew"),
+            Ok(()) => tracing::warn!(
+                log = %self.name,
+                "the access log was renamed or removed, and is opened anew; after a rotation send SIGHUP, and it is at once"
+            ),
+            Err(error) => {
+                tracing::error!(log = %self.name, %error, "the access log cannot be opened anew; it goes on as before");
+            }
+        }
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -223,6 +326,7 @@ impl<S: Sink> Writer<S> {
             return Ok(());
         }
         let result = self.sink.write_all(&self.pending).and_then(|()| self.sink.flush());
+        self.handover.writes.fetch_add(1, Ordering::Relaxed);
         match &result {
             Ok(()) => {
                 self.dropped_told = dropped;

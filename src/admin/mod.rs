@@ -11,9 +11,9 @@ mod tests;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Mutex<Box<dyn Ledger + Send>>,
     pub(crate) trouble: Trouble,
     pub(crate) drain: Drain,
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<TokenFile>,
     pub(crate) clock: SystemClock,
     stopping: AtomicBool,
     connections: AtomicUsize,
@@ -104,7 +104,7 @@ impl Admin {
             ledger: Mutex::new(ledger),
             trouble,
             drain,
-            token: token_file.map(read_token).transpose()?,
+            token: token_file.map(TokenFile::open).transpose()?,
             clock,
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -119,6 +119,11 @@ impl Admin {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The file of the token, where there is one.
+    pub fn token_file(&self) -> Option<TokenFile> {
+        self.shared.token.clone()
     }
 
     /// Takes no more connections; those there are end by themselves.
@@ -136,12 +141,41 @@ impl Admin {
     }
 }
 
-fn read_token(path: PathBuf) -> Result<String, AdminError> {
-    let text = std::fs::read_to_string(&path).map_err(|error| AdminError::TokenFile(path.clone(), error))?;
+/// The bearer token, as its file had it when it was last read.
+#[derive(Clone)]
+pub struct TokenFile {
+    path: PathBuf,
+    token: Arc<Mutex<String>>,
+}
+
+impl TokenFile {
+    fn open(path: PathBuf) -> Result<TokenFile, AdminError> {
+        let token = Arc::new(Mutex::new(read_token(&path)?));
+        Ok(TokenFile { path, token })
+    }
+
+    /// Takes what the file has now.
+    ///
+    /// # Errors
+    /// If it cannot be read or has no token: the former one stays.
+    pub fn read_again(&self) -> Result<(), AdminError> {
+        let fresh = read_token(&self.path)?;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    fn token(&self) -> MutexGuard<'_, String> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, AdminError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| AdminError::TokenFile(path.to_owned(), error))?;
     let token = text.trim();
     match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(token.to_owned()),
-        false => Err(AdminError::Token(path)),
+        false => Err(AdminError::Token(path.to_owned())),
     }
 }
 

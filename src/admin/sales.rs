@@ -15,6 +15,8 @@ use crate::limits;
 #[serde(deny_unknown_fields)]
 pub struct SaleBody {
     total: Option<Whole>,
+    /// By how much the total rises, or falls.
+    total_change: Option<f64>,
     #[serde(default, deserialize_with = "given")]
     hold_seconds: Option<Option<f64>>,
     #[serde(default, deserialize_with = "given")]
@@ -58,6 +60,17 @@ impl SaleBody {
                 "hold_seconds: {seconds} is out of range; it takes 0.001 to 2592000 (30 days)"
             ));
         }
+        if let Some(change) = read.total_change {
+            if read.total.is_some() {
+                return Err("total_change: stands beside total; send one of them".to_owned());
+            }
+            if change.fract() != 0.0 || change.abs() > limits::STOCK_MAX as f64 {
+                return Err(format!(
+                    "total_change: {change} is out of range; it takes a whole number from -{0} to {0}",
+                    limits::STOCK_MAX
+                ));
+            }
+        }
         let sketch = SaleTerms { total: read.total.map_or(0, |total| total.0), ..read.terms_with(0) };
         sketch.check().map_err(in_its_own_words)?;
         Ok(read)
@@ -66,8 +79,11 @@ impl SaleBody {
     /// The terms of a new sale.
     ///
     /// # Errors
-    /// Where the total is left out.
+    /// If the total is left out, or is a change of one that is not there.
     pub fn terms(&self) -> Result<SaleTerms, String> {
+        if self.total_change.is_some() {
+            return Err("total_change: there is no such sale; a new one needs its total".to_owned());
+        }
         let total = self.total.ok_or("total: is missing; a new sale needs its number of tickets")?;
         Ok(self.terms_with(total.0))
     }
@@ -93,7 +109,31 @@ impl SaleBody {
         self.per_buyer.map(|limit| limit.map(|Whole(tickets)| u32::try_from(tickets).unwrap_or(u32::MAX)))
     }
 
-    /// The change of a sale that exists.
+    /// Whether what is asked for depends on how the sale is.
+    pub fn is_relative(&self) -> bool {
+        self.total_change.is_some()
+    }
+
+    /// The change of a sale that is as `state` says, and no longer so: of that version alone.
+    ///
+    /// # Errors
+    /// How many tickets too many or too few the total would have.
+    pub fn change_of(&self, state: &SaleState) -> Result<SaleChange, TotalError> {
+        let total = match self.total_change {
+            None => self.total.map(|total| total.0),
+            // Checked to be whole and small.
+            Some(change) => {
+                let total = state.terms.total.checked_add_signed(change as i64).ok_or(TotalError::TooLow)?;
+                Some(total)
+                    .filter(|total| *total <= limits::STOCK_MAX)
+                    .map(Some)
+                    .ok_or(TotalError::TooHigh)?
+            }
+        };
+        Ok(SaleChange { total, if_version: Some(state.version), ..self.change() })
+    }
+
+    /// The change of a sale that exists, however it is; without one of its total by so many.
     pub fn change(&self) -> SaleChange {
         SaleChange {
             total: self.total.map(|total| total.0),
@@ -103,8 +143,18 @@ impl SaleBody {
             ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
             buyer_required: self.buyer_required.map(Option::unwrap_or_default),
             status: None,
+            if_version: None,
         }
     }
+}
+
+/// Why a total cannot be changed by so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TotalError {
+    /// It would be below zero, and thus below held + sold.
+    TooLow,
+    /// It would be above [`limits::STOCK_MAX`].
+    TooHigh,
 }
 
 /// The command line calls the terms otherwise.
@@ -174,6 +224,26 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_the_total_is_of_one_version() {
+        let terms = SaleTerms { total: 100, ..SaleTerms::default() };
+        let state = SaleState { terms, version: 7, ..SaleState::default() };
+        let change = |body: &str| SaleBody::read(body.as_bytes()).unwrap().change_of(&state);
+        for (body, total) in [
+            (r#"{"total_change":50}"#, Some(150)),
+            (r#"{"total_change":-100}"#, Some(0)),
+            (r#"{"total_change":0}"#, Some(100)),
+            (r#"{"total":5}"#, Some(5)),
+            (r#"{"per_buyer":2}"#, None),
+        ] {
+            let change = change(body).unwrap();
+            assert_eq!((change.total, change.if_version), (total, Some(7)), "{body}");
+        }
+        assert_eq!(change(r#"{"total_change":-101}"#), Err(TotalError::TooLow));
+        assert_eq!(change(r#"{"total_change":1000000000000}"#), Err(TotalError::TooHigh));
+        assert!(SaleBody::read(br#"{"total_change":5}"#).unwrap().terms().is_err());
+    }
+
+    #[test]
     fn names_what_is_wrong() {
         for (body, said) in [
             (r#"{"total":-1}"#, "total: "),
@@ -190,6 +260,10 @@ mod tests {
                 "ends_at: must be later than starts_at",
             ),
             (r#"{"stock":1}"#, "stock: unknown field"),
+            (r#"{"total":1,"total_change":1}"#, "total_change: stands beside total"),
+            (r#"{"total_change":1.5}"#, "total_change: 1.5 is out of range"),
+            (r#"{"total_change":1000000000001}"#, "total_change: 1000000000001 is out of range"),
+            (r#"{"total_change":"+5"}"#, "total_change: "),
             ("", "body: "),
             ("[5,null,null,null,null]", "body: "),
         ] {

@@ -5,12 +5,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::sales::TotalError;
 use super::{Shared, metrics, profile, readiness, sales};
 use crate::api::encode::{self, Instance, JSON};
 use crate::api::{Problem, openapi};
-use crate::booking::{Answer, Call, CallError, ChangeFault, Opener, SaleName, SaleStatus};
+use crate::booking::{
+    Answer, Call, CallError, ChangeFault, Opener, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
+};
 use crate::connection::{Answered, Handled, Reply, Service};
-use crate::http::{HttpError, Method, Request, Response, Status};
+use crate::http::precondition::{Current, Preconditions};
+use crate::http::{Caching, HttpError, Method, Request, Response, Status};
 use crate::ledger::Ledger;
 use crate::limits;
 
@@ -53,9 +57,14 @@ impl From<CallError> for Trouble {
     }
 }
 
+/// A sale as it is now, what was done to it, and how that is answered.
+type Changed = (SaleState, &'static str, Status);
+
 /// What is answered.
 enum Page {
     Json(Status),
+    /// A sale, and its version.
+    Sale(Status, u64),
     Text(Status, &'static str),
 }
 
@@ -64,12 +73,14 @@ impl Service for Operator<'_> {
         self.scratch.clear();
         match self.answer(request) {
             Ok(page) => {
-                let (status, content_type) = match page {
-                    Page::Json(status) => (status, JSON),
-                    Page::Text(status, content_type) => (status, content_type),
+                let (status, content_type, version) = match page {
+                    Page::Json(status) => (status, JSON, None),
+                    Page::Sale(status, version) => (status, JSON, Some(format!("\"{version}\""))),
+                    Page::Text(status, content_type) => (status, content_type, None),
                 };
-                let fields = [("Cache-Control", "no-store")];
-                reply.send(&Response { status, content_type, fields: &fields, body: &self.scratch }).into()
+                let tag = version.as_deref().map(|version| ("ETag", version));
+                let (caching, fields) = (Caching::NoStore, tag.as_slice());
+                reply.send(&Response { status, content_type, caching, fields, body: &self.scratch }).into()
             }
             Err(Trouble { problem, detail }) => {
                 let instance = Instance::Path(request.path);
@@ -132,9 +143,8 @@ impl<'a> Operator<'a> {
         if !allow.split(", ").any(|method| method == request.method_name) {
             return Err(Problem::METHOD_NOT_ALLOWED.into());
         }
-        if !matches!(request.method, Method::Get | Method::Head) {
-            self.authorize(request)?;
-        }
+        self.authorize(request)?;
+        let conditions = conditions(request)?;
         let segments: Vec<&str> = request.path.split('/').skip(1).collect();
         match segments.as_slice() {
             ["livez"] => Ok(self.livez()),
@@ -148,46 +158,53 @@ impl<'a> Operator<'a> {
             ["openapi-admin.json"] => Ok(self.describe(openapi::OPERATORS)),
             ["problems", name] => self.explain(name),
             ["v1", "sales"] => Ok(self.list_sales()),
-            ["v1", "sales", sale] if request.method == Method::Put => self.put_sale(request, sale),
-            ["v1", "sales", sale] if request.method == Method::Delete => self.remove_sale(sale),
+            ["v1", "sales", sale] if request.method == Method::Put => {
+                self.put_sale(request, sale, conditions)
+            }
+            ["v1", "sales", sale] if request.method == Method::Delete => self.remove_sale(sale, conditions),
             ["v1", "sales", sale] => self.show_sale(sale),
-            ["v1", "sales", sale, "pause"] => self.set_status(sale, SaleStatus::Paused),
-            ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open),
-            ["v1", "sales", sale, "close"] => self.set_status(sale, SaleStatus::Closed),
+            ["v1", "sales", sale, "pause"] => self.set_status(sale, SaleStatus::Paused, conditions),
+            ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open, conditions),
+            ["v1", "sales", sale, "close"] => self.set_status(sale, SaleStatus::Closed, conditions),
+            // What else is asked to do something has no state that a condition could be about.
+            _ if conditions.as_ref().is_some_and(|conditions| !conditions.hold(Current::Absent)) => {
+                Err(Problem::PRECONDITION_FAILED.into())
+            }
             ["v1", "drain"] => Ok(self.drain()),
             ["debug", "profile"] => self.profile(request),
             _ => Err(Problem::NO_SUCH_PATH.into()),
         }
     }
 
-    /// Changing calls need the token where one is set, and never come from a page of another origin: a browser on the
-    /// operator's machine must not be a way around the loopback address. Without a token a page must name the host by its
-    /// address, or any name that resolves to it (DNS rebinding) would be an origin of its own.
+    /// Who may call. The same for every method, since what is read here (names, stock, metrics) is no stranger's business
+    /// either:
+    ///
+    /// - A page of another origin may not: a browser on the operator's machine must not be a way around the loopback address.
+    /// - Host names an IP address or `localhost`, or the call carries the token. Any other name may be a stranger's that was
+    ///   made to resolve to this machine (DNS rebinding): to a browser that stranger's page is of the host's own origin, and
+    ///   reads what it answers. An address and `localhost` cannot be made to resolve, and no page knows the token.
+    /// - A call that changes something carries the token, if one is set.
     fn authorize(&self, request: &Request<'_>) -> Result<(), Trouble> {
         let host = request.field("Host").unwrap_or_default();
-        for origin in request.field_values("Origin") {
-            if !is_origin_of(origin, host) {
-                let detail = "This call changes something, and the Origin of the page that made it is another one than Host names.";
-                return Err(Trouble::new(Problem::FORBIDDEN, detail));
+        if request.field_values("Origin").any(|origin| !is_origin_of(origin, host)) {
+            let detail = "The Origin of the page that made this call is another one than Host names.";
+            return Err(Trouble::new(Problem::FORBIDDEN, detail));
+        }
+        let changes = !matches!(request.method, Method::Get | Method::Head);
+        match &self.shared.token {
+            Some(file) if carries(request, &file.token()) => Ok(()),
+            Some(_) if changes => Err(Problem::UNAUTHORIZED.into()),
+            _ if is_address(host) => Ok(()),
+            Some(_) => {
+                let detail = "Without the token call the host by its address, or as localhost: another name may be anybody's.";
+                Err(Trouble::new(Problem::UNAUTHORIZED, detail))
             }
-            if self.shared.token.is_none() && !is_address(host) {
-                let detail = "This call changes something and was made by a page under a host name, which may be anybody's. \
-                    Call the host by its address, or start it with --admin-token-file.";
-                return Err(Trouble::new(Problem::FORBIDDEN, detail));
+            None => {
+                let detail = "Call the host by its address, or as localhost: another name may be anybody's. With \
+                    --admin-token-file a call that carries the token may use any name.";
+                Err(Trouble::new(Problem::FORBIDDEN, detail))
             }
         }
-        let Some(token) = &self.shared.token else { return Ok(()) };
-        let mut fields = request.field_values("Authorization");
-        let given = match (fields.next(), fields.next()) {
-            (Some(value), None) => bearer_token(value),
-            _ => None,
-        };
-        // Every byte is compared, so that the time taken tells nothing of where the first difference is.
-        let equal = given.is_some_and(|given| {
-            let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-            differences == 0 && given.len() == token.len()
-        });
-        if equal { Ok(()) } else { Err(Problem::UNAUTHORIZED.into()) }
     }
 
     fn text(&mut self, status: Status, line: &str) -> Page {
@@ -251,20 +268,54 @@ impl<'a> Operator<'a> {
         let sale = self.sale_name(sale)?;
         // As of now: a snapshot may have holds in it that are over.
         match self.call(Call::LookUp { sale, ids: Vec::new() })? {
-            Answer::Found { state, .. } => {
-                sales::push_terms(&mut self.scratch, &sale, &state);
-                Ok(Page::Json(Status::Ok))
-            }
+            Answer::Found { state, .. } => Ok(self.sale_page(Status::Ok, &sale, &state)),
             other => Err(unexpected(&other)),
         }
     }
 
-    fn put_sale(&mut self, request: &Request<'_>, sale: &str) -> Result<Page, Trouble> {
+    fn sale_page(&mut self, status: Status, sale: &SaleName, state: &SaleState) -> Page {
+        sales::push_terms(&mut self.scratch, sale, state);
+        Page::Sale(status, state.version)
+    }
+
+    fn put_sale(
+        &mut self,
+        request: &Request<'_>,
+        sale: &str,
+        conditions: Option<Preconditions<'_>>,
+    ) -> Result<Page, Trouble> {
         let sale = self.sale_name(sale)?;
+        if request.is_partial {
+            // RFC 9110 section 14.5.
+            let detail = "Content-Range: the terms of a sale are put as a whole, not in parts";
+            return Err(Trouble::new(Problem::BAD_REQUEST, detail));
+        }
         let body = sales::SaleBody::read(request.body)
             .map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
-        // Opening changes nothing where the sale exists, so that of two operators who open it at once one opens it and
-        // the other changes it; each finds what was asked for.
+        let (state, what, status) = match conditions {
+            None if !body.is_relative() => self.open_or_alter(sale, &body)?,
+            conditions => {
+                let change = |state: &SaleState| {
+                    body.change_of(state).map_err(|error| match error {
+                        TotalError::TooLow => Trouble::from(Problem::TOTAL_TOO_LOW),
+                        TotalError::TooHigh => {
+                            let detail =
+                                format!("total_change: the total would be above {}", limits::STOCK_MAX);
+                            Trouble::new(Problem::BAD_REQUEST, detail)
+                        }
+                    })
+                };
+                self.change_if(sale, conditions.as_ref(), &change, &|| body.terms())?
+            }
+        };
+        self.told(what, &sale, &String::from_utf8_lossy(request.body));
+        self.learn(&sale, &state);
+        Ok(self.sale_page(status, &sale, &state))
+    }
+
+    /// Opening changes nothing where the sale exists, so that of two operators who open it at once one opens it and the other
+    /// changes it; each finds what was asked for.
+    fn open_or_alter(&self, sale: SaleName, body: &sales::SaleBody) -> Result<Changed, Trouble> {
         let opened = match body.terms() {
             Ok(terms) => match self.call(Call::Open { sale, terms, by: Opener::Operator })? {
                 Answer::Sale { state, created: true } => Some(state),
@@ -275,22 +326,77 @@ impl<'a> Operator<'a> {
                 _ => None,
             },
         };
-        let (state, what, status) = match opened {
-            Some(state) => (state, "opened", Status::Created),
+        match opened {
+            Some(state) => Ok((state, "opened", Status::Created)),
             None => match self.call(Call::Alter { sale, change: body.change() })? {
-                Answer::Sale { state, .. } => (state, "altered", Status::Ok),
-                other => return Err(unexpected(&other)),
+                Answer::Sale { state, .. } => Ok((state, "altered", Status::Ok)),
+                other => Err(unexpected(&other)),
             },
+        }
+    }
+
+    /// Opens or alters a sale, depending on how it is: it is read, and what follows from that is done to this version alone.
+    /// Where another operator was faster, all of it anew.
+    fn change_if(
+        &self,
+        sale: SaleName,
+        conditions: Option<&Preconditions<'_>>,
+        change: &dyn Fn(&SaleState) -> Result<SaleChange, Trouble>,
+        terms: &dyn Fn() -> Result<SaleTerms, String>,
+    ) -> Result<Changed, Trouble> {
+        for _ in 0..limits::CHANGE_ATTEMPTS_MAX {
+            match self.current(sale, conditions)? {
+                None => {
+                    let terms = terms().map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+                    match self.call(Call::Open { sale, terms, by: Opener::Operator })? {
+                        Answer::Sale { state, created: true } => {
+                            return Ok((state, "opened", Status::Created));
+                        }
+                        Answer::Sale { .. } => {}
+                        other => return Err(unexpected(&other)),
+                    }
+                }
+                Some(state) => match self.call(Call::Alter { sale, change: change(&state)? })? {
+                    Answer::Sale { state, .. } => return Ok((state, "altered", Status::Ok)),
+                    Answer::ChangeRefused { fault: ChangeFault::OtherVersion, .. } => {}
+                    other => return Err(unexpected(&other)),
+                },
+            }
+        }
+        let detail = "The sale is changed by others all the time. Nothing was done.";
+        Err(Trouble::new(Problem::LEDGER_UNAVAILABLE, detail))
+    }
+
+    /// How the sale is, if the conditions are true of it.
+    fn current(
+        &self,
+        sale: SaleName,
+        conditions: Option<&Preconditions<'_>>,
+    ) -> Result<Option<SaleState>, Trouble> {
+        let state = match self.raw_call(Call::LookUp { sale, ids: Vec::new() })? {
+            Answer::Found { state, .. } => Some(state),
+            Answer::NoSuchSale => None,
+            other => return Err(unexpected(&other)),
         };
-        self.told(what, &sale, &String::from_utf8_lossy(request.body));
-        self.learn(&sale, &state);
-        sales::push_terms(&mut self.scratch, &sale, &state);
-        Ok(Page::Json(status))
+        let version = state.as_ref().map(|state| state.version.to_string());
+        let current = version.as_deref().map_or(Current::Absent, Current::Tagged);
+        if conditions.is_none_or(|conditions| conditions.hold(current)) {
+            return Ok(state);
+        }
+        let detail = match version {
+            Some(version) => format!("The sale is at version {version}. Nothing was changed."),
+            None => "There is no such sale. Nothing was changed.".to_owned(),
+        };
+        Err(Trouble::new(Problem::PRECONDITION_FAILED, detail))
     }
 
     /// Removing a sale again finds it removed.
-    fn remove_sale(&mut self, sale: &str) -> Result<Page, Trouble> {
+    fn remove_sale(&mut self, sale: &str, conditions: Option<Preconditions<'_>>) -> Result<Page, Trouble> {
         let sale = self.sale_name(sale)?;
+        // What is removed is closed, and stays so or is not removed: nobody else's change of it is lost by that.
+        if conditions.is_some() && self.current(sale, None)?.is_some() {
+            self.current(sale, conditions.as_ref())?;
+        }
         loop {
             match self.call(Call::Remove { sale })? {
                 // Others have their turn at the ledger in between.
@@ -306,18 +412,33 @@ impl<'a> Operator<'a> {
         Ok(Page::Json(Status::Ok))
     }
 
-    fn set_status(&mut self, sale: &str, status: SaleStatus) -> Result<Page, Trouble> {
+    fn set_status(
+        &mut self,
+        sale: &str,
+        status: SaleStatus,
+        conditions: Option<Preconditions<'_>>,
+    ) -> Result<Page, Trouble> {
         let sale = self.sale_name(sale)?;
-        let change = crate::booking::SaleChange { status: Some(status), ..Default::default() };
-        match self.call(Call::Alter { sale, change })? {
-            Answer::Sale { state, .. } => {
-                self.told("set", &sale, status.word());
-                self.learn(&sale, &state);
-                sales::push_terms(&mut self.scratch, &sale, &state);
-                Ok(Page::Json(Status::Ok))
+        let change = SaleChange { status: Some(status), ..SaleChange::default() };
+        let state = match conditions {
+            None => match self.call(Call::Alter { sale, change })? {
+                Answer::Sale { state, .. } => state,
+                other => return Err(unexpected(&other)),
+            },
+            // Without a sale that is the answer, whatever the condition (RFC 9110 section 13.2.1).
+            Some(conditions) => {
+                if self.current(sale, None)?.is_none() {
+                    return Err(Problem::NO_SUCH_SALE.into());
+                }
+                let change =
+                    |state: &SaleState| Ok(SaleChange { if_version: Some(state.version), ..change.clone() });
+                let missing = || Err("there is no such sale".to_owned());
+                self.change_if(sale, Some(&conditions), &change, &missing)?.0
             }
-            other => Err(unexpected(&other)),
-        }
+        };
+        self.told("set", &sale, status.word());
+        self.learn(&sale, &state);
+        Ok(self.sale_page(Status::Ok, &sale, &state))
     }
 
     fn drain(&mut self) -> Page {
@@ -416,6 +537,32 @@ impl<'a> Operator<'a> {
             }
         }
     }
+}
+
+/// What a request that changes something depends on. Those that read are answered in any case: the tag of a sale is of its
+/// terms, and its counts change without them.
+fn conditions<'a>(request: &Request<'a>) -> Result<Option<Preconditions<'a>>, Trouble> {
+    match request.is_conditional && !matches!(request.method, Method::Get | Method::Head) {
+        false => Ok(None),
+        true => match Preconditions::read(request) {
+            Ok(conditions) => Ok(Some(conditions)),
+            Err(detail) => Err(Trouble::new(Problem::BAD_REQUEST, detail)),
+        },
+    }
+}
+
+/// Whether the request has that token, and no other.
+fn carries(request: &Request<'_>, token: &str) -> bool {
+    let mut fields = request.field_values("Authorization");
+    let given = match (fields.next(), fields.next()) {
+        (Some(value), None) => bearer_token(value),
+        _ => None,
+    };
+    // Every byte is compared, so that the time taken tells nothing of where the first difference is.
+    given.is_some_and(|given| {
+        let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+        differences == 0 && given.len() == token.len()
+    })
 }
 
 /// Whether a Host is an IP address or `localhost`, with a port or without; HTTP/1.0 may have none.

@@ -23,7 +23,16 @@ struct Listener {
 
 impl Listener {
     fn start() -> Listener {
-        let (board, drain) = (Arc::new(Board::new(1, 1.0, 0.2)), Drain::new(Vec::new()));
+        Listener::start_with(None)
+    }
+
+    fn start_with(token: Option<&str>) -> Listener {
+        let token_file = token.map(|token| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), token).unwrap();
+            file
+        });
+        let (board, drain) = (Arc::new(Board::new(1, 1.0, 0.2)), Drain::new(Vec::new(), Duration::ZERO));
         let metrics = Arc::new(CoreMetrics::default());
         metrics.set_ledger_up(true);
         let parts = Parts {
@@ -33,7 +42,7 @@ impl Listener {
             ledger: Box::new(NoLedger),
             trouble: Trouble::default(),
             drain: drain.clone(),
-            token_file: None,
+            token_file: token_file.as_ref().map(|file| file.path().to_owned()),
             clock: SystemClock::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -55,7 +64,7 @@ impl Listener {
     }
 
     fn readyz(&self) -> String {
-        self.ask("GET /readyz", "Host: h\r\n")
+        self.ask("GET /readyz", "Host: 127.0.0.1\r\n")
     }
 
     /// As any reading of it is learnt.
@@ -70,39 +79,94 @@ impl Drop for Listener {
     }
 }
 
+const NAMES: [&str; 4] = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil"];
+
+/// Of each kind of answer; the last two change something.
+const CALLS: [&str; 8] = [
+    "GET /livez",
+    "GET /readyz",
+    "GET /metrics",
+    "HEAD /v1/sales",
+    "GET /v1/sales/ticket",
+    "GET /openapi-admin.json",
+    "POST /v1/sales/ticket/pause",
+    "POST /v1/drain",
+];
+
 /// A page whose name was made to resolve to this machine is of the same origin as the host that it calls, as browsers see
-/// it. Without a token only a host that is called by its address can tell.
+/// it, and what it only reads carries no Origin. Only the name itself can tell.
 #[test]
-fn without_a_token_a_page_under_a_name_changes_nothing() {
+fn under_a_name_nobody_reads_or_changes_anything() {
     let listener = Listener::start();
     let port = listener.address().port();
-    for name in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil"] {
+    for name in NAMES {
         for host in [name.to_owned(), format!("{name}:{port}")] {
-            let fields = format!("Host: {host}\r\nOrigin: http://{host}\r\n");
-            for path in ["/v1/drain", "/v1/sales/ticket/pause"] {
-                let answer = listener.ask(&format!("POST {path}"), &fields);
-                assert!(answer.starts_with("HTTP/1.1 403 "), "{host}: {answer}");
-                assert!(answer.contains("\"type\":\"/problems/forbidden\""), "{answer}");
+            for fields in [format!("Host: {host}\r\n"), format!("Host: {host}\r\nOrigin: http://{host}\r\n")]
+            {
+                for call in CALLS {
+                    let answer = listener.ask(call, &fields);
+                    assert!(answer.starts_with("HTTP/1.1 403 "), "{call} {host}: {answer}");
+                    assert!(!call.starts_with("GET") || answer.contains("/problems/forbidden"), "{answer}");
+                }
             }
         }
     }
     // One under an address, of another origin all the same.
     let fields = format!("Host: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{}\r\n", port ^ 1);
-    assert!(listener.ask("POST /v1/drain", &fields).starts_with("HTTP/1.1 403 "));
+    for call in CALLS {
+        assert!(listener.ask(call, &fields).starts_with("HTTP/1.1 403 "), "{call}");
+    }
     assert!(!listener.drain.has_begun());
+}
+
+/// Probes and scrapers call an address, and those of HTTP/1.0 may say no name at all.
+#[test]
+fn by_its_address_or_as_localhost_a_host_is_called_as_ever() {
+    let listener = Listener::start();
+    let port = listener.address().port();
+    for host in ["127.0.0.1", "[::1]", "localhost", "LOCALHOST", "10.1.2.3"] {
+        for host in [host.to_owned(), format!("{host}:{port}")] {
+            for path in ["/livez", "/readyz", "/metrics", "/v1/sales"] {
+                let answer = listener.ask(&format!("GET {path}"), &format!("Host: {host}\r\n"));
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{host} {path}: {answer}");
+            }
+        }
+    }
     for host in ["127.0.0.1", "[::1]", "localhost", "LOCALHOST"] {
         let fields = format!("Host: {host}:{port}\r\nOrigin: http://{host}:{port}\r\n");
         let answer = listener.ask("POST /v1/drain", &fields);
         assert!(answer.starts_with("HTTP/1.1 202 "), "{host}: {answer}");
     }
     assert!(listener.drain.has_begun());
+    let mut stream = TcpStream::connect(listener.address()).unwrap();
+    stream.write_all(b"GET /livez HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-/// What is no page says no origin.
+/// No page knows the token, so that who does is none, whatever it calls the host.
 #[test]
-fn a_program_may_call_a_host_by_its_name() {
-    let listener = Listener::start();
-    assert!(listener.ask("POST /v1/drain", "Host: box.internal\r\n").starts_with("HTTP/1.1 202 "));
+fn with_the_token_a_host_may_be_called_by_any_name() {
+    let listener = Listener::start_with(Some("s3cret"));
+    let named = "Host: box.internal\r\n";
+    let shown = format!("{named}Authorization: Bearer  s3cret\r\n");
+    for path in ["/livez", "/metrics", "/v1/sales"] {
+        let answer = listener.ask(&format!("GET {path}"), named);
+        assert!(
+            answer.starts_with("HTTP/1.1 401 ") && answer.contains("WWW-Authenticate: Bearer"),
+            "{answer}"
+        );
+        assert!(listener.ask(&format!("GET {path}"), &shown).starts_with("HTTP/1.1 200 "), "{path}");
+        assert!(listener.ask(&format!("GET {path}"), "Host: 127.0.0.1\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    for fields in [named, "Host: 127.0.0.1\r\n", "Host: localhost\r\nAuthorization: Bearer s3cre\r\n"] {
+        assert!(listener.ask("POST /v1/drain", fields).starts_with("HTTP/1.1 401 "), "{fields}");
+    }
+    let foreign = format!("{shown}Origin: http://evil.example\r\n");
+    assert!(listener.ask("POST /v1/drain", &foreign).starts_with("HTTP/1.1 403 "));
+    assert!(!listener.drain.has_begun());
+    assert!(listener.ask("POST /v1/drain", &shown).starts_with("HTTP/1.1 202 "));
 }
 
 #[test]

@@ -9,8 +9,9 @@ use super::Problem;
 use crate::booking::{Booking, BookingStatus, OffSale, Outcome, Refusal, SaleState};
 use crate::clock::WallTime;
 use crate::connection::{Answered, Reply};
+use crate::ending::Ending;
 use crate::http::Status;
-use crate::http::encode::{Field, Response};
+use crate::http::encode::{Caching, Field, Response};
 use crate::limits;
 
 /// Media type of everything but problems.
@@ -32,8 +33,26 @@ pub enum Asked {
     Buy,
     /// For a new booking.
     Book,
+    /// Likewise, if the id has none yet (`If-None-Match: *`).
+    BookNew,
+    /// Likewise, if the id has one (`If-Match: *`): it is looked up, and compared.
+    BookAgain,
     /// To look up, confirm or cancel.
     Existing,
+    /// To confirm or cancel under a condition that no booking meets: it is looked up alone.
+    ExistingUnmet,
+}
+
+impl Asked {
+    /// Whether that outcome says that the request's precondition is false; nothing was changed then.
+    fn is_unmet_by(self, outcome: &Outcome) -> bool {
+        matches!(
+            (self, outcome),
+            (Asked::BookNew, Outcome::Replayed(_) | Outcome::Refused(Refusal::IdReused))
+                | (Asked::BookAgain, Outcome::Refused(Refusal::NoSuchBooking))
+                | (Asked::ExistingUnmet, Outcome::Found(_))
+        )
+    }
 }
 
 fn push(scratch: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
@@ -109,11 +128,17 @@ pub fn sale_status(state: &SaleState, now: WallTime) -> &'static str {
 /// The status that an outcome is answered with.
 pub fn status_of(asked: Asked, outcome: &Outcome) -> Status {
     match outcome {
+        outcome if asked.is_unmet_by(outcome) => Status::PreconditionFailed,
         Outcome::Refused(Refusal::SoldOut) if asked == Asked::Buy => Status::Ok,
         Outcome::Refused(refusal) => Problem::of(*refusal).status(),
-        Outcome::Granted(_) if asked == Asked::Book => Status::Created,
+        Outcome::Granted(_) if matches!(asked, Asked::Book | Asked::BookNew) => Status::Created,
         _ => Status::Ok,
     }
+}
+
+/// What an outcome is counted as.
+pub fn ending_of(asked: Asked, outcome: &Outcome) -> Ending {
+    if asked.is_unmet_by(outcome) { Ending::PreconditionFailed } else { Ending::of(outcome) }
 }
 
 /// Which occurrence of a problem this is: the path asked for, or of the booking in question.
@@ -184,7 +209,8 @@ fn send_problem(
     let retry: &[Field<'_>] = if problem.retry_after() { &[("Retry-After", "1")] } else { &[] };
     // The two never come together: what carries further fields is no 503.
     let fields = if more.is_empty() { retry } else { more };
-    reply.send(&Response { status, content_type: PROBLEM_JSON, fields, body: scratch })
+    let caching = Caching::NoStore;
+    reply.send(&Response { status, content_type: PROBLEM_JSON, caching, fields, body: scratch })
 }
 
 /// Answers with a refusal of the domain, about the booking `id` of `sale`, or the path asked for.
@@ -200,11 +226,15 @@ pub fn refusal(
         return reply.send(&Response {
             status: Status::Ok,
             content_type: JSON,
+            caching: Caching::NoStore,
             fields: &[],
             body: BUY_SOLD_OUT,
         });
     }
-    let problem = Problem::of(refusal);
+    let problem = match asked.is_unmet_by(&Outcome::Refused(refusal)) {
+        true => Problem::PRECONDITION_FAILED,
+        false => Problem::of(refusal),
+    };
     let status = problem.status();
     begin_problem(scratch, status, problem, detail.or_else(|| detail_of(refusal)), instance);
     if let Refusal::NotOnSale(OffSale::NotYet { starts_at }) = refusal {
@@ -280,11 +310,22 @@ pub fn outcome(
         | Outcome::Confirmed(booking)
         | Outcome::Cancelled(booking) => booking,
     };
+    if asked.is_unmet_by(outcome) {
+        let unmet = Problem::PRECONDITION_FAILED;
+        let instance = Instance::Booking(sale, id);
+        return problem(reply, scratch, unmet.status(), unmet, None, instance, &[]);
+    }
     scratch.clear();
     if asked == Asked::Buy {
         let before = r#"{"code":1,"msg":"Ticket purchase successful","data":{"booking":""#;
         join(scratch, &[before, booking.id.as_str(), r#""}}"#]);
-        return reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch });
+        return reply.send(&Response {
+            status: Status::Ok,
+            content_type: JSON,
+            caching: Caching::NoStore,
+            fields: &[],
+            body: scratch,
+        });
     }
     if !matches!(outcome, Outcome::Granted(_)) {
         push_booking(scratch, sale, booking);
@@ -295,6 +336,7 @@ pub fn outcome(
         return reply.send(&Response {
             status: Status::Ok,
             content_type: JSON,
+            caching: Caching::NoStore,
             fields: replayed,
             body: scratch,
         });
@@ -307,16 +349,22 @@ pub fn outcome(
     reply.send(&Response {
         status: Status::Created,
         content_type: JSON,
+        caching: Caching::NoStore,
         fields: &[("Location", &location)],
         body: scratch,
     })
+}
+
+/// What anybody may be told again.
+fn send_kept(reply: Reply<'_>, caching: Caching, body: &[u8]) -> Answered {
+    reply.send(&Response { status: Status::Ok, content_type: JSON, caching, fields: &[], body })
 }
 
 /// Answers with a sale's level.
 pub fn sale(reply: Reply<'_>, scratch: &mut Vec<u8>, name: &str, state: &SaleState) -> Answered {
     scratch.clear();
     push_sale(scratch, name, state);
-    reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch })
+    send_kept(reply, Caching::Second, scratch)
 }
 
 /// Appends the page of a problem type as JSON.
@@ -335,5 +383,5 @@ pub fn push_problem_page(scratch: &mut Vec<u8>, problem: Problem) {
 pub fn problem_page(reply: Reply<'_>, scratch: &mut Vec<u8>, problem: Problem) -> Answered {
     scratch.clear();
     push_problem_page(scratch, problem);
-    reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch })
+    send_kept(reply, Caching::Day, scratch)
 }

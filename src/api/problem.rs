@@ -47,6 +47,8 @@ problems! {
         "The booking was cancelled; it cannot be confirmed. Book again with a new id.";
     BAD_REQUEST: "bad-request", 400, "Bad request",
         "The request is not well-formed; the detail says what and where.";
+    PRECONDITION_FAILED: "precondition-failed", 412, "Precondition failed",
+        "What If-Match or If-None-Match asks for is not so, and nothing was changed. A booking has no entity tag; that of a sale is its version, which the ETag of each answer says.";
     NO_SUCH_SALE: "no-such-sale", 404, "No such sale",
         "There is no sale of this name.";
     NO_SUCH_BOOKING: "no-such-booking", 404, "No such booking",
@@ -70,9 +72,9 @@ problems! {
     EMPTY_WINDOW: "empty-window", 409, "Empty window",
         "The sale would end before it starts, or at the same time. Nothing was changed.";
     UNAUTHORIZED: "unauthorized", 401, "Unauthorized",
-        "This call changes something and needs the bearer token that the operator set with --admin-token-file.";
+        "A call that changes something, and any call that does not name the host by its address or as localhost, needs the bearer token that the operator set with --admin-token-file.";
     FORBIDDEN: "forbidden", 403, "Forbidden",
-        "This call changes something and was made by a page of another origin, or by a page under a host name where no token is set; the detail says which.";
+        "This call was made by a page of another origin, or names the host otherwise than by its address or as localhost where no token is set; the detail says which.";
     TOKEN_NEEDED: "token-needed", 403, "Token needed",
         "This call is only taken where the operator has set a token. Start the host with --admin-token-file, and send the token.";
     PROFILE_RUNNING: "profile-running", 409, "Profile running",

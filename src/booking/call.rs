@@ -58,8 +58,9 @@ pub enum Call {
         /// The name that it gets where it has none.
         id: LedgerId,
     },
-    /// Changes a sale that exists. Answered by [`Answer::Sale`]; by [`Answer::ChangeRefused`] where the new total is
-    /// below held + sold, or else the new window is empty, and nothing of it is done; or by [`Answer::Counting`].
+    /// Changes a sale that exists. Answered by [`Answer::Sale`]; by [`Answer::ChangeRefused`] if it is at another version than
+    /// the change is for, or else the new total is below held + sold, or else the new window is empty, and nothing of it is
+    /// done; or by [`Answer::Counting`].
     Alter {
         /// Its name.
         sale: SaleName,
@@ -307,6 +308,8 @@ impl LostCause {
 /// Why a sale is not changed as it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeFault {
+    /// `Alter`: the sale is at another version than the change is for.
+    OtherVersion,
     /// `Alter`: the total would be below held + sold.
     TotalTooLow,
     /// `Alter`: the sale would end before it starts, or at once.

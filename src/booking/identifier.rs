@@ -1,4 +1,5 @@
 //! Identifiers: 1 to 64 of `A-Z a-z 0-9 . _ -`, and in a buyer's also `@ +`, kept inline so that none of them allocates.
+//! `.` and `..` name neither sale nor booking. Two are the same if all their bytes are: `A` is not `a`, also in a UUID.
 //!
 //! What stands between identifiers somewhere is in no alphabet: `/ ? %` of paths, `:` of records, ` =` of buckets, `,` of
 //! the log's lines, quotes and backslashes of JSON. `@` stands before a record's deadline and thus before its buyer.
@@ -66,6 +67,10 @@ pub enum IdentifierError {
     /// More than [`IDENTIFIER_BYTES_MAX`] bytes.
     #[error("is longer than 64 bytes; it takes 1 to 64 of {0}")]
     TooLong(Alphabet),
+    /// `.` or `..`: as a segment of a path they mean this folder and the one above (RFC 3986 section 5.2.4), so that clients
+    /// take them out of a URL before they ask.
+    #[error("is \".\" or \"..\", which no URL can name; any other of 1 to 64 of {0} will do")]
+    Dots(Alphabet),
     /// A byte outside of the alphabet, and where it stands.
     #[error("has a byte at offset {0} that is not one of {1}")]
     BadByte(usize, Alphabet),
@@ -77,6 +82,9 @@ fn checked(bytes: &[u8], alphabet: Alphabet) -> Result<&str, IdentifierError> {
     }
     if bytes.len() > IDENTIFIER_BYTES_MAX {
         return Err(IdentifierError::TooLong(alphabet));
+    }
+    if matches!(bytes, b"." | b"..") && alphabet == Alphabet::Names {
+        return Err(IdentifierError::Dots(alphabet));
     }
     let table = alphabet.table();
     match bytes.iter().position(|byte| !table[usize::from(*byte)]) {
@@ -163,6 +171,14 @@ mod tests {
         assert_eq!(SaleName::parse(""), Err(IdentifierError::Empty(Alphabet::Names)));
         assert_eq!(SaleName::parse("x".repeat(65)), Err(IdentifierError::TooLong(Alphabet::Names)));
         assert!(SaleName::parse("x".repeat(64)).is_ok());
+        for text in [".", ".."] {
+            assert_eq!(SaleName::parse(text), Err(IdentifierError::Dots(Alphabet::Names)));
+            assert_eq!(BookingId::parse(text), Err(IdentifierError::Dots(Alphabet::Names)));
+            assert_eq!(BuyerId::parse(text).unwrap().as_str(), text, "a buyer is no part of a path");
+        }
+        for text in ["...", ".a", "a.", "..a", ".-", "_"] {
+            assert_eq!(BookingId::parse(text).unwrap().as_str(), text);
+        }
         for (text, offset) in [("a b", 1), ("{a}", 0), ("a\0", 1), ("caf\u{e9}", 3), ("a/b", 1), ("a\r\n", 1)]
         {
             let wrong = |alphabet| IdentifierError::BadByte(offset, alphabet);

@@ -122,6 +122,8 @@ pub struct SaleChange {
     pub buyer_required: Option<bool>,
     /// Pause, resume or close.
     pub status: Option<SaleStatus>,
+    /// Only if the sale is at this [`version`](SaleState::version): else nothing is done.
+    pub if_version: Option<u64>,
 }
 
 /// A sale as the ledger told it at `now`.

@@ -25,6 +25,8 @@ pub(crate) struct FakeSale {
 #[derive(Default)]
 pub(crate) struct FakeLedger {
     pub(crate) sales: BTreeMap<SaleName, FakeSale>,
+    /// So often another operator adds a ticket behind the back of whoever has read a sale.
+    pub(crate) changes_between: u32,
     /// Calls after which the next booking is made, as if someone bought meanwhile.
     pub(crate) bookings_between: u32,
     pub(crate) down: bool,
@@ -145,6 +147,10 @@ impl FakeLedger {
                 terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
                 terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
                 terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
+                if change.if_version.is_some_and(|version| version != sale.state.version) {
+                    let fault = ChangeFault::OtherVersion;
+                    return Answer::ChangeRefused { state: sale.state.clone(), fault };
+                }
                 if terms.total < sale.state.held + sale.state.sold {
                     let fault = ChangeFault::TotalTooLow;
                     return Answer::ChangeRefused { state: sale.state.clone(), fault };
@@ -161,6 +167,11 @@ impl FakeLedger {
             Call::Snapshot { .. } => Answer::Sale { state: sale.state.clone(), created: false },
             Call::LookUp { ids, .. } if ids.is_empty() => {
                 let state = sale.state.clone();
+                if self.changes_between > 0 {
+                    self.changes_between -= 1;
+                    sale.state.terms.total += 1;
+                    sale.state.version += 1;
+                }
                 if self.bookings_between > 0 {
                     self.bookings_between -= 1;
                     sale.book(&format!("meanwhile-{}", self.clock), 1, None);

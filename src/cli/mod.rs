@@ -9,6 +9,8 @@ mod nginx;
 mod sale;
 mod serve;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 pub use audit::{AuditFlags, AuditReport};
@@ -66,6 +68,9 @@ pub struct LedgerFlag {
     #[arg(long, value_name = "URL", env = "BOXOFFICE_LEDGER", hide_env_values = true, global = true)]
     #[arg(default_value = DEFAULT_LEDGER, value_parser = ledger)]
     pub ledger: String,
+    /// File with the password of a Redis whose URL has none
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_PASSWORD_FILE", global = true)]
+    pub ledger_password_file: Option<PathBuf>,
 }
 
 fn ledger(url: &str) -> Result<String, String> {

@@ -13,6 +13,27 @@ use crate::booking::{
 use crate::clock::WallTime;
 use crate::config::{parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
 use crate::ledger::Ledger;
+use crate::limits;
+
+/// A new total, or by how many it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StockChange {
+    /// So many in all.
+    To(u64),
+    /// So many more, or fewer.
+    By(i64),
+}
+
+fn parse_stock_change(text: &str) -> Result<StockChange, String> {
+    let (sign, digits) = match text.as_bytes() {
+        [b'+', ..] => (1, &text[1..]),
+        [b'-', ..] => (-1, &text[1..]),
+        _ => return parse_stock(text).map(StockChange::To),
+    };
+    let tickets = parse_stock(digits)?;
+    // Bounded far below that.
+    i64::try_from(tickets).map(|tickets| StockChange::By(sign * tickets)).map_err(|error| error.to_string())
+}
 
 /// What to do with sales.
 #[derive(Debug, Subcommand)]
@@ -48,9 +69,9 @@ pub enum SaleCommand {
     Set {
         /// Which sale
         name: SaleName,
-        /// How many tickets in all; never below those held and sold
-        #[arg(long, value_name = "N", value_parser = parse_stock)]
-        stock: Option<u64>,
+        /// How many tickets in all, or by how many more (+50) or fewer (-50); never below those held and sold
+        #[arg(long, value_name = "N|+N|-N", value_parser = parse_stock_change, allow_negative_numbers = true)]
+        stock: Option<StockChange>,
         /// Its other terms; `none` removes one.
         #[command(flatten)]
         terms: TermFlags,
@@ -201,15 +222,22 @@ impl SaleCommand {
             }
             SaleCommand::Set { name, stock, terms } => {
                 let change = SaleChange {
-                    total: *stock,
+                    total: match stock {
+                        Some(StockChange::To(total)) => Some(*total),
+                        _ => None,
+                    },
                     hold_ms: terms.hold.map(Option::from),
                     per_buyer: terms.per_buyer.map(Option::from),
                     starts_at: terms.starts.map(Option::from),
                     ends_at: terms.ends.map(Option::from),
                     buyer_required: terms.buyer_required,
                     status: None,
+                    if_version: None,
                 };
-                alter(ledger, out, *name, change)
+                match stock {
+                    Some(StockChange::By(tickets)) => alter_by(ledger, out, *name, *tickets, change),
+                    _ => alter(ledger, out, *name, change),
+                }
             }
             SaleCommand::Pause { name } => set_status(ledger, out, *name, SaleStatus::Paused),
             SaleCommand::Resume { name } => set_status(ledger, out, *name, SaleStatus::Open),
@@ -343,6 +371,42 @@ fn alter(
 ) -> Result<(), CommandError> {
     let state = state_of(ledger, sale, Call::Alter { sale, change })?;
     write_table(out, &sale, &state)
+}
+
+/// Changes the total by so many. It is read, and the change is of that version alone: where another operator was faster, all of
+/// it anew.
+fn alter_by(
+    ledger: &mut dyn Ledger,
+    out: &mut dyn Write,
+    sale: SaleName,
+    tickets: i64,
+    change: SaleChange,
+) -> Result<(), CommandError> {
+    for _ in 0..limits::CHANGE_ATTEMPTS_MAX {
+        let state = state_of(ledger, sale, as_of_now(sale))?;
+        let (held, sold) = (state.held, state.sold);
+        let total = state.terms.total.checked_add_signed(tickets);
+        let total = total.ok_or(CommandError::TotalTooLow { sale, held, sold })?;
+        SaleTerms { total, ..SaleTerms::default() }.check()?;
+        let change = SaleChange { total: Some(total), if_version: Some(state.version), ..change.clone() };
+        let call = Call::Alter { sale, change };
+        loop {
+            match ask(ledger, call.clone())? {
+                Answer::Counting { .. } => {}
+                Answer::ChangeRefused { fault: ChangeFault::OtherVersion, .. } => break,
+                Answer::Sale { state, .. } => return write_table(out, &sale, &state),
+                Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
+                Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow } => {
+                    return Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold });
+                }
+                Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
+                    return Err(CommandError::EmptyWindow(sale));
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+    Err(CommandError::Unexpected("the sale is changed by others all the time; nothing was done".to_owned()))
 }
 
 fn set_status(

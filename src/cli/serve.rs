@@ -53,6 +53,10 @@ pub struct ServeFlags {
     /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
+    /// File with the password of a Redis whose URL has none; read at each dial, so that it may change [env:
+    /// BOXOFFICE_LEDGER_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE")]
+    ledger_password_file: Option<String>,
     /// Where to keep which sales of a Redis this host has known, so that no start opens one anew that Redis has lost
     /// [default: boxoffice.state] [env: BOXOFFICE_STATE]
     #[arg(long, value_name = "FILE|none")]
@@ -76,6 +80,10 @@ pub struct ServeFlags {
     /// BOXOFFICE_LEDGER_TIMEOUT]
     #[arg(long, value_name = "DURATION")]
     ledger_timeout: Option<String>,
+    /// How long a host that drains still takes connections once /readyz says 503, 0s to 10m: the time that a load balancer
+    /// needs to notice [default: 0s] [env: BOXOFFICE_DRAIN_DELAY]
+    #[arg(long, value_name = "DURATION")]
+    drain_delay: Option<String>,
     /// Append one JSON line for each booking request [env: BOXOFFICE_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     access_log: Option<String>,
@@ -122,11 +130,13 @@ impl ServeFlags {
             ("admin-token-file", &self.admin_token_file),
             ("cores", &self.cores),
             ("ledger", &self.ledger),
+            ("ledger-password-file", &self.ledger_password_file),
             ("state", &self.state),
             ("weight", &self.weight),
             ("buffer", &self.buffer),
             ("durability", &self.durability),
             ("ledger-timeout", &self.ledger_timeout),
+            ("drain-delay", &self.drain_delay),
             ("access-log", &self.access_log),
         ] {
             if let Some(text) = text {
@@ -173,16 +183,18 @@ mod tests {
     fn flags_reach_the_configuration() {
         let config = config(
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
-             --ledger sqlite:x --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
-             --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
+             --ledger redis://x --ledger-password-file p --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
+             --drain-delay 3s --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
         .unwrap();
         assert_eq!((config.listen.port(), config.admin.port(), config.pin), (1, 2, false));
         assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
-        assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "sqlite:x", 0.0));
+        assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "redis://x", 0.0));
         assert_eq!((config.limits.linger_ms, config.limits.pipeline), (1_000, 7));
+        assert_eq!(config.ledger_password_file, Some("p".into()));
         assert_eq!(config.state, Some("s".into()));
+        assert_eq!(config.drain_delay, std::time::Duration::from_secs(3));
         assert_eq!((config.access_log, config.admin_token_file), (Some("l".into()), Some("t".into())));
     }
 

@@ -8,19 +8,21 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 14] = [
+pub const SETTINGS: [&str; 16] = [
     "listen",
     "admin",
     "admin-token-file",
     "cores",
     "no-pin",
     "ledger",
+    "ledger-password-file",
     "state",
     "sale",
     "weight",
     "buffer",
     "durability",
     "ledger-timeout",
+    "drain-delay",
     "access-log",
     "limit",
 ];

@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::access_log::{Line, LineBuffer};
 use crate::api::encode::{self, About, Asked};
-use crate::booking::{Answer, BookingId, Call, CallError, CallId, Outcome};
+use crate::booking::{Answer, BookingId, BuyerId, Call, CallError, CallId, Outcome, Quantity, Refusal};
 
 use crate::clock::{Monotonic, Now};
 use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
@@ -56,7 +56,12 @@ pub(crate) struct Waiter {
     connection: ConnectionKey,
     exchange: Exchange,
     asked: Asked,
+    /// What the booking that is looked up is to be.
+    repeat: Option<Repeat>,
 }
+
+/// Tickets and buyer of a booking that is asked for only if it is there. Apart from its waiter, since hardly any has one.
+type Repeat = Box<(Quantity, Option<BuyerId>)>;
 
 #[derive(Debug)]
 struct Slot {
@@ -404,9 +409,15 @@ impl Engine {
     }
 
     fn answer(&mut self, resolved: Resolved<Waiter>) {
-        let Resolved { client, line, id, made_here, wish, asked_at, outcome } = resolved;
-        let Waiter { connection, exchange, asked } = client;
-        self.core.metrics.count(Ending::of(&outcome));
+        let Resolved { client, line, id, made_here, wish, asked_at, mut outcome } = resolved;
+        let Waiter { connection, exchange, asked, repeat } = client;
+        if let (Some(repeat), Outcome::Found(booking)) = (repeat, &outcome) {
+            outcome = match *repeat == (booking.quantity, booking.buyer) {
+                true => Outcome::Replayed(booking.clone()),
+                false => Outcome::Refused(Refusal::IdReused),
+            };
+        }
+        self.core.metrics.count(encode::ending_of(asked, &outcome));
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
         let sale = *self.core.desk.sale(line).name();
         let sequence = exchange.sequence();

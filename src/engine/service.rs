@@ -1,13 +1,14 @@
 //! What a core does with one request: route it, read it, ask the desk, answer or put off the answer.
 
-use super::{ConnectionKey, Core, Waiter};
+use super::{ConnectionKey, Core, Repeat, Waiter};
 use crate::api::encode::{self, Asked, Instance};
 use crate::api::{Problem, Route, decode};
 use crate::booking::{BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
-use crate::http::{HttpError, Method, Request, Response, Status};
+use crate::http::precondition::{Current, Preconditions};
+use crate::http::{Caching, HttpError, Method, Request, Response, Status};
 use crate::limits::Limit;
 
 /// Serves the requests of one connection.
@@ -83,6 +84,11 @@ enum About<'a> {
 impl Clerk<'_> {
     fn buy(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        if request.is_conditional
+            && let Err(unmet) = self.is_met(request, Current::Absent)
+        {
+            return self.unmet(request, reply, unmet);
+        }
         let wish = Wish { id: None, quantity: Quantity::ONE, buyer: None };
         self.reserve(request, reply, line, wish, Asked::Buy)
     }
@@ -103,6 +109,11 @@ impl Clerk<'_> {
     }
 
     fn put_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str, id: &str) -> Handled {
+        if request.is_partial {
+            // RFC 9110 section 14.5: what was sent is a part, and would be taken for the whole.
+            let detail = "Content-Range: a booking is put as a whole, not in parts";
+            return self.bad_request(request, reply, detail);
+        }
         match BookingId::parse(id) {
             Ok(id) => self.book(request, reply, sale, Some(id)),
             Err(error) => self.bad_request(request, reply, &format!("booking id in the path: {error}")),
@@ -122,7 +133,53 @@ impl Clerk<'_> {
         };
         let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
         let wish = Wish { id, quantity: body.quantity, buyer: body.buyer };
-        self.reserve(request, reply, line, wish, Asked::Book)
+        match request.is_conditional {
+            false => self.reserve(request, reply, line, wish, Asked::Book),
+            true => self.reserve_if(request, reply, line, wish),
+        }
+    }
+
+    /// Books under a condition. A booking has no entity tag, and one that was made stays, so that all a condition can ask for
+    /// is that it is there, or that it is not.
+    #[cold]
+    fn reserve_if(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        line: LineIndex,
+        wish: Wish,
+    ) -> Handled {
+        let met = self.is_met(request, Current::Absent);
+        let met_by_one = self.is_met(request, Current::Untagged);
+        match (met, met_by_one, wish.id) {
+            // What POST is sent to is no booking, and has no state of its own.
+            (Ok(()), _, None) | (Ok(()), Ok(()), _) => self.reserve(request, reply, line, wish, Asked::Book),
+            (Ok(()), Err(_), _) => self.reserve(request, reply, line, wish, Asked::BookNew),
+            (Err(_), Ok(()), Some(id)) => {
+                let repeat = Box::new((wish.quantity, wish.buyer));
+                self.ask_desk(request, reply, line, &id, Existing::LookUp, (Asked::BookAgain, Some(repeat)))
+            }
+            (Err(unmet), ..) => self.unmet(request, reply, unmet),
+        }
+    }
+
+    /// Whether the preconditions are true of that state; else why not.
+    fn is_met(&self, request: &Request<'_>, current: Current<'_>) -> Result<(), Option<String>> {
+        match Preconditions::read(request).map_err(Some)?.hold(current) {
+            true => Ok(()),
+            false => Err(None),
+        }
+    }
+
+    /// Refuses a request whose precondition is false, or is none.
+    #[cold]
+    fn unmet(&mut self, request: &Request<'_>, reply: Reply<'_>, malformed: Option<String>) -> Handled {
+        match malformed {
+            Some(detail) => self.bad_request(request, reply, &detail),
+            None => {
+                self.problem(request, reply, Ending::PreconditionFailed, Problem::PRECONDITION_FAILED, None)
+            }
+        }
     }
 
     fn reserve(
@@ -160,24 +217,43 @@ impl Clerk<'_> {
             }
         };
         let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        // Where there is no booking the answer is 404, whatever the condition (RFC 9110 section 13.2.1).
+        if request.is_conditional && !matches!(asked, Existing::LookUp) {
+            match self.is_met(request, Current::Untagged) {
+                Ok(()) => {}
+                Err(None) => {
+                    let unmet = (Asked::ExistingUnmet, None);
+                    return self.ask_desk(request, reply, line, &id, Existing::LookUp, unmet);
+                }
+                Err(malformed) => return self.unmet(request, reply, malformed),
+            }
+        }
+        self.ask_desk(request, reply, line, &id, asked, (Asked::Existing, None))
+    }
+
+    fn ask_desk(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        line: LineIndex,
+        id: &BookingId,
+        errand: Existing,
+        (asked, repeat): (Asked, Option<Repeat>),
+    ) -> Handled {
         let now = self.core.now;
-        let mut waiting = Waiting::new(reply, self.connection, Asked::Existing);
+        let mut waiting = Waiting::new(reply, self.connection, asked);
+        waiting.repeat = repeat;
         let desk = &mut self.core.desk;
-        let asked = match asked {
-            Existing::LookUp => desk.look_up(|| waiting.client(), line, id, now),
-            Existing::Confirm => desk.confirm(|| waiting.client(), line, id, now),
-            Existing::Cancel => desk.cancel(|| waiting.client(), line, id, now),
+        let taken = match errand {
+            Existing::LookUp => desk.look_up(|| waiting.client(), line, *id, now),
+            Existing::Confirm => desk.confirm(|| waiting.client(), line, *id, now),
+            Existing::Cancel => desk.cancel(|| waiting.client(), line, *id, now),
         };
-        match asked {
+        match taken {
             Ok(()) => waiting.handled(),
-            Err(refusal) => self.refuse_at_once(
-                request,
-                waiting.reply(),
-                line,
-                About::Booking(&id),
-                Asked::Existing,
-                refusal,
-            ),
+            Err(refusal) => {
+                self.refuse_at_once(request, waiting.reply(), line, About::Booking(id), asked, refusal)
+            }
         }
     }
 
@@ -275,7 +351,13 @@ impl Clerk<'_> {
         self.core.metrics.count(Ending::Options);
         let fields = [("Allow", allow)];
         reply
-            .send(&Response { status: Status::NoContent, content_type: "", fields: &fields, body: b"" })
+            .send(&Response {
+                status: Status::NoContent,
+                content_type: "",
+                caching: Caching::NoStore,
+                fields: &fields,
+                body: b"",
+            })
             .into()
     }
 }
@@ -286,17 +368,18 @@ struct Waiting<'a> {
     handled: Option<Handled>,
     connection: ConnectionKey,
     asked: Asked,
+    repeat: Option<Repeat>,
 }
 
 impl<'a> Waiting<'a> {
     fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked) -> Waiting<'a> {
-        Waiting { reply: Some(reply), handled: None, connection, asked }
+        Waiting { reply: Some(reply), handled: None, connection, asked, repeat: None }
     }
 
     fn client(&mut self) -> Waiter {
         let (exchange, handled) = self.reply.take().expect("the desk takes a client once").later();
         self.handled = Some(handled);
-        Waiter { connection: self.connection, exchange, asked: self.asked }
+        Waiter { connection: self.connection, exchange, asked: self.asked, repeat: self.repeat.take() }
     }
 
     fn handled(self) -> Handled {

@@ -186,6 +186,7 @@ fn malformed(reason: Reason) -> Option<Vec<u8>> {
         Reason::TargetByte => "GET /\" HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
         Reason::TargetEscape => "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
         Reason::TargetForm => "GET a HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        Reason::TargetScheme => "GET https://h/ HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
         Reason::TargetTooLong => {
             format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(limits.target_bytes))
         }

@@ -25,6 +25,14 @@ macro_rules! statuses {
             fn line(self) -> &'static str {
                 match self { $(Status::$name => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n"),)* }
             }
+
+            /// The status line and the field that nearly every answer has: one copy instead of two.
+            fn line_of_unstored(self) -> &'static str {
+                match self {
+                    $(Status::$name =>
+                        concat!("HTTP/1.1 ", $code, " ", $reason, "\r\nCache-Control: no-store\r\n"),)*
+                }
+            }
         }
     };
 }
@@ -68,6 +76,8 @@ statuses! {
     UnsupportedMediaType = 415, "Unsupported Media Type";
     /// 417
     ExpectationFailed = 417, "Expectation Failed";
+    /// 421
+    MisdirectedRequest = 421, "Misdirected Request";
     /// 422
     UnprocessableContent = 422, "Unprocessable Content";
     /// 429
@@ -96,6 +106,19 @@ impl Status {
     }
 }
 
+/// Whether caches between here and a client may keep an answer (RFC 9111 section 5.2.2). Without a word they may keep what
+/// answers GET, and a 404 or 405, for as long as they like (section 4.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// Nobody keeps it: it is true of this moment, or it is of one client.
+    #[default]
+    NoStore,
+    /// For a second: what is read from memory is a part of that old already.
+    Second,
+    /// For a day: it changes with the version of this program alone.
+    Day,
+}
+
 /// A header field of a response: name and value.
 pub type Field<'a> = (&'a str, &'a str);
 
@@ -106,6 +129,8 @@ pub struct Response<'a> {
     pub status: Status,
     /// The media type of the body; empty where there is none.
     pub content_type: &'static str,
+    /// Whether caches may keep it.
+    pub caching: Caching,
     /// Further fields. A CR, LF or NUL in a value is sent as a space.
     pub fields: &'a [Field<'a>],
     /// The body; of an answer to HEAD only its length is sent.
@@ -121,7 +146,8 @@ impl Response<'_> {
 }
 
 /// The bytes of a response without the value of Content-Type, further fields and the body: the longest status
-/// line (44), Date (37), `Content-Type: ` (16), Content-Length (38), Connection (24) and an empty line (2).
+/// line (44), Cache-Control (30), Date (37), `Content-Type: ` (16), Content-Length (38), Connection (24) and an empty
+/// line (2).
 const FRAME_BYTES_MAX: usize = 192;
 
 /// What the Connection field says.
@@ -142,6 +168,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Asks for a second's pause, as `RETRY_AFTER_SECONDS` says. It has no Date: a 5xx may go without
 /// (RFC 9110 section 6.6.1).
 pub const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+Cache-Control: no-store\r\n\
 Content-Type: application/problem+json\r\n\
 Content-Length: 131\r\n\
 Retry-After: 1\r\n\
@@ -158,7 +185,11 @@ pub fn encode(
     persistence: Persistence,
     date: &DateCache,
 ) {
-    out.extend_from_slice(response.status.line().as_bytes());
+    match response.caching {
+        Caching::NoStore => out.extend_from_slice(response.status.line_of_unstored().as_bytes()),
+        Caching::Second => for_seconds(out, response.status, "Cache-Control: max-age=1\r\n"),
+        Caching::Day => for_seconds(out, response.status, "Cache-Control: max-age=86400\r\n"),
+    }
     out.extend_from_slice(date.line());
     let bodiless = response.status.is_bodiless();
     if !bodiless {
@@ -184,6 +215,11 @@ pub fn encode(
     if !head_only && !bodiless {
         out.extend_from_slice(response.body);
     }
+}
+
+fn for_seconds(out: &mut Vec<u8>, status: Status, field: &str) {
+    out.extend_from_slice(status.line().as_bytes());
+    out.extend_from_slice(field.as_bytes());
 }
 
 fn encode_field(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -220,10 +256,11 @@ mod tests {
         let response = Response {
             status: Status::Created,
             content_type: "application/json",
+            caching: Caching::NoStore,
             fields: &[("Location", "/v1/a"), ("X-Bad", "a\r\nSet-Cookie: b\0")],
             body: b"{}",
         };
-        let head = "HTTP/1.1 201 Created\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
+        let head = "HTTP/1.1 201 Created\r\nCache-Control: no-store\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
                     Content-Length: 2\r\nConnection: keep-alive\r\nLocation: /v1/a\r\nX-Bad: a  Set-Cookie: b \r\n\r\n";
         assert_eq!(encoded(&response, false, Persistence::KeepAlive), format!("{head}{{}}"));
         assert_eq!(encoded(&response, true, Persistence::KeepAlive), head);
@@ -231,10 +268,36 @@ mod tests {
 
     #[test]
     fn bodiless_statuses_have_no_length() {
-        let response = Response { status: Status::NoContent, content_type: "", fields: &[], body: b"" };
-        let expected =
-            "HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n";
+        let response = Response {
+            status: Status::NoContent,
+            content_type: "",
+            caching: Caching::NoStore,
+            fields: &[],
+            body: b"",
+        };
+        let expected = "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                        Connection: close\r\n\r\n";
         assert_eq!(encoded(&response, false, Persistence::Close), expected);
+    }
+
+    /// One field, whichever it is: a cache that finds two keeps to the stricter one, or to neither.
+    #[test]
+    fn every_answer_says_once_whether_it_may_be_kept() {
+        for code in 0..=999 {
+            let Some(status) = Status::from_code(code) else { continue };
+            for (caching, value) in [
+                (Caching::NoStore, "no-store"),
+                (Caching::Second, "max-age=1"),
+                (Caching::Day, "max-age=86400"),
+            ] {
+                let response = Response { status, content_type: "a", caching, fields: &[], body: b"x" };
+                let text = encoded(&response, false, Persistence::Close);
+                let (line, rest) = text.split_once("\r\n").unwrap();
+                assert!(line.starts_with(&format!("HTTP/1.1 {code} ")), "{text}");
+                assert!(rest.starts_with(&format!("Cache-Control: {value}\r\n")), "{text}");
+                assert_eq!(text.matches("Cache-Control").count(), 1, "{text}");
+            }
+        }
     }
 
     #[test]
@@ -243,7 +306,8 @@ mod tests {
             let Some(status) = Status::from_code(code) else { continue };
             assert_eq!(status.code(), code);
             let body = vec![0; 1 << 20];
-            let response = Response { status, content_type: "a", fields: &[], body: &body };
+            let response =
+                Response { status, content_type: "a", caching: Caching::Day, fields: &[], body: &body };
             let mut out = Vec::new();
             encode(&mut out, &response, false, Persistence::KeepAlive, &DateCache::new(WallTime(0)));
             assert!(out.len() + 12 <= response.encoded_bytes_max());

@@ -85,6 +85,8 @@ reasons! {
     TargetEscape, BadRequest, "target-escape", "the request target holds `%` without two hexadecimal digits";
     /// Not origin-form, absolute-form, or `*` with OPTIONS (RFC 9112 section 3.2).
     TargetForm, BadRequest, "target-form", "the request target is no absolute path and no http URI";
+    /// An https URI over a connection that is not secured (RFC 9110 section 7.4).
+    TargetScheme, MisdirectedRequest, "target-scheme", "the request target is an https URI, and this connection is not secured";
     /// A target longer than the limit `target-bytes`.
     TargetTooLong, UriTooLong, "target-too-long", "the request target is too long";
     /// A version other than HTTP/1.0 and HTTP/1.1.

@@ -13,11 +13,12 @@ pub mod encode;
 mod error;
 pub mod framing;
 pub mod parse;
+pub mod precondition;
 mod request;
 mod target;
 
 pub use date::DateCache;
-pub use encode::{Field, OVERLOADED, Response, Status};
+pub use encode::{Caching, Field, OVERLOADED, Response, Status};
 pub use error::{HttpError, Place, Reason};
 pub use request::{Method, Request, Version};
 

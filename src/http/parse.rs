@@ -170,12 +170,18 @@ pub fn parse_head<'a>(
     let mut transfer_encoding = Occurrence::Absent;
     let mut expectations = Expectations::default();
     let mut options = ConnectionOptions::default();
+    let (mut is_conditional, mut is_partial) = (false, false);
     for field in fields {
-        // The length tells these five names apart from nearly all others.
+        // The length tells these names apart from nearly all others.
         match field.name.len() {
             4 if field.name.eq_ignore_ascii_case("host") => host.add(field.value),
             6 if field.name.eq_ignore_ascii_case("expect") => expectations.add(field.value),
             10 if field.name.eq_ignore_ascii_case("connection") => options.add(field.value),
+            8 => is_conditional |= field.name.eq_ignore_ascii_case("if-match"),
+            13 => {
+                is_conditional |= field.name.eq_ignore_ascii_case("if-none-match");
+                is_partial |= field.name.eq_ignore_ascii_case("content-range");
+            }
             14 if field.name.eq_ignore_ascii_case("content-length") => content_length.add(field.value),
             17 if field.name.eq_ignore_ascii_case("transfer-encoding") => transfer_encoding.add(field.value),
             _ => {}
@@ -190,8 +196,17 @@ pub fn parse_head<'a>(
     }
     let body = framing::body_length(version, content_length, transfer_encoding, limits.body_bytes)?;
     let expects_continue = expectations.wants_continue(version)?;
-    let request =
-        Request { method, method_name, path: target.path, query: target.query, version, body: &[], fields };
+    let request = Request {
+        method,
+        method_name,
+        path: target.path,
+        query: target.query,
+        version,
+        body: &[],
+        is_conditional,
+        is_partial,
+        fields,
+    };
     Ok(Head { request, body, persists: options.persists(version), expects_continue })
 }
 

@@ -66,6 +66,10 @@ pub struct Request<'a> {
     pub version: Version,
     /// The decoded body, at most as many bytes as the limit `body-bytes` allows.
     pub body: &'a [u8],
+    /// Whether it has If-Match or If-None-Match, which are rare: see [`precondition`](super::precondition).
+    pub is_conditional: bool,
+    /// Whether it has a Content-Range: its body is a part of something (RFC 9110 section 14.4).
+    pub is_partial: bool,
     pub(crate) fields: &'a [httparse::Header<'a>],
 }
 

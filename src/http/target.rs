@@ -33,6 +33,10 @@ pub(super) struct Target<'a> {
 
 /// Takes the target apart: origin-form, absolute-form (whose authority is checked and dropped: this server
 /// has one name space), and `*` for OPTIONS.
+///
+/// An https URI is refused: this server speaks no TLS, so that its client sent over the open network what it was told to
+/// send secured, and whoever stands between may have made the request (RFC 9110 sections 4.2.2 and 7.4). A proxy that ends
+/// TLS asks by the origin-form.
 pub(super) fn parse_target(target: &str, method: Method) -> Result<Target<'_>, HttpError> {
     if target.starts_with('/') {
         return path_and_query(target, 0);
@@ -79,13 +83,14 @@ fn plain_bytes(bytes: &[u8]) -> usize {
 
 /// `http://host[:port]/path?query`, which every server must accept (RFC 9112 section 3.2.2).
 fn absolute_form(target: &str, method: Method) -> Result<Target<'_>, HttpError> {
-    let scheme_bytes = [&b"http://"[..], b"https://"]
-        .iter()
-        .find(|scheme| {
-            target.as_bytes().get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme))
-        })
-        .map(|scheme| scheme.len())
-        .ok_or(refusal(Reason::TargetForm, 0))?;
+    let begins_with = |scheme: &[u8]| {
+        target.as_bytes().get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme))
+    };
+    let scheme_bytes = match () {
+        () if begins_with(b"http://") => b"http://".len(),
+        () if begins_with(b"https://") => return Err(refusal(Reason::TargetScheme, 0)),
+        () => return Err(refusal(Reason::TargetForm, 0)),
+    };
     let authority_end = memchr::memchr2(b'/', b'?', &target.as_bytes()[scheme_bytes..])
         .map_or(target.len(), |at| scheme_bytes + at);
     // User information in an http URI is refused by is_host: RFC 9110 section 4.2.4.
@@ -170,6 +175,8 @@ mod tests {
         assert_eq!(parsed("HTTP://a.example"), Ok(("/", None)));
         assert_eq!(parsed("http://a.example?q"), Ok(("/", Some("q"))));
         assert_eq!(parsed("http://u@a.example/"), Err(Reason::TargetForm));
+        assert_eq!(parsed("https://a.example/x"), Err(Reason::TargetScheme));
+        assert_eq!(parsed("HTTPS://a.example"), Err(Reason::TargetScheme));
         assert_eq!(parsed("http:///x"), Err(Reason::TargetForm));
         assert_eq!(parsed("ftp://a.example/"), Err(Reason::TargetForm));
         assert_eq!(parsed("a/b"), Err(Reason::TargetForm));

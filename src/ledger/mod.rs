@@ -7,6 +7,8 @@ pub mod sqlite;
 mod trouble;
 pub mod url;
 
+use std::path::Path;
+
 use crate::booking::{Answer, Call, CallError};
 pub use trouble::{Cause, Trouble};
 
@@ -32,12 +34,17 @@ pub enum OpenError {
     Redis(#[from] redis::ConnectError),
 }
 
-/// Opens the ledger of that URL, for the command line. With `reads_only` an SQLite file may be in use by a server.
+/// Opens the ledger of that URL, for the command line; its password may be in a file. With `reads_only` an SQLite file may be
+/// in use by a server.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(url: &str, reads_only: bool) -> Result<Box<dyn Ledger + Send>, OpenError> {
-    Ok(match url.parse()? {
+pub fn open(
+    url: &str,
+    password_file: Option<&Path>,
+    reads_only: bool,
+) -> Result<Box<dyn Ledger + Send>, OpenError> {
+    Ok(match url.parse::<url::LedgerUrl>()?.with_password_file(password_file)? {
         url::LedgerUrl::Sqlite(path) if reads_only => Box::new(sqlite::SqliteLedger::open_read_only(&path)?),
         url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open(&path)?),
         url::LedgerUrl::Redis(url) => Box::new(redis::RedisLedger::connect(&url)?),

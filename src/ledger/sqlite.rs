@@ -9,9 +9,11 @@ mod schema;
 mod survey;
 mod watch;
 
-use std::fs::{File, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -25,6 +27,9 @@ use crate::booking::{Answer, Call, CallError};
 use crate::clock::WallTime;
 use crate::ledger::{Cause, Ledger, Trouble};
 use watch::Watch;
+
+/// Symbolic links that are followed: as many as Linux follows.
+const LINKS_MAX: usize = 40;
 
 /// Prepared statements that are kept: more than there are.
 const STATEMENTS_MAX: usize = 64;
@@ -53,6 +58,15 @@ pub enum OpenError {
     )]
     Locked {
         /// The file.
+        path: PathBuf,
+    },
+    /// Another name of the file is the ledger's.
+    #[error(
+        "{path} is another name (a hard link) of a file that is a ledger; serve it under the name that it has had so far, or \
+        copy it: what was written last is in a file beside that name"
+    )]
+    OtherName {
+        /// The name.
         path: PathBuf,
     },
     /// It cannot be read or made.
@@ -119,8 +133,8 @@ pub struct SqliteLedger {
 
 /// What only the process that writes the file has.
 struct Writing {
-    /// Locked for as long as this exists.
-    _lock: File,
+    /// Locked for as long as this exists: the file beside the database, and the database itself.
+    _locks: [File; 2],
     watch: Watch,
     /// Pages in the write-ahead log after the last commit, as SQLite tells.
     log_pages: Arc<AtomicI32>,
@@ -140,7 +154,8 @@ struct Refused {
 }
 
 impl SqliteLedger {
-    /// Opens the file for serving, or makes it. No other process can open it so until this one is gone.
+    /// Opens the file for serving, or makes it. No other process can open it so until this one is gone, by whichever path it
+    /// comes: what keeps it out is a lock on the file itself.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteLedger, OpenError> {
         SqliteLedger::open_with_clock(path, system_time)
     }
@@ -150,24 +165,34 @@ impl SqliteLedger {
         path: impl AsRef<Path>,
         clock: impl FnMut() -> WallTime + Send + 'static,
     ) -> Result<SqliteLedger, OpenError> {
-        let path = path.as_ref();
+        // SQLite keeps its log beside the file that a link leads to, and so is everything else that belongs to it.
+        let path = &target(path.as_ref())?;
         // A file beside the database, since SQLite's own locks come and go with transactions, and `audit` and
         // `sqlite3` are to read while we serve. The system lets go of it however we end, so that it is never stale.
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock = File::options().create(true).truncate(false).read(true).write(true).open(&lock_path);
         let mut lock = lock.map_err(|error| unusable(path, error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(unusable(path, error)),
-        }
+        take(&lock, path)?;
         let mut mark = String::new();
         lock.read_to_string(&mut mark).map_err(|error| unusable(path, error))?;
         let was_ledger = mark == LEDGER_MARK;
         let is_there = path.metadata().is_ok_and(|file| file.len() > 0);
         if was_ledger && !is_there {
             return Err(OpenError::Gone { path: path.to_owned() });
+        }
+        // Other paths to the same file (hard links, mounts) have another file beside them. Before SQLite opens it, and until
+        // after it has closed it: closing a second descriptor drops the locks that SQLite holds.
+        let itself = match is_there {
+            true => Some(File::open(path).map_err(|error| unusable(path, error))?),
+            false => None,
+        };
+        if let Some(itself) = &itself {
+            take(itself, path)?;
+            let names = itself.metadata().map_err(|error| unusable(path, error))?.nlink();
+            if names > 1 && !was_ledger {
+                return Err(OpenError::OtherName { path: path.to_owned() });
+            }
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = connect(path, flags)?;
@@ -183,6 +208,14 @@ impl SqliteLedger {
             schema::Found::Nothing => schema::create(&connection).map_err(|error| unusable(path, error))?,
             schema::Found::Ours => schema::check_pages(&connection, path)?,
         }
+        let itself = match itself {
+            Some(itself) => itself,
+            None => {
+                let made = File::open(path).map_err(|error| unusable(path, error))?;
+                take(&made, path)?;
+                made
+            }
+        };
         if !was_ledger {
             let marked = lock.set_len(0).and_then(|()| lock.write_all_at(LEDGER_MARK.as_bytes(), 0));
             marked.map_err(|error| unusable(path, error))?;
@@ -198,7 +231,14 @@ impl SqliteLedger {
         };
         connection.wal_hook(Some(hook)).map_err(|error| unusable(path, error))?;
         let watch = Watch::start(path).map_err(|error| unusable(path, error))?;
-        let writing = Writing { _lock: lock, watch, log_pages, damaged: None, refused: None, is_told: false };
+        let writing = Writing {
+            _locks: [lock, itself],
+            watch,
+            log_pages,
+            damaged: None,
+            refused: None,
+            is_told: false,
+        };
         Ok(SqliteLedger {
             connection,
             path: path.to_owned(),
@@ -214,7 +254,7 @@ impl SqliteLedger {
         if !path.exists() {
             return Err(OpenError::Unusable { path: path.to_owned(), cause: "there is no such file".into() });
         }
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = connect_to_read(path)?;
         match schema::check(&connection, path)? {
             schema::Found::Ours => Ok(SqliteLedger {
                 connection,
@@ -456,6 +496,33 @@ fn changes(call: &Call) -> bool {
     )
 }
 
+/// Locks a file for as long as it is open.
+fn take(file: &File, path: &Path) -> Result<(), OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(unusable(path, error)),
+    }
+}
+
+/// What a path leads to, if it is a symbolic link, or a link to one; there may be nothing yet. Folders on the way may be links
+/// as well: what is beside the file is found through them, too.
+fn target(path: &Path) -> Result<PathBuf, OpenError> {
+    let mut target = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&target) {
+            Ok(next) => {
+                // An absolute one takes the place of all of it.
+                target.pop();
+                target.push(next);
+            }
+            // EINVAL: it is no link. What else is wrong with it, opening tells.
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(unusable(path, "it is a symbolic link that leads to too many others"))
+}
+
 fn system_time() -> WallTime {
     // A clock before 1970 is as good as one at 1970: the ledger's time stands until the clock is set.
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -469,6 +536,43 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| unusable(path, error))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
+}
+
+/// Opens a file that may be on a file system, or in a folder, that cannot be written. SQLite reads a file in this mode by
+/// an index that it makes beside it, unless it is told that nobody writes the file.
+fn connect_to_read(path: &Path) -> Result<Connection, OpenError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+    let Err(error) = read else { return Ok(connection) };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {}
+        // What else is wrong is found, and named, by whoever looks at the schema.
+        _ => return Ok(connection),
+    }
+    let mut log = target(path)?.into_os_string();
+    log.push("-wal");
+    if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+        let cause = format!(
+            "{error}; there is {} beside it, which can only be read where beside it can be written: copy both to a folder \
+             that can be written, and name the copy",
+            Path::new(&log).display()
+        );
+        return Err(unusable(path, cause));
+    }
+    drop(connection);
+    // Nothing waits in a log, and nobody can write one here.
+    let mut uri = b"file:".to_vec();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'_' | b'-' => uri.push(byte),
+            _ if byte.is_ascii_alphanumeric() => uri.push(byte),
+            _ => uri.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    uri.extend_from_slice(b"?immutable=1");
+    let uri = Path::new(OsStr::from_bytes(&uri));
+    connect(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+        .map_err(|_| unusable(path, error))
 }
 
 fn unusable(path: &Path, cause: impl std::fmt::Display) -> OpenError {
@@ -663,6 +767,77 @@ mod tests {
         }
         std::fs::remove_file(directory.path().join("a.db.lock")).unwrap();
         begin().unwrap();
+    }
+
+    /// SQLite keeps the write-ahead log beside the file that a link leads to: one that is looked for beside the link is not
+    /// there, and one that is locked beside the link locks nothing.
+    #[test]
+    fn a_path_through_links_leads_to_one_ledger() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+        fs::create_dir(at("real")).unwrap();
+        link("real", "folder");
+        link("real/a.db", "link");
+        link("link", "link-to-link");
+        std::os::unix::fs::symlink(at("real/a.db"), at("absolute")).unwrap();
+        let paths = ["real/a.db", "link", "link-to-link", "absolute", "folder/a.db", "real/../folder/./a.db"];
+        // Also where there is nothing yet.
+        let mut sold = 0;
+        for path in paths.iter().rev() {
+            let mut ledger = if sold == 0 { selling(&at(path)) } else { reopened(&at(path)) };
+            book(&mut ledger, &format!("by-{sold}"), 1).unwrap();
+            sold += 1;
+            for other in paths {
+                let refused = SqliteLedger::open(at(other)).unwrap_err();
+                assert!(matches!(refused, OpenError::Locked { .. }), "{other} beside {path}: {refused}");
+                let mut reader = SqliteLedger::open_read_only(at(other)).unwrap();
+                let answer = reader.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+                assert!(
+                    matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == sold),
+                    "{other}: {answer:?}"
+                );
+            }
+        }
+        let beside: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains(".lock") || name.contains("-wal"))
+            .collect();
+        assert_eq!(beside, [""; 0], "what belongs to the file is beside the file");
+        link("round", "round");
+        let refused = SqliteLedger::open(at("round")).unwrap_err();
+        assert!(refused.to_string().contains("too many others"), "{refused}");
+    }
+
+    /// Each name has a write-ahead log of its own, so that who opens the other one sees an old file, and writes over the new.
+    #[test]
+    fn another_name_of_a_ledger_is_not_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("a.db"), directory.path().join("b.db"));
+        let mut ledger = selling(&path);
+        book(&mut ledger, "early", 1).unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        let refused = SqliteLedger::open(&other).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        book(&mut ledger, "late", 1).unwrap();
+        drop(ledger);
+        drop(reopened(&path));
+        let started = Instant::now();
+        loop {
+            let refused = SqliteLedger::open(&other).unwrap_err();
+            if matches!(refused, OpenError::OtherName { .. }) {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "{refused}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The name goes, and with it what kept it out.
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(directory.path().join("a.db.lock")).unwrap();
+        let mut ledger = reopened(&other);
+        let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+        assert!(matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == 2), "{answer:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `--ledger URL`: which ledger, where, and as whom. Passwords are kept out of everything that prints.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -22,6 +23,8 @@ pub struct RedisUrl {
     pub user: Option<String>,
     /// Never printed.
     pub password: Option<String>,
+    /// Where the password is read from at each dial, in place of one in the URL.
+    pub password_file: Option<PathBuf>,
     /// Number of the database, 0 unless told.
     pub database: u32,
 }
@@ -54,6 +57,14 @@ pub enum UrlError {
     /// `sqlite:` or `redis+unix://` and nothing behind it.
     #[error("ledger: {0} takes a path, as in {0}{1}")]
     NoPath(&'static str, &'static str),
+    /// A password in the URL and in a file.
+    #[error(
+        "ledger: has a password, and --ledger-password-file names another; leave one out (redis://user:@host takes the file's)"
+    )]
+    PasswordTwice,
+    /// A password for a ledger that takes none.
+    #[error("ledger: --ledger-password-file is for Redis; a SQLite file has no password")]
+    NoPassword,
     /// A part of a Redis URL.
     #[error("ledger: {part} of the Redis URL: {takes}")]
     Part {
@@ -66,6 +77,67 @@ pub enum UrlError {
 
 fn bad(part: &'static str, takes: &'static str) -> UrlError {
     UrlError::Part { part, takes }
+}
+
+/// Why there is no password in the file that is to have it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the ledger's password from {path}: {cause}")]
+pub struct PasswordError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it; never what is in it.
+    pub cause: String,
+}
+
+/// Most bytes of a file with a password.
+const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
+
+impl LedgerUrl {
+    /// The same ledger, with its password in that file, if there is one.
+    ///
+    /// # Errors
+    /// If it takes no password, or has one already.
+    pub fn with_password_file(self, file: Option<&Path>) -> Result<LedgerUrl, UrlError> {
+        match (self, file) {
+            (url, None) => Ok(url),
+            (LedgerUrl::Sqlite(_), Some(_)) => Err(UrlError::NoPassword),
+            (LedgerUrl::Redis(RedisUrl { password: Some(password), .. }), Some(_))
+                if !password.is_empty() =>
+            {
+                Err(UrlError::PasswordTwice)
+            }
+            (LedgerUrl::Redis(url), Some(file)) => {
+                Ok(LedgerUrl::Redis(RedisUrl { password: None, password_file: Some(file.to_owned()), ..url }))
+            }
+        }
+    }
+}
+
+impl RedisUrl {
+    /// The password to show to a Redis that is dialled now. Reads the file, if it is in one: it may be another by now.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has no password of one line.
+    pub fn password_now(&self) -> Result<Option<String>, PasswordError> {
+        let Some(path) = &self.password_file else { return Ok(self.password.clone()) };
+        let wrong = |cause: String| PasswordError { path: path.clone(), cause };
+        let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+        // A pipe would keep whoever reads it waiting.
+        if !metadata.is_file() {
+            return Err(wrong("it is no file".to_owned()));
+        }
+        if metadata.len() > PASSWORD_FILE_BYTES_MAX {
+            return Err(wrong(format!("it has more than {PASSWORD_FILE_BYTES_MAX} bytes")));
+        }
+        let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let password = line.strip_suffix('\r').unwrap_or(line);
+        match password {
+            "" => Err(wrong("it is empty".to_owned())),
+            _ if password.contains('\n') => Err(wrong("it has more than one line".to_owned())),
+            _ => Ok(Some(password.to_owned())),
+        }
+    }
 }
 
 impl FromStr for LedgerUrl {
@@ -123,7 +195,13 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
         None => Some(6379),
     };
     let port = port.ok_or(bad("port", "takes 1 to 65535"))?;
-    Ok(RedisUrl { address: RedisAddress::Tcp { host: host.to_owned(), port }, user, password, database })
+    Ok(RedisUrl {
+        address: RedisAddress::Tcp { host: host.to_owned(), port },
+        user,
+        password,
+        password_file: None,
+        database,
+    })
 }
 
 fn unix(rest: &str) -> Result<RedisUrl, UrlError> {
@@ -137,7 +215,8 @@ fn unix(rest: &str) -> Result<RedisUrl, UrlError> {
         return Err(bad("path", "takes three slashes, as in redis+unix:///run/redis/redis.sock"));
     }
     let path = PathBuf::from(decode(path).ok_or(bad("path", "a % without two hex digits"))?);
-    Ok(RedisUrl { address: RedisAddress::Unix(path), user, password, database: database.unwrap_or(0) })
+    let (address, database) = (RedisAddress::Unix(path), database.unwrap_or(0));
+    Ok(RedisUrl { address, user, password, password_file: None, database })
 }
 
 fn with_query(rest: &str) -> Result<(&str, Option<u32>), UrlError> {
@@ -256,6 +335,42 @@ mod tests {
         let url = redis("redis+unix://:secret@/run/re%20dis.sock?db=2");
         assert_eq!(url.address, RedisAddress::Unix("/run/re dis.sock".into()));
         assert_eq!((url.user, url.password.as_deref(), url.database), (None, Some("secret"), 2));
+    }
+
+    #[test]
+    fn a_password_is_read_from_its_file_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let with = |text: &str| parse(text).unwrap().with_password_file(Some(&path));
+        for text in ["redis://h", "redis://bob:@h/1", "redis+unix://bob:@/run/a.sock"] {
+            let Ok(LedgerUrl::Redis(url)) = with(text) else { panic!("{text}") };
+            for (content, password) in
+                [("one", "one"), ("two\n", "two"), ("three\r\n", "three"), (" a b \n", " a b ")]
+            {
+                fs::write(&path, content).unwrap();
+                assert_eq!(url.password_now().unwrap().as_deref(), Some(password));
+            }
+            for (content, cause) in [
+                ("", "empty"),
+                ("\n", "empty"),
+                ("hunter2\nx\n", "more than one line"),
+                (&"x".repeat(5000), "bytes"),
+            ] {
+                fs::write(&path, content).unwrap();
+                let said = url.password_now().unwrap_err().to_string();
+                assert!(
+                    said.contains(cause) && said.contains("password from /") && !said.contains("hunter2"),
+                    "{said}"
+                );
+            }
+            fs::remove_file(&path).unwrap();
+            let said = url.password_now().unwrap_err().to_string();
+            assert!(said.contains("No such file"), "{said}");
+        }
+        assert_eq!(with("redis://bob:hunter2@h"), Err(UrlError::PasswordTwice));
+        assert_eq!(with("sqlite:a.db"), Err(UrlError::NoPassword));
+        let plain = redis("redis://bob:hunter2@h");
+        assert_eq!(plain.password_now().unwrap().as_deref(), Some("hunter2"));
     }
 
     #[test]

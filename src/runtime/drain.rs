@@ -1,35 +1,67 @@
-//! How a host is told to end: one flag, raised by a signal, an operator or a failed loop, and seen by every loop.
+//! How a host is told to end: flags, raised by a signal, an operator or a failed loop, and seen by every loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// Ends a host: no new connections; what was asked is answered.
+/// Ends a host: no new connections; what was asked is answered. With a delay, it is told first that the host is not ready, and
+/// the listener closes after that: a load balancer has the time to send its clients elsewhere.
 #[derive(Clone)]
-pub struct Drain {
-    begun: Arc<AtomicBool>,
+pub struct Drain(Arc<Inner>);
+
+struct Inner {
+    begun: AtomicBool,
+    closes: AtomicBool,
+    delay: Duration,
     wakers: Vec<Arc<mio::Waker>>,
 }
 
 impl Drain {
-    /// For the loops behind these wakers.
-    pub(crate) fn new(wakers: Vec<Arc<mio::Waker>>) -> Drain {
-        Drain { begun: Arc::new(AtomicBool::new(false)), wakers }
+    /// For the loops behind these wakers, `delay` between its beginning and the closed listeners.
+    pub(crate) fn new(wakers: Vec<Arc<mio::Waker>>, delay: Duration) -> Drain {
+        let (begun, closes) = (AtomicBool::new(false), AtomicBool::new(false));
+        Drain(Arc::new(Inner { begun, closes, delay, wakers }))
     }
 
     /// Begins to drain; again changes nothing.
     pub fn begin(&self) {
+        // Relaxed: a flag on its own.
+        if self.0.begun.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if self.0.delay.is_zero() {
+            return self.close();
+        }
+        let drain = self.clone();
+        let waits = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            std::thread::sleep(drain.0.delay);
+            drain.close();
+        });
+        if let Err(error) = waits {
+            tracing::error!(%error, "no thread to wait for --drain-delay; the listeners close at once");
+            self.close();
+        }
+    }
+
+    /// Closes the listeners, without a delay: nothing that connects would be served well.
+    pub(crate) fn close(&self) {
+        self.0.begun.store(true, Ordering::Relaxed);
         // Relaxed: the wake-up that follows makes the loops look.
-        self.begun.store(true, Ordering::Relaxed);
-        for waker in &self.wakers {
+        self.0.closes.store(true, Ordering::Relaxed);
+        for waker in &self.0.wakers {
             if let Err(error) = waker.wake() {
                 tracing::error!(%error, "cannot wake a loop to drain it");
             }
         }
     }
 
-    /// Whether the host drains.
+    /// Whether the host drains: it is not ready any more.
     pub fn has_begun(&self) -> bool {
-        // Relaxed: a flag on its own.
-        self.begun.load(Ordering::Relaxed)
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether no new connections are to be taken.
+    pub(crate) fn closes(&self) -> bool {
+        self.0.closes.load(Ordering::Relaxed)
     }
 }

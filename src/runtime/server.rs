@@ -15,6 +15,7 @@ use super::drain::Drain;
 use super::ledger_thread::{self, ThreadHandle};
 use super::listen::{self, ListenError};
 use super::redis_link::{Endpoint, RedisLink};
+use super::reload::Reload;
 use super::state_file::{Keeper, Known, StateFile};
 use super::worker::{self, Link, Worker};
 use crate::access_log::AccessLog;
@@ -93,6 +94,7 @@ impl StartError {
     pub fn exit_status(&self) -> u8 {
         match self {
             StartError::Url(_)
+            | StartError::Redis(ConnectError::Password(_))
             | StartError::Admin(admin::AdminError::Token(_) | admin::AdminError::TokenFile(..)) => 2,
             _ => 1,
         }
@@ -122,7 +124,8 @@ impl Server {
             }
             None => None,
         };
-        let ledger_url: LedgerUrl = config.ledger.parse()?;
+        let ledger_url = config.ledger.parse::<LedgerUrl>()?;
+        let ledger_url = ledger_url.with_password_file(config.ledger_password_file.as_deref())?;
         let mut ready = open_ledger(&ledger_url)?;
         let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
         let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
@@ -149,7 +152,7 @@ impl Server {
         let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
         let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
         let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
-        let drain = Drain::new(wakers.clone());
+        let drain = Drain::new(wakers.clone(), config.drain_delay);
         let trouble = match &ready {
             Ready::Sqlite(ledger) => ledger.trouble(),
             Ready::Redis { .. } => Trouble::default(),
@@ -193,7 +196,7 @@ impl Server {
                 let ended = worker.run();
                 if ended.is_err() {
                     // Half a host is worse than none: connections of this loop's listener would hang.
-                    failed.begin();
+                    failed.close();
                 }
                 ended
             })?;
@@ -244,6 +247,19 @@ impl Server {
     /// The way to end it, for another thread.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
+    }
+
+    /// The way to have its files opened and read anew, for another thread.
+    pub fn reload(&self) -> Reload {
+        let password = match &self.ledger {
+            LedgerUrl::Redis(url) if url.password_file.is_some() => Some(url.clone()),
+            _ => None,
+        };
+        Reload {
+            access_log: self.access_log.as_ref().map(AccessLog::reopener),
+            token: self.admin.token_file(),
+            password,
+        }
     }
 
     /// Waits for the loops to end, then for what they have handed over to be written.
@@ -310,7 +326,7 @@ fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
     match ledger {
         LedgerUrl::Sqlite(_) => None,
         LedgerUrl::Redis(url) => {
-            let nobody = RedisUrl { user: None, password: None, ..url.clone() };
+            let nobody = RedisUrl { user: None, password: None, password_file: None, ..url.clone() };
             config.state.as_deref().map(|path| StateFile::new(path, &nobody))
         }
     }

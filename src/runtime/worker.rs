@@ -412,7 +412,7 @@ impl Worker {
     }
 
     fn is_done(&mut self, now: Now) -> bool {
-        if !self.drain.has_begun() {
+        if !self.drain.closes() {
             return false;
         }
         let until = match self.drain_until {

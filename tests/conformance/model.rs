@@ -480,6 +480,9 @@ impl Sale {
             buyer_required: change.buyer_required.unwrap_or(old.buyer_required),
         };
         let status = change.status.unwrap_or(self.state.status);
+        if change.if_version.is_some_and(|version| version != self.state.version) {
+            return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::OtherVersion };
+        }
         if terms.total < self.state.held + self.state.sold {
             return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::TotalTooLow };
         }

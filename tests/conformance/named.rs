@@ -183,6 +183,42 @@ fn a_window_that_would_be_empty_is_refused_as_such() {
     });
 }
 
+/// Of two operators who have seen the same, one changes it, and the other is told.
+#[test]
+fn a_change_of_one_version_leaves_every_other_as_it_is() {
+    on_each_ledger(|ledger| {
+        let at = |if_version, total| {
+            alter(SaleChange { total: Some(total), if_version: Some(if_version), ..SaleChange::default() })
+        };
+        let is_refused = |answer: &Answer, version: u64, total: u64| {
+            matches!(answer, Answer::ChangeRefused { state, fault: ChangeFault::OtherVersion }
+                if state.version == version && state.terms.total == total)
+        };
+        assert!(matches!(ledger.ask(at(1, 7)), Answer::NoSuchSale), "{}", ledger.name());
+        ledger.ask(open(5));
+        ledger.ask(reserve([claim("a", 3, None)]));
+        let changed = state(ledger.ask(at(1, 7)));
+        assert_eq!((changed.version, changed.terms.total), (2, 7), "bookings are no other version");
+        // The version comes before what else is wrong.
+        for (version, total) in [(1, 9), (3, 9), (0, 9), (u64::MAX / 2, 9), (1, 0)] {
+            let answer = ledger.ask(at(version, total));
+            assert!(is_refused(&answer, 2, 7), "{}, {version}: {answer:?}", ledger.name());
+        }
+        assert!(matches!(
+            ledger.ask(at(2, 0)),
+            Answer::ChangeRefused { fault: ChangeFault::TotalTooLow, .. }
+        ));
+        assert_eq!(state(ledger.ask(at(2, 7))).version, 2, "nothing changed");
+        // Of two in one batch.
+        let answers = [at(2, 8), at(2, 9)].map(|call| ledger.ask(call));
+        assert_eq!(state(answers[0].clone()).version, 3, "{}", ledger.name());
+        assert!(is_refused(&answers[1], 3, 8), "{}: {answers:?}", ledger.name());
+        // A first limit is counted in several calls; its version is that of all of them.
+        let limit = SaleChange { per_buyer: Some(Some(4)), if_version: Some(3), ..SaleChange::default() };
+        assert_eq!(state(ledger.ask(alter(limit))).version, 4, "{}", ledger.name());
+    });
+}
+
 #[test]
 fn a_payment_after_the_deadline_is_told_what_forbids_it() {
     on_each_ledger(|ledger| {

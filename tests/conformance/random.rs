@@ -104,18 +104,22 @@ fn change() -> impl Strategy<Value = SaleChange> {
     (
         (total(), hold(), limit(), time(), time(), status, demand()),
         (maybe(0.5), maybe(0.3), maybe(0.3), maybe(0.2), maybe(0.2), maybe(0.4), maybe(0.2)),
+        prop::option::weighted(0.3, 1_u64..6),
     )
-        .prop_map(|((total, hold_ms, per_buyer, starts_at, ends_at, status, buyer_required), which)| {
-            SaleChange {
-                total: which.0.map(|()| total),
-                hold_ms: which.1.map(|()| hold_ms),
-                per_buyer: which.2.map(|()| per_buyer),
-                starts_at: which.3.map(|()| starts_at),
-                ends_at: which.4.map(|()| ends_at),
-                status: which.5.map(|()| status),
-                buyer_required: which.6.map(|()| buyer_required),
-            }
-        })
+        .prop_map(
+            |((total, hold_ms, per_buyer, starts_at, ends_at, status, buyer_required), which, if_version)| {
+                SaleChange {
+                    total: which.0.map(|()| total),
+                    hold_ms: which.1.map(|()| hold_ms),
+                    per_buyer: which.2.map(|()| per_buyer),
+                    starts_at: which.3.map(|()| starts_at),
+                    ends_at: which.4.map(|()| ends_at),
+                    status: which.5.map(|()| status),
+                    buyer_required: which.6.map(|()| buyer_required),
+                    if_version,
+                }
+            },
+        )
 }
 
 fn ids() -> impl Strategy<Value = Vec<BookingId>> {

@@ -73,6 +73,23 @@ fn a_redis_that_hangs_is_not_waited_for_forever() {
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
+/// Carried out unheard it would be refused the second time, for the version that it made itself.
+#[test]
+fn a_change_of_one_version_is_not_sent_twice() {
+    let mut ledger = RedisSubject::new();
+    ledger.ask(open(5));
+    let to =
+        |total, if_version| alter(SaleChange { total: Some(total), if_version, ..SaleChange::default() });
+    for (call, is_sent_again) in [(to(6, None), true), (to(7, Some(2)), false)] {
+        let mut connection = ledger.server.connection();
+        redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut connection).unwrap();
+        let answer = ledger.execute(&[call]).remove(0);
+        assert_eq!(matches!(answer, Ok(Answer::Sale { .. })), is_sent_again, "{answer:?}");
+        assert!(is_sent_again || matches!(answer, Err(CallError::Unknown(_))), "{answer:?}");
+    }
+    assert_eq!(state(ledger.ask(to(7, Some(2)))).version, 3, "whoever asked decides");
+}
+
 #[test]
 fn a_password_is_asked_for_and_taken() {
     let server = RedisServer::start(&["--requirepass", "open sesame"]);

@@ -204,7 +204,9 @@ fn changing_calls_need_the_token_and_no_page_of_another_origin() {
     );
     let mut operator = host.operator();
     let pause = |fields: &str| {
-        format!("POST /v1/sales/ticket/pause HTTP/1.1\r\nHost: admin\r\n{fields}Content-Length: 0\r\n\r\n")
+        format!(
+            "POST /v1/sales/ticket/pause HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 0\r\n\r\n"
+        )
     };
     for fields in [
         "",
@@ -222,7 +224,7 @@ fn changing_calls_need_the_token_and_no_page_of_another_origin() {
     operator.get("/v1/sales/ticket").expect(200);
     operator.send(pause(&format!("{token}{token}"))).unwrap();
     operator.receive().unwrap().expect_problem(401, "unauthorized");
-    operator.send(pause("authorization: bEARER   s3cret\r\nOrigin: HTTP://Admin\r\n")).unwrap();
+    operator.send(pause("authorization: bEARER   s3cret\r\nOrigin: HTTP://LocalHost\r\n")).unwrap();
     operator.receive().unwrap().expect(200);
     let problem = host.client().put(&format!("{BOOKINGS}/late"), "{}").expect_problem(403, "not-on-sale");
     assert!(problem["detail"].to_string().contains("paused"), "{problem}");

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::client::Client;
-use crate::support::host::Host;
+use crate::support::host::{Host, assert_audit_agrees, boxoffice};
+use crate::support::redis_server::RedisServer;
 use crate::support::tools::curl;
 use crate::support::turn;
 
@@ -405,4 +406,217 @@ fn rude_clients_are_survived() {
     let mut client: Client = site.host.client();
     client.get("/buy/gone").expect(200);
     site.host.expect_sold("ticket", 0);
+}
+
+/// Without a word a cache may keep an answer to GET and a 404 for as long as it likes (RFC 9111 section 4.2.2): a shop's CDN
+/// would sell one ticket to everybody, and never hear that a sale was opened.
+#[test]
+fn every_answer_says_whether_it_may_be_kept() {
+    let _turn = turn::shared();
+    let site = site();
+    let mut client = site.host.client();
+    for (method, target, status, kept) in [
+        ("GET", "/buy/ticket", 200, "no-store"),
+        ("POST", "/buy/ticket", 200, "no-store"),
+        ("GET", "/buy/gone", 200, "no-store"),
+        ("PUT", "/v1/sales/ticket/bookings/a", 201, "no-store"),
+        ("PUT", "/v1/sales/ticket/bookings/a", 200, "no-store"),
+        ("GET", "/v1/sales/ticket/bookings/a", 200, "no-store"),
+        ("HEAD", "/v1/sales/ticket/bookings/a", 200, "no-store"),
+        ("POST", "/v1/sales/ticket/bookings/a/confirm", 200, "no-store"),
+        ("DELETE", "/v1/sales/ticket/bookings/a", 200, "no-store"),
+        ("POST", "/v1/sales/ticket/bookings", 201, "no-store"),
+        ("PUT", "/v1/sales/gone/bookings/a", 409, "no-store"),
+        ("GET", "/v1/sales/ticket/bookings/none", 404, "no-store"),
+        ("GET", "/v1/sales/none", 404, "no-store"),
+        ("GET", "/nowhere", 404, "no-store"),
+        ("GET", "/problems/none", 404, "no-store"),
+        ("DELETE", "/buy/ticket", 405, "no-store"),
+        ("OPTIONS", "/buy/ticket", 204, "no-store"),
+        ("GET", "/v1/sales/ticket", 200, "max-age=1"),
+        ("HEAD", "/v1/sales/ticket", 200, "max-age=1"),
+        ("GET", "/problems/sold-out", 200, "max-age=86400"),
+        ("GET", "/%zz", 400, "no-store"),
+    ] {
+        let answer = client.ask(method, target, None);
+        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+        assert_eq!(answer.field("cache-control"), Some(kept), "{method} {target}: {answer:?}");
+    }
+    let mut operator = site.host.operator();
+    for target in
+        ["/livez", "/readyz", "/metrics", "/v1/sales", "/v1/sales/ticket", "/nowhere", "/v1/sales/none"]
+    {
+        let answer = operator.get(target);
+        assert_eq!(answer.field("cache-control"), Some("no-store"), "{target}: {answer:?}");
+    }
+}
+
+/// RFC 9110 section 13: a request whose precondition is false changes nothing.
+#[test]
+fn a_false_precondition_changes_nothing() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &["--sale", "ticket=100,hold=1h"]);
+    let mut client = host.client();
+    let mut ask = |request: &str, condition: &str, body: &str| {
+        let length = body.len();
+        client
+            .send(format!(
+                "{request} HTTP/1.1\r\nHost: t\r\n{condition}\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))
+            .unwrap();
+        client.receive().unwrap()
+    };
+    let put = "PUT /v1/sales/ticket/bookings/a";
+    for condition in
+        ["If-Match: *", "If-Match: \"1\"", "If-Match: W/\"1\"", "If-Match: *\r\nIf-None-Match: *"]
+    {
+        ask(put, condition, "{}").expect_problem(412, "precondition-failed");
+        ask("POST /v1/sales/ticket/bookings", condition, "{}").expect_problem(412, "precondition-failed");
+        ask("GET /buy/ticket", condition, "").expect_problem(412, "precondition-failed");
+    }
+    for condition in ["If-Match: 1", "If-Match: ", "If-None-Match: *, \"1\"", "If-None-Match: \"1"] {
+        ask(put, condition, "{}").expect_problem(400, "bad-request");
+    }
+    // Where there is no booking, that is the answer, and no condition changes it.
+    for (method, what) in [("POST", "/confirm"), ("DELETE", "")] {
+        let request = format!("{method} /v1/sales/ticket/bookings/a{what}");
+        ask(&request, "If-Match: *", "").expect_problem(404, "no-such-booking");
+        ask(&request, "If-None-Match: *", "").expect_problem(404, "no-such-booking");
+    }
+    let sale = |host: &Host| host.operator().get("/v1/sales/ticket").expect(200).json();
+    assert_eq!((sale(&host)["held"].clone(), sale(&host)["sequence"].clone()), (json!(0), json!(0)));
+
+    // To book only what is new.
+    ask(put, "If-None-Match: *", "{\"quantity\":2}").expect(201);
+    ask(put, "If-None-Match: *", "{\"quantity\":2}").expect_problem(412, "precondition-failed");
+    ask(put, "If-None-Match: *", "{\"quantity\":3}").expect_problem(412, "precondition-failed");
+    ask(put, "If-None-Match: \"1\"", "{\"quantity\":2}").expect(200);
+    // To be told of what is there, and to book nothing.
+    let again = ask(put, "If-Match: *", "{\"quantity\":2}").expect(200);
+    assert_eq!(again.field("idempotency-replayed"), Some("true"));
+    assert_eq!(again.json()["quantity"], 2);
+    ask(put, "If-Match: *", "{\"quantity\":3}").expect_problem(422, "id-reused");
+    ask(put, "If-Match: *", "{\"quantity\":2,\"buyer\":\"u\"}").expect_problem(422, "id-reused");
+    for condition in ["If-Match: \"1\"", "If-None-Match: *"] {
+        for (method, what) in [("POST", "/confirm"), ("DELETE", "")] {
+            let request = format!("{method} /v1/sales/ticket/bookings/a{what}");
+            ask(&request, condition, "").expect_problem(412, "precondition-failed");
+        }
+    }
+    assert_eq!((sale(&host)["held"].clone(), sale(&host)["sequence"].clone()), (json!(2), json!(1)));
+    assert_eq!(
+        ask("POST /v1/sales/ticket/bookings/a/confirm", "If-Match: *", "").expect(200).json()["status"],
+        "confirmed"
+    );
+    assert_eq!(
+        ask("DELETE /v1/sales/ticket/bookings/a", "If-None-Match: \"1\"", "").expect(200).json()["status"],
+        "cancelled"
+    );
+    let counted = host.metrics()["boxoffice_requests_total{outcome=\"precondition-failed\"}"];
+    assert!(counted >= 12.0, "{counted}");
+}
+
+/// RFC 9110 sections 7.4, 14.4 and 14.5: what came over an open connection was not to, and a part is not the whole.
+#[test]
+fn what_was_meant_otherwise_books_nothing() {
+    let _turn = turn::shared();
+    let site = site();
+    let mut operator = site.host.operator();
+    for target in ["https://tickets/buy/ticket", "HTTPS://tickets/v1/sales/ticket/bookings/a"] {
+        for mut client in [site.host.client(), site.host.operator()] {
+            client.ask("PUT", target, Some("{}")).expect_problem(421, "http");
+            assert!(client.at_end());
+        }
+        site.host.client().get(target).expect_problem(421, "http");
+    }
+    let partial =
+        "Host: 127.0.0.1\r\nContent-Range: bytes 0-11/30\r\nContent-Length: 12\r\n\r\n{\"total\":1}\n";
+    let mut client = site.host.client();
+    client.send(format!("PUT /v1/sales/ticket/bookings/a HTTP/1.1\r\n{partial}")).unwrap();
+    client.receive().unwrap().expect_problem(400, "bad-request");
+    operator.send(format!("PUT /v1/sales/ticket HTTP/1.1\r\n{partial}")).unwrap();
+    operator.receive().unwrap().expect_problem(400, "bad-request");
+    client.get("/v1/sales/ticket/bookings/a").expect_problem(404, "no-such-booking");
+    assert_eq!(operator.get("/v1/sales/ticket").expect(200).json()["total"], 100);
+    site.host.expect_sold("ticket", 0);
+}
+
+/// What is accepted can be asked for: clients take `.` and `..` out of a URL before they send it.
+#[test]
+fn an_id_that_no_url_can_name_is_refused() {
+    let _turn = turn::shared();
+    let site = site();
+    let mut client = site.host.client();
+    for dots in [".", ".."] {
+        let mut refused = |method: &str, target: &str| {
+            let problem = client.ask(method, target, Some("{}")).expect_problem(400, "bad-request");
+            assert!(problem["detail"].as_str().unwrap().contains("which no URL can name"), "{problem}");
+        };
+        refused("PUT", &format!("/v1/sales/ticket/bookings/{dots}"));
+        refused("GET", &format!("/v1/sales/ticket/bookings/{dots}"));
+        refused("DELETE", &format!("/v1/sales/ticket/bookings/{dots}"));
+        refused("POST", &format!("/v1/sales/ticket/bookings/{dots}/confirm"));
+        refused("GET", &format!("/v1/sales/{dots}"));
+        refused("GET", &format!("/buy/{dots}"));
+        client
+            .send(format!(
+                "POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: t\r\nIdempotency-Key: \"{dots}\"\r\n\r\n"
+            ))
+            .unwrap();
+        client.receive().unwrap().expect_problem(400, "bad-request");
+        site.host
+            .operator()
+            .put(&format!("/v1/sales/{dots}"), "{\"total\":1}")
+            .expect_problem(400, "bad-request");
+    }
+    // Every other one comes back where it was put, also to a client that resolves paths.
+    for id in ["...", ".a", "a.", "-", "_", "a..b"] {
+        let made = client.put(&format!("/v1/sales/ticket/bookings/{id}"), "{}").expect(201);
+        let url = format!("http://{}{}", site.host.address, made.field("location").unwrap());
+        let told = curl(&[&url]);
+        assert!(told.contains(&format!("\"booking\":\"{id}\"")), "{id}: {told}");
+    }
+    // As an operator would type it.
+    for words in [&["sale", "open", "..", "--stock", "1"][..], &["serve", "--sale", ".=5"]] {
+        boxoffice(site._folder.path(), words).expect(2).saying(&["no URL can name"]);
+    }
+}
+
+/// An id is its bytes: the same with either ledger, though Redis keeps a UUID in small letters otherwise.
+#[test]
+fn a_uuid_in_capitals_is_another_id() {
+    let _turn = turn::shared();
+    let data = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(data.path());
+    for ledger in ["sqlite:boxoffice.db".to_owned(), redis.url()] {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["--ledger", &ledger, "--sale", "ticket=100"];
+        let host = Host::start(folder.path(), &words);
+        let mut client = host.client();
+        let small = "0198c0de-aaaa-7000-8000-00000000000a";
+        let (capital, mixed) = (small.to_uppercase(), small.replacen('a', "A", 1));
+        let ids = [small, &capital, &mixed];
+        for (number, id) in ids.iter().enumerate() {
+            let target = format!("/v1/sales/ticket/bookings/{id}");
+            client.get(&target).expect_problem(404, "no-such-booking");
+            let body = format!("{{\"quantity\":{}}}", number + 1);
+            let made = client.put(&target, &body).expect(201);
+            assert_eq!(made.json()["booking"], **id, "{ledger}");
+            assert_eq!(made.field("location"), Some(target.as_str()));
+            client.put(&target, &body).expect(200);
+        }
+        for (number, id) in ids.iter().enumerate() {
+            let booking = client.get(&format!("/v1/sales/ticket/bookings/{id}")).expect(200).json();
+            assert_eq!(
+                (&booking["booking"], &booking["quantity"]),
+                (&json!(id), &json!(number + 1)),
+                "{ledger}"
+            );
+        }
+        client.ask("DELETE", &format!("/v1/sales/ticket/bookings/{capital}"), None).expect(200);
+        assert_eq!(client.get(&format!("/v1/sales/ticket/bookings/{small}")).json()["status"], "confirmed");
+        host.expect_sold("ticket", 4);
+        assert_audit_agrees(folder.path(), "ticket", &ledger);
+    }
 }

@@ -111,6 +111,38 @@ fn request_ids_and_server_names() {
     site.client().get("/v1/sales/nothing").expect_problem(404, "no-such-sale");
 }
 
+/// Whatever a client sends, each line of the log is a line of JSON: who reads it is not to stop at what a stranger sent.
+#[test]
+fn no_request_breaks_the_log() {
+    let _turn = turn::shared();
+    let site = Site::start("ticket=5");
+    let lines: [&[u8]; 8] = [
+        b"GET /buy/ticket HTTP/1.1",
+        b"GET /buy/\xff HTTP/1.1",
+        b"GET /buy/\xc3\xa9\xc3 HTTP/1.1",
+        b"GET /buy/ticket?\xed\xa0\x80 HTTP/1.1",
+        b"GET /buy/\"\\x22\\ HTTP/1.1",
+        b"G\xffT /buy/ticket HTTP/1.1",
+        b"\x16\x03\x01\x02\xff",
+        b"GET /buy/%ff HTTP/1.1",
+    ];
+    for line in lines {
+        let mut client = site.client();
+        client
+            .send([line, b"\r\nHost: tickets\r\nUser-Agent: \xff\r\nConnection: close\r\n\r\n"].concat())
+            .unwrap();
+        let status = client.receive().unwrap().status;
+        assert!(matches!(status, 200 | 400 | 404 | 503), "{}: {status}", line.escape_ascii());
+    }
+    // Each was logged, in UTF-8 and as JSON: `stop` reads them so. In any order: each of nginx's workers keeps lines back.
+    let mut requests: Vec<String> =
+        site.nginx.stop().iter().map(|line| line["request"].as_str().unwrap().to_owned()).collect();
+    requests.sort();
+    let other = "(bytes that are no text)";
+    let text = ["GET /buy/\"\\x22\\ HTTP/1.1", "GET /buy/%ff HTTP/1.1", "GET /buy/ticket HTTP/1.1"];
+    assert_eq!(requests, [[other; 5].as_slice(), &text].concat());
+}
+
 /// A host that is down costs no request: nothing was sent to it, so another one is asked, for /buy as well.
 #[test]
 fn a_dead_host_is_not_noticed() {

@@ -121,7 +121,8 @@ fn operators_are_answered_as_described() {
         description(&host, "openapi-admin.json")["paths"]["/v1/drain"]["post"]["responses"].take();
     let mut operator = host.operator();
     operator.ask("POST", "/v1/drain", None).expect_problem(401, "unauthorized");
-    let request = format!("POST /v1/drain HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let request =
+        format!("POST /v1/drain HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     operator.send(request).unwrap();
     let answer = operator.receive().unwrap().expect(202);
     assert_eq!(answer.json(), json!({"draining": true}));

@@ -1,8 +1,10 @@
 //! The admin listener, the command line of an operator, and the end of a host.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::client::{Client, Response};
 use crate::support::crowd::{Insisting, rush};
 use crate::support::eventually;
 use crate::support::host::{Host, boxoffice};
@@ -176,4 +178,96 @@ fn sigint_ends_an_idle_host_at_once() {
     // And it left its ledger in order.
     let host = Host::start(folder.path(), &[]);
     host.expect_sold("ticket", 1);
+}
+
+fn asked(admin: SocketAddr, request: &str, condition: &str, body: &str) -> Response {
+    let mut operator = Client::connect(admin);
+    let length = body.len();
+    operator
+        .send(format!(
+            "{request} HTTP/1.1\r\nHost: localhost\r\n{condition}Content-Length: {length}\r\n\r\n{body}"
+        ))
+        .unwrap();
+    operator.receive().unwrap()
+}
+
+/// Of two operators who set a sale's terms the last one does not win silently, with either ledger.
+#[test]
+fn operators_do_not_overwrite_each_other() {
+    let _turn = turn::shared();
+    let data = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start(data.path());
+    for ledger in ["sqlite:boxoffice.db".to_owned(), redis.url()] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::start(folder.path(), &["--ledger", &ledger, "--state", "none"]);
+        let admin = host.admin;
+        let put = |condition: &str, body: &str| asked(admin, "PUT /v1/sales/late", condition, body);
+        let unmet = |condition: &str, body: &str| {
+            drop(put(condition, body).expect_problem(412, "precondition-failed"))
+        };
+        unmet("If-Match: *\r\n", "{\"total\":5}");
+        unmet("If-Match: \"1\"\r\n", "{\"total\":5}");
+        put("", "{\"total_change\":5}").expect_problem(400, "bad-request");
+        asked(host.admin, "POST /v1/sales/late/pause", "If-Match: *\r\n", "")
+            .expect_problem(404, "no-such-sale");
+        let opened = put("If-None-Match: *\r\n", "{\"total\":5}").expect(201);
+        assert_eq!(opened.field("etag"), Some("\"1\""));
+        unmet("If-None-Match: *\r\n", "{\"total\":50}");
+        let raised = put("If-Match: \"1\"\r\n", "{\"total\":8}").expect(200);
+        assert_eq!((raised.field("etag"), &raised.json()["version"]), (Some("\"2\""), &serde_json::json!(2)));
+        unmet("If-Match: \"1\"\r\n", "{\"total\":9}");
+        unmet("If-Match: W/\"2\"\r\n", "{\"total\":9}");
+        unmet("If-None-Match: W/\"2\"\r\n", "{\"total\":9}");
+        put("If-Match: 2\r\n", "{\"total\":9}").expect_problem(400, "bad-request");
+        put("If-Match: \"1\", \"2\"\r\n", "{\"total_change\":12}").expect(200);
+        put("If-Match: *\r\n", "{\"total_change\":-10}").expect(200);
+        assert_eq!(put("", "{\"total_change\":0}").expect(200).json()["total"], 10);
+        put("", "{\"total_change\":-11}").expect_problem(409, "total-too-low");
+        put("", "{\"total\":1,\"total_change\":1}").expect_problem(400, "bad-request");
+        // What is no change of the terms, too; and what has no state has no condition.
+        for what in ["pause", "resume", "close"] {
+            let target = format!("POST /v1/sales/late/{what}");
+            asked(host.admin, &target, "If-Match: \"1\"\r\n", "").expect_problem(412, "precondition-failed");
+        }
+        asked(host.admin, "DELETE /v1/sales/late", "If-Match: \"1\"\r\n", "")
+            .expect_problem(412, "precondition-failed");
+        asked(host.admin, "POST /v1/drain", "If-Match: *\r\n", "").expect_problem(412, "precondition-failed");
+        let shown = host.operator().get("/v1/sales/late").expect(200);
+        let tag = shown.field("etag").unwrap().to_owned();
+        assert_eq!(
+            (&shown.json()["status"], &shown.json()["total"]),
+            (&serde_json::json!("open"), &serde_json::json!(10))
+        );
+        let paused =
+            asked(host.admin, "POST /v1/sales/late/pause", &format!("If-Match: {tag}\r\n"), "").expect(200);
+        assert_ne!(paused.field("etag"), Some(tag.as_str()));
+
+        // At once: everybody's tickets are added, and of those who saw one version one changes it.
+        let (threads, each) = (4, 10);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..each).for_each(|_| drop(put("", "{\"total_change\":3}").expect(200))));
+            }
+        });
+        let shown = host.operator().get("/v1/sales/late").expect(200);
+        assert_eq!(shown.json()["total"], 10 + 3 * threads * each, "{ledger}");
+        let condition = format!("If-Match: {}\r\n", shown.field("etag").unwrap());
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let racers: Vec<_> = (1..=6)
+                .map(|total| {
+                    let (put, condition) = (&put, &condition);
+                    scope.spawn(move || put(condition, &format!("{{\"total\":{total}}}")).status)
+                })
+                .collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{ledger}: {statuses:?}");
+        assert!(statuses.iter().all(|status| [200, 412].contains(status)), "{statuses:?}");
+    }
+    let run = |words: &[&str]| boxoffice(data.path(), &[words, &["--ledger", &redis.url()]].concat());
+    let total = |words: &[&str]| run(&[&["sale", "set", "late", "--stock"], words].concat()).expect(0);
+    total(&["100"]);
+    total(&["+20"]);
+    total(&["-5"]).saying(&["115"]);
+    run(&["sale", "set", "late", "--stock", "-116"]).expect(1).saying(&["held"]);
 }

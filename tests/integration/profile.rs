@@ -19,7 +19,7 @@ fn host(folder: &std::path::Path) -> Host {
 
 /// Asks without waiting for the answer.
 fn send(operator: &mut Client, query: &str, fields: &str) {
-    operator.send(format!("POST /debug/profile{query} HTTP/1.1\r\nHost: admin\r\n{fields}\r\n")).unwrap();
+    operator.send(format!("POST /debug/profile{query} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")).unwrap();
 }
 
 /// Asks with the token.

@@ -13,6 +13,8 @@ pub const PATIENCE: Duration = super::PATIENCE;
 /// One connection.
 pub struct Client {
     stream: TcpStream,
+    /// What it calls the server: the address, as operators' listeners ask for.
+    host: String,
     unread: Vec<u8>,
 }
 
@@ -128,7 +130,8 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream, unread: Vec::new() })
+        let host = stream.peer_addr()?.to_string();
+        Ok(Client { stream, host, unread: Vec::new() })
     }
 
     /// Writes bytes as they are.
@@ -190,7 +193,8 @@ impl Client {
     pub fn try_ask(&mut self, method: &str, target: &str, body: Option<&str>) -> io::Result<Response> {
         let length = body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
         let body = body.unwrap_or_default();
-        self.send(format!("{method} {target} HTTP/1.1\r\nHost: tickets\r\n{length}\r\n{body}"))?;
+        let host = &self.host;
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n{body}"))?;
         self.receive_answer_to(method)
     }
 

@@ -189,3 +189,29 @@ fn remove_asks_and_takes_only_a_closed_sale_of_which_nothing_is_held() {
     let (_, said) = run(&mut ledger, "remove ticket --yes").unwrap_err();
     assert!(said.contains("no sale \"ticket\""), "{said}");
 }
+
+/// Of two operators who change the total both are heard.
+#[test]
+fn the_total_changes_by_so_many() {
+    let mut ledger = FakeLedger::default();
+    run(&mut ledger, "open ticket --stock 100 --hold 5m").unwrap();
+    run(&mut ledger, "set ticket --stock +50").unwrap();
+    run(&mut ledger, "set ticket --stock -20 --per-buyer 2").unwrap();
+    let terms = &ledger.sale("ticket").state.terms;
+    assert_eq!((terms.total, terms.hold_ms, terms.per_buyer), (130, Some(300_000), Some(2)));
+    run(&mut ledger, "set ticket --stock=-30").unwrap();
+    ledger.changes_between = 3;
+    run(&mut ledger, "set ticket --stock +5").unwrap();
+    assert_eq!(ledger.sale("ticket").state.terms.total, 108, "100, three of the others, five of ours");
+    ledger.changes_between = u32::MAX;
+    assert_eq!(run(&mut ledger, "set ticket --stock +5").unwrap_err().0, 1);
+    ledger.changes_between = 0;
+    let (status, said) = run(&mut ledger, "set ticket --stock -1000").unwrap_err();
+    assert!(status == 1 && said.contains("held"), "{said}");
+    assert_eq!(run(&mut ledger, "set none --stock +1").unwrap_err().0, 1);
+    for wrong in ["+", "-", "++5", "+ 5", "5+", "+1000000000001"] {
+        let line = format!("boxoffice|sale|set|ticket|--stock|{wrong}");
+        let error = Cli::try_parse_from(line.split('|')).expect_err(wrong);
+        assert_eq!(error.exit_code(), 2, "{wrong}");
+    }
+}

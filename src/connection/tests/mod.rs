@@ -20,7 +20,13 @@ struct Mirror {
 }
 
 fn ok(body: &[u8]) -> Response<'_> {
-    Response { status: Status::Ok, content_type: "text/plain", fields: &[], body }
+    Response {
+        status: Status::Ok,
+        content_type: "text/plain",
+        caching: Default::default(),
+        fields: &[],
+        body,
+    }
 }
 
 impl Service for Mirror {
@@ -138,7 +144,7 @@ fn a_request_is_answered_and_the_connection_stays_idle() {
     let written = String::from_utf8_lossy(&bench.written);
     assert_eq!(
         written,
-        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nGET /a "
+        "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nGET /a "
     );
     assert!(bench.connection.is_idle());
 }

@@ -17,7 +17,7 @@ use super::fence::Fence;
 use super::rights::{self, Fault, Rights};
 use crate::booking::{Answer, Call, CallError, Durability};
 use crate::ledger::Ledger;
-use crate::ledger::url::{RedisAddress, RedisUrl};
+use crate::ledger::url::{PasswordError, RedisAddress, RedisUrl};
 use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
 
 /// Why there is no connection to Redis.
@@ -33,6 +33,9 @@ pub enum ConnectError {
         /// What the system said.
         cause: io::Error,
     },
+    /// Its password is not to be had.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// Redis answers, but does not let us in, or is not a Redis.
     #[error("Redis at {address} refused the connection: {cause}")]
     Refused {
@@ -93,8 +96,11 @@ impl Ledger for RedisLedger {
         let had_connection = self.connection.is_some();
         let mut result = self.attempt(calls);
         // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
-        // unheard answers with what it did then, and one that is still on its way is fenced off.
-        if had_connection && matches!(result, Err(CallError::Unknown(_))) {
+        // unheard answers with what it did then, and one that is still on its way is fenced off. But not for a change of one
+        // version alone: carried out unheard, it would be refused the second time, for its own version.
+        let only_once =
+            |call: &Call| matches!(call, Call::Alter { change, .. } if change.if_version.is_some());
+        if had_connection && matches!(result, Err(CallError::Unknown(_))) && !calls.iter().any(only_once) {
             result = self.attempt(calls);
         }
         result.unwrap_or_else(|error| vec![Err(error); calls.len()])
@@ -125,6 +131,7 @@ impl Connection {
     fn open(url: &RedisUrl, timeout: Duration, fence: &mut Fence) -> Result<Connection, ConnectError> {
         let unreachable = |cause| ConnectError::Unreachable { address: url.address.clone(), cause };
         let refused = |cause| ConnectError::Refused { address: url.address.clone(), cause };
+        let password = url.password_now()?;
         let stream = Stream::open(&url.address, timeout).map_err(unreachable)?;
         let mut connection = Connection {
             stream,
@@ -136,8 +143,7 @@ impl Connection {
             may_remove: false,
         };
         let out = &mut connection.outgoing;
-        let count =
-            codec::hello(url.user.as_deref(), url.password.as_deref(), url.database, fence.name(), out);
+        let count = codec::hello(url.user.as_deref(), password.as_deref(), url.database, fence.name(), out);
         let replies = connection.exchange(count).map_err(unreachable)?;
         codec::first_error(&replies).map_or(Ok(()), |cause| Err(refused(cause)))?;
 

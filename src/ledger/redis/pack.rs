@@ -422,8 +422,11 @@ fn open(sale: &SaleName, terms: &SaleTerms, by: Opener) -> Cmd {
 }
 
 fn alter(sale: &SaleName, change: &SaleChange) -> Cmd {
-    let mut command = script(&scripts::ALTER, sale, 15, 160);
+    let mut command = script(&scripts::ALTER, sale, 17, 192);
     command.arg(SWEPT_PER_CALL);
+    if let Some(version) = change.if_version {
+        command.arg("only").arg(version);
+    }
     if let Some(total) = change.total {
         command.arg("total").arg(total);
     }

@@ -343,6 +343,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
                     return Some(Answer::Sale { state, created: false });
                 }
                 (Call::Alter { .. }, "counting") => return Some(Answer::Counting { state }),
+                (Call::Alter { .. }, "version") => ChangeFault::OtherVersion,
                 (Call::Alter { .. }, "total") => ChangeFault::TotalTooLow,
                 (Call::Alter { .. }, "window") => ChangeFault::EmptyWindow,
                 (Call::Remove { .. }, "closed") => ChangeFault::NotClosed,

@@ -816,6 +816,9 @@ impl<'a> Sale<'a> {
         terms.buyer_required = change.buyer_required.unwrap_or(terms.buyer_required);
         let status = change.status.unwrap_or(self.state.status);
         let fault = match terms.check() {
+            _ if change.if_version.is_some_and(|version| version != self.state.version) => {
+                Some(ChangeFault::OtherVersion)
+            }
             _ if terms.total < self.state.held + self.state.sold => Some(ChangeFault::TotalTooLow),
             Ok(()) => None,
             // Each term by itself was checked before.

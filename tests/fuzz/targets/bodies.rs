@@ -68,9 +68,10 @@ fn check_sale(bytes: &[u8]) {
     let members = value.as_object().expect("what was read is an object");
     let change = body.change();
     let is_given = |name: &str| members.contains_key(name);
-    let SaleChange { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required, status } = &change;
+    let SaleChange { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required, status, if_version } =
+        &change;
     assert_eq!(*total, members.get("total").and_then(whole), "the total");
-    assert_eq!(status, &None);
+    assert_eq!((status, if_version), (&None, &None));
     assert_eq!(
         [
             hold_ms.is_some(),

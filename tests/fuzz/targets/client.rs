@@ -77,7 +77,13 @@ impl Counter {
         let text = number.to_string();
         let body = vec![b'x'; bytes];
         let fields = [("X-Number", text.as_str())];
-        reply.send(&Response { status, content_type: "text/plain", fields: &fields, body: &body })
+        reply.send(&Response {
+            status,
+            content_type: "text/plain",
+            caching: Default::default(),
+            fields: &fields,
+            body: &body,
+        })
     }
 }
 

@@ -92,7 +92,13 @@ struct Play {
 impl Play {
     fn new(durability: Durability) -> Play {
         let address = RedisAddress::Unix("/nowhere".into());
-        let url = RedisUrl { address, user: None, password: Some("secret".to_owned()), database: 3 };
+        let url = RedisUrl {
+            address,
+            user: None,
+            password: Some("secret".to_owned()),
+            password_file: None,
+            database: 3,
+        };
         Play {
             session: Session::new(url, durability, 7, Monotonic(0)),
             durability,

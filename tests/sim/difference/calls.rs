@@ -143,6 +143,7 @@ impl Calls {
             ends_at: random.random_bool(0.1).then_some(terms.ends_at),
             status: random.random_bool(0.4).then(|| statuses[random.random_range(0..4)]),
             buyer_required: random.random_bool(0.1).then(|| random.random_bool(0.3)),
+            if_version: random.random_bool(0.2).then(|| random.random_range(1..6)),
         }
     }
 

@@ -9,6 +9,10 @@ pub(super) fn cases() -> Vec<Case> {
         "authority form" "3.2.3": get("h:80") => "400 target-form | closed";
         "asterisk with get" "3.2.4": get("*") => "400 target-form | closed";
         "unknown scheme" "3.2.2": get("ftp://h/buy/a") => "400 target-form | closed", nginx "200 | open": SCHEMES;
+        "https over what is not secured" "9110 7.4": get("HTTPS://x.example/buy/a") => "421 target-scheme | closed",
+            nginx "200 | open": SCHEMES;
+        "https over what is not secured, for the server" "9110 7.4": "OPTIONS https://h HTTP/1.1\r\nHost: h\r\n\r\n"
+            => "421 target-scheme | closed", nginx "204 | open": SCHEMES;
         "user information" "9110 4.2.4": get("http://u:p@h/buy/a") => "400 target-form | closed";
         "absolute form without host" "9110 4.2.1": get("http:///buy/a") => "400 target-form | closed";
         "absolute form with a bad port" "9110 4.2.1": get("http://h:65536/buy/a") => "400 target-form | closed",

@@ -23,7 +23,6 @@ pub(super) fn requests() -> Vec<Case> {
             => "200 HEAD /v1/sales/a | 200 GET /buy/a | open";
         "absolute form" "3.2.2": get("http://x.example:8080/buy/a?b") => "200 GET /buy/a?b | open";
         "absolute form without path" "3.2.2": get("http://x.example") => "404 GET / | open";
-        "absolute form of https" "3.2.2": get("HTTPS://x.example/buy/a") => "200 GET /buy/a | open";
         "asterisk form" "3.2.4": "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n" => "204 OPTIONS * | open",
             nginx "400 | closed": ASTERISK;
         "escapes" "3.2": get("/%41%2f%00?%7e") => "404 GET /%41%2f%00?%7e | open", nginx "400 | closed": NUL_ESCAPE;
@@ -125,6 +124,37 @@ pub(super) fn resources() -> Vec<Case> {
             "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
              6\r\n{\"quan\r\n8\r\ntity\":2}\r\n0\r\n\r\n"
             => "409 PUT /v1/sales/a/bookings/b {\\\"quantity\\\":2} | open";
+        "a part of a booking" "9110 14.5":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\n{}".to_owned()
+            + &get("/buy/a") => "400 PUT /v1/sales/a/bookings/b {} | 200 GET /buy/a | open";
+        "a part of what is ignored" "9110 14.4":
+            "POST /buy/a HTTP/1.1\r\nHost: h\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\n{}"
+            => "200 POST /buy/a {} | open";
+        "if-match of a tag, and a booking has none" "9110 13.1.1":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Match: \"1\"\r\n\r\n"
+            => "412 PUT /v1/sales/a/bookings/b | open";
+        "if-match of any, where there is none" "9110 13.1.1":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Match: *\r\n\r\n"
+            => "412 PUT /v1/sales/a/bookings/b | open";
+        "if-match with post" "9110 13.1.1":
+            "POST /v1/sales/a/bookings HTTP/1.1\r\nHost: h\r\nif-match: *\r\n\r\n" => "412 POST /v1/sales/a/bookings | open";
+        "if-match with what buys" "9110 13.1.1": get_with("Host: h\r\nIf-Match: *\r\n") => "412 GET /buy/a | open";
+        "if-none-match with what buys" "9110 13.1.2": get_with("Host: h\r\nIf-None-Match: *\r\n") => "200 GET /buy/a | open";
+        "if-none-match of any" "9110 13.1.2":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-None-Match: *\r\n\r\n"
+            => "409 PUT /v1/sales/a/bookings/b | open";
+        "conditions that cancel each other out" "9110 13.2.2":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Match: *\r\nIf-None-Match: *\r\n\r\n"
+            => "412 PUT /v1/sales/a/bookings/b | open";
+        "a condition on what is not there" "9110 13.2.1":
+            "DELETE /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Match: \"1\"\r\n\r\n"
+            => "404 DELETE /v1/sales/a/bookings/b | open";
+        "a condition that is none" "9110 13.1.1":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Match: 1\r\n\r\n".to_owned() + &get("/buy/a")
+            => "400 PUT /v1/sales/a/bookings/b | 200 GET /buy/a | open";
+        "a condition of time, to be ignored" "9110 13.1.4":
+            "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+            => "409 PUT /v1/sales/a/bookings/b | open";
         "a body that is no booking" "9110 15.5.1":
             "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n[]".to_owned() + &get("/buy/a")
             => "400 PUT /v1/sales/a/bookings/b [] | 200 GET /buy/a | open";

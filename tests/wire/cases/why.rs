@@ -23,8 +23,7 @@ pub(super) const EARLY: &str = "nginx refuses at the first lower-case letter of 
 pub(super) const MINOR_VERSIONS: &str = "nginx takes every HTTP/1.x for HTTP/1.1, as RFC 9110 section 2.5 advises; there is \
     none above 1.1, so that who sends one is no client";
 pub(super) const VERSION_STATUS: &str = "both refuse; boxoffice says by 505 that it is the version";
-pub(super) const SCHEMES: &str =
-    "nginx takes every scheme and port in a target; boxoffice serves http and https alone";
+pub(super) const SCHEMES: &str = "nginx takes every scheme and port in a target; boxoffice serves http alone, and of https says (421) that the connection is not secured";
 pub(super) const TARGET_BYTES: &str = "nginx passes on bytes that RFC 3986 wants escaped, and programs disagree on what \
     they mean: a fragment, a slash, an end";
 pub(super) const ASTERISK: &str = "nginx knows no asterisk form, which section 3.2.4 has for OPTIONS";

@@ -203,6 +203,11 @@ impl Session {
         self.advice.take()
     }
 
+    /// Shows another password from the next dial on.
+    pub fn set_password(&mut self, password: Option<String>) {
+        self.url.password = password;
+    }
+
     /// The runtime has begun to connect. The set-up is ready to be written; calls follow once all of it is answered.
     pub fn handle_dialling(&mut self, now: Monotonic) {
         self.state = State::Dialling { give_up_at: now.plus_ms(limits::DIAL_TIMEOUT_MS) };

@@ -10,7 +10,13 @@ fn session() -> Session {
 
 fn session_with(durability: Durability) -> Session {
     let address = RedisAddress::Unix("/nowhere".into());
-    let url = RedisUrl { address, user: None, password: Some("secret".to_owned()), database: 3 };
+    let url = RedisUrl {
+        address,
+        user: None,
+        password: Some("secret".to_owned()),
+        password_file: None,
+        database: 3,
+    };
     Session::new(url, durability, 7, Monotonic(0))
 }
 
