@@ -1,6 +1,6 @@
 //! One client's connection: what was read, what is to be written, and which answer's turn it is.
 //!
-//! It owns the order of answers, back pressure, time limits and the way a connection ends. It never touches a
+//! It owns the order of requests and answers, back pressure, time limits and the way a connection ends. It never touches a
 //! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
 //! for [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
@@ -9,6 +9,11 @@
 //! request, no byte is ever read as a request again. Writing is a window of sequence numbers, from `next_answer` to
 //! `next_request`: the answer whose turn it is goes straight into the output, and one that is early waits in the
 //! window.
+//!
+//! Requests that wait for their answers may do so beside each other as long as none of them depends on another; the service
+//! says which do ([`Service::must_follow`], [`Reply::later_alone`]). A request that depends on earlier ones is begun when all
+//! of them are answered, and until then the connection is not read: what a client heard last is what was done last (RFC 9112
+//! section 9.3.2).
 //!
 //! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder
 //! is kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
@@ -37,6 +42,12 @@ pub trait Service {
     /// Answers through `reply`, or keeps [`Reply::later`]'s exchange and answers it with
     /// [`Connection::reply`].
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled;
+
+    /// Whether the request may be begun only when all earlier ones of its connection are answered. Asked where some are
+    /// not, with the request's head alone. Without better knowledge: every request with an unsafe method.
+    fn must_follow(&self, request: &Request<'_>) -> bool {
+        !request.method.is_safe()
+    }
 
     /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the
     /// connection closes after it.
@@ -132,6 +143,9 @@ pub struct Connection {
     fate: Fate,
     /// Whole or partial requests wait in `input` for back pressure to end.
     parked: bool,
+    /// No request is begun before all that were are answered: the last of them changes what others ask, or the next one
+    /// must follow them. Of no meaning once all are answered.
+    in_order: bool,
     /// The current request waits for `100 Continue`.
     continue_due: bool,
     /// The peer will send no more.
@@ -160,6 +174,7 @@ impl Connection {
             write_deadline: now,
             fate: Fate::Open,
             parked: false,
+            in_order: false,
             continue_due: false,
             peer_ended: false,
             must_linger: false,
@@ -288,9 +303,14 @@ impl Connection {
         self.next_request.wrapping_sub(self.next_answer)
     }
 
-    /// Whether so much waits that no further request is begun.
+    /// Whether no further request is begun: so much waits, or what waits is to be answered first.
     fn is_full(&self) -> bool {
-        self.full_of().is_some()
+        self.keeps_order() || self.full_of().is_some()
+    }
+
+    /// Whether all requests that were begun are to be answered before the next one is begun.
+    fn keeps_order(&self) -> bool {
+        self.in_order && self.unanswered() > 0
     }
 
     /// The limit that keeps further requests from being begun.

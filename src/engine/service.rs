@@ -44,6 +44,19 @@ impl Service for Clerk<'_> {
         }
     }
 
+    /// What asks the ledger about a booking by its id, to change it, goes one by one. So does what shows a sale, behind
+    /// bookings that are on their way. Bookings under ids made here go on beside each other and beside look-ups: nobody can
+    /// name such an id before its answer, and of one sale they are carried out in the order in which they came, in one
+    /// batch or in one after the other.
+    fn must_follow(&self, request: &Request<'_>) -> bool {
+        match Route::find(request.path) {
+            Some(Route::Booking { .. } | Route::Confirm { .. }) => !request.method.is_safe(),
+            Some(Route::Bookings { .. }) => request.field_values("Idempotency-Key").next().is_some(),
+            Some(Route::Sale { .. }) => true,
+            Some(Route::Buy { .. } | Route::Problem { .. }) | None => false,
+        }
+    }
+
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
         self.core.metrics.count_malformed(error.reason);
         let detail = error.to_string();
@@ -135,7 +148,7 @@ impl Clerk<'_> {
     ) -> Handled {
         let Core { desk, random, now, .. } = &mut *self.core;
         let wall = now.wall;
-        let mut waiting = Waiting::new(reply, self.connection, asked);
+        let mut waiting = Waiting::new(reply, self.connection, asked, wish.id.is_some());
         let make_id = || super::ids::make(random, wall);
         match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
             Ok(()) => waiting.handled(),
@@ -161,7 +174,8 @@ impl Clerk<'_> {
         };
         let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
         let now = self.core.now;
-        let mut waiting = Waiting::new(reply, self.connection, Asked::Existing);
+        let is_deed = !matches!(asked, Existing::LookUp);
+        let mut waiting = Waiting::new(reply, self.connection, Asked::Existing, is_deed);
         let desk = &mut self.core.desk;
         let asked = match asked {
             Existing::LookUp => desk.look_up(|| waiting.client(), line, id, now),
@@ -286,15 +300,18 @@ struct Waiting<'a> {
     handled: Option<Handled>,
     connection: ConnectionKey,
     asked: Asked,
+    /// It may change a booking that has a name: see [`Clerk::must_follow`](Service::must_follow).
+    is_deed: bool,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked) -> Waiting<'a> {
-        Waiting { reply: Some(reply), handled: None, connection, asked }
+    fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked, is_deed: bool) -> Waiting<'a> {
+        Waiting { reply: Some(reply), handled: None, connection, asked, is_deed }
     }
 
     fn client(&mut self) -> Waiter {
-        let (exchange, handled) = self.reply.take().expect("the desk takes a client once").later();
+        let reply = self.reply.take().expect("the desk takes a client once");
+        let (exchange, handled) = if self.is_deed { reply.later_alone() } else { reply.later() };
         self.handled = Some(handled);
         Waiter { connection: self.connection, exchange, asked: self.asked }
     }

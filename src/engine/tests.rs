@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::booking::{Reservation, SaleName, SaleState, SaleTerms};
+use crate::booking::{Cancellation, Confirmation, Reservation, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
 use crate::connection::Cut;
 use crate::http::Reason;
@@ -24,7 +24,8 @@ struct Loop {
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const GET: &[u8] = b"GET /v1/sales/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
-const BUY: &[u8] = b"GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
+const BUY_TEXT: &str = "GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
+const BUY: &[u8] = BUY_TEXT.as_bytes();
 
 /// The sale as the ledger tells it, after what a loop knows at first.
 fn selling() -> SaleState {
@@ -495,6 +496,88 @@ fn a_booking_that_its_client_was_told_of_stays_whatever_becomes_of_the_connectio
     host.end_turn();
     host.find_nothing();
     assert_eq!(host.cancelled(), None);
+}
+
+/// Requests that ask the ledger: how each is written, and whether it changes a booking that has a name.
+const ASKS: [(&str, bool); 9] = [
+    ("PUT /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", true),
+    (
+        "POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nIdempotency-Key: b\r\nContent-Length: 2\r\n\r\n{}",
+        true,
+    ),
+    ("DELETE /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", true),
+    ("POST /v1/sales/ticket/bookings/b/confirm HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", true),
+    ("GET /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", false),
+    ("HEAD /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", false),
+    ("GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n", false),
+    ("POST /buy/ticket HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", false),
+    ("POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", false),
+];
+
+#[test]
+fn what_changes_a_booking_waits_for_those_before_it_and_keeps_those_behind_it_waiting() {
+    for (first, first_changes) in ASKS {
+        for (second, second_changes) in ASKS {
+            let mut host = Loop::new(&ClientLimits::default());
+            let client = host.accept().unwrap();
+            host.send(client, [first, second].concat().as_bytes());
+            let both = !first_changes && !second_changes;
+            assert_eq!(host.engine.core.desk.waiting(), if both { 2 } else { 1 }, "{first}{second}");
+            assert_eq!(host.engine.wants_read(client), both, "{first}{second}");
+            assert_eq!(host.metrics.limit(Limit::Pipeline), 0);
+            // However the first ends, the second has its turn then.
+            host.advance(2_200);
+            // One with the same id is told at once that the first is still on its way.
+            assert!(host.answers(client) >= if both { 2 } else { 1 }, "{first}{second}");
+            host.advance(2_200);
+            assert_eq!(host.answers(client), 2, "{first}{second}: {}", host.text(client));
+        }
+        // What a sale shows follows what is on its way; it would show too much otherwise.
+        let mut host = Loop::new(&ClientLimits::default());
+        let client = host.accept().unwrap();
+        host.send(client, &[first.as_bytes(), GET, first.as_bytes()].concat());
+        assert_eq!(host.engine.core.desk.waiting(), 1, "{first}");
+        // What is answered at once keeps nobody waiting.
+        let mut host = Loop::new(&ClientLimits::default());
+        let client = host.accept().unwrap();
+        host.send(client, &[GET, first.as_bytes()].concat());
+        assert_eq!((host.answers(client), host.engine.core.desk.waiting()), (1, 1), "{first}");
+    }
+}
+
+#[test]
+fn deeds_on_one_booking_are_asked_for_in_the_order_in_which_they_came() {
+    let [put, _, delete, confirm, get, ..] = ASKS.map(|(text, _)| text);
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    host.send(client, [delete, confirm, get, get, put, BUY_TEXT, BUY_TEXT, delete].concat().as_bytes());
+    let mut asked = Vec::new();
+    for _ in 0..8 {
+        host.engine.begin_turn(host.now);
+        for (id, call) in std::mem::take(&mut host.calls) {
+            let state = selling();
+            let answer = match &call {
+                Call::Reserve { claims, .. } => Answer::Reserved {
+                    state,
+                    reservations: vec![Reservation::Granted { expires_at: None }; claims.len()],
+                },
+                Call::Confirm { ids, .. } => {
+                    Answer::Confirmed { state, confirmations: vec![Confirmation::NotFound; ids.len()] }
+                }
+                Call::Cancel { ids, .. } => {
+                    Answer::Cancelled { state, cancellations: vec![Cancellation::NotFound; ids.len()] }
+                }
+                Call::LookUp { ids, .. } => Answer::Found { state, bookings: vec![None; ids.len()] },
+                other => panic!("{other:?}"),
+            };
+            let name = format!("{call:?}").split(' ').next().unwrap().to_owned();
+            asked.push(format!("{name} {}", call.entries()));
+            host.engine.handle_answer(id, Ok(answer));
+        }
+        host.end_turn();
+    }
+    assert_eq!(asked, ["Cancel 1", "Confirm 1", "LookUp 2", "Reserve 1", "Reserve 2", "Cancel 1"]);
+    assert_eq!(host.answers(client), 8);
 }
 
 /// "Book anew" is for whoever cannot ask with the same id again: who has an id of its own would have two bookings.
