@@ -532,17 +532,24 @@ fn what_changes_a_booking_waits_for_those_before_it_and_keeps_those_behind_it_wa
             host.advance(2_200);
             assert_eq!(host.answers(client), 2, "{first}{second}: {}", host.text(client));
         }
-        // What a sale shows follows what is on its way; it would show too much otherwise.
-        let mut host = Loop::new(&ClientLimits::default());
-        let client = host.accept().unwrap();
-        host.send(client, &[first.as_bytes(), GET, first.as_bytes()].concat());
-        assert_eq!(host.engine.core.desk.waiting(), 1, "{first}");
         // What is answered at once keeps nobody waiting.
         let mut host = Loop::new(&ClientLimits::default());
         let client = host.accept().unwrap();
         host.send(client, &[GET, first.as_bytes()].concat());
         assert_eq!((host.answers(client), host.engine.core.desk.waiting()), (1, 1), "{first}");
     }
+}
+
+#[test]
+fn what_a_sale_shows_follows_what_is_on_its_way() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    host.send(client, &[BUY, GET, BUY].concat());
+    assert_eq!(host.engine.core.desk.waiting(), 1, "what is behind waits, too");
+    assert_eq!(host.metrics.ended(Ending::SaleShown), 0);
+    host.grant_one();
+    assert_eq!((host.metrics.ended(Ending::SaleShown), host.answers(client)), (1, 2));
+    assert_eq!(host.engine.core.desk.waiting(), 1);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod lost_sales;
 mod news;
 mod openapi;
 mod operators;
+mod order;
 mod outages;
 mod profile;
 mod readiness;

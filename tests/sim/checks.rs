@@ -282,6 +282,8 @@ fn in_order(id: &str, asks: &[&Ask], story: Option<&Story>) -> Result<(), Violat
                 };
                 let follows = match (kind, word) {
                     (_, Some(Word::Booked(_))) => is("none"),
+                    // Booked by it, and the ledger's first answer was lost.
+                    (_, Some(Word::Replayed(_))) => is(told) || is("none"),
                     (Kind::Confirm, _) => is("held") || is("confirmed") || is("expired"),
                     (Kind::Cancel, _) => !is("none"),
                     _ => is(told),

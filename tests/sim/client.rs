@@ -251,7 +251,7 @@ impl Client {
         self.made += 1;
         let id = format!("d{}-{}", self.number, self.made);
         let kinds = [Kind::Put, Kind::Put, Kind::PostKey, Kind::Get, Kind::Confirm, Kind::Cancel];
-        let mut request =
+        let request =
             |kind| Request { kind, id: Some(id.clone()), quantity: 1, buyer: self.buyer.clone(), tries: 0 };
         let count = self.deeds.range(2, 6);
         (0..count).map(|_| request(self.deeds.pick(&kinds))).collect()
