@@ -82,7 +82,7 @@ pub enum Fate {
     Closed,
 }
 
-/// Why [`Connection::handle_deadline`] ended a connection.
+/// Why [`Connection::handle_deadline`] ended a connection, or its core did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Nothing was asked for as long as `idle-time`.
@@ -91,11 +91,14 @@ pub enum Cut {
     Stalled,
     /// The client did not close for as long as `linger`.
     Lingered,
+    /// The core was short of room (`buffered-bytes`), and the client held more of it than others by what it did not read;
+    /// what was unsent is lost.
+    Unread,
 }
 
 impl Cut {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Cut; 3] = [Cut::Idle, Cut::Stalled, Cut::Lingered];
+    pub const ALL: [Cut; 4] = [Cut::Idle, Cut::Stalled, Cut::Lingered, Cut::Unread];
 
     /// A short name for counters.
     pub fn label(self) -> &'static str {
@@ -103,6 +106,7 @@ impl Cut {
             Cut::Idle => "idle",
             Cut::Stalled => "stalled",
             Cut::Lingered => "lingered",
+            Cut::Unread => "unread",
         }
     }
 
@@ -112,6 +116,7 @@ impl Cut {
             Cut::Idle => Limit::IdleTime,
             Cut::Stalled => Limit::WriteStall,
             Cut::Lingered => Limit::Linger,
+            Cut::Unread => Limit::BufferedBytes,
         }
     }
 }
@@ -146,6 +151,8 @@ pub struct Connection {
     /// No request is begun before all that were are answered: the last of them changes what others ask, or the next one
     /// must follow them. Of no meaning once all are answered.
     in_order: bool,
+    /// The socket did not take all of the output when it was last written: the client does not read as fast as it asks.
+    unread: bool,
     /// The current request waits for `100 Continue`.
     continue_due: bool,
     /// The peer will send no more.
@@ -175,6 +182,7 @@ impl Connection {
             fate: Fate::Open,
             parked: false,
             in_order: false,
+            unread: false,
             continue_due: false,
             peer_ended: false,
             must_linger: false,
@@ -258,6 +266,7 @@ impl Connection {
         self.fate = Fate::Closed;
         self.reading = Reading::Finished;
         self.parked = false;
+        self.unread = false;
         self.continue_due = false;
         pool.put(&mut self.input);
         pool.put(&mut self.output);
@@ -274,6 +283,7 @@ impl Connection {
         let owns = |buffer: &Vec<u8>| buffer.capacity() > 0;
         assert_eq!(owns(&self.input), !self.input.is_empty(), "a buffer without bytes belongs to the pool");
         assert_eq!(owns(&self.output), !self.output.is_empty(), "a buffer without bytes belongs to the pool");
+        assert!(!self.unread || !self.output.is_empty(), "what is not read is there");
         assert!(self.input_start == 0 || (self.input_start as usize) < self.input.len());
         assert!(self.output_start == 0 || (self.output_start as usize) < self.output.len());
         let held_bytes: usize = self.held.iter().flatten().map(Vec::len).sum();
@@ -325,7 +335,12 @@ impl Connection {
         }
     }
 
-    /// Bytes of the heap that the connection holds. For tests and the simulator: its pool counts the same.
+    /// Bytes of the heap that the connection holds while its client does not read what it asked for; 0 where it reads.
+    pub fn unread_bytes(&self) -> usize {
+        if self.unread { self.buffered_bytes() } else { 0 }
+    }
+
+    /// Bytes of the heap that the connection holds. Its pool counts the same.
     pub fn buffered_bytes(&self) -> usize {
         let held: usize = self.held.iter().flatten().map(Vec::capacity).sum();
         self.input.capacity() + self.output.capacity() + held + pool::queue_bytes(&self.held)

@@ -81,6 +81,10 @@ impl Loop {
         self.engine.begin_turn(self.now);
         if self.engine.wants_read(key) {
             self.engine.handle_bytes(key, bytes);
+            if self.engine.is_pressed() {
+                self.flush_touched();
+                self.engine.relieve();
+            }
         }
         self.end_turn();
     }
@@ -102,6 +106,16 @@ impl Loop {
                 self.calls.push((id, call));
             }
         }
+        self.flush_touched();
+        for (_, slot) in &self.engine.connections {
+            slot.connection.check_invariants();
+        }
+        let held: usize =
+            self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
+        assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
+    }
+
+    fn flush_touched(&mut self) {
         while let Some(key) = self.engine.poll_touched() {
             while !self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
                 let output = self.engine.output(key);
@@ -109,16 +123,13 @@ impl Loop {
                 let bytes = output.len();
                 self.engine.handle_written(key, bytes);
             }
+            if self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
+                self.engine.handle_written(key, 0);
+            }
             if self.engine.fate(key) == Fate::Closed {
                 self.engine.handle_gone(key);
             }
         }
-        for (_, slot) in &self.engine.connections {
-            slot.connection.check_invariants();
-        }
-        let held: usize =
-            self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
-        assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
     }
 
     /// The ledger grants the one booking that it was asked for; gives its id.
@@ -380,11 +391,62 @@ fn every_limit_has_its_effect_and_its_counter() {
 #[test]
 fn every_cut_is_counted() {
     for cut in Cut::ALL {
-        let host = meet(cut.limit());
+        let host = if cut == Cut::Unread { unread().0 } else { meet(cut.limit()) };
         for other in Cut::ALL {
             assert_eq!(host.metrics.cut(other), u64::from(other == cut), "{other:?} for {cut:?}");
         }
     }
+}
+
+/// Room for some ten clients that do not read.
+fn unread_limits() -> ClientLimits {
+    ClientLimits { unsent_bytes: 2_048, buffered_bytes: 256 * 1024, ..smallest() }
+}
+
+/// As many clients that read nothing as it takes for one to be cut; gives them, in their order.
+fn unread() -> (Loop, Vec<ConnectionKey>) {
+    let mut host = Loop::new(&unread_limits());
+    let mut crowd = Vec::new();
+    while host.metrics.cut(Cut::Unread) == 0 {
+        let key = host.accept().unwrap();
+        host.stuck.insert(key);
+        host.send(key, &GET.repeat(if crowd.len() == 3 { 300 } else { 100 }));
+        crowd.push(key);
+        assert!(crowd.len() < 100);
+    }
+    (host, crowd)
+}
+
+#[test]
+fn who_does_not_read_pays_for_the_room_that_is_short() {
+    let (mut host, crowd) = unread();
+    assert!(crowd.len() > 8, "{}", crowd.len());
+    let gone = |host: &Loop| crowd.iter().filter(|key| host.engine.connection(**key).is_none()).count();
+    assert_eq!(gone(&host), 1);
+    assert!(host.engine.connection(crowd[3]).is_none(), "whoever holds most goes first");
+    let others: Vec<_> = (0..20).map(|_| host.accept().unwrap()).collect();
+    let mut refilled = 0;
+    for round in 1..=50 {
+        // The crowd comes again, and again.
+        let key = host.accept().expect("nobody is kept out");
+        host.stuck.insert(key);
+        host.send(key, &GET.repeat(100));
+        for &other in &others {
+            host.send(other, GET);
+            assert_eq!(host.text(other).matches("HTTP/1.1 200").count(), round);
+        }
+        assert!(host.engine.pool.lent_bytes() <= unread_limits().buffered_bytes);
+        refilled += 1;
+    }
+    assert!(host.metrics.cut(Cut::Unread) > refilled / 2, "{}", host.metrics.cut(Cut::Unread));
+    assert_eq!((host.metrics.malformed(Reason::Overloaded), host.metrics.connections_refused.get()), (0, 0));
+    // Whoever has begun to read again is none of them.
+    let reads = *crowd.iter().rev().find(|key| host.engine.connection(**key).is_some()).unwrap_or(&others[0]);
+    host.stuck.remove(&reads);
+    host.engine.begin_turn(host.now);
+    host.engine.handle_bytes(reads, b"");
+    host.end_turn();
+    assert_eq!(host.engine.connection(reads).unwrap().unread_bytes(), 0);
 }
 
 #[test]

@@ -200,6 +200,30 @@ fn a_client_that_does_not_read_is_not_read() {
 }
 
 #[test]
+fn what_is_not_read_takes_a_buffer_of_its_size() {
+    let mut bench = Bench::new();
+    bench.with(|connection, turn, mirror| connection.handle_bytes(&GET.repeat(3_000), turn, mirror));
+    assert_eq!(bench.connection.unread_bytes(), 0, "nobody has tried to write it");
+    assert_eq!(bench.connection.output.capacity(), 64 * 1024);
+    // Read slowly and filled up again: it stays as large.
+    while bench.mirror.seen.len() < 3_000 {
+        bench.with(|connection, turn, _| connection.handle_written(300, turn));
+        bench.with(|connection, turn, mirror| connection.resume(turn, mirror));
+        assert!(bench.connection.output.capacity() <= 64 * 1024);
+        assert_eq!(bench.connection.unread_bytes(), bench.connection.buffered_bytes());
+    }
+    // The last of it is written: the buffer shrinks with it.
+    while bench.connection.output().len() > 500 {
+        let rest = bench.connection.output().len() - 300;
+        bench.with(|connection, turn, _| connection.handle_written(300, turn));
+        assert!(bench.connection.output.capacity() <= (rest * 16).next_power_of_two(), "{rest}");
+    }
+    assert_eq!(bench.connection.output.capacity(), 1024);
+    bench.flush();
+    assert_eq!(bench.connection.unread_bytes(), 0);
+}
+
+#[test]
 fn head_is_answered_without_a_body_and_the_next_answer_follows() {
     let mut bench = Bench::new();
     bench.send(&[b"HEAD /later HTTP/1.1\r\nHost: h\r\n\r\n", GET].concat());
