@@ -75,8 +75,9 @@ pub const PIPELINE_DEPTH_MAX: usize = 128;
 /// Bytes read from one connection in one go; the buffer belongs to the core, not to the connection.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
 
-/// Unwritten answer bytes of one connection past which it is not read any more: some 2,000 refusals.
-pub const UNSENT_BYTES_MAX: usize = 256 * 1024;
+/// Unwritten answer bytes of one connection past which it is not read any more: some 350 refusals, and beside them the answer
+/// that goes past it, in a buffer of 64 KiB. The kernel holds more than that for a client that is slow to read.
+pub const UNSENT_BYTES_MAX: usize = 48 * 1024;
 
 /// Connections of a host, on all its loops together: at about 1 KiB each in this process, and a few in the kernel, far
 /// below what a small machine has. The limit of open files bounds them too.
@@ -88,7 +89,7 @@ pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 0;
 
 /// Bytes of buffers that the connections of one core hold: remainders of requests, answers that wait for their turn,
 /// unsent output. Room for 1,000 bodies of the largest size at once (buffers come in sizes, theirs is 256 KiB), or for
-/// 250,000 dribbled heads.
+/// 250,000 dribbled heads, or for 2,000 clients that read nothing of what they ask for.
 pub const BUFFERED_BYTES_PER_CORE_MAX: usize = 256 << 20;
 
 /// File descriptors kept free of clients: standard streams, the ledger, the access log, operators' connections.
@@ -103,6 +104,14 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 /// Connections that are timed out in one loop turn. Each costs some 20 to 50 us of the kernel's time, so that a crowd whose
 /// time is up at once would keep every other client waiting; the rest has its turn when those have had theirs.
 pub const TIMEOUTS_PER_TURN_MAX: usize = 2;
+
+/// Connections that are looked up at once as those that hold most of what their clients do not read: a look at all of a core's
+/// connections, some milliseconds with 100,000 of them, for each so many that are cut.
+pub const UNREAD_LOOKED_UP_MAX: usize = 256;
+
+/// How long a core that is short of room waits before it looks again for clients that do not read, where it found none, in
+/// milliseconds: what fills its buffers is then half requests, which their own time limits end.
+pub const UNREAD_LOOK_MS: u64 = 100;
 
 /// Events taken from the kernel in one loop turn.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;

@@ -1,6 +1,6 @@
 //! One client's connection: what was read, what is to be written, and which answer's turn it is.
 //!
-//! It owns the order of answers, back pressure, time limits and the way a connection ends. It never touches a
+//! It owns the order of requests and answers, back pressure, time limits and the way a connection ends. It never touches a
 //! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
 //! for [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
@@ -9,6 +9,11 @@
 //! request, no byte is ever read as a request again. Writing is a window of sequence numbers, from `next_answer` to
 //! `next_request`: the answer whose turn it is goes straight into the output, and one that is early waits in the
 //! window.
+//!
+//! Requests that wait for their answers may do so beside each other as long as none of them depends on another; the service
+//! says which do ([`Service::must_follow`], [`Reply::later_alone`]). A request that depends on earlier ones is begun when all
+//! of them are answered, and until then the connection is not read: what a client heard last is what was done last (RFC 9112
+//! section 9.3.2).
 //!
 //! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder
 //! is kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
@@ -37,6 +42,12 @@ pub trait Service {
     /// Answers through `reply`, or keeps [`Reply::later`]'s exchange and answers it with
     /// [`Connection::reply`].
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled;
+
+    /// Whether the request may be begun only when all earlier ones of its connection are answered. Asked where some are
+    /// not, with the request's head alone. Without better knowledge: every request with an unsafe method.
+    fn must_follow(&self, request: &Request<'_>) -> bool {
+        !request.method.is_safe()
+    }
 
     /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the
     /// connection closes after it.
@@ -71,7 +82,7 @@ pub enum Fate {
     Closed,
 }
 
-/// Why [`Connection::handle_deadline`] ended a connection.
+/// Why [`Connection::handle_deadline`] ended a connection, or its core did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Nothing was asked for as long as `idle-time`.
@@ -80,11 +91,14 @@ pub enum Cut {
     Stalled,
     /// The client did not close for as long as `linger`.
     Lingered,
+    /// The core was short of room (`buffered-bytes`), and the client held more of it than others by what it did not read;
+    /// what was unsent is lost.
+    Unread,
 }
 
 impl Cut {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Cut; 3] = [Cut::Idle, Cut::Stalled, Cut::Lingered];
+    pub const ALL: [Cut; 4] = [Cut::Idle, Cut::Stalled, Cut::Lingered, Cut::Unread];
 
     /// A short name for counters.
     pub fn label(self) -> &'static str {
@@ -92,6 +106,7 @@ impl Cut {
             Cut::Idle => "idle",
             Cut::Stalled => "stalled",
             Cut::Lingered => "lingered",
+            Cut::Unread => "unread",
         }
     }
 
@@ -101,6 +116,7 @@ impl Cut {
             Cut::Idle => Limit::IdleTime,
             Cut::Stalled => Limit::WriteStall,
             Cut::Lingered => Limit::Linger,
+            Cut::Unread => Limit::BufferedBytes,
         }
     }
 }
@@ -132,6 +148,11 @@ pub struct Connection {
     fate: Fate,
     /// Whole or partial requests wait in `input` for back pressure to end.
     parked: bool,
+    /// No request is begun before all that were are answered: the last of them changes what others ask, or the next one
+    /// must follow them. Of no meaning once all are answered.
+    in_order: bool,
+    /// The socket did not take all of the output when it was last written: the client does not read as fast as it asks.
+    unread: bool,
     /// The current request waits for `100 Continue`.
     continue_due: bool,
     /// The peer will send no more.
@@ -160,6 +181,8 @@ impl Connection {
             write_deadline: now,
             fate: Fate::Open,
             parked: false,
+            in_order: false,
+            unread: false,
             continue_due: false,
             peer_ended: false,
             must_linger: false,
@@ -243,6 +266,7 @@ impl Connection {
         self.fate = Fate::Closed;
         self.reading = Reading::Finished;
         self.parked = false;
+        self.unread = false;
         self.continue_due = false;
         pool.put(&mut self.input);
         pool.put(&mut self.output);
@@ -259,6 +283,7 @@ impl Connection {
         let owns = |buffer: &Vec<u8>| buffer.capacity() > 0;
         assert_eq!(owns(&self.input), !self.input.is_empty(), "a buffer without bytes belongs to the pool");
         assert_eq!(owns(&self.output), !self.output.is_empty(), "a buffer without bytes belongs to the pool");
+        assert!(!self.unread || !self.output.is_empty(), "what is not read is there");
         assert!(self.input_start == 0 || (self.input_start as usize) < self.input.len());
         assert!(self.output_start == 0 || (self.output_start as usize) < self.output.len());
         let held_bytes: usize = self.held.iter().flatten().map(Vec::len).sum();
@@ -288,9 +313,14 @@ impl Connection {
         self.next_request.wrapping_sub(self.next_answer)
     }
 
-    /// Whether so much waits that no further request is begun.
+    /// Whether no further request is begun: so much waits, or what waits is to be answered first.
     fn is_full(&self) -> bool {
-        self.full_of().is_some()
+        self.keeps_order() || self.full_of().is_some()
+    }
+
+    /// Whether all requests that were begun are to be answered before the next one is begun.
+    fn keeps_order(&self) -> bool {
+        self.in_order && self.unanswered() > 0
     }
 
     /// The limit that keeps further requests from being begun.
@@ -305,7 +335,12 @@ impl Connection {
         }
     }
 
-    /// Bytes of the heap that the connection holds. For tests and the simulator: its pool counts the same.
+    /// Bytes of the heap that the connection holds while its client does not read what it asked for; 0 where it reads.
+    pub fn unread_bytes(&self) -> usize {
+        if self.unread { self.buffered_bytes() } else { 0 }
+    }
+
+    /// Bytes of the heap that the connection holds. Its pool counts the same.
     pub fn buffered_bytes(&self) -> usize {
         let held: usize = self.held.iter().flatten().map(Vec::capacity).sum();
         self.input.capacity() + self.output.capacity() + held + pool::queue_bytes(&self.held)

@@ -2,7 +2,9 @@
 //!
 //! The pool counts what it has lent, and bounds it. At the bound no half request is kept and no request is begun
 //! ([`BufferPool::is_exhausted`], [`BufferPool::try_reserve`]): each is refused, once, and its connection closes. So
-//! nobody waits for room, and nothing can wait for ever. What is on the way by then is still written: the answers of
+//! nobody waits for room, and nothing can wait for ever. Before that, those pay who hold most of it since they do not read: past
+//! three quarters ([`BufferPool::is_pressed`]) each answer is written at once, and past seven eighths
+//! ([`BufferPool::is_short`]) the engine cuts them. What is on the way by then is still written: the answers of
 //! requests that were begun before, which `WAITING_PER_CORE_MAX` bounds, and one refusal a connection.
 
 use crate::limits;
@@ -47,6 +49,17 @@ impl BufferPool {
     /// Capacity of all that is lent, in bytes.
     pub fn lent_bytes(&self) -> usize {
         self.lent_bytes
+    }
+
+    /// Whether so much is lent that output is to be written as soon as it is made, so that what stays is what clients do not
+    /// read.
+    pub fn is_pressed(&self) -> bool {
+        self.lent_bytes >= self.lent_bytes_max / 4 * 3
+    }
+
+    /// Whether so much is lent that those who hold most of it are to go.
+    pub fn is_short(&self) -> bool {
+        self.lent_bytes >= self.lent_bytes_max / 8 * 7
     }
 
     /// Whether no further request is to be begun.
@@ -101,15 +114,38 @@ impl BufferPool {
         }
     }
 
+    /// Likewise for a buffer of which the first `start` bytes are used up; returns where the others begin now. So a buffer
+    /// that is used at its front while it is filled at its end grows to what it holds, and no further.
+    pub(super) fn reserve_behind(&mut self, buffer: &mut Vec<u8>, start: usize, additional: usize) -> usize {
+        if buffer.capacity() - buffer.len() >= additional {
+            return start;
+        }
+        let rest = buffer.len() - start;
+        if start < rest || buffer.capacity() - rest < additional {
+            let mut larger = self.take_larger(rest + additional, buffer.capacity());
+            larger.extend_from_slice(&buffer[start..]);
+            self.put(buffer);
+            *buffer = larger;
+        } else {
+            // No more is moved than was used up.
+            buffer.drain(..start);
+        }
+        0
+    }
+
     #[inline(never)]
     fn replace(&mut self, buffer: &mut Vec<u8>, additional: usize) {
-        let wanted = buffer.len() + additional;
-        // Past the largest class a buffer at least doubles, so that appending stays linear.
-        let largest = CLASS_BYTES[CLASS_BYTES.len() - 1];
-        let mut larger = self.take(if wanted > largest { wanted.max(buffer.capacity() * 2) } else { wanted });
+        let mut larger = self.take_larger(buffer.len() + additional, buffer.capacity());
         larger.extend_from_slice(buffer);
         self.put(buffer);
         *buffer = larger;
+    }
+
+    /// A buffer for `wanted` bytes in place of one of that capacity.
+    fn take_larger(&mut self, wanted: usize, capacity: usize) -> Vec<u8> {
+        // Past the largest class a buffer at least doubles, so that appending stays linear.
+        let largest = CLASS_BYTES[CLASS_BYTES.len() - 1];
+        self.take(if wanted > largest { wanted.max(capacity * 2) } else { wanted })
     }
 
     /// Replaces a buffer by one that is just large enough for `buffer[start..]`, where the pool's sizes make
@@ -209,6 +245,47 @@ mod tests {
         let mut again = pool.take_queue();
         assert!(pool.lent_bytes() > 0, "a queue that comes back counts");
         pool.put_queue(&mut again);
+    }
+
+    #[test]
+    fn a_buffer_that_is_used_at_its_front_grows_to_what_it_holds() {
+        let mut pool = BufferPool::default();
+        let (mut buffer, mut start, mut moved) = (Vec::new(), 0, 0);
+        let (mut written, mut taken) = (0_u32, 0_u32);
+        for round in 0..200_000_u32 {
+            let before = buffer.as_ptr();
+            start = pool.reserve_behind(&mut buffer, start, 16);
+            if start == 0 && buffer.as_ptr() == before {
+                moved += buffer.len();
+            }
+            buffer.extend_from_slice(&written.to_le_bytes());
+            written += 1;
+            // As fast as it is filled once there are 500 bytes.
+            if round >= 125 {
+                let front: [u8; 4] = buffer[start..start + 4].try_into().unwrap();
+                assert_eq!(u32::from_le_bytes(front), taken);
+                taken += 1;
+                start += 4;
+            }
+            assert!(buffer.capacity() <= 1024, "{round}");
+        }
+        assert!(moved <= 2 * 4 * 200_000, "{moved} bytes were moved");
+        pool.reserve_behind(&mut buffer, start, 2_000);
+        assert_eq!(buffer.capacity(), 4096);
+        assert_eq!(pool.lent_bytes(), 4096);
+    }
+
+    #[test]
+    fn pressed_before_short_before_exhausted() {
+        let mut pool = BufferPool::new(16 * 1024);
+        let mut taken = Vec::new();
+        let states: Vec<_> = (0..16)
+            .map(|_| {
+                taken.push(pool.take(1));
+                [pool.is_pressed(), pool.is_short(), pool.is_exhausted()].iter().filter(|it| **it).count()
+            })
+            .collect();
+        assert_eq!(states, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3]);
     }
 
     #[test]

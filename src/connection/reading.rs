@@ -1,7 +1,7 @@
 //! The reading half: which request is being read, when it is whole, and how long its client has for it.
 //!
 //! Nothing of a request is kept that can be served at once. It stops where the writing half is full
-//! ([`Connection::wants_read`]) and goes on with [`Connection::resume`].
+//! ([`Connection::wants_read`]), or where answers are to come first, and goes on with [`Connection::resume`].
 
 use super::reply::{Exchange, Manner, Reply};
 use super::{Connection, Fate, Service, Turn};
@@ -162,11 +162,15 @@ impl Connection {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
-            let full_of = self.full_of();
+            let (keeps_order, full_of) = (self.keeps_order(), self.full_of());
             match &mut self.reading {
                 Reading::Finished => {
                     self.must_linger = true;
                     return bytes.len();
+                }
+                Reading::Head(_) if keeps_order => {
+                    self.parked = true;
+                    return at;
                 }
                 Reading::Head(_) if full_of.is_some() => {
                     self.parked = true;
@@ -242,6 +246,12 @@ impl Connection {
                 return bytes.len();
             }
         };
+        if self.unanswered() > 0 && service.must_follow(&head.request) {
+            // Its head is read anew then: that is rare, and cheaper than keeping what was found.
+            self.reading = Reading::Head(HeadScanner::default());
+            (self.in_order, self.parked) = (true, true);
+            return 0;
+        }
         let taken = match head.body {
             BodyLength::Bytes(body_bytes) => {
                 let total_bytes = head_bytes + body_bytes;
@@ -281,6 +291,7 @@ impl Connection {
     fn serve(&mut self, head: &Head<'_>, body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
         let sequence = self.next_request;
         self.next_request = sequence.wrapping_add(1);
+        self.in_order = false;
         self.continue_due = false;
         // Only a number that is not 0 is ever reached: with a limit, sequence numbers do not wrap.
         let is_last = self.next_request == self.limits.requests && self.limits.requests > 0;

@@ -89,8 +89,17 @@ impl<'a> Reply<'a> {
         Answered(())
     }
 
-    /// Puts the answer off: keep the exchange and answer with [`Connection::reply`].
+    /// Puts the answer off: keep the exchange and answer with [`Connection::reply`]. Later requests are begun meanwhile,
+    /// but for those that [must follow](super::Service::must_follow).
     pub fn later(self) -> (Exchange, Handled) {
+        (self.exchange, Handled(()))
+    }
+
+    /// Likewise, and no later request is begun before this one is answered. For one that [must
+    /// follow](super::Service::must_follow) those before it.
+    pub fn later_alone(self) -> (Exchange, Handled) {
+        debug_assert_eq!(self.connection.unanswered(), 1, "it followed those before it");
+        self.connection.in_order = true;
         (self.exchange, Handled(()))
     }
 }

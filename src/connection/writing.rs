@@ -25,12 +25,14 @@ impl Connection {
         &self.output[self.output_start as usize..]
     }
 
-    /// Takes note that the first `bytes` of [`Connection::output`] are written.
+    /// Takes note that the first `bytes` of [`Connection::output`] are written, and that the socket takes no more now if
+    /// that is not all.
     pub fn handle_written(&mut self, bytes: usize, turn: &mut Turn<'_>) {
         let was_full = self.is_full();
         self.output_start += bytes as u32;
         assert!(self.output_start as usize <= self.output.len(), "more was written than there was");
-        if self.output_start as usize == self.output.len() {
+        self.unread = (self.output_start as usize) < self.output.len();
+        if !self.unread {
             turn.pool.put(&mut self.output);
             self.output_start = 0;
             if self.is_idle() {
@@ -38,6 +40,7 @@ impl Connection {
             }
         } else if bytes > 0 {
             self.write_deadline = turn.now.plus_ms(self.limits.write_stall_ms);
+            self.output_start = turn.pool.shrink(&mut self.output, self.output_start as usize) as u32;
         }
         if was_full {
             self.renew_read_clock(turn.now);
@@ -54,14 +57,14 @@ impl Connection {
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         self.begin_output(now);
-        pool.reserve(&mut self.output, bytes_max);
+        self.make_room(bytes_max, pool);
         encode(&mut self.output);
         self.next_answer = self.next_answer.wrapping_add(1);
         self.held.pop_front();
         while let Some(answer @ Some(_)) = self.held.front_mut() {
             let mut answer = answer.take().unwrap_or_default();
             self.held_bytes -= answer.len() as u32;
-            pool.reserve(&mut self.output, answer.len());
+            self.make_room(answer.len(), pool);
             self.output.extend_from_slice(&answer);
             pool.put(&mut answer);
             self.held.pop_front();
@@ -91,9 +94,13 @@ impl Connection {
         if self.continue_due && self.unanswered() == 0 {
             self.continue_due = false;
             self.begin_output(now);
-            pool.reserve(&mut self.output, encode::CONTINUE.len());
+            self.make_room(encode::CONTINUE.len(), pool);
             self.output.extend_from_slice(encode::CONTINUE);
         }
+    }
+
+    fn make_room(&mut self, bytes: usize, pool: &mut BufferPool) {
+        self.output_start = pool.reserve_behind(&mut self.output, self.output_start as usize, bytes) as u32;
     }
 
     fn begin_output(&mut self, now: Monotonic) {

@@ -24,7 +24,7 @@ use crate::api::encode::{self, About, Asked};
 use crate::booking::{Answer, BookingId, BuyerId, Call, CallError, CallId, Outcome, Quantity, Refusal};
 
 use crate::clock::{Monotonic, Now};
-use crate::connection::{BufferPool, Connection, Exchange, Fate, Turn};
+use crate::connection::{BufferPool, Connection, Cut, Exchange, Fate, Turn};
 use crate::desk::{Desk, LineIndex, Resolved, Wish};
 use crate::ending::Ending;
 use crate::http::DateCache;
@@ -135,6 +135,10 @@ pub struct Engine {
     /// What the wheel has handed over and no turn had room for yet.
     due: VecDeque<(ConnectionKey, Monotonic)>,
     touched: Vec<ConnectionKey>,
+    /// Those that hold most of what their clients do not read, the most last; some may have gone, or read on.
+    unread: Vec<ConnectionKey>,
+    /// When they are looked up again at the earliest.
+    look_again_at: Monotonic,
     pool: BufferPool,
     date: DateCache,
     draining: bool,
@@ -166,6 +170,8 @@ impl Engine {
             timers: Timers::new(now.monotonic),
             due: VecDeque::new(),
             touched: Vec::new(),
+            unread: Vec::new(),
+            look_again_at: now.monotonic,
             pool: BufferPool::new(settings.limits.buffered_bytes),
             limits: settings.limits,
             date: DateCache::new(now.wall),
@@ -185,6 +191,7 @@ impl Engine {
     /// A client connected from `peer`; `None` where there is no room for it (answer it with
     /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
     pub fn handle_accepted(&mut self, peer: IpAddr) -> Option<ConnectionKey> {
+        self.relieve();
         let admitted = match self.admit(peer) {
             Ok(admitted) => admitted,
             Err(limit) => {
@@ -226,6 +233,54 @@ impl Engine {
     /// Bytes from a client, in any fragmentation.
     pub fn handle_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
         self.on_connection(key, |connection, turn, clerk| connection.handle_bytes(bytes, turn, clerk));
+    }
+
+    /// Whether buffers are so nearly used up that what is to be written is to be written at once, and not at the end of the
+    /// turn: what stays is then what clients do not read, and [`Engine::relieve`] knows whose.
+    pub fn is_pressed(&self) -> bool {
+        self.pool.is_pressed()
+    }
+
+    /// Where buffers are nearly used up, cuts the connections that hold most since their clients do not read, so that no
+    /// other client is refused for their sake.
+    pub fn relieve(&mut self) {
+        while self.pool.is_short() {
+            let Some(key) = self.next_unread() else { return };
+            let Some(slot) = self.connections.get_mut(key.index()) else { continue };
+            if slot.generation != key.generation || slot.connection.unread_bytes() == 0 {
+                continue;
+            }
+            slot.connection.close(&mut self.pool);
+            self.core.metrics.count_cut(Cut::Unread);
+            if !std::mem::replace(&mut slot.touched, true) {
+                self.touched.push(key);
+            }
+        }
+    }
+
+    /// The connection to be cut next, where the pool is short: a look at all of them gives many.
+    fn next_unread(&mut self) -> Option<ConnectionKey> {
+        if self.unread.is_empty() && self.core.now.monotonic >= self.look_again_at {
+            let slots =
+                self.connections.iter().map(|(index, slot)| (slot.connection.unread_bytes(), index, slot));
+            let mut unread: Vec<_> = slots
+                .filter(|(bytes, ..)| *bytes > 0)
+                .map(|(bytes, index, slot)| {
+                    (bytes, ConnectionKey { index: index as u32, generation: slot.generation })
+                })
+                .collect();
+            let most = unread.len().min(limits::UNREAD_LOOKED_UP_MAX);
+            if most < unread.len() {
+                unread.select_nth_unstable_by_key(most, |(bytes, _)| std::cmp::Reverse(*bytes));
+                unread.truncate(most);
+            }
+            unread.sort_unstable_by_key(|(bytes, _)| *bytes);
+            self.unread.extend(unread.into_iter().map(|(_, key)| key));
+            if self.unread.is_empty() {
+                self.look_again_at = self.core.now.monotonic.plus_ms(limits::UNREAD_LOOK_MS);
+            }
+        }
+        self.unread.pop()
     }
 
     /// A client will send no more.
@@ -375,6 +430,10 @@ impl Engine {
             self.answer(resolved);
         }
         self.core.desk.end_turn(self.core.now);
+        self.relieve();
+        if !self.pool.is_pressed() {
+            self.unread.clear();
+        }
         let guard = self.core.desk.guard_counts();
         self.core.metrics.bookings_put_back.set(guard.put_back);
         self.core.metrics.bookings_lost.set(guard.lost);

@@ -45,6 +45,19 @@ impl Service for Clerk<'_> {
         }
     }
 
+    /// What asks the ledger about a booking by its id, to change it, goes one by one. So does what shows a sale, behind
+    /// bookings that are on their way. Bookings under ids made here go on beside each other and beside look-ups: nobody can
+    /// name such an id before its answer, and of one sale they are carried out in the order in which they came, in one
+    /// batch or in one after the other.
+    fn must_follow(&self, request: &Request<'_>) -> bool {
+        match Route::find(request.path) {
+            Some(Route::Booking { .. } | Route::Confirm { .. }) => !request.method.is_safe(),
+            Some(Route::Bookings { .. }) => request.field_values("Idempotency-Key").next().is_some(),
+            Some(Route::Sale { .. }) => true,
+            Some(Route::Buy { .. } | Route::Problem { .. }) | None => false,
+        }
+    }
+
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
         self.core.metrics.count_malformed(error.reason);
         let detail = error.to_string();
@@ -192,7 +205,7 @@ impl Clerk<'_> {
     ) -> Handled {
         let Core { desk, random, now, .. } = &mut *self.core;
         let wall = now.wall;
-        let mut waiting = Waiting::new(reply, self.connection, asked);
+        let mut waiting = Waiting::new(reply, self.connection, asked, wish.id.is_some());
         let make_id = || super::ids::make(random, wall);
         match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
             Ok(()) => waiting.handled(),
@@ -241,7 +254,8 @@ impl Clerk<'_> {
         (asked, repeat): (Asked, Option<Repeat>),
     ) -> Handled {
         let now = self.core.now;
-        let mut waiting = Waiting::new(reply, self.connection, asked);
+        let is_deed = !matches!(errand, Existing::LookUp);
+        let mut waiting = Waiting::new(reply, self.connection, asked, is_deed);
         waiting.repeat = repeat;
         let desk = &mut self.core.desk;
         let taken = match errand {
@@ -369,15 +383,18 @@ struct Waiting<'a> {
     connection: ConnectionKey,
     asked: Asked,
     repeat: Option<Repeat>,
+    /// It may change a booking that has a name: see [`Clerk::must_follow`](Service::must_follow).
+    is_deed: bool,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked) -> Waiting<'a> {
-        Waiting { reply: Some(reply), handled: None, connection, asked, repeat: None }
+    fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked, is_deed: bool) -> Waiting<'a> {
+        Waiting { reply: Some(reply), handled: None, connection, asked, repeat: None, is_deed }
     }
 
     fn client(&mut self) -> Waiter {
-        let (exchange, handled) = self.reply.take().expect("the desk takes a client once").later();
+        let reply = self.reply.take().expect("the desk takes a client once");
+        let (exchange, handled) = if self.is_deed { reply.later_alone() } else { reply.later() };
         self.handled = Some(handled);
         Waiter { connection: self.connection, exchange, asked: self.asked, repeat: self.repeat.take() }
     }

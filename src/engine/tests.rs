@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::booking::{Reservation, SaleName, SaleState, SaleTerms};
+use crate::booking::{Cancellation, Confirmation, Reservation, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
 use crate::connection::Cut;
 use crate::http::Reason;
@@ -24,7 +24,8 @@ struct Loop {
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const GET: &[u8] = b"GET /v1/sales/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
-const BUY: &[u8] = b"GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
+const BUY_TEXT: &str = "GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
+const BUY: &[u8] = BUY_TEXT.as_bytes();
 
 /// The sale as the ledger tells it, after what a loop knows at first.
 fn selling() -> SaleState {
@@ -80,6 +81,10 @@ impl Loop {
         self.engine.begin_turn(self.now);
         if self.engine.wants_read(key) {
             self.engine.handle_bytes(key, bytes);
+            if self.engine.is_pressed() {
+                self.flush_touched();
+                self.engine.relieve();
+            }
         }
         self.end_turn();
     }
@@ -101,6 +106,16 @@ impl Loop {
                 self.calls.push((id, call));
             }
         }
+        self.flush_touched();
+        for (_, slot) in &self.engine.connections {
+            slot.connection.check_invariants();
+        }
+        let held: usize =
+            self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
+        assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
+    }
+
+    fn flush_touched(&mut self) {
         while let Some(key) = self.engine.poll_touched() {
             while !self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
                 let output = self.engine.output(key);
@@ -108,16 +123,13 @@ impl Loop {
                 let bytes = output.len();
                 self.engine.handle_written(key, bytes);
             }
+            if self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
+                self.engine.handle_written(key, 0);
+            }
             if self.engine.fate(key) == Fate::Closed {
                 self.engine.handle_gone(key);
             }
         }
-        for (_, slot) in &self.engine.connections {
-            slot.connection.check_invariants();
-        }
-        let held: usize =
-            self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
-        assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
     }
 
     /// The ledger grants the one booking that it was asked for; gives its id.
@@ -380,11 +392,62 @@ fn every_limit_has_its_effect_and_its_counter() {
 #[test]
 fn every_cut_is_counted() {
     for cut in Cut::ALL {
-        let host = meet(cut.limit());
+        let host = if cut == Cut::Unread { unread().0 } else { meet(cut.limit()) };
         for other in Cut::ALL {
             assert_eq!(host.metrics.cut(other), u64::from(other == cut), "{other:?} for {cut:?}");
         }
     }
+}
+
+/// Room for some ten clients that do not read.
+fn unread_limits() -> ClientLimits {
+    ClientLimits { unsent_bytes: 2_048, buffered_bytes: 256 * 1024, ..smallest() }
+}
+
+/// As many clients that read nothing as it takes for one to be cut; gives them, in their order.
+fn unread() -> (Loop, Vec<ConnectionKey>) {
+    let mut host = Loop::new(&unread_limits());
+    let mut crowd = Vec::new();
+    while host.metrics.cut(Cut::Unread) == 0 {
+        let key = host.accept().unwrap();
+        host.stuck.insert(key);
+        host.send(key, &GET.repeat(if crowd.len() == 3 { 300 } else { 100 }));
+        crowd.push(key);
+        assert!(crowd.len() < 100);
+    }
+    (host, crowd)
+}
+
+#[test]
+fn who_does_not_read_pays_for_the_room_that_is_short() {
+    let (mut host, crowd) = unread();
+    assert!(crowd.len() > 8, "{}", crowd.len());
+    let gone = |host: &Loop| crowd.iter().filter(|key| host.engine.connection(**key).is_none()).count();
+    assert_eq!(gone(&host), 1);
+    assert!(host.engine.connection(crowd[3]).is_none(), "whoever holds most goes first");
+    let others: Vec<_> = (0..20).map(|_| host.accept().unwrap()).collect();
+    let mut refilled = 0;
+    for round in 1..=50 {
+        // The crowd comes again, and again.
+        let key = host.accept().expect("nobody is kept out");
+        host.stuck.insert(key);
+        host.send(key, &GET.repeat(100));
+        for &other in &others {
+            host.send(other, GET);
+            assert_eq!(host.text(other).matches("HTTP/1.1 200").count(), round);
+        }
+        assert!(host.engine.pool.lent_bytes() <= unread_limits().buffered_bytes);
+        refilled += 1;
+    }
+    assert!(host.metrics.cut(Cut::Unread) > refilled / 2, "{}", host.metrics.cut(Cut::Unread));
+    assert_eq!((host.metrics.malformed(Reason::Overloaded), host.metrics.connections_refused.get()), (0, 0));
+    // Whoever has begun to read again is none of them.
+    let reads = *crowd.iter().rev().find(|key| host.engine.connection(**key).is_some()).unwrap_or(&others[0]);
+    host.stuck.remove(&reads);
+    host.engine.begin_turn(host.now);
+    host.engine.handle_bytes(reads, b"");
+    host.end_turn();
+    assert_eq!(host.engine.connection(reads).unwrap().unread_bytes(), 0);
 }
 
 #[test]
@@ -496,6 +559,95 @@ fn a_booking_that_its_client_was_told_of_stays_whatever_becomes_of_the_connectio
     host.end_turn();
     host.find_nothing();
     assert_eq!(host.cancelled(), None);
+}
+
+/// Requests that ask the ledger: how each is written, and whether it changes a booking that has a name.
+const ASKS: [(&str, bool); 9] = [
+    ("PUT /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", true),
+    (
+        "POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nIdempotency-Key: b\r\nContent-Length: 2\r\n\r\n{}",
+        true,
+    ),
+    ("DELETE /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", true),
+    ("POST /v1/sales/ticket/bookings/b/confirm HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", true),
+    ("GET /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", false),
+    ("HEAD /v1/sales/ticket/bookings/b HTTP/1.1\r\nHost: h\r\n\r\n", false),
+    ("GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n", false),
+    ("POST /buy/ticket HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", false),
+    ("POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", false),
+];
+
+#[test]
+fn what_changes_a_booking_waits_for_those_before_it_and_keeps_those_behind_it_waiting() {
+    for (first, first_changes) in ASKS {
+        for (second, second_changes) in ASKS {
+            let mut host = Loop::new(&ClientLimits::default());
+            let client = host.accept().unwrap();
+            host.send(client, [first, second].concat().as_bytes());
+            let both = !first_changes && !second_changes;
+            assert_eq!(host.engine.core.desk.waiting(), if both { 2 } else { 1 }, "{first}{second}");
+            assert_eq!(host.engine.wants_read(client), both, "{first}{second}");
+            assert_eq!(host.metrics.limit(Limit::Pipeline), 0);
+            // However the first ends, the second has its turn then.
+            host.advance(2_200);
+            // One with the same id is told at once that the first is still on its way.
+            assert!(host.answers(client) >= if both { 2 } else { 1 }, "{first}{second}");
+            host.advance(2_200);
+            assert_eq!(host.answers(client), 2, "{first}{second}: {}", host.text(client));
+        }
+        // What is answered at once keeps nobody waiting.
+        let mut host = Loop::new(&ClientLimits::default());
+        let client = host.accept().unwrap();
+        host.send(client, &[GET, first.as_bytes()].concat());
+        assert_eq!((host.answers(client), host.engine.core.desk.waiting()), (1, 1), "{first}");
+    }
+}
+
+#[test]
+fn what_a_sale_shows_follows_what_is_on_its_way() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    host.send(client, &[BUY, GET, BUY].concat());
+    assert_eq!(host.engine.core.desk.waiting(), 1, "what is behind waits, too");
+    assert_eq!(host.metrics.ended(Ending::SaleShown), 0);
+    host.grant_one();
+    assert_eq!((host.metrics.ended(Ending::SaleShown), host.answers(client)), (1, 2));
+    assert_eq!(host.engine.core.desk.waiting(), 1);
+}
+
+#[test]
+fn deeds_on_one_booking_are_asked_for_in_the_order_in_which_they_came() {
+    let [put, _, delete, confirm, get, ..] = ASKS.map(|(text, _)| text);
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    host.send(client, [delete, confirm, get, get, put, BUY_TEXT, BUY_TEXT, delete].concat().as_bytes());
+    let mut asked = Vec::new();
+    for _ in 0..8 {
+        host.engine.begin_turn(host.now);
+        for (id, call) in std::mem::take(&mut host.calls) {
+            let state = selling();
+            let answer = match &call {
+                Call::Reserve { claims, .. } => Answer::Reserved {
+                    state,
+                    reservations: vec![Reservation::Granted { expires_at: None }; claims.len()],
+                },
+                Call::Confirm { ids, .. } => {
+                    Answer::Confirmed { state, confirmations: vec![Confirmation::NotFound; ids.len()] }
+                }
+                Call::Cancel { ids, .. } => {
+                    Answer::Cancelled { state, cancellations: vec![Cancellation::NotFound; ids.len()] }
+                }
+                Call::LookUp { ids, .. } => Answer::Found { state, bookings: vec![None; ids.len()] },
+                other => panic!("{other:?}"),
+            };
+            let name = format!("{call:?}").split(' ').next().unwrap().to_owned();
+            asked.push(format!("{name} {}", call.entries()));
+            host.engine.handle_answer(id, Ok(answer));
+        }
+        host.end_turn();
+    }
+    assert_eq!(asked, ["Cancel 1", "Confirm 1", "LookUp 2", "Reserve 1", "Reserve 2", "Cancel 1"]);
+    assert_eq!(host.answers(client), 8);
 }
 
 /// "Book anew" is for whoever cannot ask with the same id again: who has an id of its own would have two bookings.

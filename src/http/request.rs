@@ -40,6 +40,12 @@ impl Method {
             _ => return None,
         })
     }
+
+    /// Whether it asks for no change (RFC 9110 section 9.2.1). What the target makes of it is another
+    /// matter: `GET /buy/{sale}` books.
+    pub fn is_safe(self) -> bool {
+        matches!(self, Method::Get | Method::Head | Method::Options | Method::Trace | Method::Query)
+    }
 }
 
 /// The two versions spoken here.

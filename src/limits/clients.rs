@@ -113,7 +113,7 @@ client_limits! {
     Connections connections: usize, "connections", Count, CONNECTIONS_MAX, 1, 1_000_000;
     /// Connections of one peer address, 0 for any number; past it 503.
     AddressConnections address_connections: usize, "address-connections", Count, CONNECTIONS_PER_ADDRESS_MAX, 0, 1_000_000;
-    /// Bytes of buffers that the connections of one core hold; past it 503.
+    /// Bytes of buffers that the connections of one core hold; near it those that do not read are cut, past it 503.
     BufferedBytes buffered_bytes: usize, "buffered-bytes", Bytes, BUFFERED_BYTES_PER_CORE_MAX, 16 * KIB, 64 * GIB;
 }
 
@@ -275,10 +275,10 @@ mod tests {
         assert_eq!(between, [Limit::HeadBytes, Limit::TargetBytes]);
         assert_eq!(takes, "must be 16512 or more, since target-bytes is 16KiB");
         assert_eq!(check(Limit::TargetBytes, 16 * 1024 - 128), Ok(()));
-        let (between, takes) = check(Limit::BufferedBytes, 1 << 20).unwrap_err();
-        assert_eq!(between, [Limit::BufferedBytes, Limit::UnsentBytes]);
-        assert!(takes.starts_with("must be 1344KiB or more, four times head-bytes"), "{takes}");
-        assert_eq!(check(Limit::BufferedBytes, 1344 << 10), Ok(()));
+        let (between, takes) = check(Limit::BufferedBytes, 500 << 10).unwrap_err();
+        assert_eq!(between, [Limit::BufferedBytes, Limit::BodyBytes]);
+        assert!(takes.starts_with("must be 512KiB or more, four times head-bytes"), "{takes}");
+        assert_eq!(check(Limit::BufferedBytes, 512 << 10), Ok(()));
         let (between, takes) = check(Limit::AddressConnections, 100_001).unwrap_err();
         assert_eq!(between, [Limit::AddressConnections, Limit::Connections]);
         assert_eq!(takes, "must not be above connections, which is 100000");

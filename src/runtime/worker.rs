@@ -296,6 +296,10 @@ impl Worker {
                 if again {
                     self.read_again(key);
                 }
+                if self.engine.is_pressed() {
+                    self.flush_touched();
+                    self.engine.relieve();
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.readable = false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_again(key),
@@ -378,7 +382,10 @@ impl Worker {
                     socket.writable = bytes == output.len();
                     self.engine.handle_written(key, bytes);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.writable = false;
+                    self.engine.handle_written(key, 0);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return self.drop_socket(key),
             }

@@ -18,6 +18,7 @@ mod lost_sales;
 mod news;
 mod openapi;
 mod operators;
+mod order;
 mod outages;
 mod passwords;
 mod profile;

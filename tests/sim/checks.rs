@@ -247,6 +247,78 @@ fn refused(
     }
 }
 
+/// What was asked about a booking on one connection, and on no other, was done in that order: each answer follows from
+/// those before it, and what the last one left is what the ledger has. Of what is not answered, or where the answer does not
+/// tell what was done, nobody can say.
+fn in_order(id: &str, asks: &[&Ask], story: Option<&Story>) -> Result<(), Violation> {
+    let is_judged = asks.iter().any(|ask| ask.request.kind.books())
+        && asks.iter().all(|ask| ask.pipe == asks[0].pipe && ask.answer.is_some() && ask.whole);
+    if !is_judged {
+        return Ok(());
+    }
+    let mut status = "none";
+    for ask in asks {
+        let word = ask.answer.as_ref().map(|(_, word)| word);
+        // A hold ends by itself.
+        let is = |wanted: &str| status == wanted || status == "held" && wanted == "expired";
+        let next = match (ask.request.kind, word) {
+            (_, Some(Word::Refused { name, .. })) => match name.as_str() {
+                "ledger-unavailable" | "overloaded" => Some(status),
+                "sold-out" | "not-on-sale" | "no-such-booking" => is("none").then_some("none"),
+                "id-reused" => (!is("none")).then_some(status),
+                "booking-cancelled" => is("cancelled").then_some("cancelled"),
+                "hold-expired" => is("expired").then_some("expired"),
+                "buyer-limit" => (is("none") || is("expired")).then_some(status),
+                // Still on its way after its client was told so, with more to come.
+                _ => return Ok(()),
+            },
+            (kind, Some(Word::Booked(told) | Word::Replayed(told) | Word::Is(told))) => {
+                let told = match told.status.as_deref() {
+                    Some("held") => "held",
+                    Some("confirmed") => "confirmed",
+                    Some("cancelled") => "cancelled",
+                    Some("expired") => "expired",
+                    _ => return Ok(()),
+                };
+                let follows = match (kind, word) {
+                    (_, Some(Word::Booked(_))) => is("none"),
+                    // Booked by it, and the ledger's first answer was lost.
+                    (_, Some(Word::Replayed(_))) => is(told) || is("none"),
+                    (Kind::Confirm, _) => is("held") || is("confirmed") || is("expired"),
+                    (Kind::Cancel, _) => !is("none"),
+                    _ => is(told),
+                };
+                follows.then_some(told)
+            }
+            _ => return Ok(()),
+        };
+        match next {
+            Some(next) => status = next,
+            None => {
+                return Err(Violation::new(
+                    "another order",
+                    format!("{ask:?} does not follow from {status}, of {asks:?}; it is {story:?}"),
+                ));
+            }
+        }
+    }
+    let now = story.map_or(Standing::None, Story::now);
+    let is_so = match status {
+        "none" => now == Standing::None,
+        "held" => matches!(now, Standing::Held { .. } | Standing::Expired),
+        "expired" => matches!(now, Standing::Held { .. } | Standing::Expired),
+        "confirmed" => now == Standing::Confirmed,
+        _ => now == Standing::Cancelled,
+    };
+    match is_so {
+        true => Ok(()),
+        false => Err(Violation::new(
+            "another order",
+            format!("the last word of {id} was {status}, and it is {story:?}: {asks:?}"),
+        )),
+    }
+}
+
 /// Most permits that were with the ledger at once from `from` to `to`.
 fn taken(watch: &Watch, from: u64, to: u64) -> u64 {
     let first = watch.taken.partition_point(|(at, _)| *at <= from).saturating_sub(1);
@@ -360,6 +432,12 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                     format!("told at {at}: {ask:?} is {story:?}"),
                 ));
             }
+        }
+    }
+    for (id, asks) in &by_id {
+        let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
+        if !was_missing && !witness.forgotten.contains_key(*id) {
+            in_order(id, asks, witness.stories.get(*id))?;
         }
     }
     for (id, story) in &witness.stories {

@@ -121,6 +121,8 @@ pub struct Link {
 pub struct Client {
     /// What it draws.
     pub random: Random,
+    /// What it draws where it sends several deeds on one booking at once.
+    deeds: Random,
     number: usize,
     hosts: usize,
     cores: usize,
@@ -173,6 +175,7 @@ impl Client {
             tired: false,
             pace_us,
             depth,
+            deeds: Random::new(scenario.seed, "deeds", number as u64),
             random,
         }
     }
@@ -185,6 +188,10 @@ impl Client {
 
     /// What it sends next, on a connection without an answer due.
     pub fn next_requests(&mut self) -> Vec<Request> {
+        if self.wishes_left > 0 && !self.tired && self.deeds.chance(80) {
+            self.wishes_left -= 1;
+            return self.deeds_on_one();
+        }
         let depth = 1 + self.random.below(self.depth);
         while self.todo.len() < depth && self.wishes_left > 0 && !self.tired {
             self.wishes_left -= 1;
@@ -236,6 +243,18 @@ impl Client {
         }
         let buyer = if kind == Kind::Buy { None } else { self.buyer.clone() };
         Request { kind, id, quantity, buyer, tries: 0 }
+    }
+
+    /// Several deeds on one booking, in one packet: it books, looks, pays, gives back, in any order. Nobody else knows of
+    /// that booking.
+    fn deeds_on_one(&mut self) -> Vec<Request> {
+        self.made += 1;
+        let id = format!("d{}-{}", self.number, self.made);
+        let kinds = [Kind::Put, Kind::Put, Kind::PostKey, Kind::Get, Kind::Confirm, Kind::Cancel];
+        let request =
+            |kind| Request { kind, id: Some(id.clone()), quantity: 1, buyer: self.buyer.clone(), tries: 0 };
+        let count = self.deeds.range(2, 6);
+        (0..count).map(|_| request(self.deeds.pick(&kinds))).collect()
     }
 
     /// What it asks after that answer; and how long it waits before.

@@ -150,6 +150,7 @@ pub const KINDS: &[&str] = &[
     "client half-closes",
     "client falls silent",
     "client pipelines",
+    "client pipelines deeds on one booking",
     "client asks again",
     "client asks again elsewhere",
     "client gives up waiting",

@@ -18,6 +18,7 @@ use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::stock::{Board, CoreIndex};
 
+use crate::client::read_answer;
 use crate::ledger::BASE_US;
 use crate::mutants::Seam;
 use crate::network::{Network, Piece, PipeId, Place, Side};
@@ -114,6 +115,8 @@ pub struct Core {
 struct Socket {
     key: ConnectionKey,
     received: Vec<u8>,
+    /// Requests that a mutant serves apart, in their order: what each was answered so far.
+    apart: Vec<(ConnectionKey, Vec<u8>)>,
     ended: bool,
     told_end: bool,
     shut: bool,
@@ -378,7 +381,8 @@ impl Core {
 
     fn plan_turn(&mut self, now: u64) {
         let unread = self.sockets.values().any(|socket| {
-            (!socket.received.is_empty() || socket.ended && !socket.told_end)
+            let is_whole = !self.seam.serves_beside() || whole_request(&socket.received).is_some();
+            (!socket.received.is_empty() && is_whole || socket.ended && !socket.told_end)
                 && self.engine.wants_read(socket.key)
         });
         let deadlines = [Some(self.engine.next_deadline()), self.session.next_deadline()];
@@ -423,6 +427,7 @@ impl Core {
                         let socket = Socket {
                             key,
                             received: Vec::new(),
+                            apart: Vec::new(),
                             ended: false,
                             told_end: false,
                             shut: false,
@@ -467,7 +472,18 @@ impl Core {
         if !self.engine.wants_read(key) {
             return;
         }
-        if !socket.received.is_empty() {
+        while self.seam.serves_beside()
+            && let Some(length) = whole_request(&socket.received)
+            && let Some(apart) = self.engine.handle_accepted(std::net::Ipv4Addr::LOCALHOST.into())
+        {
+            let request: Vec<u8> = socket.received.drain(..length).collect();
+            socket.apart.push((apart, Vec::new()));
+            self.by_index.insert(apart.index(), pipe);
+            self.engine.handle_bytes(apart, &request);
+        }
+        if !socket.received.is_empty() && self.seam.serves_beside() {
+            // The rest of a request is to come.
+        } else if !socket.received.is_empty() {
             let length = socket.received.len().min(boxoffice::limits::READ_CHUNK_BYTES);
             let bytes: Vec<u8> = socket.received.drain(..length).collect();
             self.engine.handle_bytes(key, &bytes);
@@ -478,6 +494,10 @@ impl Core {
 
     fn drop_socket(&mut self, pipe: PipeId, turn: &mut Turn<'_>) {
         if let Some(socket) = self.sockets.remove(&pipe) {
+            for (apart, _) in socket.apart {
+                self.engine.handle_gone(apart);
+                self.by_index.remove(&apart.index());
+            }
             self.engine.handle_gone(socket.key);
             self.by_index.remove(&socket.key.index());
         }
@@ -577,7 +597,7 @@ impl Core {
         loop {
             let Some(socket) = self.sockets.get_mut(&pipe) else { return };
             if socket.key != key {
-                return;
+                return self.flush_apart(pipe, key, turn);
             }
             let output = self.engine.output(key);
             if output.is_empty() || !socket.writable {
@@ -601,6 +621,25 @@ impl Core {
         }
     }
 
+    /// Takes the answer of a request that is served apart, and writes those whose turn it is.
+    fn flush_apart(&mut self, pipe: PipeId, key: ConnectionKey, turn: &mut Turn<'_>) {
+        let Some(socket) = self.sockets.get_mut(&pipe) else { return };
+        let Some((_, answer)) = socket.apart.iter_mut().find(|(apart, _)| *apart == key) else { return };
+        let output = self.engine.output(key).to_vec();
+        answer.extend_from_slice(&output);
+        self.engine.handle_written(key, output.len());
+        while let Some((apart, answer)) =
+            self.sockets.get(&pipe).and_then(|socket| socket.apart.first()).cloned()
+            && read_answer(&answer).is_some()
+        {
+            turn.watch.note_said(&answer);
+            turn.net.write_all(pipe, Side::Acceptor, &answer, turn.now);
+            self.engine.handle_gone(apart);
+            self.by_index.remove(&apart.index());
+            self.sockets.get_mut(&pipe).expect("it was there").apart.remove(0);
+        }
+    }
+
     /// Writes what draining made.
     fn flush_touched(&mut self, net: &mut Network, watch: &mut Watch, board: &Board, clocks: Now, now: u64) {
         let redis = Place::Redis { incarnation: 0 };
@@ -610,6 +649,18 @@ impl Core {
         }
         self.plan_turn(now);
     }
+}
+
+/// The length of the request that `received` begins with, where it is whole. As clients here write them.
+fn whole_request(received: &[u8]) -> Option<usize> {
+    let head_bytes = memchr::memmem::find(received, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&received[..head_bytes]);
+    if head.contains("Transfer-Encoding: chunked") {
+        return Some(head_bytes + memchr::memmem::find(&received[head_bytes..], b"\r\n0\r\n\r\n")? + 7);
+    }
+    let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+    let whole = head_bytes + length.unwrap_or(0);
+    (whole <= received.len()).then_some(whole)
 }
 
 /// How the sale stands, where an answer says it.

@@ -41,6 +41,8 @@ pub enum SeamKind {
     TellEarly,
     /// Two answers of a pipeline change places.
     SwapResponses,
+    /// Requests of a pipeline do not wait for each other.
+    Beside,
     /// The connection of before is never ended.
     Unfenced,
     /// A sale that may have changed since it was read is not read again.
@@ -192,6 +194,7 @@ pub const MUTANTS: &[Mutant] = &[
     seam("sold out is for ever", SeamKind::StaleReading),
     seam("answers do not wait for the replicas", SeamKind::TellEarly),
     seam("answers of a connection out of order", SeamKind::SwapResponses),
+    seam("deeds of a connection beside each other", SeamKind::Beside),
     seam("a broken connection is not ended", SeamKind::Unfenced),
 ];
 
@@ -209,6 +212,11 @@ impl Seam {
     /// Of a loop.
     pub fn new(kind: Option<SeamKind>, random: Random) -> Seam {
         Seam { kind, random, pending: Vec::new(), own_calls: 0, turns: 0, stale: None }
+    }
+
+    /// Whether each request of a connection is served as if it had a connection of its own.
+    pub fn serves_beside(&self) -> bool {
+        self.kind == Some(SeamKind::Beside)
     }
 
     fn every(&mut self, times: u64) -> bool {

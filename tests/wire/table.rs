@@ -9,13 +9,17 @@ use crate::support::one_core;
 use crate::support::turn;
 use crate::talk::{Manner, Talk, Told, hold};
 
-/// A host of one loop with sales that are sold out. Its clients may take the time that a busy machine makes them take.
+/// A host of one loop with sales that are sold out, and one with two bookings. Its clients may take the time that a busy machine makes them take.
 fn host(folder: &tempfile::TempDir) -> Host {
-    let sales = ["a=0", "b=0", "c=0", "p=0", "last=0"].map(|sale| ["--sale", sale]).concat();
+    let sales = ["a=0", "b=0", "c=0", "p=0", "last=0", "d=2"].map(|sale| ["--sale", sale]).concat();
     let limits = ["head-time=5m", "body-time=10m", "idle-time=1h", "linger=4s", "requests=0"]
         .map(|limit| ["--limit", limit])
         .concat();
-    Host::start(folder.path(), &[&["--cores", &one_core()], &sales[..], &limits].concat())
+    let host = Host::start(folder.path(), &[&["--cores", &one_core()], &sales[..], &limits].concat());
+    for booking in ["c", "e"] {
+        host.client().put(&format!("/v1/sales/d/bookings/{booking}"), "{}").expect(201);
+    }
+    host
 }
 
 /// What came of it, in the words of the table; an error where an answer is not as an answer must be.

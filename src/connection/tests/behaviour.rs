@@ -120,6 +120,55 @@ fn an_early_answer_waits_for_its_turn() {
 }
 
 #[test]
+fn what_changes_something_is_begun_in_the_order_of_the_connection() {
+    const ALONE: &[u8] = b"DELETE /alone HTTP/1.1\r\nHost: h\r\n\r\n";
+    const POST: &[u8] = b"POST /follow HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
+    let mut bench = Bench::new();
+    bench.send(&[LATER, LATER, ALONE, ALONE, GET, LATER, POST, GET].concat());
+    let begun = |bench: &Bench| bench.mirror.seen.len();
+    assert_eq!(begun(&bench), 2, "what only looks goes on beside each other; what changes waits for both");
+    assert!(!bench.connection.wants_read() && bench.connection.deadline().is_none());
+    bench.answer(1);
+    assert_eq!(begun(&bench), 2, "the first is not answered");
+    bench.answer(0);
+    assert_eq!(begun(&bench), 3);
+    bench.answer(0);
+    assert_eq!(begun(&bench), 4, "the second change alone");
+    assert!(!bench.connection.wants_read());
+    bench.answer(0);
+    assert_eq!(begun(&bench), 6, "the reads behind it; a POST waits for them, though it is answered at once");
+    bench.answer(0);
+    assert_eq!(begun(&bench), 8);
+    assert_eq!(statuses(&bench.written), [200; 8]);
+    assert!(bench.connection.is_idle() && bench.connection.wants_read());
+    // Nothing waits: what is answered at once holds up nobody.
+    bench.send(&[POST, GET, POST, LATER, GET].concat());
+    assert_eq!(begun(&bench), 13);
+    assert_eq!(bench.mirror.noted, [], "no limit was met");
+}
+
+#[test]
+fn the_body_of_what_waits_for_its_turn_is_not_asked_for() {
+    let head = b"PUT /alone HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let chunked = b"PUT /alone HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let mut bench = Bench::new();
+    bench.send(&[LATER, head].concat());
+    assert!(bench.written.is_empty() && !bench.connection.wants_read());
+    bench.answer(0);
+    assert!(bench.written.ends_with(encode::CONTINUE) && bench.connection.wants_read());
+    bench.send(&[b"hi", LATER, chunked, GET].concat());
+    assert_eq!(bench.mirror.seen, ["GET /later ", "PUT /alone hi"]);
+    bench.answer(0);
+    bench.answer(0);
+    assert_eq!(bench.mirror.seen[2..], ["GET /later ", "PUT /alone hi"]);
+    // A client that has ended its side is answered all the same.
+    bench.with(|connection, turn, _| connection.handle_end(turn));
+    bench.answer(0);
+    assert_eq!(bench.mirror.seen.len(), 5);
+    assert_eq!(bench.connection.fate(), Fate::Closed);
+}
+
+#[test]
 fn an_error_waits_for_the_answers_before_it() {
     let mut bench = Bench::new();
     bench.send(&[LATER, b"nonsense\n", GET].concat());
@@ -148,6 +197,30 @@ fn a_client_that_does_not_read_is_not_read() {
     bench.flush();
     assert_eq!(bench.mirror.seen.len(), 3_000);
     assert!(bench.connection.is_idle() && bench.connection.wants_read());
+}
+
+#[test]
+fn what_is_not_read_takes_a_buffer_of_its_size() {
+    let mut bench = Bench::new();
+    bench.with(|connection, turn, mirror| connection.handle_bytes(&GET.repeat(3_000), turn, mirror));
+    assert_eq!(bench.connection.unread_bytes(), 0, "nobody has tried to write it");
+    assert_eq!(bench.connection.output.capacity(), 64 * 1024);
+    // Read slowly and filled up again: it stays as large.
+    while bench.mirror.seen.len() < 3_000 {
+        bench.with(|connection, turn, _| connection.handle_written(300, turn));
+        bench.with(|connection, turn, mirror| connection.resume(turn, mirror));
+        assert!(bench.connection.output.capacity() <= 64 * 1024);
+        assert_eq!(bench.connection.unread_bytes(), bench.connection.buffered_bytes());
+    }
+    // The last of it is written: the buffer shrinks with it.
+    while bench.connection.output().len() > 500 {
+        let rest = bench.connection.output().len() - 300;
+        bench.with(|connection, turn, _| connection.handle_written(300, turn));
+        assert!(bench.connection.output.capacity() <= (rest * 16).next_power_of_two(), "{rest}");
+    }
+    assert_eq!(bench.connection.output.capacity(), 1024);
+    bench.flush();
+    assert_eq!(bench.connection.unread_bytes(), 0);
 }
 
 #[test]

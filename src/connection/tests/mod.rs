@@ -9,7 +9,8 @@ use crate::clock::WallTime;
 use crate::http::{Response, Status, encode};
 use crate::limits;
 
-/// Answers every request with what it saw; puts those under `/later` off.
+/// Answers every request with what it saw; puts those under `/later` off, and those under `/alone`, which change what others
+/// ask. These and those under `/follow` are to be begun when all before them is answered.
 #[derive(Default)]
 struct Mirror {
     /// `METHOD path?query body` of every request, `?label` of every refusal.
@@ -35,12 +36,24 @@ impl Service for Mirror {
         let body = request.body.escape_ascii();
         let seen = format!("{} {}{query} {body}", request.method_name, request.path);
         self.seen.push(seen.clone());
+        let is_alone = |(_, seen): &(Exchange, String)| seen.contains(" /alone");
+        assert!(!self.waiting.iter().any(is_alone), "{seen} was begun beside {:?}", self.waiting);
+        if request.path.starts_with("/alone") {
+            assert!(self.waiting.is_empty(), "{seen} was begun behind {:?}", self.waiting);
+            let (exchange, handled) = reply.later_alone();
+            self.waiting.push((exchange, seen));
+            return handled;
+        }
         if request.path.starts_with("/later") {
             let (exchange, handled) = reply.later();
             self.waiting.push((exchange, seen));
             return handled;
         }
         reply.send(&ok(seen.as_bytes())).into()
+    }
+
+    fn must_follow(&self, request: &Request<'_>) -> bool {
+        request.path.starts_with("/alone") || request.path.starts_with("/follow")
     }
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {

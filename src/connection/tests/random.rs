@@ -52,10 +52,10 @@ fn cut<'a>(bytes: &'a [u8], places: &[prop::sample::Index]) -> Vec<&'a [u8]> {
 /// What may happen to a connection, as the engine and its client make it happen.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The client sends so many requests, put off or not.
+    /// The client sends so many requests of a kind: answered at once, later, or later and alone.
     Ask {
         count: usize,
-        later: bool,
+        way: &'static str,
     },
     /// The client sends the beginning of a request; the rest comes with its next bytes.
     AskHalf,
@@ -70,9 +70,11 @@ enum Step {
     End,
 }
 
+const WAYS: [&str; 3] = ["now", "later", "alone"];
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (1..70_usize, any::<bool>()).prop_map(|(count, later)| Step::Ask { count, later }),
+        8 => (1..70_usize, 0..3_usize).prop_map(|(count, way)| Step::Ask { count, way: WAYS[way] }),
         4 => Just(Step::AskHalf),
         8 => any::<prop::sample::Index>().prop_map(Step::Answer),
         8 => (1..20_000_usize).prop_map(Step::Write),
@@ -116,8 +118,7 @@ struct Client {
 }
 
 impl Client {
-    fn request(&mut self, later: bool) -> Vec<u8> {
-        let way = if later { "later" } else { "now" };
+    fn request(&mut self, way: &str) -> Vec<u8> {
         self.asked += 1;
         format!("GET /{way}/{} HTTP/1.1\r\nHost: h\r\n\r\n", self.asked - 1).into_bytes()
     }
@@ -169,14 +170,14 @@ proptest! {
         for step in steps {
             match step {
                 Step::Ask { .. } | Step::AskHalf if has_ended || !bench.connection.wants_read() => {}
-                Step::Ask { count, later } => {
+                Step::Ask { count, way } => {
                     let mut bytes = std::mem::take(&mut client.owed);
-                    (0..count).for_each(|_| bytes.extend(client.request(later)));
+                    (0..count).for_each(|_| bytes.extend(client.request(way)));
                     bench.with(|connection, turn, mirror| connection.handle_bytes(&bytes, turn, mirror));
                 }
                 Step::AskHalf => {
                     let mut bytes = std::mem::take(&mut client.owed);
-                    bytes.extend(client.request(true));
+                    bytes.extend(client.request("later"));
                     client.owed = bytes.split_off(bytes.len() - 9);
                     bench.with(|connection, turn, mirror| connection.handle_bytes(&bytes, turn, mirror));
                 }

@@ -53,6 +53,10 @@ impl Seen {
         }
     }
 
+    fn is_safe(&self) -> bool {
+        matches!(self, Seen::Request { method, .. } if matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY"))
+    }
+
     fn is_head(&self) -> bool {
         matches!(self, Seen::Request { method, .. } if method == "HEAD")
     }
@@ -61,7 +65,8 @@ impl Seen {
 /// The fields whose values are compared: those that frame, and one that does not.
 const FIELDS: [&str; 6] = ["host", "connection", "content-length", "transfer-encoding", "expect", "a"];
 
-/// Numbers what it is asked, and answers each with its number: at once, or where `defers` says so later.
+/// Numbers what it is asked, and answers each with its number: at once, or where `defers` says so later. What has an unsafe
+/// method is begun when all before it is answered, and nothing is begun while it waits.
 #[derive(Default)]
 pub struct Counter {
     pub seen: Vec<Seen>,
@@ -90,9 +95,16 @@ impl Counter {
 impl Service for Counter {
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
         let number = self.seen.len();
+        let is_safe = request.method.is_safe();
+        assert!(
+            is_safe || self.waiting.is_empty(),
+            "a change is begun before what came before it is answered"
+        );
+        let changes = |(_, number): &(Exchange, usize)| !self.seen[*number].is_safe();
+        assert!(!self.waiting.iter().any(changes), "a request is begun beside a change");
         self.seen.push(Seen::of(request));
         if self.defers.rotate_right(number as u32) & 1 == 1 {
-            let (exchange, handled) = reply.later();
+            let (exchange, handled) = if is_safe { reply.later() } else { reply.later_alone() };
             self.waiting.push((exchange, number));
             return handled;
         }

@@ -67,6 +67,10 @@ impl World {
         }
         if requests.len() > 1 {
             self.counts.add("client pipelines");
+            let first = &requests[0].id;
+            if first.is_some() && requests.iter().all(|request| request.id == *first) {
+                self.counts.add("client pipelines deeds on one booking");
+            }
         }
         let falls_silent = client.random.chance(8);
         link.give_up_at =

@@ -100,6 +100,11 @@ pub(super) fn requests() -> Vec<Case> {
     }
 }
 
+/// A request about a booking of the sale that has some.
+fn deed(method: &str, what: &str) -> String {
+    format!("{method} /v1/sales/d/bookings/{what} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+}
+
 /// What a resource takes and does not: a matter of boxoffice alone.
 pub(super) fn resources() -> Vec<Case> {
     let cases = cases! {
@@ -155,6 +160,14 @@ pub(super) fn resources() -> Vec<Case> {
         "a condition of time, to be ignored" "9110 13.1.4":
             "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nIf-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
             => "409 PUT /v1/sales/a/bookings/b | open";
+        "cancelled, then confirmed" "9.3.2": deed("DELETE", "c") + &deed("POST", "c/confirm")
+            => "200 DELETE /v1/sales/d/bookings/c | 409 POST /v1/sales/d/bookings/c/confirm | open";
+        "looked at, cancelled, confirmed, looked at" "9.3.2":
+            deed("GET", "e") + &deed("DELETE", "e") + &deed("POST", "e/confirm") + &deed("GET", "e")
+            => "200 GET /v1/sales/d/bookings/e | 200 DELETE /v1/sales/d/bookings/e | \
+                409 POST /v1/sales/d/bookings/e/confirm | 200 GET /v1/sales/d/bookings/e | open";
+        "refusals behind a deed" "9.3.2": deed("DELETE", "none") + &get("/buy/a") + &get("/v1/sales/a") + "x\n"
+            => "404 DELETE /v1/sales/d/bookings/none | 200 GET /buy/a | 200 GET /v1/sales/a | 400 bare-line-feed | closed";
         "a body that is no booking" "9110 15.5.1":
             "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n[]".to_owned() + &get("/buy/a")
             => "400 PUT /v1/sales/a/bookings/b [] | 200 GET /buy/a | open";
