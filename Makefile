@@ -8,7 +8,7 @@ COUNTED := CARGO_INCREMENTAL=0 $(CARGO) build --locked --profile $(PROFILE) --ex
 COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants mutants faults flaky fuzz bench \
+.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants mutants coverage faults flaky fuzz bench \
 	bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
@@ -55,6 +55,10 @@ sim: ## Simulate many seeds of a whole system (SEEDS=100000), or one with its tr
 
 sim-mutants: ## Find every mutant by the simulator; writes tests/sim/MUTANTS.md
 	TABLE=tests/sim/MUTANTS.md $(CARGO) test --locked --profile $(PROFILE) --test sim -- mutant
+
+SEEDS_COVERED ?= 1000
+coverage: ## Tell which lines the simulator runs (takes cargo-tarpaulin); writes tests/sim/COVERAGE.md
+	@tests/coverage.py --seeds "$(SEEDS_COVERED)"
 
 # Not a part of `make test`: a build each. MUTANTS="sqlite lua-never-swept" plants some.
 mutants: ## Plant each mutant of tests/mutants.toml and see that its test finds it (MUTANTS=name for some)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Tells which lines of engine, desk, stock, both ledgers' rules and the scripts the simulator's seeds run, and which none does.
 
-    make coverage                # 2,000 seeds; writes tests/sim/COVERAGE.md
-    make coverage SEEDS=10000
+    make coverage                      # 1,000 seeds; writes tests/sim/COVERAGE.md
+    make coverage SEEDS_COVERED=10000
 
 Lines of Rust are counted by cargo-tarpaulin (`cargo install cargo-tarpaulin --locked`), in a build of its own below
 target/coverage. Lines of Lua are noted by the simulator itself, and those that have code are told by luac5.1 (Debian's
@@ -111,7 +111,7 @@ def table(files):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seeds", type=int, default=2_000)
+    options.add_argument("--seeds", type=int, default=1_000)
     options = options.parse_args()
     report, noted = run(options.seeds)
     head = (ROOT / "tests/sim/coverage_head.md").read_text()
