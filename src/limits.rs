@@ -43,7 +43,8 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 8 * 1024;
 /// Empty lines accepted before a request line (RFC 9112 section 2.2 asks for at least one).
 pub const LEADING_EMPTY_LINES_MAX: usize = 4;
 
-/// From the first byte of a head to its last, in milliseconds: in total, so that dribbling buys no time. A head is a
+/// From the first byte of a head to its last, in milliseconds: in total, so that dribbling buys no time. The first head of a
+/// connection has it from the connection's beginning, so that silence buys none either. A head is a
 /// packet or two, which even a bad mobile network delivers in a few seconds.
 pub const HEAD_TIMEOUT_MS: u64 = 10_000;
 
@@ -353,7 +354,8 @@ pub const SALES_NAMED_MAX: usize = 3;
 /// lose 100,000 at once.
 pub const SALES_LOGGED_MAX: usize = 10;
 
-/// Connections of the admin listener served at once.
+/// Connections of the admin listener served at once, each by a thread. Past it the one that is idle for longest is closed, so
+/// that a probe is always answered.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// Seconds a client is asked to wait after a 503.

@@ -2,6 +2,7 @@
 //! the loops only counters, the board and the drain flag, and speaks to the ledger by itself.
 
 mod metrics;
+mod places;
 mod profile;
 mod readiness;
 pub mod sales;
@@ -12,7 +13,7 @@ mod tests;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use crate::limits;
 use crate::metrics::CoreMetrics;
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::Board;
+use places::{Place, Places};
 use service::Operator;
 
 /// How long a read may block before the connection's own deadlines are looked at.
@@ -79,7 +81,7 @@ pub(crate) struct Shared {
     pub(crate) token: Option<TokenFile>,
     pub(crate) clock: SystemClock,
     stopping: AtomicBool,
-    connections: AtomicUsize,
+    places: Places,
 }
 
 /// The admin listener, running.
@@ -107,7 +109,7 @@ impl Admin {
             token: token_file.map(TokenFile::open).transpose()?,
             clock,
             stopping: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
+            places: Places::new(limits::ADMIN_CONNECTIONS_MAX),
         });
         let serving = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -135,7 +137,7 @@ impl Admin {
         }
         // An answer that is being written is let out.
         let until = Instant::now() + STOP_PATIENCE;
-        while self.shared.connections.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        while self.shared.places.taken() > 0 && Instant::now() < until {
             std::thread::sleep(STOP_PATIENCE / 100);
         }
     }
@@ -184,35 +186,34 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        let mut stream = match stream {
-            Ok(stream) => stream,
+        let stream = match stream {
+            Ok(stream) => Arc::new(stream),
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept a connection");
                 std::thread::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS));
                 continue;
             }
         };
-        if shared.connections.fetch_add(1, Ordering::Relaxed) >= limits::ADMIN_CONNECTIONS_MAX {
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
-            let _ = stream.write_all(OVERLOADED);
+        let Some(place) = shared.places.take(&stream) else {
+            let _ = stream.as_ref().write_all(OVERLOADED);
             continue;
-        }
+        };
         let serving = Arc::clone(shared);
         let spawned = std::thread::Builder::new().name("admin-client".to_owned()).spawn(move || {
-            if let Err(error) = serve(stream, &serving) {
+            if let Err(error) = serve(&stream, &serving, place) {
                 tracing::debug!(%error, "a connection of an operator broke");
             }
-            serving.connections.fetch_sub(1, Ordering::Relaxed);
+            serving.places.give_back(place);
         });
         if let Err(error) = spawned {
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            shared.places.give_back(place);
             tracing::warn!(%error, "no thread for an operator's connection");
         }
     }
 }
 
 /// Serves one connection with blocking reads and writes.
-fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve(mut stream: &TcpStream, shared: &Shared, place: Place) -> io::Result<()> {
     stream.set_read_timeout(Some(READ_TICK))?;
     stream.set_write_timeout(Some(Duration::from_millis(limits::WRITE_STALL_TIMEOUT_MS)))?;
     stream.set_nodelay(true)?;
@@ -229,6 +230,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         now = shared.clock.now();
         date.update(now.wall);
         let mut turn = Turn { now: now.monotonic, date: &date, pool: &mut pool };
+        if matches!(read, Ok(1..)) {
+            shared.places.begin(place);
+        }
         match read {
             Ok(0) => connection.handle_end(&mut turn),
             Ok(bytes) => connection.handle_bytes(&buffer[..bytes], &mut turn, &mut operator),
@@ -241,6 +245,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         if shared.stopping.load(Ordering::SeqCst) {
             connection.drain(&mut turn);
         }
+        // Where it waits for more, be it the rest of a head, it is idle since its last answer.
+        shared.places.end(place, !connection.output().is_empty());
         while !connection.output().is_empty() {
             stream.write_all(connection.output())?;
             let written = connection.output().len();

@@ -85,7 +85,7 @@ pub enum Fate {
 /// Why [`Connection::handle_deadline`] ended a connection, or its core did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Nothing was asked for as long as `idle-time`.
+    /// Nothing was asked for as long as `idle-time`, since the last answer.
     Idle,
     /// The client did not read for as long as `write-stall`; what was unsent is lost.
     Stalled,
@@ -94,11 +94,13 @@ pub enum Cut {
     /// The core was short of room (`buffered-bytes`), and the client held more of it than others by what it did not read;
     /// what was unsent is lost.
     Unread,
+    /// Nothing was asked for as long as `head-time`, since the connection began.
+    Unasked,
 }
 
 impl Cut {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Cut; 4] = [Cut::Idle, Cut::Stalled, Cut::Lingered, Cut::Unread];
+    pub const ALL: [Cut; 5] = [Cut::Idle, Cut::Stalled, Cut::Lingered, Cut::Unread, Cut::Unasked];
 
     /// A short name for counters.
     pub fn label(self) -> &'static str {
@@ -107,6 +109,7 @@ impl Cut {
             Cut::Stalled => "stalled",
             Cut::Lingered => "lingered",
             Cut::Unread => "unread",
+            Cut::Unasked => "unasked",
         }
     }
 
@@ -117,6 +120,7 @@ impl Cut {
             Cut::Stalled => Limit::WriteStall,
             Cut::Lingered => Limit::Linger,
             Cut::Unread => Limit::BufferedBytes,
+            Cut::Unasked => Limit::HeadTime,
         }
     }
 }
@@ -155,6 +159,8 @@ pub struct Connection {
     unread: bool,
     /// The current request waits for `100 Continue`.
     continue_due: bool,
+    /// A request was begun: from then on heads have their time from their first byte on.
+    asked: bool,
     /// The peer will send no more.
     peer_ended: bool,
     /// The client may still be sending when all is written.
@@ -163,10 +169,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was just accepted. Until its first byte it is idle.
+    /// A connection that was just accepted. The time for its first head runs.
     pub fn new(now: Monotonic, limits: Arc<ClientLimits>) -> Connection {
         Connection {
-            read_deadline: now.plus_ms(limits.idle_time_ms),
+            read_deadline: now.plus_ms(limits.head_time_ms),
             limits,
             reading: Reading::Head(HeadScanner::default()),
             input: Vec::new(),
@@ -184,6 +190,7 @@ impl Connection {
             in_order: false,
             unread: false,
             continue_due: false,
+            asked: false,
             peer_ended: false,
             must_linger: false,
             draining: false,
@@ -215,7 +222,7 @@ impl Connection {
         } else if !self.output.is_empty() && self.write_deadline <= turn.now {
             Cut::Stalled
         } else if self.is_idle() {
-            Cut::Idle
+            if self.asked { Cut::Idle } else { Cut::Unasked }
         } else {
             let in_head = matches!(self.reading, Reading::Head(_));
             let reason = if in_head { Reason::HeadTimeout } else { Reason::BodyTimeout };

@@ -101,9 +101,9 @@ impl Connection {
         !self.input.is_empty() || (self.unanswered() == 0 && self.output.is_empty())
     }
 
-    /// Starts the head's clock where `input` has just become the beginning of a head.
+    /// Starts the head's clock where `input` has just become the beginning of a head. That of the first one runs already.
     fn begin_head_clock(&mut self, now: Monotonic) {
-        if matches!(self.reading, Reading::Head(_)) {
+        if matches!(self.reading, Reading::Head(_)) && self.asked {
             self.read_deadline = now.plus_ms(self.limits.head_time_ms);
         }
     }
@@ -291,7 +291,7 @@ impl Connection {
     fn serve(&mut self, head: &Head<'_>, body: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
         let sequence = self.next_request;
         self.next_request = sequence.wrapping_add(1);
-        self.in_order = false;
+        (self.in_order, self.asked) = (false, true);
         self.continue_due = false;
         // Only a number that is not 0 is ever reached: with a limit, sequence numbers do not wrap.
         let is_last = self.next_request == self.limits.requests && self.limits.requests > 0;

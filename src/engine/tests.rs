@@ -301,6 +301,7 @@ fn meet(limit: Limit) -> Loop {
         Limit::IdleTime => {
             let mut host = Loop::new(&ClientLimits::default());
             let key = host.accept().unwrap();
+            host.send(key, GET);
             host.advance(74_000);
             assert_eq!(host.engine.fate(key), Fate::Open);
             host.advance(1_200);
@@ -392,7 +393,17 @@ fn every_limit_has_its_effect_and_its_counter() {
 #[test]
 fn every_cut_is_counted() {
     for cut in Cut::ALL {
-        let host = if cut == Cut::Unread { unread().0 } else { meet(cut.limit()) };
+        let host = match cut {
+            Cut::Unread => unread().0,
+            Cut::Unasked => {
+                let mut host = Loop::new(&ClientLimits::default());
+                let key = host.accept().unwrap();
+                host.advance(10_200);
+                assert_eq!(host.engine.fate(key), Fate::Closed);
+                host
+            }
+            _ => meet(cut.limit()),
+        };
         for other in Cut::ALL {
             assert_eq!(host.metrics.cut(other), u64::from(other == cut), "{other:?} for {cut:?}");
         }
@@ -455,8 +466,9 @@ fn a_crowd_whose_time_is_up_at_once_is_cut_a_few_a_turn_and_nobody_else_waits() 
     let mut host = Loop::new(&ClientLimits::default());
     let crowd: Vec<_> = (0..10 * limits::TIMEOUTS_PER_TURN_MAX).map(|_| host.accept().unwrap()).collect();
     crowd.iter().for_each(|&key| host.send(key, b"GET /"));
-    let other = host.accept().unwrap();
     host.now.monotonic = host.now.monotonic.plus_ms(10_020);
+    host.engine.begin_turn(host.now);
+    let other = host.accept().unwrap();
     for turn in 1..=10 {
         host.send(other, GET);
         assert_eq!(host.answers(other), turn, "answered in the same turn");

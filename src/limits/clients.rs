@@ -93,7 +93,7 @@ client_limits! {
     BodyBytes body_bytes: usize, "body-bytes", Bytes, BODY_BYTES_MAX, 512, 16 * MIB;
     /// Bytes of extensions and trailers of a chunked body; past it 413.
     ChunkOverheadBytes chunk_overhead_bytes: usize, "chunk-overhead-bytes", Bytes, CHUNK_OVERHEAD_BYTES_MAX, 0, MIB;
-    /// From the first byte of a head to its last; past it 408.
+    /// From the first byte of a head to its last, for the first one from the connection's beginning; past it 408.
     HeadTime head_time_ms: u64, "head-time", Time, HEAD_TIMEOUT_MS, 100, 300_000;
     /// From the end of a head to the end of its body; past it 408.
     BodyTime body_time_ms: u64, "body-time", Time, BODY_TIMEOUT_MS, 100, 600_000;

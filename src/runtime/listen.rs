@@ -36,6 +36,8 @@ pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<mio::net::TcpListen
         // Answers leave in one write each; waiting to fill a segment would only add delay. Accepted connections inherit
         // it, and are spared a system call.
         socket.set_tcp_nodelay(true).map_err(told)?;
+        // An urgent byte is one of the stream, as RFC 6093 wants it: taken out, it would be missing from a request.
+        socket.set_out_of_band_inline(true).map_err(told)?;
         socket.listen(BACKLOG).map_err(told)?;
         let listener = std::net::TcpListener::from(socket);
         address = listener.local_addr().map_err(told)?;
@@ -49,7 +51,10 @@ pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<mio::net::TcpListen
 /// # Errors
 /// See [`ListenError`].
 pub fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
-    std::net::TcpListener::bind(address).map_err(|error| told(address, error))
+    let listener = std::net::TcpListener::bind(address).map_err(|error| told(address, error))?;
+    // As of those that are shared.
+    socket2::SockRef::from(&listener).set_out_of_band_inline(true).map_err(|error| told(address, error))?;
+    Ok(listener)
 }
 
 fn told(address: SocketAddr, error: io::Error) -> ListenError {

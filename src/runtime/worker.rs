@@ -44,6 +44,8 @@ struct Socket {
     writable: bool,
     /// The peer has closed or half-closed: reads go on until they say so.
     ended: bool,
+    /// An urgent mark is in the stream: a read ends there, though there may be more behind it.
+    urgent: bool,
     /// Our writing side is shut down.
     shut: bool,
     /// It is among the unread.
@@ -184,7 +186,8 @@ impl Worker {
                     let Some(Some(socket)) = self.sockets.get_mut(index) else { continue };
                     socket.writable |= event.is_writable();
                     socket.ended |= event.is_read_closed() || event.is_error();
-                    socket.readable |= event.is_readable() || socket.ended;
+                    socket.urgent |= event.is_priority();
+                    socket.readable |= event.is_readable() || socket.ended || socket.urgent;
                     let (key, flush) = (socket.key, event.is_writable());
                     if flush && !self.engine.output(key).is_empty() {
                         self.flush(key);
@@ -255,7 +258,7 @@ impl Worker {
             let _ = stream.read(&mut self.buffer);
             return;
         };
-        let interests = Interest::READABLE | Interest::WRITABLE;
+        let interests = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         let registered = self.poll.registry().register(&mut stream, Token(key.index()), interests);
         if let Err(error) = registered {
             tracing::warn!(%error, "a connection could not be set up");
@@ -265,8 +268,16 @@ impl Worker {
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
         }
-        let socket =
-            Socket { key, stream, readable: false, writable: true, ended: false, shut: false, unread: false };
+        let socket = Socket {
+            key,
+            stream,
+            readable: false,
+            writable: true,
+            ended: false,
+            urgent: false,
+            shut: false,
+            unread: false,
+        };
         self.sockets[key.index()] = Some(socket);
     }
 
@@ -290,7 +301,7 @@ impl Worker {
             }
             Ok(bytes) => {
                 // A short read has emptied the socket: the next byte, or the end, raises a new event.
-                socket.readable = bytes == self.buffer.len() || socket.ended;
+                socket.readable = bytes == self.buffer.len() || socket.ended || socket.urgent;
                 let again = socket.readable;
                 self.engine.handle_bytes(key, &self.buffer[..bytes]);
                 if again {
@@ -301,7 +312,9 @@ impl Worker {
                     self.engine.relieve();
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.readable = false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                (socket.readable, socket.urgent) = (false, false);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_again(key),
             Err(_) => self.drop_socket(key),
         }

@@ -128,17 +128,22 @@ fn buffers_that_are_full_of_half_requests_cost_those_who_come_later_and_only_as_
 fn slow_and_silent_clients_are_cut_as_configured() {
     let _turn = turn::shared();
     // The slow one begins before it counts as silent, however busy the machine is.
-    let site = site(&["head-time=200ms", "idle-time=4s", "linger=100ms"]);
-    let mut silent = site.host.client();
+    let site = site(&["head-time=2s", "idle-time=4s", "linger=100ms"]);
+    let mut silent = site.served();
     let mut slow = site.host.client();
+    let mut unasked = site.host.client();
     slow.send("GET /buy").unwrap();
     slow.receive().unwrap().expect_problem(408, "http");
     assert!(slow.at_end());
+    // Nobody has asked it for anything: it ends without a word, long before it counts as idle.
+    assert!(unasked.at_end());
+    assert_eq!(site.met("idle-time"), 0.0);
     assert!(silent.at_end());
-    eventually("all three are counted", Duration::from_secs(10), || {
+    eventually("all four are counted", Duration::from_secs(10), || {
         let counts = ["head-time", "idle-time", "linger"].map(|limit| site.met(limit));
-        (counts == [1.0; 3]).then_some(())
+        (counts == [2.0, 1.0, 1.0]).then_some(())
     });
+    assert_eq!(site.host.metrics()["boxoffice_connections_cut_total{reason=\"unasked\"}"], 1.0);
 }
 
 #[test]

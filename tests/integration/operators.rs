@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use boxoffice::limits::ADMIN_CONNECTIONS_MAX;
+
 use crate::support::client::{Client, Response};
 use crate::support::crowd::{Insisting, rush};
 use crate::support::eventually;
@@ -24,6 +26,40 @@ fn alive_and_ready() {
     // Operators' paths are not clients'.
     host.client().get("/metrics").expect(404);
     host.client().get("/livez").expect(404);
+}
+
+/// A host that is well is not to be restarted because somebody leaves connections open.
+#[test]
+fn probes_get_through_however_many_connections_of_operators_are_idle() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &["--sale", "ticket=10"]);
+    for half in ["", "GET /metr", "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"] {
+        let mut idle: Vec<_> = (0..200)
+            .map(|_| {
+                let mut client = host.operator();
+                // Those that have given way by then cannot send.
+                let _ = client.send(half);
+                client
+            })
+            .collect();
+        for _ in 0..20 {
+            for probe in ["/livez", "/readyz"] {
+                host.operator().get(probe).expect(200);
+            }
+        }
+        // A probe that keeps its connection is not the one that gives way.
+        let mut probe = host.operator();
+        probe.get("/livez").expect(200);
+        let later: Vec<_> = (0..ADMIN_CONNECTIONS_MAX / 2).map(|_| host.operator()).collect();
+        probe.get("/readyz").expect(200);
+        assert!(
+            idle[0].receive().is_err() || !half.is_empty() && idle[0].at_end(),
+            "the first has given way"
+        );
+        drop(later);
+    }
+    host.client().get("/buy/ticket").expect(200);
 }
 
 #[test]

@@ -139,6 +139,13 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
+    #[allow(dead_code, reason = "for the suite of raw bytes")]
+    /// Writes bytes of which the last is marked as urgent.
+    pub fn send_urgent(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let sent = socket2::SockRef::from(&self.stream).send_out_of_band(bytes)?;
+        self.stream.write_all(&bytes[sent..])
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) -> io::Result<()> {
         self.stream.shutdown(std::net::Shutdown::Write)

@@ -10,6 +10,37 @@ use crate::support::host::Host;
 use crate::support::one_core;
 use crate::support::turn;
 
+/// One byte of the stream may be marked as urgent (RFC 9293 section 3.8.5). To a host it is a byte like any other, wherever
+/// it is, and the request is answered as soon as it is whole.
+#[test]
+fn an_urgent_mark_keeps_no_request_waiting() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    // A request that is kept waiting is kept for longer than a client's patience.
+    let host =
+        Host::start(folder.path(), &["--sale", "a=0", "--limit", "head-time=5m", "--limit", "body-time=5m"]);
+    let get = "GET /buy/a HTTP/1.1\r\nHost: h\r\n\r\n".to_owned();
+    let put = "PUT /v1/sales/a/bookings/b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}".to_owned();
+    for (request, status, address) in [
+        (&get, 200, host.address),
+        (&put, 409, host.address),
+        (&"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 200, host.admin),
+    ] {
+        for marked in 1..=request.len() {
+            let mut client = Client::connect(address);
+            // The last byte of what is sent is the marked one; the rest follows in the same moment.
+            let (before, behind) = request.as_bytes().split_at(marked);
+            client.send_urgent(before).unwrap();
+            client.send(behind).unwrap();
+            client.receive().unwrap().expect(status);
+            // And one behind it, on the same connection, with two marks.
+            client.send_urgent(&request.as_bytes()[..1]).unwrap();
+            client.send_urgent(&request.as_bytes()[1..]).unwrap();
+            client.receive().unwrap().expect(status);
+        }
+    }
+}
+
 fn host(folder: &tempfile::TempDir) -> Host {
     Host::start(folder.path(), &["--sale", "a=0", "--limit", "linger=4s"])
 }

@@ -300,6 +300,9 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
     let head = b"HEAD / HTTP/1.1\r\nHost";
     let mut bench = Bench::new();
     bench.now = Monotonic(5_000_000_000);
+    bench.send(GET);
+    bench.written.clear();
+    bench.mirror.seen.clear();
     for byte in head.chunks(1) {
         bench.send(byte);
         bench.now = bench.now.plus_ms(400);
@@ -326,8 +329,37 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
 }
 
 #[test]
+fn the_first_head_has_its_time_from_the_connection_s_beginning() {
+    let ten_seconds = Some(Monotonic(10_000_000_000));
+    let mut bench = Bench::new();
+    assert_eq!(bench.connection.deadline(), ten_seconds);
+    bench.now = Monotonic(9_000_000_000);
+    bench.send(b"\r\n");
+    assert_eq!(bench.connection.deadline(), ten_seconds, "an empty line is no request");
+    assert_eq!((bench.expire(), bench.connection.fate()), (Some(Cut::Unasked), Fate::Closed));
+    assert!(bench.written.is_empty(), "nobody asked");
+
+    let mut bench = Bench::new();
+    bench.now = Monotonic(9_000_000_000);
+    bench.send(b"GET / HT");
+    assert_eq!(bench.connection.deadline(), ten_seconds, "silence before the first byte buys no time");
+    assert_eq!((bench.expire(), &bench.mirror.seen[..]), (None, &["?head-timeout".to_owned()][..]));
+
+    let mut bench = Bench::new();
+    bench.now = Monotonic(9_000_000_000);
+    bench.send(GET);
+    bench.send(b"GET / HT");
+    assert_eq!(
+        bench.connection.deadline(),
+        Some(Monotonic(19_000_000_000)),
+        "the second from its first byte on"
+    );
+}
+
+#[test]
 fn an_idle_connection_closes_in_silence() {
     let mut bench = Bench::new();
+    bench.send(GET);
     assert_eq!(bench.connection.deadline(), Some(Monotonic(75_000_000_000)));
     bench.now = Monotonic(30_000_000_000);
     bench.send(b"\r\n");
@@ -562,7 +594,8 @@ fn times_are_bounded_as_configured() {
     assert_eq!(after(b"GET", true), (300, None, "?head-timeout".to_owned()));
     let half = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1";
     assert_eq!(after(half, true), (400, None, "?body-timeout".to_owned()));
-    assert_eq!(after(b"", true), (500, Some(Cut::Idle), String::new()));
+    assert_eq!(after(b"", true), (300, Some(Cut::Unasked), String::new()));
+    assert_eq!(after(GET, true).1, Some(Cut::Idle));
     assert_eq!(after(GET, true).0, 500);
     assert_eq!(after(GET, false), (600, Some(Cut::Stalled), "GET /a ".to_owned()));
     assert_eq!(after(b"\n", true), (700, Some(Cut::Lingered), "?bare-line-feed".to_owned()));

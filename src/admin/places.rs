@@ -1,0 +1,129 @@
+//! Who is connected to the operators' listener. Where all places are taken, the one that has been idle for longest gives way,
+//! so that a probe is answered however many leave their connections open.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A connection's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+struct Guest {
+    place: Place,
+    stream: Arc<TcpStream>,
+    /// When it was last answered, or came.
+    idle_since: Instant,
+    /// What it has sent is being worked on.
+    is_served: bool,
+}
+
+/// See the [module](self).
+pub(super) struct Places {
+    guests: Mutex<(u64, Vec<Guest>)>,
+    most: usize,
+}
+
+impl Places {
+    /// So many, and nobody there.
+    pub(super) fn new(most: usize) -> Places {
+        Places { guests: Mutex::new((0, Vec::new())), most }
+    }
+
+    /// A place for that connection; `None` where all are taken by requests that are worked on.
+    pub(super) fn take(&self, stream: &Arc<TcpStream>) -> Option<Place> {
+        let mut guard = self.guests();
+        let (next, guests) = &mut *guard;
+        if guests.len() >= self.most {
+            let idle = guests.iter().enumerate().filter(|(_, guest)| !guest.is_served);
+            let (longest, _) = idle.min_by_key(|(_, guest)| guest.idle_since)?;
+            // Its thread finds the end of the stream, or cannot write, and ends.
+            let _ = guests.swap_remove(longest).stream.shutdown(Shutdown::Both);
+        }
+        let place = Place(*next);
+        *next += 1;
+        guests.push(Guest {
+            place,
+            stream: Arc::clone(stream),
+            idle_since: Instant::now(),
+            is_served: false,
+        });
+        Some(place)
+    }
+
+    /// Bytes have come, and are worked on from now on.
+    pub(super) fn begin(&self, place: Place) {
+        if let Some(guest) = self.guests().1.iter_mut().find(|guest| guest.place == place) {
+            guest.is_served = true;
+        }
+    }
+
+    /// What has come is worked on no more. If there `is_answer` to be written, the connection is idle since now; half a
+    /// request makes no difference.
+    pub(super) fn end(&self, place: Place, is_answer: bool) {
+        if let Some(guest) = self.guests().1.iter_mut().find(|guest| guest.place == place) {
+            guest.is_served = false;
+            if is_answer {
+                guest.idle_since = Instant::now();
+            }
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn give_back(&self, place: Place) {
+        self.guests().1.retain(|guest| guest.place != place);
+    }
+
+    /// How many are there.
+    pub(super) fn taken(&self) -> usize {
+        self.guests().1.len()
+    }
+
+    fn guests(&self) -> MutexGuard<'_, (u64, Vec<Guest>)> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A connection, and the far end of it.
+    fn pair(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Arc::new(listener.accept().unwrap().0), client)
+    }
+
+    #[test]
+    fn the_longest_idle_gives_way_and_nobody_who_is_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let places = Places::new(3);
+        let mut guests: Vec<_> = (0..3)
+            .map(|_| {
+                let (stream, client) = pair(&listener);
+                (places.take(&stream).unwrap(), client)
+            })
+            .collect();
+        // The first is served, the second was answered after the third came: the third is idle for longest.
+        places.begin(guests[0].0);
+        places.begin(guests[1].0);
+        places.end(guests[1].0, true);
+        // Half a head makes nobody less idle.
+        places.begin(guests[2].0);
+        places.end(guests[2].0, false);
+        let (newcomer, _client) = pair(&listener);
+        let place = places.take(&newcomer).unwrap();
+        assert_eq!(places.taken(), 3);
+        assert_eq!(guests[2].1.read(&mut [0]).unwrap(), 0, "its connection has ended");
+        places.give_back(guests[2].0);
+        assert_eq!(places.taken(), 3, "it had no place any more");
+        places.begin(guests[1].0);
+        places.begin(place);
+        assert!(places.take(&pair(&listener).0).is_none(), "all are served");
+        places.give_back(place);
+        assert_eq!(places.taken(), 2);
+    }
+}
