@@ -86,7 +86,7 @@ impl Ending {
             Outcome::Replayed(_) => Ending::Replayed,
             Outcome::Found(_) => Ending::Found,
             Outcome::Confirmed(_) => Ending::Confirmed,
-            Outcome::Cancelled(_) => Ending::Cancelled,
+            Outcome::Cancelled(_) | Outcome::Tombstoned(_) => Ending::Cancelled,
             Outcome::Refused(refusal) => Ending::of_refusal(*refusal),
         }
     }

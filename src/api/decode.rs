@@ -152,6 +152,30 @@ pub fn idempotency_key(value: &[u8]) -> Result<BookingId, String> {
     BookingId::parse(bare).map_err(|error| format!("Idempotency-Key: {error}"))
 }
 
+/// Whether the query of a cancellation asks for a tombstone: `tombstone=true`. Other parameters are passed over, as they are
+/// with every request.
+///
+/// # Errors
+/// A sentence that says what it takes.
+pub fn tombstone(query: Option<&str>) -> Result<bool, String> {
+    let mut asked = None;
+    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name != "tombstone" {
+            continue;
+        }
+        let is_set = match value {
+            "true" => true,
+            "false" => false,
+            _ => return Err("tombstone: takes true or false".to_owned()),
+        };
+        if asked.replace(is_set).is_some() {
+            return Err("tombstone: is there more than once".to_owned());
+        }
+    }
+    Ok(asked.unwrap_or(false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +249,25 @@ mod tests {
         assert!(error(b"{\"buyer\":\"\xff\"}").starts_with("buyer: "));
         let deep = format!("{{\"buyer\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(error(deep).starts_with("buyer: "));
+    }
+
+    #[test]
+    fn a_tombstone_is_asked_for_by_one_word() {
+        for (query, asked) in [
+            (None, false),
+            (Some(""), false),
+            (Some("tombstone=false"), false),
+            (Some("tombstone=true"), true),
+            (Some("a=b&tombstone=true&c"), true),
+            (Some("tombstones=true"), false),
+        ] {
+            assert_eq!(tombstone(query), Ok(asked), "{query:?}");
+        }
+        for query in
+            ["tombstone", "tombstone=", "tombstone=1", "tombstone=TRUE", "tombstone=true&tombstone=true"]
+        {
+            assert!(tombstone(Some(query)).unwrap_err().starts_with("tombstone: "), "{query}");
+        }
     }
 
     #[test]

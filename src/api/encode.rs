@@ -274,6 +274,20 @@ pub fn outcome(
             let detail = (made_here && *reason == Refusal::OutcomeUnknown).then_some(UNKNOWN_OF_MADE_ID);
             return refusal(reply, scratch, asked, *reason, detail, Instance::Booking(sale, id));
         }
+        Outcome::Tombstoned(id) => {
+            scratch.clear();
+            // As a booking, without tickets.
+            join(
+                scratch,
+                &[r#"{"booking":""#, id.as_str(), r#"","sale":""#, sale, r#"","status":"cancelled"}"#],
+            );
+            return reply.send(&Response {
+                status: Status::Ok,
+                content_type: JSON,
+                fields: &[],
+                body: scratch,
+            });
+        }
         Outcome::Granted(booking)
         | Outcome::Replayed(booking)
         | Outcome::Found(booking)

@@ -1,6 +1,6 @@
 //! What a client is told: an outcome of its request, or the refusal of it. A refusal is an answer, not an error.
 
-use super::{Booking, OffSale};
+use super::{Booking, BookingId, OffSale};
 
 /// How a request that reached the desk ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Outcome {
     Confirmed(Booking),
     /// Cancelled, now or before.
     Cancelled(Booking),
+    /// There is no such booking, and never will be: its id has a tombstone.
+    Tombstoned(BookingId),
     /// Not done, and why.
     Refused(Refusal),
 }

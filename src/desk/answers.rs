@@ -119,6 +119,14 @@ impl<C> Desk<C> {
                 for (key, cancellation) in entries.into_iter().zip(cancellations) {
                     let outcome = match cancellation {
                         Cancellation::Cancelled(booking) => Outcome::Cancelled(booking),
+                        Cancellation::NotFound
+                            if matches!(
+                                self.entries[key].errand,
+                                Errand::Cancel { tombstone: true, own: false }
+                            ) =>
+                        {
+                            Outcome::Tombstoned(self.entries[key].id)
+                        }
                         Cancellation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
                     };
                     self.finish(key, outcome, Settlement::Returned);

@@ -10,7 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desk, Line, LineIndex, Sent};
-use crate::booking::{Answer, Booking, Call, CallError, Outcome, Restoration, SaleName, SaleState, Seen};
+use crate::booking::{
+    Answer, Booking, BookingStatus, Call, CallError, Outcome, Quantity, Restoration, SaleName, SaleState,
+    Seen,
+};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::{ENTRIES_PER_CALL_MAX, RESTORE_RETRY_MS};
 
@@ -336,7 +339,14 @@ impl<C> Desk<C> {
 
     /// Remembers what a client is told by this outcome.
     pub(super) fn remember(&mut self, line: LineIndex, outcome: &Outcome, is_told: bool) {
+        let barred;
         let booking = match outcome {
+            // A tombstone has no quantity: what is put back is a cancelled booking of its id, which is never granted either.
+            Outcome::Tombstoned(id) => {
+                let (status, quantity) = (BookingStatus::Cancelled, Quantity::ONE);
+                barred = Booking { id: *id, status, quantity, buyer: None };
+                &barred
+            }
             // Whoever cancelled it: it is not to come back.
             Outcome::Cancelled(booking) => booking,
             Outcome::Granted(booking) | Outcome::Replayed(booking) | Outcome::Confirmed(booking)

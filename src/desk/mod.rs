@@ -108,9 +108,11 @@ enum Errand {
     },
     LookUp,
     Confirm,
-    /// With `tombstone` the desk cancels on its own behalf, for a booking whose client was told "unknown".
     Cancel {
+        /// Where there is no such booking, there is to be none ever.
         tombstone: bool,
+        /// The desk cancels on its own behalf, a booking whose client was told "unknown".
+        own: bool,
     },
 }
 
@@ -137,7 +139,7 @@ impl Errand {
 
     /// Whether the desk asks it on its own behalf, so that it must be asked until it is answered.
     fn is_own(&self) -> bool {
-        matches!(self, Errand::Cancel { tombstone: true })
+        matches!(self, Errand::Cancel { own: true, .. })
     }
 }
 
@@ -384,15 +386,16 @@ impl<C> Desk<C> {
         self.ask(client, line, id, Errand::Confirm, now)
     }
 
-    /// Asks to cancel a booking; likewise.
+    /// Asks to cancel a booking, with `tombstone` one that may not be there, so that its id is never granted; likewise.
     pub fn cancel(
         &mut self,
         client: impl FnOnce() -> C,
         line: LineIndex,
         id: BookingId,
+        tombstone: bool,
         now: Now,
     ) -> Result<(), Refusal> {
-        self.ask(client, line, id, Errand::Cancel { tombstone: false }, now)
+        self.ask(client, line, id, Errand::Cancel { tombstone, own: false }, now)
     }
 
     /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
@@ -641,7 +644,7 @@ impl<C> Desk<C> {
                 sale,
                 seen,
                 ids: each
-                    .map(|entry| (entry.id, matches!(entry.errand, Errand::Cancel { tombstone: true })))
+                    .map(|entry| (entry.id, matches!(entry.errand, Errand::Cancel { tombstone: true, .. })))
                     .collect(),
             },
         };

@@ -378,7 +378,10 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
 fn what_is_to_change_a_booking_on_the_way_waits_for_it() {
     let mut fixture = fixture(10);
     fixture.reserve(1, Some("a"), 1).unwrap();
-    assert_eq!(fixture.desk.cancel(|| 2, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
+    assert_eq!(
+        fixture.desk.cancel(|| 2, fixture.line, id("a"), false, fixture.now),
+        Err(Refusal::InProgress)
+    );
     assert_eq!(fixture.desk.confirm(|| 3, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
     fixture.desk.look_up(|| 4, fixture.line, id("a"), fixture.now).unwrap();
 }
@@ -458,7 +461,7 @@ fn what_is_not_answered_is_told_by_what_may_have_come_of_it() {
         fixture.reserve(1, Some("a"), 1).unwrap();
         fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
         fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
-        fixture.desk.cancel(|| 4, line, id("d"), now).unwrap();
+        fixture.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
         fixture.turn();
         let calls: Vec<CallId> = std::iter::from_fn(|| fixture.batch()).map(|(call, _)| call).collect();
         match late {

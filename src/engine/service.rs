@@ -31,9 +31,10 @@ impl Service for Clerk<'_> {
             (Route::Booking { sale, id }, Method::Get | Method::Head) => {
                 self.ask_about(request, reply, sale, id, Existing::LookUp)
             }
-            (Route::Booking { sale, id }, Method::Delete) => {
-                self.ask_about(request, reply, sale, id, Existing::Cancel)
-            }
+            (Route::Booking { sale, id }, Method::Delete) => match decode::tombstone(request.query) {
+                Ok(tombstone) => self.ask_about(request, reply, sale, id, Existing::Cancel { tombstone }),
+                Err(detail) => self.bad_request(request, reply, &detail),
+            },
             (Route::Confirm { sale, id }, Method::Post) => {
                 self.ask_about(request, reply, sale, id, Existing::Confirm)
             }
@@ -69,7 +70,7 @@ impl Service for Clerk<'_> {
 enum Existing {
     LookUp,
     Confirm,
-    Cancel,
+    Cancel { tombstone: bool },
 }
 
 /// What a request that is refused from memory was about.
@@ -166,7 +167,7 @@ impl Clerk<'_> {
         let asked = match asked {
             Existing::LookUp => desk.look_up(|| waiting.client(), line, id, now),
             Existing::Confirm => desk.confirm(|| waiting.client(), line, id, now),
-            Existing::Cancel => desk.cancel(|| waiting.client(), line, id, now),
+            Existing::Cancel { tombstone } => desk.cancel(|| waiting.client(), line, id, tombstone, now),
         };
         match asked {
             Ok(()) => waiting.handled(),

@@ -133,8 +133,16 @@ fn stands(
     replayed: bool,
 ) -> Result<(), Violation> {
     others(ask, told)?;
-    let Some(story) = bench.witness.stories.get(&told.id) else {
-        return Err(Violation::new("not in the ledger", format!("{ask:?}")));
+    if told.quantity.is_none() {
+        return tombstoned(bench, ask, told, (from, to));
+    }
+    let story = match bench.witness.stories.get(&told.id) {
+        Some(story) => story,
+        // To whoever books it is a cancelled booking of just that.
+        None if replayed && told.status.as_deref() == Some("cancelled") => {
+            return tombstoned(bench, ask, told, (from, to));
+        }
+        None => return Err(Violation::new("not in the ledger", format!("{ask:?}"))),
     };
     agrees(ask, told, story)?;
     let status = told.status.as_deref().unwrap_or_default();
@@ -142,7 +150,7 @@ fn stands(
         Kind::Put | Kind::PostKey => replayed,
         Kind::Get => !replayed,
         Kind::Confirm => !replayed && status == "confirmed",
-        Kind::Cancel => !replayed && status == "cancelled",
+        Kind::Cancel | Kind::Tombstone => !replayed && status == "cancelled",
         Kind::PostMade | Kind::Buy | Kind::ShowSale => false,
     };
     let was = story.between(from, to).any(|standing| match (status, standing) {
@@ -157,6 +165,21 @@ fn stands(
     match fits && was {
         true => Ok(()),
         false => Err(Violation::new("not so then", format!("{ask:?} is {story:?}"))),
+    }
+}
+
+/// There was no such booking, and there is a tombstone.
+fn tombstoned(bench: &Bench<'_>, ask: &Ask, told: &Told, (from, to): (u64, u64)) -> Result<(), Violation> {
+    let fits = ask.request.kind == Kind::Tombstone || ask.request.kind.books();
+    let story = bench.witness.stories.get(&told.id);
+    let was_none =
+        story.is_none_or(|story| story.between(from, to).any(|standing| standing == Standing::None));
+    let may_be_forgotten = bench.witness.fell_back_at.is_some_and(|at| at >= from);
+    let is_there =
+        (bench.is_tombstone)(&told.id) || may_be_forgotten || bench.witness.forgotten.contains_key(&told.id);
+    match fits && was_none && is_there && told.status.as_deref() == Some("cancelled") {
+        true => Ok(()),
+        false => Err(Violation::new("no tombstone", format!("{ask:?} is {story:?}"))),
     }
 }
 
@@ -308,11 +331,15 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             return Err(Violation::new("never answered", format!("{ask:?}")));
         }
         if let Some((at, Word::Booked(told) | Word::Replayed(told) | Word::Is(told))) = &ask.answer {
-            let story = &witness.stories[&told.id];
+            let Some(story) = witness.stories.get(&told.id) else {
+                // Of a tombstone, which [`answer`] has looked at. One that was granted since has a story.
+                continue;
+            };
             let excused = scenario.keeping.may_forget()
                 && witness.forgotten.get(&told.id).is_some_and(|forgotten| *forgotten >= ask.sent_at);
             let cancelled = asks.iter().any(|other| {
-                other.request.kind == Kind::Cancel && other.request.id.as_deref() == Some(told.id.as_str())
+                matches!(other.request.kind, Kind::Cancel | Kind::Tombstone)
+                    && other.request.id.as_deref() == Some(told.id.as_str())
             });
             // Cancelled, as its client was told, since nobody could have known of it; some ask for it in between.
             let unheard = asks.iter().any(|other| {
@@ -321,6 +348,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         if name == "outcome-unknown" && instance.ends_with(told.id.as_str()))
             });
             let cancelled = cancelled || unheard && story.now() == Standing::Cancelled;
+            let is_tombstone = told.quantity.is_none() && told.status.is_some();
             let keeps = |standing: Standing| match (told.status.as_deref().unwrap_or("confirmed"), standing) {
                 ("held", Standing::Held { .. } | Standing::Confirmed | Standing::Expired) => true,
                 ("held" | "confirmed" | "expired", Standing::Cancelled) => cancelled,
@@ -331,6 +359,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                 // Over when it was told, and not swept yet.
                 ("expired", Standing::Held { .. }) => true,
                 ("cancelled", Standing::Cancelled) => true,
+                ("cancelled", Standing::None) => is_tombstone,
                 _ => false,
             };
             // Where nothing acknowledged may be lost, it does not help that hosts put it back.
@@ -348,7 +377,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             // A host that lives puts back what it told of a sale that is still there, or says that it cannot. Of a second
             // loss it cannot say what it has said of the first.
             let is_new = matches!(&ask.answer, Some((_, Word::Booked(_))))
-                || matches!(ask.request.kind, Kind::Confirm | Kind::Cancel);
+                || matches!(ask.request.kind, Kind::Confirm | Kind::Cancel | Kind::Tombstone);
             let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
             let due = is_new && run.fallbacks == 1 && !was_missing && (run.remembers)(ask.pipe);
             if !keeps(story.now()) && excused && due && !run.lost.contains(&told.id) {
@@ -360,6 +389,18 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                     format!("told at {at}: {ask:?} is {story:?}"),
                 ));
             }
+        }
+    }
+    for ask in asks.iter().filter(|ask| ask.request.kind == Kind::Tombstone) {
+        let (Some((at, Word::Is(told))), false) = (&ask.answer, witness.fell_back_at.is_some()) else {
+            continue;
+        };
+        let story = witness.stories.get(&told.id);
+        let is_granted = |(since, standing): &(u64, Standing)| {
+            since > at && matches!(standing, Standing::Held { .. } | Standing::Confirmed)
+        };
+        if story.is_some_and(|story| story.standings.iter().any(is_granted)) {
+            return Err(Violation::new("granted after its tombstone", format!("{ask:?} is {story:?}")));
         }
     }
     for (id, story) in &witness.stories {

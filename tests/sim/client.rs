@@ -24,6 +24,8 @@ pub enum Kind {
     Confirm,
     /// Gives it back.
     Cancel,
+    /// Gives it back, and sees to it that its id is never granted.
+    Tombstone,
     /// How the sale stands.
     ShowSale,
 }
@@ -270,6 +272,9 @@ impl Client {
                         let made = instance.rsplit('/').next().filter(|id| id.len() == 36)?;
                         return self.random.chance(300).then(|| (soon, about(Kind::Get, made)));
                     }
+                    if request.kind.books() && self.random.chance(60) {
+                        return Some((soon, Request { kind: Kind::Tombstone, tries: 0, ..request.clone() }));
+                    }
                     // Most do as Retry-After says.
                     let wait_us = if self.random.chance(600) { 1_000_000 } else { soon };
                     (request.tries < 5).then(|| (wait_us, again()))
@@ -286,6 +291,10 @@ impl Client {
 
     /// What it does where no answer came: it asks again with the same id, if it has one.
     pub fn after_silence(&mut self, request: &Request) -> Option<Request> {
+        if request.kind.books() && request.id.is_some() && self.random.chance(60) {
+            // Or it wants it no more, and cannot know whether it has it.
+            return Some(Request { kind: Kind::Tombstone, tries: 0, ..request.clone() });
+        }
         let again = request.id.is_some() && request.tries < 4 && self.random.chance(850);
         again.then(|| Request { tries: request.tries + 1, ..request.clone() })
     }
@@ -303,6 +312,7 @@ impl Request {
             Kind::Get => ("GET", format!("/v1/sales/{SALE}/bookings/{id}")),
             Kind::Confirm => ("POST", format!("/v1/sales/{SALE}/bookings/{id}/confirm")),
             Kind::Cancel => ("DELETE", format!("/v1/sales/{SALE}/bookings/{id}")),
+            Kind::Tombstone => ("DELETE", format!("/v1/sales/{SALE}/bookings/{id}?tombstone=true")),
             Kind::ShowSale => ("GET", format!("/v1/sales/{SALE}")),
         };
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n");

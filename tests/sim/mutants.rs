@@ -151,6 +151,7 @@ pub const MUTANTS: &[Mutant] = &[
         "alter: a total below what is sold",
         &[("if tonumber(wanted[1]) < held + sold then fault", "if false then fault")],
     ),
+    script("cancel: leaves no tombstone", &[("if ARGV[i + 2] == '1' then", "if false then")]),
     script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),
     script(
         "restore: puts nothing back",

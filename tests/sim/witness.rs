@@ -65,6 +65,8 @@ pub struct Witness {
     pub forgotten: BTreeMap<String, u64>,
     /// Bookings that were made, and by whose bytes.
     pub booked: Vec<(String, Option<PipeId>)>,
+    /// When the Redis has last crashed or was replaced: tombstones may be gone, which no log tells of.
+    pub fell_back_at: Option<u64>,
     /// Expiries seen.
     pub expiries: u64,
     sequence: u64,
@@ -191,6 +193,8 @@ impl Witness {
         let is_put_back = self.forgotten.contains_key(&entry.booking);
         let allowed = match (before, after) {
             (Standing::None, _) if is_put_back => true,
+            // A tombstone that was forgotten is put back as this.
+            (Standing::None, Standing::Cancelled) => self.fell_back_at.is_some(),
             (Standing::None, Standing::Held { .. }) => has_hold,
             (Standing::None, Standing::Confirmed) => !has_hold,
             (Standing::Held { .. }, Standing::Confirmed | Standing::Cancelled) => true,
@@ -204,6 +208,9 @@ impl Witness {
                 "transition",
                 format!("{}: {before:?} to {after:?} by {entry:?}", entry.booking),
             ));
+        }
+        if before == Standing::None && after == Standing::Cancelled {
+            self.forgotten.entry(entry.booking.clone()).or_insert(self.fell_back_at.unwrap_or(now));
         }
         if before == Standing::None {
             self.booked.push((entry.booking.clone(), ledger.last_writer()));
@@ -303,6 +310,7 @@ impl Witness {
     /// The Redis has crashed or was replaced: what does it still have? Returns how many bookings it has forgotten
     /// something of.
     pub fn look_again(&mut self, ledger: &Ledger, now: u64) -> Result<usize, Violation> {
+        self.fell_back_at = Some(now);
         let before: BTreeMap<String, Standing> =
             self.stories.iter().map(|(id, story)| (id.clone(), story.now())).collect();
         let log = ledger.redis().log(SALE);
