@@ -292,7 +292,10 @@ pub fn outcome(
         | Outcome::Replayed(booking)
         | Outcome::Found(booking)
         | Outcome::Confirmed(booking)
-        | Outcome::Cancelled(booking) => booking,
+        | Outcome::Cancelled(booking)
+        | Outcome::Extended(booking)
+        | Outcome::Released(booking)
+        | Outcome::HeldAgain(booking) => booking,
     };
     scratch.clear();
     if asked == Asked::Buy {

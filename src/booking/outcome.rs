@@ -17,6 +17,12 @@ pub enum Outcome {
     Cancelled(Booking),
     /// There is no such booking, and never will be: its id has a tombstone.
     Tombstoned(BookingId),
+    /// Its hold ends no earlier than was asked for.
+    Extended(Booking),
+    /// It has as many tickets as were to remain.
+    Released(Booking),
+    /// Held, now or before; or confirmed, in a sale without hold.
+    HeldAgain(Booking),
     /// Not done, and why.
     Refused(Refusal),
 }
@@ -42,6 +48,12 @@ pub enum Refusal {
     HoldExpired,
     /// The booking was cancelled before.
     BookingCancelled,
+    /// The booking is confirmed, and has no hold any more.
+    BookingConfirmed,
+    /// The hold would be longer than the sale allows.
+    HoldLimit,
+    /// The booking has fewer tickets than are to remain.
+    NotARelease,
     /// Nothing happened, since the ledger can't be asked.
     LedgerUnavailable,
     /// Nothing happened, since the ledger refuses to change anything.

@@ -30,7 +30,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::booking::{
-    Booking, BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName,
+    Amendment, Booking, BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName,
 };
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
@@ -82,13 +82,14 @@ pub struct Resolved<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Reserve,
+    Amend,
     Confirm,
     Cancel,
     LookUp,
 }
 
-const OPERATIONS: [Operation; 4] =
-    [Operation::Reserve, Operation::Confirm, Operation::Cancel, Operation::LookUp];
+const OPERATIONS: [Operation; 5] =
+    [Operation::Reserve, Operation::Amend, Operation::Confirm, Operation::Cancel, Operation::LookUp];
 
 /// What an entry asks of the ledger.
 #[derive(Debug)]
@@ -107,6 +108,7 @@ enum Errand {
         otherwise: Refusal,
     },
     LookUp,
+    Amend(Amendment),
     Confirm,
     Cancel {
         /// Where there is no such booking, there is to be none ever.
@@ -121,6 +123,7 @@ impl Errand {
         match self {
             Errand::Reserve { .. } => Operation::Reserve,
             Errand::Replay { .. } | Errand::LookUp => Operation::LookUp,
+            Errand::Amend(_) => Operation::Amend,
             Errand::Confirm => Operation::Confirm,
             Errand::Cancel { .. } => Operation::Cancel,
         }
@@ -131,9 +134,11 @@ impl Errand {
     fn refusal_when_lost(&self) -> Refusal {
         match self {
             Errand::LookUp => Refusal::LedgerUnavailable,
-            Errand::Reserve { .. } | Errand::Replay { .. } | Errand::Confirm | Errand::Cancel { .. } => {
-                Refusal::OutcomeUnknown
-            }
+            Errand::Reserve { .. }
+            | Errand::Replay { .. }
+            | Errand::Amend(_)
+            | Errand::Confirm
+            | Errand::Cancel { .. } => Refusal::OutcomeUnknown,
         }
     }
 
@@ -384,6 +389,18 @@ impl<C> Desk<C> {
         now: Now,
     ) -> Result<(), Refusal> {
         self.ask(client, line, id, Errand::Confirm, now)
+    }
+
+    /// Asks to change a booking; likewise.
+    pub fn amend(
+        &mut self,
+        client: impl FnOnce() -> C,
+        line: LineIndex,
+        id: BookingId,
+        amendment: Amendment,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        self.ask(client, line, id, Errand::Amend(amendment), now)
     }
 
     /// Asks to cancel a booking, with `tombstone` one that may not be there, so that its id is never granted; likewise.
@@ -639,6 +656,7 @@ impl<C> Desk<C> {
         let call = match operation {
             Operation::Reserve => Call::Reserve { sale, seen, claims: each.map(Entry::claim).collect() },
             Operation::Confirm => Call::Confirm { sale, seen, ids: each.map(|entry| entry.id).collect() },
+            Operation::Amend => Call::Amend { sale, seen, amendments: each.map(Entry::amendment).collect() },
             Operation::LookUp => Call::LookUp { sale, ids: each.map(|entry| entry.id).collect() },
             Operation::Cancel => Call::Cancel {
                 sale,
@@ -693,6 +711,13 @@ impl<C> Entry<C> {
         match self.errand {
             Errand::Reserve { quantity, buyer, .. } => Claim { id: self.id, quantity, buyer },
             _ => unreachable!("only reservations travel in a reserve call"),
+        }
+    }
+
+    fn amendment(&self) -> (BookingId, Amendment) {
+        match self.errand {
+            Errand::Amend(amendment) => (self.id, amendment),
+            _ => unreachable!("only amendments travel in an amend call"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{ConnectionKey, Core, Waiter};
 use crate::api::encode::{self, Asked, Instance};
 use crate::api::{Problem, Route, decode};
-use crate::booking::{BookingId, Outcome, Quantity, Refusal, SaleName};
+use crate::booking::{Amendment, BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
@@ -38,6 +38,15 @@ impl Service for Clerk<'_> {
             (Route::Confirm { sale, id }, Method::Post) => {
                 self.ask_about(request, reply, sale, id, Existing::Confirm)
             }
+            (Route::Extend { sale, id }, Method::Post) => {
+                self.amend(request, reply, sale, id, decode::extension_body(request.body))
+            }
+            (Route::Release { sale, id }, Method::Post) => {
+                self.amend(request, reply, sale, id, decode::release_body(request.body))
+            }
+            (Route::Hold { sale, id }, Method::Post) => {
+                self.amend(request, reply, sale, id, Ok(Amendment::HoldAgain))
+            }
             (Route::Sale { sale }, Method::Get | Method::Head) => self.show_sale(request, reply, sale),
             (Route::Problem { name }, Method::Get | Method::Head) => self.explain(request, reply, name),
             (route, Method::Options) => self.options(reply, route.allow()),
@@ -71,6 +80,7 @@ enum Existing {
     LookUp,
     Confirm,
     Cancel { tombstone: bool },
+    Amend(Amendment),
 }
 
 /// What a request that is refused from memory was about.
@@ -167,6 +177,7 @@ impl Clerk<'_> {
         let asked = match asked {
             Existing::LookUp => desk.look_up(|| waiting.client(), line, id, now),
             Existing::Confirm => desk.confirm(|| waiting.client(), line, id, now),
+            Existing::Amend(amendment) => desk.amend(|| waiting.client(), line, id, amendment, now),
             Existing::Cancel { tombstone } => desk.cancel(|| waiting.client(), line, id, tombstone, now),
         };
         match asked {
@@ -179,6 +190,20 @@ impl Clerk<'_> {
                 Asked::Existing,
                 refusal,
             ),
+        }
+    }
+
+    fn amend(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        sale: &str,
+        id: &str,
+        amendment: Result<Amendment, String>,
+    ) -> Handled {
+        match amendment {
+            Ok(amendment) => self.ask_about(request, reply, sale, id, Existing::Amend(amendment)),
+            Err(detail) => self.bad_request(request, reply, &detail),
         }
     }
 

@@ -76,7 +76,7 @@ fn overdue(bench: &Bench<'_>, from: u64, to: u64) -> u64 {
             .between(from, to)
             .any(|standing| matches!(standing, Standing::Held { until_ms } if until_ms <= bench.ledger_ms))
     };
-    bench.witness.stories.values().filter(was_over).map(|story| story.quantity).sum()
+    bench.witness.stories.values().filter(was_over).map(|story| story.quantity.max(story.amount())).sum()
 }
 
 fn others(ask: &Ask, told: &Told) -> Result<(), Violation> {
@@ -92,7 +92,9 @@ fn others(ask: &Ask, told: &Told) -> Result<(), Violation> {
 fn agrees(ask: &Ask, told: &Told, story: &Story) -> Result<(), Violation> {
     let request = &ask.request;
     let told_buyer = told.buyer.clone().unwrap_or_default();
-    let right = told.status.is_none() || told.quantity == Some(story.quantity) && told_buyer == story.buyer;
+    let to = ask.answer.as_ref().map_or(u64::MAX, |(at, _)| *at);
+    let was = told.quantity.is_some_and(|told| story.amounts_between(ask.sent_at, to).any(|had| had == told));
+    let right = told.status.is_none() || was && told_buyer == story.buyer;
     let wished = request.buyer.clone().unwrap_or_default();
     let asked = !request.kind.books() || request.quantity == story.quantity && wished == story.buyer;
     match right && asked {
@@ -151,11 +153,16 @@ fn stands(
         Kind::Get => !replayed,
         Kind::Confirm => !replayed && status == "confirmed",
         Kind::Cancel | Kind::Tombstone => !replayed && status == "cancelled",
+        Kind::Extend => !replayed && status == "held",
+        Kind::Release | Kind::HoldAgain => !replayed && matches!(status, "held" | "confirmed"),
         Kind::PostMade | Kind::Buy | Kind::ShowSale => false,
     };
+    if ask.request.kind == Kind::Release && told.quantity != Some(ask.request.amount) {
+        return Err(Violation::new("not released", format!("{ask:?} is {story:?}")));
+    }
     let was = story.between(from, to).any(|standing| match (status, standing) {
-        ("held", Standing::Held { .. })
-        | ("confirmed", Standing::Confirmed)
+        ("held", Standing::Held { until_ms }) => told.until_ms == Some(until_ms),
+        ("confirmed", Standing::Confirmed)
         | ("cancelled", Standing::Cancelled)
         | ("expired", Standing::Expired) => true,
         // Over, and not swept yet.
@@ -201,7 +208,7 @@ fn refused(
     let id = request.id.as_deref().unwrap_or_default();
     if let Some(about) = instance.strip_prefix(&format!("/v1/sales/{SALE}/bookings/"))
         && !id.is_empty()
-        && about.trim_end_matches("/confirm") != id
+        && about != id
     {
         return Err(Violation::new("another's answer", format!("{ask:?}")));
     }
@@ -218,13 +225,17 @@ fn refused(
         _ => false,
     };
     let is_true = match name {
-        "sold-out" => request.kind.books() && !levels.all(|level| would_sell(level, ask, watch)),
+        "sold-out" => {
+            (request.kind.books() || request.kind == Kind::HoldAgain && was(&is_over))
+                && !levels.all(|level| would_sell(level, ask, watch))
+        }
         "buyer-limit" => {
-            (request.kind.books() || request.kind == Kind::Confirm && was(&is_over))
+            (request.kind.books() || matches!(request.kind, Kind::Confirm | Kind::HoldAgain) && was(&is_over))
                 && beyond_limit(bench.witness, ask, from, to)
         }
         "not-on-sale" => {
-            request.kind.books() && levels.any(|level| level.is_none_or(|level| level.status != "open"))
+            (request.kind.books() || request.kind == Kind::HoldAgain)
+                && levels.any(|level| level.is_none_or(|level| level.status != "open"))
         }
         "id-reused" => {
             let wished = request.buyer.clone().unwrap_or_default();
@@ -239,17 +250,41 @@ fn refused(
             request.id.is_some() && (bench.asks.iter().filter(same).count() > 1 || id.len() == 36)
         }
         "no-such-booking" => {
-            matches!(request.kind, Kind::Get | Kind::Confirm | Kind::Cancel)
-                && was(&|standing| standing == Standing::None)
+            matches!(
+                request.kind,
+                Kind::Get | Kind::Confirm | Kind::Cancel | Kind::Extend | Kind::Release | Kind::HoldAgain
+            ) && was(&|standing| standing == Standing::None)
         }
         "hold-expired" => {
             let too_few = |level: Option<&crate::redis::Stock>| {
                 level.is_none_or(|level| available(level) < request.quantity)
             };
-            request.kind == Kind::Confirm && was(&is_over) && bench.witness.between(from, to).any(too_few)
+            match request.kind {
+                Kind::Confirm => was(&is_over) && bench.witness.between(from, to).any(too_few),
+                Kind::Extend | Kind::Release => was(&is_over),
+                _ => false,
+            }
         }
         "booking-cancelled" => {
-            request.kind == Kind::Confirm && was(&|standing| standing == Standing::Cancelled)
+            matches!(request.kind, Kind::Confirm | Kind::Extend | Kind::Release | Kind::HoldAgain)
+                && was(&|standing| standing == Standing::Cancelled)
+        }
+        "booking-confirmed" => {
+            matches!(request.kind, Kind::Extend | Kind::HoldAgain)
+                && was(&|standing| standing == Standing::Confirmed)
+        }
+        "hold-limit" => {
+            request.kind == Kind::Extend
+                && story.is_some_and(|story| {
+                    let longest_ms =
+                        bench.witness.between(from, to).flatten().filter_map(|level| level.hold_max_ms).max();
+                    // Whatever the clock was meanwhile.
+                    bench.ledger_ms + request.amount * 1_000 > story.began_ms + longest_ms.unwrap_or(0)
+                })
+        }
+        "not-a-release" => {
+            request.kind == Kind::Release
+                && story.is_some_and(|story| story.amounts_between(from, to).any(|had| had < request.amount))
         }
         "ledger-unavailable" | "outcome-unknown" => true,
         "overloaded" => watch.turned_away.iter().any(|at| (from..=to).contains(at)),
@@ -372,15 +407,31 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         .find(|(since, _)| since == lost_at)
                         .map(|(_, standing)| *standing)
                 });
+            let has_tickets = matches!(story.now(), Standing::Held { .. } | Standing::Confirmed);
+            let is_longer = told.until_ms.is_some_and(|until| {
+                story.now() == Standing::Expired && story.expired_ms < until
+                    || matches!(story.now(), Standing::Held { until_ms } if until_ms < until)
+            });
+            let is_undone =
+                is_longer || has_tickets && told.quantity.is_some_and(|told| told < story.amount());
             let kept_all_along = scenario.keeping.may_forget() || left_by_loss.is_none_or(keeps);
-            let kept = keeps(story.now()) && kept_all_along;
+            let keeps_now = keeps(story.now()) && !is_undone;
+            let kept = keeps_now && kept_all_along;
             // A host that lives puts back what it told of a sale that is still there, or says that it cannot. Of a second
             // loss it cannot say what it has said of the first.
             let is_new = matches!(&ask.answer, Some((_, Word::Booked(_))))
-                || matches!(ask.request.kind, Kind::Confirm | Kind::Cancel | Kind::Tombstone);
+                || matches!(
+                    ask.request.kind,
+                    Kind::Confirm
+                        | Kind::Cancel
+                        | Kind::Tombstone
+                        | Kind::Extend
+                        | Kind::Release
+                        | Kind::HoldAgain
+                );
             let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
             let due = is_new && run.fallbacks == 1 && !was_missing && (run.remembers)(ask.pipe);
-            if !keeps(story.now()) && excused && due && !run.lost.contains(&told.id) {
+            if !keeps_now && excused && due && !run.lost.contains(&told.id) {
                 return Err(Violation::new("forgotten and not put back", format!("{ask:?} is {story:?}")));
             }
             if !kept && !excused {
@@ -405,6 +456,14 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
     }
     for (id, story) in &witness.stories {
         let asked = by_id.get(id.as_str());
+        let is_held_again = story
+            .standings
+            .windows(2)
+            .any(|pair| matches!((pair[0].1, pair[1].1), (Standing::Expired, Standing::Held { .. })));
+        let wanted = asked.is_some_and(|asks| asks.iter().any(|ask| ask.request.kind == Kind::HoldAgain));
+        if is_held_again && !wanted && !witness.forgotten.contains_key(id) {
+            return Err(Violation::new("nobody asked for it", format!("held again: {id}: {story:?}")));
+        }
         let made = asked.is_none_or(|asks| asks.iter().all(|ask| !ask.request.kind.books()));
         if made && id.len() != 36 {
             return Err(Violation::new("nobody asked for it", format!("{id}: {story:?}")));

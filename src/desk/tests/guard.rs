@@ -16,7 +16,13 @@ fn seen(lineage: u64, sequence: u64) -> Seen {
 }
 
 fn confirmed(text: &str) -> Booking {
-    Booking { id: id(text), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None }
+    Booking {
+        id: id(text),
+        status: BookingStatus::Confirmed,
+        quantity: Quantity::ONE,
+        released: 0,
+        buyer: None,
+    }
 }
 
 /// A fixture whose sale has those bookings, acknowledged, at sequence 10.
@@ -99,6 +105,34 @@ fn on_a_new_connection_what_was_acknowledged_comes_before_anything_else() {
     fixture.answer_restore(call, state, &[Restoration::Stands; 2]);
     assert_eq!(fixture.reserve_call().1, seen(0, 10));
     assert_eq!(fixture.desk.guard_counts(), GuardCounts::default());
+}
+
+#[test]
+fn an_extension_a_release_and_a_new_hold_that_clients_were_told_of_are_put_back() {
+    use crate::booking::Amended;
+    let mut fixture = selling(&["longer", "fewer", "again", "refused"]);
+    let remaining = Quantity::ONE;
+    for (client, (own, amendment)) in (1..).zip([
+        ("longer", Amendment::Extend { ms: 7 }),
+        ("fewer", Amendment::Release { remaining }),
+        ("again", Amendment::HoldAgain),
+        ("refused", Amendment::Extend { ms: 9 }),
+    ]) {
+        fixture.desk.amend(|| client, fixture.line, id(own), amendment, fixture.now).unwrap();
+    }
+    fixture.turn();
+    let (call, _) = fixture.asked().remove(0);
+    let held = BookingStatus::Held { expires_at: WallTime(77) };
+    let longer = Booking { status: held, ..confirmed("longer") };
+    let fewer = Booking { released: 2, ..confirmed("fewer") };
+    let again = Booking { status: held, ..confirmed("again") };
+    let mut bookings: Vec<_> = [&longer, &fewer, &again].map(|booking| Amended::Done(booking.clone())).into();
+    bookings.push(Amended::Refused(crate::booking::Objection::HoldLimit));
+    let state = told(0, 14, fixture.now);
+    fixture.answer_with(call, Answer::Amended { state, bookings });
+    fixture.reconnect();
+    let (_, _, offered) = fixture.restore();
+    assert_eq!(offered, vec![longer, fewer, again, confirmed("refused")]);
 }
 
 #[test]
