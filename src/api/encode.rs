@@ -300,7 +300,12 @@ pub fn outcome(
     scratch.clear();
     if asked == Asked::Buy {
         let before = r#"{"code":1,"msg":"Ticket purchase successful","data":{"booking":""#;
-        join(scratch, &[before, booking.id.as_str(), r#""}}"#]);
+        join(scratch, &[before, booking.id.as_str(), "\""]);
+        // Who bought must pay in time: a sale without hold says no more than its load generators count.
+        if let BookingStatus::Held { expires_at } = booking.status {
+            push(scratch, format_args!(r#","status":"held","expires_at":"{expires_at}""#));
+        }
+        join(scratch, &["}}"]);
         return reply.send(&Response { status: Status::Ok, content_type: JSON, fields: &[], body: scratch });
     }
     if !matches!(outcome, Outcome::Granted(_)) {

@@ -441,18 +441,15 @@ impl View {
         self.log.entries += 1;
         (self.log.last, self.log.last_at) = (sequence, entry.at);
         self.move_tickets(last.as_ref(), &claimed, entry.at);
-        if self.log.first == 1 || last.is_some() {
-            if !follows(last.as_ref(), &claimed, state.has_forgotten()) {
-                let before = match &last {
-                    Some(last) => last.shown(&self.buyers).to_string(),
-                    None => "nothing".to_owned(),
-                };
-                let text = format!(
-                    "sequence {sequence} makes it {} where it was {before}",
-                    claimed.shown(&self.buyers)
-                );
-                findings.differ(Kind::Log, format!("booking {}", booking.id), text);
-            }
+        let is_known = self.log.first == 1 || last.is_some();
+        if is_known && !follows(last.as_ref(), &claimed, state.has_forgotten()) {
+            let before = match &last {
+                Some(last) => last.shown(&self.buyers).to_string(),
+                None => "nothing".to_owned(),
+            };
+            let text =
+                format!("sequence {sequence} makes it {} where it was {before}", claimed.shown(&self.buyers));
+            findings.differ(Kind::Log, format!("booking {}", booking.id), text);
         }
         // An altered sale may have had another total then; the log does not say.
         if self.log.first == 1 && state.version <= 1 && self.log.tickets > state.terms.total {

@@ -59,6 +59,20 @@ fn a_hold_is_paid_or_given_back() {
 }
 
 #[test]
+fn buy_says_that_it_is_a_hold_and_until_when_and_nothing_of_the_kind_without_one() {
+    on_both_ledgers("ticket=2,hold=1m", |host| {
+        let bought = host.client().get("/buy/ticket").expect(200).json();
+        let id = bought["data"]["booking"].as_str().unwrap();
+        let booking = host.client().get(&format!("{BOOKINGS}/{id}")).expect(200).json();
+        let data = json!({"booking": id, "status": "held", "expires_at": booking["expires_at"]});
+        assert_eq!(bought, json!({"code": 1, "msg": "Ticket purchase successful", "data": data}));
+        host.operator().ask("PUT", "/v1/sales/ticket", Some("{\"hold_seconds\":null}")).expect(200);
+        let bought = host.client().get("/buy/ticket").expect(200).json();
+        assert_eq!(bought["data"].as_object().unwrap().len(), 1, "{bought}");
+    });
+}
+
+#[test]
 fn an_id_with_a_tombstone_is_never_granted() {
     on_both_ledgers("ticket=2", |host| {
         let mut client = host.client();
