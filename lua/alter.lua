@@ -2,7 +2,7 @@
 --
 -- KEYS  as in sale.lua
 -- ARGV  1 most overdue holds to expire first; then pairs: a field of the stock hash (total status hold per_buyer starts
---       ends buyer_required) and its new value ('' removes a term); or `only` and the version that the change is for
+--       ends buyer_required hold_max) and its new value ('' removes a term); or `only` and the version that the change is for
 -- Reply `done`; `version` if the sale is at another one; `total` where that would be below held + sold; `window` where that would be empty; or `counting`: the
 --       sale's first limit needs what its buyers have, which each call counts some of. The same call again goes on.
 -- Invariant: all of it or nothing; `version` rises by one where something differs afterwards. A limit is in force only once
@@ -37,7 +37,7 @@ local place = {}
 for i, name in ipairs(FIELDS) do place[name] = i end
 local wanted, changed, fault = {}, {}, nil
 for i = 1, 20 do wanted[i] = field[i] end
-wanted[20] = buyer_required
+wanted[20], wanted[22] = buyer_required, field[22] or ''
 for i = 2, #ARGV, 2 do
   local at = place[ARGV[i]]
   if ARGV[i] == 'only' then
@@ -65,7 +65,7 @@ if tonumber(wanted[8]) and counted ~= 'all' then
 end
 if #changed > 0 then
   field, total, status, version = wanted, tonumber(wanted[1]), wanted[6], version + 1
-  buyer_required = wanted[20]
+  buyer_required, hold_max = wanted[20], tonumber(wanted[22])
   announce()
   call('HSET', KEYS[1], 'version', version, 'announced', announced, unpack(changed))
 end

@@ -2,7 +2,8 @@
 --
 -- KEYS  as in sale.lua, and before the last two bx:sales, a set: the names of all sales
 -- ARGV  total, hold in ms, tickets a buyer, start and end in ms ('' where there is no such term), `1` if each booking must
---       name its buyer (else `0`), `1` if an operator asks for it and `0` if a host that starts, the sale's name
+--       name its buyer (else `0`), `1` if an operator asks for it and `0` if a host that starts, the sale's name,
+--       the longest hold in ms ('' where there is none)
 -- Reply `created`, `exists`, or `lost`, after no state: the ledger had a sale of that name and has lost it, and a start is no
 --       reason to sell its tickets again.
 -- Invariant: a sale that exists is left as it is, whatever the terms. A sale that is there is named, and one that is named
@@ -19,7 +20,7 @@ if ARGV[7] ~= '1' and (left_over or call('SISMEMBER', sales, ARGV[8]) == 1) then
 
 total, version, status, buyer_required, by_operator = tonumber(ARGV[1]), 1, 'open', ARGV[6], ARGV[7]
 for i = 2, 5 do field[i + 5] = ARGV[i] end
-counted = ARGV[3] ~= '' and 'all' or ''
+counted, hold_max = ARGV[3] ~= '' and 'all' or '', tonumber(ARGV[9])
 held, sold, sequence = 0, 0, 0
 if left_over then
   status = 'paused'
@@ -40,5 +41,6 @@ announce()
 call('HSET', KEYS[1], 'total', ARGV[1], 'version', 1, 'sequence', sequence, 'status', status, 'hold', ARGV[2],
   'per_buyer', field[8], 'starts', ARGV[4], 'ends', ARGV[5], 'clock', now, 'opened', now, 'lineage', now,
   'announced', announced, 'buyer_required', ARGV[6], 'counted', counted, 'by_operator', by_operator, 'due', due)
+if hold_max then call('HSET', KEYS[1], 'hold_max', hold_max) end
 if not left_over then call('HSET', KEYS[1], 'held', 0, 'sold', 0) end
 return state() .. '\ncreated'

@@ -37,7 +37,7 @@ local on_sale = status == 'open' and now >= (starts or 0) and now < (ends or mat
 local word, letter, counted, expires_at, mark = 'confirmed', 'c', 'C', '', ''
 if hold then
   word, letter, counted, expires_at = 'held', 'h', 'H', format('%.0f', now + hold)
-  mark = '@' .. expires_at
+  mark = '@' .. expires_at .. (hold_max and '-' .. hold or '')
 end
 local hold_mark = counts and hold and stamp(now + hold)
 local granted_line = 'g' .. expires_at
@@ -57,7 +57,9 @@ for i = 1, claims do
       reply[i] = 't'
     else
       local _, _, _, terms = parts(record)
-      local same = terms == (buyer == '' and quantity_text or quantity_text .. ':' .. buyer)
+      local wanted = buyer == '' and quantity_text or quantity_text .. ':' .. buyer
+      -- Also where some of it was given back since.
+      local same = terms == wanted or match(terms, '^%d+/(.*)$') == wanted
       reply[i] = same and 'k' .. line(record) or 'r'
     end
   elseif not on_sale then

@@ -2,7 +2,7 @@
 --
 -- KEYS  as in sale.lua
 -- ARGV  1 `0`, and what the caller has seen (sale.lua); then for each booking three: as it is stored, its id as text where
---       that differs (else ''), and the record that it was told as: `h2@1763827200123:u-81`, `c1`, `x1`
+--       that differs (else ''), and the record that it was told as: `h2@1763827200123:u-81`, `c1/2`, `x1`
 -- Reply a line a booking, in order: `=` it stands, as told or as of later; `+` put back; `s` lost, its tickets are sold to
 --       others; `r` lost, its id is another booking's, or a tombstone's. `withheld` alone where this is another sale than
 --       the caller has seen.
@@ -21,6 +21,9 @@ call('ZRANGEBYSCORE', KEYS[3], 0, 0, 'LIMIT', 0, 1)
 call('HGET', KEYS[4], '')
 call('HGET', KEYS[6], '')
 
+-- Terms as they were when the booking was made, before it gave anything back.
+local function made_as(its) return match(its, '^%d+/(.*)$') or its end
+
 local less = is_less_than(its_lineage, its_sequence)
 local forgotten = less
 local reply = {}
@@ -29,8 +32,12 @@ for i = 2, #ARGV, 3 do
   if id == '' then id = booking end
   local told, quantity, deadline, terms, buyer = parts(ARGV[i + 2])
   local record = call('HGET', KEYS[2], booking)
-  local letter, _, its_deadline, its_terms = parts(record or 't')
+  local letter, its_quantity, its_deadline, its_terms, _, length = parts(record or 't')
   local is_held = letter == 'h' or letter == 'H'
+  local is_same = its_quantity and made_as(its_terms) == made_as(terms)
+  -- A booking never gets more tickets than it has: of two words that with fewer is the later.
+  local gave_more = is_same and quantity < its_quantity
+  if is_same and its_quantity < quantity then quantity, terms = its_quantity, its_terms end
   -- A hold whose tickets went back already has to find others.
   local has_stock = is_held and its_deadline > lapsed
   local fits = has_stock or held + sold + quantity <= total
@@ -45,7 +52,7 @@ for i = 2, #ARGV, 3 do
     else
       mark = 's'
     end
-  elseif letter == 't' or its_terms ~= terms then
+  elseif not is_same then
     if told ~= 'x' then mark = 'r' end
   elseif told == 'x' then
     if letter ~= 'x' then word, now_is = 'cancelled', 'x' end
@@ -57,16 +64,34 @@ for i = 2, #ARGV, 3 do
         mark = 's'
       end
     end
+  elseif deadline > now and (letter == 'e' or is_held and its_deadline < deadline) then
+    -- It was extended, or held again.
+    length = length and length + deadline - its_deadline
+    if fits then
+      word, now_is = 'held', 'h'
+    else
+      mark = 's'
+    end
+  end
+  if not word and mark == '=' and gave_more then
+    if is_held and its_deadline > now then
+      word, now_is, deadline = 'held', 'h', its_deadline
+    elseif letter == 'c' or letter == 'C' then
+      word, now_is = 'confirmed', 'c'
+    end
   end
   if word then
     mark = '+'
     log(id, word, quantity, buyer, word == 'held' and format('%.0f', deadline) or '')
-    give_back(letter, quantity, its_deadline, buyer)
+    give_back(letter, its_quantity, its_deadline, buyer)
     local is_counted = counts and buyer ~= '' and (now_is == 'h' or now_is == 'c')
     if now_is == 'h' then
       held = held + quantity
       owe(deadline, quantity)
-      hold_until(deadline, booking .. ' ')
+      local group = booking .. ' '
+      local before = tonumber(call('ZSCORE', KEYS[3], group) or '')
+      if before and before <= lapsed then forget_spans({ [before] = true }) end
+      hold_until(deadline, group)
       if is_counted then count(buyer, 0, '', held_until(deadline, quantity)) end
     elseif now_is == 'c' then
       sold = sold + quantity
@@ -74,7 +99,8 @@ for i = 2, #ARGV, 3 do
     end
     local stored = (is_counted and string.upper(now_is) or now_is) .. terms
     if now_is == 'h' then
-      stored = format('%s%.0f@%.0f', sub(stored, 1, 1), quantity, deadline) .. (buyer == '' and '' or ':' .. buyer)
+      stored = sub(stored, 1, 1) .. match(terms, '^[%d/]+') .. format('@%.0f', deadline)
+        .. (length and format('-%.0f', length) or '') .. (buyer == '' and '' or ':' .. buyer)
     end
     call('HSET', KEYS[2], booking, stored)
     -- A hold that is over makes good nothing of a confirmation that is lost.

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 stock     hash: total held sold version sequence status hold per_buyer starts ends clock, and
 --                   opened lineage frozen_since frozen_until (see `withhold`), due lapsed announced by_operator
---                   buyer_required counted
+--                   buyer_required counted hold_max
 --       2 bookings  hash: booking -> record
 --       3 holds     sorted set: group of bookings -> their deadline in ms
 --       4 buyers    hash: bucket -> its buyers and their tickets confirmed and held, from the sale's first limit on
@@ -16,6 +16,9 @@
 -- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
 --   h held    c confirmed    e expired    x cancelled    t tombstone, alone: never granted
 --   H C       the same as h and c, and counted in `buyers`
+-- Of a booking that gave some of its tickets back the quantity is what it has, a slash and what it was made with: `c1/2`.
+-- Where the sale has a longest hold, a deadline is followed by a hyphen and how long the hold is in all:
+-- `h1@1763827200123-300000`.
 -- A hold that is over is `h` until it is swept, and counts for nobody from its deadline on.
 -- A booking whose id is a UUID goes by a zero byte and its 16 bytes instead of 36 characters: at a million bookings
 -- that is what keeps the sale small. Every other id is itself. The log has all ids as text.
@@ -43,7 +46,7 @@ local floor, max, min = math.floor, math.max, math.min
 -- Numbers, but for the sixth; the first five are always there.
 local FIELDS = { 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold', 'per_buyer', 'starts', 'ends', 'clock',
   'opened', 'lineage', 'frozen_since', 'frozen_until', 'due', 'lapsed', 'announced', 'by_operator', 'buyer_required',
-  'counted' }
+  'counted', 'hold_max' }
 local field = redis.pcall('HMGET', KEYS[1], unpack(FIELDS))
 if field.err then
   local is_other = find(field.err, 'WRONGTYPE', 1, true)
@@ -61,6 +64,7 @@ local by_operator, buyer_required = field[19] or '0', field[20] or '0'
 -- (alter.lua), and all that is booked meanwhile; `all`.
 local counted = field[21] or ''
 local counts = counted ~= ''
+local hold_max = tonumber(field[22])
 -- Whether a field is not there, or empty, or a whole number from 0 on.
 local function is_count(text)
   local number = tonumber(text)
@@ -73,6 +77,7 @@ local function fault()
     local is_needed = i <= 5 and (field[i] or '') == ''
     if i ~= 6 and (is_needed or not is_count(field[i])) then return KEYS[1] .. ' has no number in ' .. FIELDS[i] end
   end
+  if not is_count(field[22]) then return KEYS[1] .. ' has no number in hold_max' end
   if status ~= 'open' and status ~= 'paused' and status ~= 'closed' then return KEYS[1] .. ' has no status' end
   if held + sold > total then return KEYS[1] .. ' has more tickets held and sold than there are' end
   local needed = held > 0 and { KEYS[2], KEYS[3], KEYS[7] } or { sold > 0 and KEYS[2] }
@@ -88,6 +93,7 @@ if not (sum and sum < 1e15 and sum % 1 == 0 and total >= 0 and held >= 0 and sol
     and held + sold <= total and (status == 'open' or status == 'paused' or status == 'closed')
     and ((hold or -1) >= 0 or (field[7] or '') == '') and ((per_buyer or -1) >= 0 or (field[8] or '') == '')
     and ((starts or -1) >= 0 or (field[9] or '') == '') and ((ends or -1) >= 0 or (field[10] or '') == '')
+    and ((hold_max or -1) >= 0 or (field[22] or '') == '')
     and tonumber(field[11]) and opened > 0 and lineage > 0 and frozen_since >= 0 and frozen_until >= 0
     and due >= 0 and (due > 0 or (field[16] or '0') == '0')
     and (held == 0 and (sold == 0 or call('EXISTS', KEYS[2]) == 1)
@@ -108,7 +114,7 @@ local log_prefix = now .. '-'
 -- The first line of the reply. `read_snapshot` in src/ledger/redis/read.rs makes the same of the stock hash by itself.
 local function state()
   return table.concat({ total, held, sold, version, sequence, status, field[7], field[8], field[9], field[10], now,
-    opened, lineage, frozen_until, due, lapsed, announced, by_operator, buyer_required }, ',')
+    opened, lineage, frozen_until, due, lapsed, announced, by_operator, buyer_required, hold_max }, ',')
 end
 
 -- Hosts ask which sales have changed since they asked last, and read those. So a script that changes a sale announces it, at
@@ -335,10 +341,11 @@ local function log(id, word, quantity, buyer, expires_at)
   end
 end
 
--- Letter, quantity, deadline (numbers) and terms (`2:u-81`) of a record, and the buyer ('' for none).
+-- Letter, quantity, deadline (numbers) and terms (`2:u-81`, `1/2:u-81`) of a record, the buyer ('' for none), and how long
+-- it is held in all.
 local function parts(record)
-  local letter, quantity, deadline, rest = match(record, '^(%a)(%d*)@?(%d*)(.*)$')
-  return letter, tonumber(quantity), tonumber(deadline), quantity .. rest, sub(rest, 2)
+  local letter, quantity, of, deadline, length, rest = match(record, '^(%a)(%d*)(/?%d*)@?(%d*)%-?(%d*)(.*)$')
+  return letter, tonumber(quantity), tonumber(deadline), quantity .. of .. rest, sub(rest, 2), tonumber(length)
 end
 
 -- The buyer's bucket, as src/ledger/redis/pack.rs reckons it too. The modulus is a prime.
@@ -428,13 +435,14 @@ local function give_back(letter, quantity, deadline, buyer)
   end
 end
 
--- Expires those of these bookings that are held and overdue.
+-- Expires those of these bookings that are held and overdue. One that was extended may be among them twice: of two groups.
 local function expire(bookings)
   local records = call('HMGET', KEYS[2], unpack(bookings))
-  local changed, n = {}, 0
+  local changed, n, done = {}, 0, {}
   for i, booking in ipairs(bookings) do
     local letter, quantity, deadline, terms, buyer = parts(records[i] or 't')
-    if (letter == 'h' or letter == 'H') and deadline <= now then
+    if (letter == 'h' or letter == 'H') and deadline <= now and not done[booking] then
+      done[booking] = true
       log(text(booking), 'expired', quantity, buyer, '')
       give_back(letter, quantity, deadline, buyer)
       changed[n + 1], changed[n + 2] = booking, 'e' .. terms

@@ -52,7 +52,7 @@ local function tell_changed(id, buyer)
     row('n', sub(booking, 1, SHOWN_MAX))
   else
     row('b', sub(booking, 1, SHOWN_MAX), sub(record, 1, SHOWN_MAX))
-    local deadline = match(record, '^[hH]%d+@(%d+)')
+    local deadline = match(record, '^[hH][%d/]+@(%d+)')
     if deadline and not groups_told[deadline] then
       groups_told[deadline] = true
       for _, group in ipairs(call('ZRANGEBYSCORE', KEYS[3], deadline, deadline)) do row('g', group, deadline) end

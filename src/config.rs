@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use cores::{CoreChoice, CoresError};
 pub use error::{ConfigError, Source};
-pub use terms::{parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
+pub use terms::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
 pub use words::{SETTINGS, Words};
 
 pub use crate::booking::Durability;

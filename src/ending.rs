@@ -35,6 +35,9 @@ endings! {
     Found "found",
     Confirmed "confirmed",
     Cancelled "cancelled",
+    Extended "extended",
+    Released "released",
+    HeldAgain "held-again",
     SoldOut "sold-out",
     BuyerLimit "buyer-limit",
     BuyerRequired "buyer-required",
@@ -44,6 +47,9 @@ endings! {
     NoSuchBooking "no-such-booking",
     HoldExpired "hold-expired",
     BookingCancelled "booking-cancelled",
+    BookingConfirmed "booking-confirmed",
+    HoldLimit "hold-limit",
+    NotARelease "not-a-release",
     LedgerUnavailable "ledger-unavailable",
     OutcomeUnknown "outcome-unknown",
     Overloaded "overloaded",
@@ -70,6 +76,9 @@ impl Ending {
             Refusal::NoSuchBooking => Ending::NoSuchBooking,
             Refusal::HoldExpired => Ending::HoldExpired,
             Refusal::BookingCancelled => Ending::BookingCancelled,
+            Refusal::BookingConfirmed => Ending::BookingConfirmed,
+            Refusal::HoldLimit => Ending::HoldLimit,
+            Refusal::NotARelease => Ending::NotARelease,
             Refusal::LedgerUnavailable
             | Refusal::LedgerRefuses
             | Refusal::SaleMissing
@@ -87,7 +96,10 @@ impl Ending {
             Outcome::Replayed(_) => Ending::Replayed,
             Outcome::Found(_) => Ending::Found,
             Outcome::Confirmed(_) => Ending::Confirmed,
-            Outcome::Cancelled(_) => Ending::Cancelled,
+            Outcome::Cancelled(_) | Outcome::Tombstoned(_) => Ending::Cancelled,
+            Outcome::Extended(_) => Ending::Extended,
+            Outcome::Released(_) => Ending::Released,
+            Outcome::HeldAgain(_) => Ending::HeldAgain,
             Outcome::Refused(refusal) => Ending::of_refusal(*refusal),
         }
     }

@@ -20,6 +20,8 @@ pub struct SaleBody {
     #[serde(default, deserialize_with = "given")]
     hold_seconds: Option<Option<f64>>,
     #[serde(default, deserialize_with = "given")]
+    hold_max_seconds: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "given")]
     per_buyer: Option<Option<Whole>>,
     #[serde(default, deserialize_with = "given")]
     starts_at: Option<Option<Time>>,
@@ -53,12 +55,15 @@ impl SaleBody {
     /// A sentence for people that names the field and what it takes.
     pub fn read(body: &[u8]) -> Result<SaleBody, String> {
         let read: SaleBody = decode::from_json(body)?;
-        if let Some(Some(seconds)) = read.hold_seconds
-            && !(0.001..=2_592_000.0).contains(&seconds)
+        for (name, span) in [("hold_seconds", read.hold_seconds), ("hold_max_seconds", read.hold_max_seconds)]
         {
-            return Err(format!(
-                "hold_seconds: {seconds} is out of range; it takes 0.001 to 2592000 (30 days)"
-            ));
+            if let Some(Some(seconds)) = span
+                && !(0.001..=2_592_000.0).contains(&seconds)
+            {
+                return Err(format!(
+                    "{name}: {seconds} is out of range; it takes 0.001 to 2592000 (30 days)"
+                ));
+            }
         }
         if let Some(change) = read.total_change {
             if read.total.is_some() {
@@ -91,17 +96,13 @@ impl SaleBody {
     fn terms_with(&self, total: u64) -> SaleTerms {
         SaleTerms {
             total,
-            hold_ms: self.hold_ms().flatten(),
+            hold_ms: in_ms(self.hold_seconds).flatten(),
+            hold_max_ms: in_ms(self.hold_max_seconds).flatten(),
             per_buyer: self.per_buyer().flatten(),
             starts_at: self.starts_at.flatten().map(|time| time.0),
             ends_at: self.ends_at.flatten().map(|time| time.0),
             buyer_required: self.buyer_required.flatten().unwrap_or_default(),
         }
-    }
-
-    fn hold_ms(&self) -> Option<Option<u64>> {
-        // Checked to be positive and small; whole milliseconds.
-        self.hold_seconds.map(|hold| hold.map(|seconds| (seconds * 1000.0).round() as u64))
     }
 
     fn per_buyer(&self) -> Option<Option<u32>> {
@@ -137,7 +138,8 @@ impl SaleBody {
     pub fn change(&self) -> SaleChange {
         SaleChange {
             total: self.total.map(|total| total.0),
-            hold_ms: self.hold_ms(),
+            hold_ms: in_ms(self.hold_seconds),
+            hold_max_ms: in_ms(self.hold_max_seconds),
             per_buyer: self.per_buyer(),
             starts_at: self.starts_at.map(|time| time.map(|time| time.0)),
             ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
@@ -157,11 +159,17 @@ pub enum TotalError {
     TooHigh,
 }
 
+/// Checked to be positive and small; whole milliseconds.
+fn in_ms(seconds: Option<Option<f64>>) -> Option<Option<u64>> {
+    seconds.map(|span| span.map(|seconds| (seconds * 1000.0).round() as u64))
+}
+
 /// The command line calls the terms otherwise.
 fn in_its_own_words(error: TermsError) -> String {
     match error {
         TermsError::Total => error.to_string(),
         TermsError::Hold => "hold_seconds: takes 0.001 to 2592000 (30 days)".to_owned(),
+        TermsError::HoldMax => "hold_max_seconds: takes 0.001 to 2592000 (30 days)".to_owned(),
         TermsError::PerBuyer => format!("per_buyer: takes 1 to {} tickets", limits::QUANTITY_MAX),
         TermsError::Window => "ends_at: must be later than starts_at".to_owned(),
     }
@@ -177,6 +185,9 @@ pub(super) fn push_terms(scratch: &mut Vec<u8>, sale: &SaleName, state: &SaleSta
         |arguments: std::fmt::Arguments<'_>| scratch.write_fmt(arguments).expect("a Vec takes every byte");
     if let Some(ms) = terms.hold_ms {
         push(format_args!(r#","hold_seconds":{}"#, ms as f64 / 1000.0));
+    }
+    if let Some(ms) = terms.hold_max_ms {
+        push(format_args!(r#","hold_max_seconds":{}"#, ms as f64 / 1000.0));
     }
     if let Some(tickets) = terms.per_buyer {
         push(format_args!(r#","per_buyer":{tickets}"#));
@@ -213,14 +224,16 @@ mod tests {
 
     #[test]
     fn tells_null_from_left_out() {
-        let body = SaleBody::read(br#"{"total":5,"hold_seconds":2.5,"per_buyer":null}"#).unwrap();
+        let body = SaleBody::read(br#"{"total":5,"hold_seconds":2.5,"hold_max_seconds":9,"per_buyer":null}"#)
+            .unwrap();
         let change = body.change();
         assert_eq!(
             (change.total, change.hold_ms, change.per_buyer),
             (Some(5), Some(Some(2_500)), Some(None))
         );
         assert_eq!((change.starts_at, change.ends_at, change.status), (None, None, None));
-        assert_eq!(body.terms().unwrap().hold_ms, Some(2_500));
+        let terms = body.terms().unwrap();
+        assert_eq!((terms.hold_ms, terms.hold_max_ms), (Some(2_500), Some(9_000)));
     }
 
     #[test]
@@ -250,6 +263,7 @@ mod tests {
             (r#"{"total":1000000000001}"#, "total: "),
             (r#"{"hold_seconds":0}"#, "hold_seconds: "),
             (r#"{"hold_seconds":1e9}"#, "hold_seconds: "),
+            (r#"{"hold_max_seconds":0}"#, "hold_max_seconds: "),
             (r#"{"per_buyer":0}"#, "per_buyer: "),
             (r#"{"per_buyer":4294967297}"#, "per_buyer: "),
             (r#"{"starts_at":"soon"}"#, "starts_at: \"soon\" is no time as in RFC 3339"),

@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::booking::{BookingId, BuyerId, Quantity};
+use crate::booking::{Amendment, BookingId, BuyerId, Quantity};
 use crate::limits;
 
 /// What the body of a booking request asks for.
@@ -152,6 +152,73 @@ pub fn idempotency_key(value: &[u8]) -> Result<BookingId, String> {
     BookingId::parse(bare).map_err(|error| format!("Idempotency-Key: {error}"))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExtension {
+    seconds: Whole,
+}
+
+/// Reads the body of an extension, `{"seconds":120}`.
+///
+/// # Errors
+/// A sentence for people that names the field and what it takes.
+pub fn extension_body(body: &[u8]) -> Result<Amendment, String> {
+    const SECONDS_MAX: u64 = limits::HOLD_MS_MAX / 1000;
+    let RawExtension { seconds: Whole(seconds) } = from_json(body)?;
+    match seconds {
+        1..=SECONDS_MAX => Ok(Amendment::Extend { ms: seconds * 1000 }),
+        _ => Err(format!("seconds: {seconds} is out of range; it takes 1 to {SECONDS_MAX} (30 days)")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRelease {
+    remaining: Whole,
+}
+
+/// Reads the body of a release, `{"remaining":1}`.
+///
+/// # Errors
+/// A sentence for people that names the field and what it takes.
+pub fn release_body(body: &[u8]) -> Result<Amendment, String> {
+    let RawRelease { remaining: Whole(remaining) } = from_json(body)?;
+    match Quantity::new(remaining) {
+        Some(remaining) => Ok(Amendment::Release { remaining }),
+        // Too easily sent by mistake to end a booking.
+        None if remaining == 0 => {
+            Err("remaining: is 0; to give back all of a booking, cancel it (DELETE)".to_owned())
+        }
+        None => {
+            Err(format!("remaining: {remaining} is out of range; it takes 1 to {}", limits::QUANTITY_MAX))
+        }
+    }
+}
+
+/// Whether the query of a cancellation asks for a tombstone: `tombstone=true`. Other parameters are passed over, as they are
+/// with every request.
+///
+/// # Errors
+/// A sentence that says what it takes.
+pub fn tombstone(query: Option<&str>) -> Result<bool, String> {
+    let mut asked = None;
+    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name != "tombstone" {
+            continue;
+        }
+        let is_set = match value {
+            "true" => true,
+            "false" => false,
+            _ => return Err("tombstone: takes true or false".to_owned()),
+        };
+        if asked.replace(is_set).is_some() {
+            return Err("tombstone: is there more than once".to_owned());
+        }
+    }
+    Ok(asked.unwrap_or(false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +292,51 @@ mod tests {
         assert!(error(b"{\"buyer\":\"\xff\"}").starts_with("buyer: "));
         let deep = format!("{{\"buyer\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(error(deep).starts_with("buyer: "));
+    }
+
+    #[test]
+    fn reads_how_a_booking_is_to_change() {
+        assert_eq!(extension_body(br#"{"seconds":120}"#), Ok(Amendment::Extend { ms: 120_000 }));
+        assert_eq!(
+            extension_body(br#"{"seconds":2592000.0}"#),
+            Ok(Amendment::Extend { ms: limits::HOLD_MS_MAX })
+        );
+        for body in ["0", "-1", "2592001", "1.5", "null", "\"1\"", "99999999999999999999"] {
+            let said = extension_body(format!("{{\"seconds\":{body}}}").as_bytes()).unwrap_err();
+            assert!(said.starts_with("seconds: "), "{body}: {said}");
+        }
+        let remaining = Quantity::new(2).unwrap();
+        assert_eq!(release_body(br#"{"remaining":2}"#), Ok(Amendment::Release { remaining }));
+        assert!(release_body(br#"{"remaining":0}"#).unwrap_err().contains("cancel it (DELETE)"));
+        for body in ["-1", "1000001", "1.5", "null"] {
+            let said = release_body(format!("{{\"remaining\":{body}}}").as_bytes()).unwrap_err();
+            assert!(said.starts_with("remaining: "), "{body}: {said}");
+        }
+        for body in ["", "{}", "[1]", "1", "{\"seconds\":1,\"remaining\":1}"] {
+            assert!(
+                extension_body(body.as_bytes()).is_err() && release_body(body.as_bytes()).is_err(),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tombstone_is_asked_for_by_one_word() {
+        for (query, asked) in [
+            (None, false),
+            (Some(""), false),
+            (Some("tombstone=false"), false),
+            (Some("tombstone=true"), true),
+            (Some("a=b&tombstone=true&c"), true),
+            (Some("tombstones=true"), false),
+        ] {
+            assert_eq!(tombstone(query), Ok(asked), "{query:?}");
+        }
+        for query in
+            ["tombstone", "tombstone=", "tombstone=1", "tombstone=TRUE", "tombstone=true&tombstone=true"]
+        {
+            assert!(tombstone(Some(query)).unwrap_err().starts_with("tombstone: "), "{query}");
+        }
     }
 
     #[test]

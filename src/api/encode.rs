@@ -304,11 +304,29 @@ pub fn outcome(
             let detail = (made_here && *reason == Refusal::OutcomeUnknown).then_some(UNKNOWN_OF_MADE_ID);
             return refusal(reply, scratch, asked, *reason, detail, Instance::Booking(sale, id));
         }
+        Outcome::Tombstoned(id) => {
+            scratch.clear();
+            // As a booking, without tickets.
+            join(
+                scratch,
+                &[r#"{"booking":""#, id.as_str(), r#"","sale":""#, sale, r#"","status":"cancelled"}"#],
+            );
+            return reply.send(&Response {
+                status: Status::Ok,
+                content_type: JSON,
+                caching: Caching::NoStore,
+                fields: &[],
+                body: scratch,
+            });
+        }
         Outcome::Granted(booking)
         | Outcome::Replayed(booking)
         | Outcome::Found(booking)
         | Outcome::Confirmed(booking)
-        | Outcome::Cancelled(booking) => booking,
+        | Outcome::Cancelled(booking)
+        | Outcome::Extended(booking)
+        | Outcome::Released(booking)
+        | Outcome::HeldAgain(booking) => booking,
     };
     if asked.is_unmet_by(outcome) {
         let unmet = Problem::PRECONDITION_FAILED;
@@ -318,7 +336,12 @@ pub fn outcome(
     scratch.clear();
     if asked == Asked::Buy {
         let before = r#"{"code":1,"msg":"Ticket purchase successful","data":{"booking":""#;
-        join(scratch, &[before, booking.id.as_str(), r#""}}"#]);
+        join(scratch, &[before, booking.id.as_str(), "\""]);
+        // Who bought must pay in time: a sale without hold says no more than its load generators count.
+        if let BookingStatus::Held { expires_at } = booking.status {
+            push(scratch, format_args!(r#","status":"held","expires_at":"{expires_at}""#));
+        }
+        join(scratch, &["}}"]);
         return reply.send(&Response {
             status: Status::Ok,
             content_type: JSON,

@@ -49,6 +49,9 @@ mod tests {
             Route::Bookings { .. } => "/v1/sales/{sale}/bookings",
             Route::Booking { .. } => "/v1/sales/{sale}/bookings/{id}",
             Route::Confirm { .. } => "/v1/sales/{sale}/bookings/{id}/confirm",
+            Route::Extend { .. } => "/v1/sales/{sale}/bookings/{id}/extend",
+            Route::Release { .. } => "/v1/sales/{sale}/bookings/{id}/release",
+            Route::Hold { .. } => "/v1/sales/{sale}/bookings/{id}/hold",
             Route::Problem { .. } => "/problems/{name}",
         }
     }
@@ -62,6 +65,9 @@ mod tests {
             Route::Bookings { sale },
             Route::Booking { sale, id },
             Route::Confirm { sale, id },
+            Route::Extend { sale, id },
+            Route::Release { sale, id },
+            Route::Hold { sale, id },
             Route::Problem { name },
         ];
         for route in routes {
@@ -174,6 +180,13 @@ mod tests {
         let terms = &operators["components"]["schemas"]["Terms"]["properties"];
         assert_eq!(terms["total"]["maximum"], limits::STOCK_MAX);
         assert_eq!(terms["hold_seconds"]["maximum"], limits::HOLD_MS_MAX / 1000);
+        assert_eq!(terms["hold_max_seconds"]["maximum"], limits::HOLD_MS_MAX / 1000);
+        let body = |path: &str| {
+            let path = &clients["paths"][format!("/v1/sales/{{sale}}/bookings/{{id}}/{path}")];
+            path["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"].clone()
+        };
+        assert_eq!(body("extend")["seconds"]["maximum"], limits::HOLD_MS_MAX / 1000);
+        assert_eq!(body("release")["remaining"]["maximum"], limits::QUANTITY_MAX);
         let seconds = &operators["paths"]["/debug/profile"]["post"]["parameters"][0]["schema"];
         assert_eq!(seconds["maximum"], limits::PROFILE_SECONDS_MAX);
     }

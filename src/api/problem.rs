@@ -42,9 +42,15 @@ problems! {
     IN_PROGRESS: "in-progress", 409, "Request in progress",
         "A request with this id is still being carried out. Ask again in a moment with the same id.";
     HOLD_EXPIRED: "hold-expired", 409, "Hold expired",
-        "The hold of this booking is over, and too few tickets are left to take them again.";
+        "The hold of this booking is over. To confirm it too few tickets are left; to extend it or to release some of it, it must be held: ask to hold it again.";
+    HOLD_LIMIT: "hold-limit", 409, "Longest hold reached",
+        "The hold would be longer than the sale allows, counted from when it began. Nothing was changed: the hold ends when it did.";
+    NOT_A_RELEASE: "not-a-release", 409, "Not a release",
+        "The booking has fewer tickets than are to remain. A release only gives back; for more tickets book with a new id.";
     BOOKING_CANCELLED: "booking-cancelled", 409, "Booking cancelled",
-        "The booking was cancelled; it cannot be confirmed. Book again with a new id.";
+        "The booking was cancelled, for good. Book again with a new id.";
+    BOOKING_CONFIRMED: "booking-confirmed", 409, "Booking confirmed",
+        "The booking is confirmed: its tickets are sold, and it has no hold that could be extended or begun again.";
     BAD_REQUEST: "bad-request", 400, "Bad request",
         "The request is not well-formed; the detail says what and where.";
     PRECONDITION_FAILED: "precondition-failed", 412, "Precondition failed",
@@ -103,6 +109,9 @@ impl Problem {
             Refusal::NoSuchBooking => Problem::NO_SUCH_BOOKING,
             Refusal::HoldExpired => Problem::HOLD_EXPIRED,
             Refusal::BookingCancelled => Problem::BOOKING_CANCELLED,
+            Refusal::BookingConfirmed => Problem::BOOKING_CONFIRMED,
+            Refusal::HoldLimit => Problem::HOLD_LIMIT,
+            Refusal::NotARelease => Problem::NOT_A_RELEASE,
             Refusal::LedgerUnavailable
             | Refusal::LedgerRefuses
             | Refusal::SaleMissing

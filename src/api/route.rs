@@ -32,6 +32,27 @@ pub enum Route<'p> {
         /// The booking.
         id: &'p str,
     },
+    /// `/v1/sales/{sale}/bookings/{id}/extend`.
+    Extend {
+        /// The sale.
+        sale: &'p str,
+        /// The booking.
+        id: &'p str,
+    },
+    /// `/v1/sales/{sale}/bookings/{id}/release`.
+    Release {
+        /// The sale.
+        sale: &'p str,
+        /// The booking.
+        id: &'p str,
+    },
+    /// `/v1/sales/{sale}/bookings/{id}/hold`.
+    Hold {
+        /// The sale.
+        sale: &'p str,
+        /// The booking.
+        id: &'p str,
+    },
     /// `/problems/{name}`.
     Problem {
         /// The problem's name.
@@ -68,6 +89,9 @@ impl<'p> Route<'p> {
         match rest {
             None => Some(Route::Booking { sale, id }),
             Some("confirm") => Some(Route::Confirm { sale, id }),
+            Some("extend") => Some(Route::Extend { sale, id }),
+            Some("release") => Some(Route::Release { sale, id }),
+            Some("hold") => Some(Route::Hold { sale, id }),
             Some(_) => None,
         }
     }
@@ -78,7 +102,11 @@ impl<'p> Route<'p> {
             // No HEAD: it must not buy, and its fields could not be those of a GET that does.
             Route::Buy { .. } => "GET, POST, OPTIONS",
             Route::Sale { .. } | Route::Problem { .. } => "GET, HEAD, OPTIONS",
-            Route::Bookings { .. } | Route::Confirm { .. } => "POST, OPTIONS",
+            Route::Bookings { .. }
+            | Route::Confirm { .. }
+            | Route::Extend { .. }
+            | Route::Release { .. }
+            | Route::Hold { .. } => "POST, OPTIONS",
             Route::Booking { .. } => "GET, HEAD, PUT, DELETE, OPTIONS",
         }
     }
@@ -98,6 +126,9 @@ mod tests {
             ("/v1/sales/a/bookings/", Some(Route::Booking { sale: "a", id: "" })),
             ("/v1/sales/a/bookings/b", Some(Route::Booking { sale: "a", id: "b" })),
             ("/v1/sales/a/bookings/b/confirm", Some(Route::Confirm { sale: "a", id: "b" })),
+            ("/v1/sales/a/bookings/b/extend", Some(Route::Extend { sale: "a", id: "b" })),
+            ("/v1/sales/a/bookings/b/release", Some(Route::Release { sale: "a", id: "b" })),
+            ("/v1/sales/a/bookings/b/hold", Some(Route::Hold { sale: "a", id: "b" })),
             ("/problems/sold-out", Some(Route::Problem { name: "sold-out" })),
         ];
         for (path, route) in cases {

@@ -35,7 +35,7 @@ fn judge_lost(view: &View, findings: &mut Findings) {
     for (id, (told, cause)) in &view.lost {
         let now_is = view.entries.get(id).and_then(|entry| entry.in_ledger.as_ref());
         let booked = now_is.is_some_and(|now| {
-            (now.quantity, now.buyer) == (told.quantity, told.buyer) && now.status.is_some()
+            (now.made_with(), now.buyer) == (told.made_with(), told.buyer) && now.status.is_some()
         });
         let shown = told.shown(&view.buyers);
         if booked {
@@ -400,7 +400,7 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
             }
         };
         if (told.granted > 0 || told.replayed)
-            && (told.quantity, told.buyer) != (booking.quantity, booking.buyer)
+            && (told.quantity, told.buyer) != (booking.made_with(), booking.buyer)
         {
             let text = format!(
                 "was {} as {} for {}, but is {} in the ledger",

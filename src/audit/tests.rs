@@ -374,6 +374,53 @@ fn what_cannot_be_audited_fails() {
 }
 
 #[test]
+fn a_release_and_an_extension_are_ways_that_a_booking_may_take_and_others_are_not() {
+    let held = |ms| BookingStatus::Held { expires_at: WallTime(ms) };
+    let (confirmed, expired) = (BookingStatus::Confirmed, BookingStatus::Expired);
+    // How it stood before and how it stands then, each with its tickets; whether it may go that way.
+    for (before, after, may) in [
+        ((held(5_000), 2), (held(5_001), 2), true),
+        ((held(5_000), 2), (held(4_999), 2), false),
+        ((held(5_000), 2), (held(5_000), 2), false),
+        ((held(5_000), 2), (held(5_000), 1), true),
+        ((held(5_000), 2), (held(5_001), 1), false),
+        ((held(5_000), 2), (held(5_000), 3), false),
+        ((confirmed, 2), (confirmed, 1), true),
+        ((confirmed, 2), (confirmed, 2), false),
+        ((confirmed, 1), (confirmed, 2), false),
+        ((held(5_000), 2), (confirmed, 1), false),
+        ((expired, 2), (held(5_000), 2), true),
+        ((expired, 2), (held(5_000), 1), false),
+        ((confirmed, 2), (held(5_000), 2), false),
+    ] {
+        let terms = SaleTerms { total: 10, hold_ms: Some(5_000), ..SaleTerms::default() };
+        let mut ledger = FakeLedger::with("ticket", terms);
+        let sale = ledger.sale("ticket");
+        sale.book("a", 2, None);
+        for (status, quantity) in [before, after] {
+            sale.bookings[0].quantity = Quantity::new(quantity).unwrap();
+            sale.set("a", status);
+        }
+        // How it came to where it was before is not the question here.
+        let mut first = sale.log.remove(1);
+        first.sequence = 1;
+        sale.log[0] = first;
+        sale.log[1].sequence = 2;
+        sale.state.sequence = 2;
+        let findings = run(&mut ledger, &[], &[]);
+        let says_so = |it: &Difference| it.text.starts_with("sequence 2 makes it");
+        assert_eq!(!findings.listed.iter().any(says_so), may, "{before:?} {after:?}: {:?}", findings.listed);
+    }
+    // Who was told of what it was made with was told the truth.
+    let mut ledger = sold();
+    let sale = ledger.sale("ticket");
+    let at = sale.bookings.iter().position(|booking| booking.id == id("b")).unwrap();
+    (sale.bookings[at].quantity, sale.bookings[at].released) = (Quantity::ONE, 1);
+    sale.set("b", BookingStatus::Confirmed);
+    finds(&mut ledger, &[&whole_log()], &[]);
+}
+
+#[test]
 fn what_cannot_be_in_a_log_is_found() {
     let mut ledger = sold();
     let sale = ledger.sale("ticket");

@@ -71,6 +71,8 @@ pub(super) struct Claimed {
     /// `None` is a tombstone.
     pub(super) status: Option<BookingStatus>,
     pub(super) quantity: u32,
+    /// Tickets given back since it was made; the log tells of each release by itself.
+    pub(super) released: u32,
     pub(super) buyer: Option<BuyerIndex>,
     pub(super) counted: bool,
     /// Of its latest change; 0 where it is not known.
@@ -130,6 +132,11 @@ impl Claimed {
         }
     }
 
+    /// How many it was made with.
+    pub(super) fn made_with(&self) -> u32 {
+        self.quantity.saturating_add(self.released)
+    }
+
     /// Without those of a hold that gave its own back by then.
     pub(super) fn tickets_after(&self, lapsed_until: WallTime) -> u64 {
         match self.status {
@@ -172,18 +179,33 @@ fn first_of_log(ledger: &mut dyn Ledger, sale: SaleName) -> Result<Option<u64>, 
 }
 
 /// Whether a booking may go from one to the other. In a ledger that has `forgotten` something, what is put back may have
-/// been cancelled or over when it was.
-fn follows(before: Option<BookingStatus>, after: Option<BookingStatus>, forgotten: bool) -> bool {
+/// been cancelled or over when it was, and have had several changes at once.
+fn follows(before: Option<&Claimed>, after: &Claimed, forgotten: bool) -> bool {
     use BookingStatus::{Cancelled, Confirmed, Expired, Held};
-    let put_back = forgotten && matches!((before, after), (None, Some(Expired | Cancelled)));
-    put_back
-        || matches!(
-            (before, after),
-            (None, Some(Held { .. } | Confirmed))
-                | (Some(Held { .. }), Some(Confirmed | Cancelled | Expired))
-                | (Some(Confirmed), Some(Cancelled))
-                | (Some(Expired), Some(Confirmed | Cancelled))
-        )
+    let Some(before) = before else {
+        return match after.status {
+            Some(Held { .. } | Confirmed) => true,
+            Some(Expired | Cancelled) => forgotten,
+            None => false,
+        };
+    };
+    let released = after.quantity < before.quantity;
+    let may_have_fewer = match (before.status, after.status) {
+        // Extended, or some of it released.
+        (Some(Held { expires_at: from }), Some(Held { expires_at: to })) => {
+            if to < from || to == from && !released {
+                return false;
+            }
+            to == from || forgotten
+        }
+        (Some(Confirmed), Some(Confirmed)) if released => true,
+        (Some(Held { .. }), Some(Confirmed | Cancelled | Expired))
+        | (Some(Confirmed), Some(Cancelled))
+        // The second: held again.
+        | (Some(Expired), Some(Held { .. } | Confirmed | Cancelled)) => forgotten,
+        _ => return false,
+    };
+    before.buyer == after.buyer && (before.quantity == after.quantity || released && may_have_fewer)
 }
 
 impl Default for View {
@@ -365,6 +387,7 @@ impl View {
                     let claimed = Claimed {
                         status: Some(booking.status),
                         quantity: booking.quantity.get(),
+                        released: booking.released,
                         buyer: self.buyers.index(booking.buyer.as_ref()),
                         counted: false,
                         sequence: 0,
@@ -409,6 +432,7 @@ impl View {
         let claimed = Claimed {
             status: Some(booking.status),
             quantity: booking.quantity.get(),
+            released: 0,
             buyer: self.buyers.index(booking.buyer.as_ref()),
             counted: false,
             sequence,
@@ -417,21 +441,15 @@ impl View {
         self.log.entries += 1;
         (self.log.last, self.log.last_at) = (sequence, entry.at);
         self.move_tickets(last.as_ref(), &claimed, entry.at);
-        if self.log.first == 1 || last.is_some() {
-            let before = last.and_then(|last| last.status);
-            let same =
-                last.is_none_or(|last| (last.quantity, last.buyer) == (claimed.quantity, claimed.buyer));
-            if !follows(before, claimed.status, state.has_forgotten()) || !same {
-                let before = match &last {
-                    Some(last) => last.shown(&self.buyers).to_string(),
-                    None => "nothing".to_owned(),
-                };
-                let text = format!(
-                    "sequence {sequence} makes it {} where it was {before}",
-                    claimed.shown(&self.buyers)
-                );
-                findings.differ(Kind::Log, format!("booking {}", booking.id), text);
-            }
+        let is_known = self.log.first == 1 || last.is_some();
+        if is_known && !follows(last.as_ref(), &claimed, state.has_forgotten()) {
+            let before = match &last {
+                Some(last) => last.shown(&self.buyers).to_string(),
+                None => "nothing".to_owned(),
+            };
+            let text =
+                format!("sequence {sequence} makes it {} where it was {before}", claimed.shown(&self.buyers));
+            findings.differ(Kind::Log, format!("booking {}", booking.id), text);
         }
         // An altered sale may have had another total then; the log does not say.
         if self.log.first == 1 && state.version <= 1 && self.log.tickets > state.terms.total {
@@ -525,6 +543,7 @@ impl View {
         Claimed {
             status: record.status,
             quantity: record.quantity,
+            released: record.released,
             buyer: self.buyers.index(record.buyer.as_ref()),
             counted: record.counted,
             sequence: record.sequence.unwrap_or(0),

@@ -24,6 +24,24 @@ pub struct Claim {
     pub buyer: Option<BuyerId>,
 }
 
+/// How a booking is to change; the same again changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amendment {
+    /// Its hold is to end no earlier than so long from now, by the ledger's clock.
+    Extend {
+        /// How long, in milliseconds, 1 to [`crate::limits::HOLD_MS_MAX`].
+        ms: u64,
+    },
+    /// It gives back what it has beyond these.
+    Release {
+        /// How many are to remain.
+        remaining: Quantity,
+    },
+    /// Where it is expired, its tickets are taken again, as those of a new booking are: held with the sale's hold, or confirmed
+    /// where the sale has none.
+    HoldAgain,
+}
+
 /// One ledger call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -108,6 +126,15 @@ pub enum Call {
         /// never be granted afterwards.
         ids: Vec<(BookingId, bool)>,
     },
+    /// Changes bookings. Answered by [`Answer::Amended`], or [`Answer::Withheld`].
+    Amend {
+        /// Of which sale.
+        sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Seen,
+        /// Which bookings, and how, in this order; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
+        amendments: Vec<(BookingId, Amendment)>,
+    },
     /// Puts back what clients were last told of these bookings, where the ledger has less: it has forgotten something
     /// then, and is frozen for all callers until they too had the time to put back what they know of. Answered by
     /// [`Answer::Restored`]; by [`Answer::Withheld`] where this is another sale than the caller has seen, into which
@@ -115,7 +142,8 @@ pub enum Call {
     ///
     /// A booking that is not there is taken where it fits into the total (a hold that is over takes nothing), whatever the
     /// sale's status or the buyer's limit; a held one that was told as confirmed is confirmed; one that was told as
-    /// cancelled is cancelled. What the ledger has of a later date stands.
+    /// cancelled is cancelled; one that was told with a later deadline has it, and takes its tickets again where they went
+    /// back; one that was told with fewer tickets gives the others back. What the ledger has of a later date stands.
     Restore {
         /// Of which sale.
         sale: SaleName,
@@ -197,6 +225,7 @@ impl Call {
             Call::Reserve { claims, .. } => claims.len(),
             Call::LookUp { ids, .. } | Call::Confirm { ids, .. } => ids.len(),
             Call::Cancel { ids, .. } => ids.len(),
+            Call::Amend { amendments, .. } => amendments.len(),
             Call::Restore { bookings, .. } => bookings.len(),
             _ => 0,
         }
@@ -268,6 +297,40 @@ pub enum Cancellation {
     Cancelled(Booking),
     /// There was no such booking; where asked for, a tombstone is there now.
     NotFound,
+}
+
+/// What became of an [`Amendment`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// The booking is as it was asked for, now or before.
+    Done(Booking),
+    /// Nothing was done.
+    Refused(Objection),
+    /// No such booking.
+    NotFound,
+}
+
+/// What speaks against an [`Amendment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// `Extend`, `HoldAgain`: the booking is confirmed.
+    Confirmed,
+    /// The booking is cancelled.
+    Cancelled,
+    /// `Extend`, `Release`: its hold is over, and its tickets are no longer its own.
+    HoldExpired,
+    /// `Extend`: the hold would be longer than the sale allows, counted from when it began.
+    HoldLimit,
+    /// `Release`: it has fewer tickets than are to remain.
+    NotARelease,
+    /// `HoldAgain`: the sale is paused, closed, or outside of its window by the ledger's clock.
+    NotOnSale,
+    /// `HoldAgain`: the sale demands a buyer by now, and the booking has none.
+    BuyerRequired,
+    /// `HoldAgain`: its buyer has others by now, and with these more than the sale allows.
+    BuyerLimit,
+    /// `HoldAgain`: fewer tickets are left than it has.
+    SoldOut,
 }
 
 /// What became of a booking that was to be [put back](Call::Restore).
@@ -408,6 +471,13 @@ pub enum Answer {
         /// One for each id, in its order.
         cancellations: Vec<Cancellation>,
     },
+    /// To `Amend`.
+    Amended {
+        /// The sale after the call.
+        state: SaleState,
+        /// One for each amendment, in its order.
+        bookings: Vec<Amended>,
+    },
     /// To `Restore`.
     Restored {
         /// The sale after the call.
@@ -415,7 +485,7 @@ pub enum Answer {
         /// One for each booking, in its order.
         restorations: Vec<Restoration>,
     },
-    /// To `Reserve`, `Confirm` and `Cancel`: nothing was done. The sale is frozen, or the ledger has forgotten something
+    /// To `Reserve`, `Confirm`, `Cancel` and `Amend`: nothing was done. The sale is frozen, or the ledger has forgotten something
     /// of what the caller has seen (and is frozen from now on), or it did so before and the caller does not know: it puts
     /// back what it acknowledged before it asks again. To `Restore`: see there.
     Withheld {

@@ -10,8 +10,8 @@ mod sale;
 mod survey;
 
 pub use call::{
-    Answer, Call, CallError, CallId, Cancellation, ChangeFault, Claim, Confirmation, LedgerId, LogEntry,
-    LostCause, Opener, Reservation, Restoration,
+    Amended, Amendment, Answer, Call, CallError, CallId, Cancellation, ChangeFault, Claim, Confirmation,
+    LedgerId, LogEntry, LostCause, Objection, Opener, Reservation, Restoration,
 };
 pub use durability::Durability;
 pub use identifier::{Alphabet, BookingId, BuyerId, IdentifierError, SaleName};
@@ -71,6 +71,14 @@ impl BookingStatus {
         }
     }
 
+    /// When its hold ends; `None` where it is not held.
+    pub fn deadline(&self) -> Option<WallTime> {
+        match self {
+            BookingStatus::Held { expires_at } => Some(*expires_at),
+            _ => None,
+        }
+    }
+
     /// Whether tickets are taken by it: held or confirmed.
     pub fn holds_stock(self) -> bool {
         matches!(self, BookingStatus::Held { .. } | BookingStatus::Confirmed)
@@ -84,8 +92,17 @@ pub struct Booking {
     pub id: BookingId,
     /// Where it stands.
     pub status: BookingStatus,
-    /// How many tickets.
+    /// How many tickets it has.
     pub quantity: Quantity,
+    /// How many it gave back since it was made; 0 in an entry of the log, which tells of each release by itself.
+    pub released: u32,
     /// Whose it is, where the client said so.
     pub buyer: Option<BuyerId>,
+}
+
+impl Booking {
+    /// How many tickets it was made with: who asks for those again asks for this booking.
+    pub fn made_with(&self) -> u32 {
+        self.quantity.get().saturating_add(self.released)
+    }
 }

@@ -1,6 +1,6 @@
 //! What a client is told: an outcome of its request, or the refusal of it. A refusal is an answer, not an error.
 
-use super::{Booking, OffSale};
+use super::{Booking, BookingId, OffSale};
 
 /// How a request that reached the desk ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,14 @@ pub enum Outcome {
     Confirmed(Booking),
     /// Cancelled, now or before.
     Cancelled(Booking),
+    /// There is no such booking, and never will be: its id has a tombstone.
+    Tombstoned(BookingId),
+    /// Its hold ends no earlier than was asked for.
+    Extended(Booking),
+    /// It has as many tickets as were to remain.
+    Released(Booking),
+    /// Held, now or before; or confirmed, in a sale without hold.
+    HeldAgain(Booking),
     /// Not done, and why.
     Refused(Refusal),
 }
@@ -40,6 +48,12 @@ pub enum Refusal {
     HoldExpired,
     /// The booking was cancelled before.
     BookingCancelled,
+    /// The booking is confirmed, and has no hold any more.
+    BookingConfirmed,
+    /// The hold would be longer than the sale allows.
+    HoldLimit,
+    /// The booking has fewer tickets than are to remain.
+    NotARelease,
     /// Nothing happened, since the ledger can't be asked.
     LedgerUnavailable,
     /// Nothing happened, since the ledger refuses to change anything.

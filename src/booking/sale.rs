@@ -59,6 +59,9 @@ pub struct SaleTerms {
     pub total: u64,
     /// How long a booking stays unpaid, in milliseconds, 1 to [`limits::HOLD_MS_MAX`]; `None` confirms at once.
     pub hold_ms: Option<u64>,
+    /// How long a hold may become by extensions, from when it began, in milliseconds, 1 to [`limits::HOLD_MS_MAX`]; `None`
+    /// allows none, nor does one that is not above `hold_ms`.
+    pub hold_max_ms: Option<u64>,
     /// Most tickets, held and confirmed, of one buyer, 1 to [`limits::QUANTITY_MAX`].
     pub per_buyer: Option<u32>,
     /// Not on sale before.
@@ -78,6 +81,9 @@ pub enum TermsError {
     /// See [`limits::HOLD_MS_MAX`].
     #[error("hold: takes 1 millisecond to 30 days")]
     Hold,
+    /// See [`limits::HOLD_MS_MAX`].
+    #[error("hold-max: takes 1 millisecond to 30 days")]
+    HoldMax,
     /// See [`limits::QUANTITY_MAX`].
     #[error("per-buyer: takes 1 to 1000000 tickets")]
     PerBuyer,
@@ -94,6 +100,9 @@ impl SaleTerms {
         }
         if self.hold_ms.is_some_and(|ms| ms == 0 || ms > limits::HOLD_MS_MAX) {
             return Err(TermsError::Hold);
+        }
+        if self.hold_max_ms.is_some_and(|ms| ms == 0 || ms > limits::HOLD_MS_MAX) {
+            return Err(TermsError::HoldMax);
         }
         if self.per_buyer.is_some_and(|tickets| tickets == 0 || tickets > limits::QUANTITY_MAX) {
             return Err(TermsError::PerBuyer);
@@ -112,6 +121,8 @@ pub struct SaleChange {
     pub total: Option<u64>,
     /// New hold, for bookings made from now on.
     pub hold_ms: Option<Option<u64>>,
+    /// New longest hold, for extensions from now on.
+    pub hold_max_ms: Option<Option<u64>>,
     /// New limit, for bookings made from now on.
     pub per_buyer: Option<Option<u32>>,
     /// New start.

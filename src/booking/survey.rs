@@ -111,6 +111,8 @@ pub struct StoredBooking {
     pub status: Option<BookingStatus>,
     /// How many tickets; 0 for a tombstone.
     pub quantity: u32,
+    /// How many it gave back since it was made.
+    pub released: u32,
     /// Whose it is.
     pub buyer: Option<BuyerId>,
     /// Whether its tickets count among those of its buyer.

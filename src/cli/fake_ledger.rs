@@ -65,6 +65,7 @@ impl FakeSale {
             id: id(booking),
             status,
             quantity: Quantity::new(quantity).unwrap(),
+            released: 0,
             buyer,
         });
         self.record(self.bookings.len() - 1);
@@ -144,6 +145,7 @@ impl FakeLedger {
                 let mut terms = sale.state.terms.clone();
                 terms.total = change.total.unwrap_or(terms.total);
                 terms.hold_ms = change.hold_ms.unwrap_or(terms.hold_ms);
+                terms.hold_max_ms = change.hold_max_ms.unwrap_or(terms.hold_max_ms);
                 terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
                 terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
                 terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
@@ -284,9 +286,10 @@ impl FakeSale {
     }
 
     fn stored(&self, booking: &Booking) -> StoredBooking {
-        let Booking { status, quantity, buyer, .. } = *booking;
+        let Booking { status, quantity, released, buyer, .. } = *booking;
         let counted = status.holds_stock() && buyer.is_some() && self.state.terms.per_buyer.is_some();
-        StoredBooking { status: Some(status), quantity: quantity.get(), buyer, counted, sequence: None }
+        let quantity = quantity.get();
+        StoredBooking { status: Some(status), quantity, released, buyer, counted, sequence: None }
     }
 }
 

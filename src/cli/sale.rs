@@ -11,7 +11,7 @@ use crate::booking::{
     SaleStatus, SaleTerms,
 };
 use crate::clock::WallTime;
-use crate::config::{parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
+use crate::config::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
 use crate::ledger::Ledger;
 use crate::limits;
 
@@ -65,7 +65,7 @@ pub enum SaleCommand {
     },
     /// Change a sale; what is not named stays
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["stock", "hold", "per_buyer", "starts", "ends", "buyer_required"]))]
+        .args(["stock", "hold", "hold_max", "per_buyer", "starts", "ends", "buyer_required"]))]
     Set {
         /// Which sale
         name: SaleName,
@@ -137,6 +137,9 @@ pub struct TermFlags {
     /// How long a booking may stay unpaid, such as 5m; none: bookings are confirmed at once
     #[arg(long, value_name = "DURATION|none", value_parser = or_none(parse_hold_ms))]
     hold: Option<TermValue<u64>>,
+    /// How long a hold may become by extensions, such as 30m; none: there are no extensions
+    #[arg(long, value_name = "DURATION|none", value_parser = or_none(parse_hold_max_ms))]
+    hold_max: Option<TermValue<u64>>,
     /// Most tickets of one buyer, or none
     #[arg(long, value_name = "N|none", value_parser = or_none(parse_per_buyer))]
     per_buyer: Option<TermValue<u32>>,
@@ -213,6 +216,7 @@ impl SaleCommand {
                 let terms = SaleTerms {
                     total: *stock,
                     hold_ms: terms.hold.and_then(Option::from),
+                    hold_max_ms: terms.hold_max.and_then(Option::from),
                     per_buyer: terms.per_buyer.and_then(Option::from),
                     starts_at: terms.starts.and_then(Option::from),
                     ends_at: terms.ends.and_then(Option::from),
@@ -227,6 +231,7 @@ impl SaleCommand {
                         _ => None,
                     },
                     hold_ms: terms.hold.map(Option::from),
+                    hold_max_ms: terms.hold_max.map(Option::from),
                     per_buyer: terms.per_buyer.map(Option::from),
                     starts_at: terms.starts.map(Option::from),
                     ends_at: terms.ends.map(Option::from),
@@ -543,9 +548,10 @@ fn write_json(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result
     put("available", json!(state.available()));
     put("held", json!(state.held));
     put("sold", json!(state.sold));
-    if let Some(ms) = terms.hold_ms {
-        let seconds = if ms % 1000 == 0 { json!(ms / 1000) } else { json!(ms as f64 / 1000.0) };
-        put("hold_seconds", seconds);
+    for (key, term) in [("hold_seconds", terms.hold_ms), ("hold_max_seconds", terms.hold_max_ms)] {
+        if let Some(ms) = term {
+            put(key, if ms % 1000 == 0 { json!(ms / 1000) } else { json!(ms as f64 / 1000.0) });
+        }
     }
     if let Some(tickets) = terms.per_buyer {
         put("per_buyer", json!(tickets));
@@ -579,6 +585,7 @@ fn write_table(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Resul
         ("held", state.held.to_string()),
         ("sold", state.sold.to_string()),
         ("hold", or_none(terms.hold_ms.map(span))),
+        ("hold max", or_none(terms.hold_max_ms.map(span))),
         ("per buyer", or_none(terms.per_buyer.map(|tickets| tickets.to_string()))),
         ("starts", or_none(terms.starts_at.map(|time| time.to_string()))),
         ("ends", or_none(terms.ends_at.map(|time| time.to_string()))),

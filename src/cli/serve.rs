@@ -63,7 +63,7 @@ pub struct ServeFlags {
     state: Option<String>,
     /// Open a sale if the ledger never had one of that name; never changes one that exists. May be given again [env:
     /// BOXOFFICE_SALE, several apart by spaces]
-    #[arg(long, value_name = "NAME=STOCK[,hold=5m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
+    #[arg(long, value_name = "NAME=STOCK[,hold=5m][,hold-max=30m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
     sale: Vec<String>,
     /// This host's share of the crowd, beside the weights of the other hosts, 1 to 10000; not used yet [default: 1]
     /// [env: BOXOFFICE_WEIGHT]

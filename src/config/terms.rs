@@ -4,12 +4,12 @@ use crate::booking::{SaleName, SaleTerms};
 use crate::clock::{TimeError, WallTime};
 use crate::limits;
 
-/// Reads `NAME=STOCK[,hold=5m][,per-buyer=4][,starts=TIME][,ends=TIME]`.
+/// Reads `NAME=STOCK[,hold=5m][,hold-max=30m][,per-buyer=4][,starts=TIME][,ends=TIME]`.
 ///
 /// # Errors
 /// What is wrong with it and what it takes, to be put behind the word.
 pub fn parse_sale(text: &str) -> Result<(SaleName, SaleTerms), String> {
-    const TAKES: &str = "takes NAME=STOCK[,hold=5m][,per-buyer=4][,starts=TIME][,ends=TIME]";
+    const TAKES: &str = "takes NAME=STOCK[,hold=5m][,hold-max=30m][,per-buyer=4][,starts=TIME][,ends=TIME]";
     let mut parts = text.split(',');
     let (name, stock) = parts.next().and_then(|part| part.split_once('=')).ok_or_else(|| TAKES.to_owned())?;
     let name = SaleName::parse(name).map_err(|error| format!("has a name that {error}"))?;
@@ -24,6 +24,7 @@ pub fn parse_sale(text: &str) -> Result<(SaleName, SaleTerms), String> {
         seen.push(key);
         match key {
             "hold" => terms.hold_ms = Some(parse_hold_ms(value)?),
+            "hold-max" => terms.hold_max_ms = Some(parse_hold_max_ms(value)?),
             "per-buyer" => terms.per_buyer = Some(parse_per_buyer(value)?),
             "starts" => {
                 terms.starts_at = Some(parse_time(value).map_err(|error| format!("starts: {error}"))?)
@@ -45,9 +46,18 @@ pub fn parse_stock(text: &str) -> Result<u64, String> {
 
 /// How long a booking stays unpaid, in milliseconds, 1 to [`limits::HOLD_MS_MAX`].
 pub fn parse_hold_ms(text: &str) -> Result<u64, String> {
-    parse_span_ms(text)
-        .filter(|ms| (1..=limits::HOLD_MS_MAX).contains(ms))
+    hold_span_ms(text)
         .ok_or_else(|| "hold: takes a duration of 1ms to 720h, such as 500ms, 5m or 1h30m".to_owned())
+}
+
+/// How long a hold may become by extensions, in milliseconds, 1 to [`limits::HOLD_MS_MAX`].
+pub fn parse_hold_max_ms(text: &str) -> Result<u64, String> {
+    hold_span_ms(text)
+        .ok_or_else(|| "hold-max: takes a duration of 1ms to 720h, such as 30m or 1h30m".to_owned())
+}
+
+fn hold_span_ms(text: &str) -> Option<u64> {
+    parse_span_ms(text).filter(|ms| (1..=limits::HOLD_MS_MAX).contains(ms))
 }
 
 /// Most tickets of one buyer, 1 to [`limits::QUANTITY_MAX`].
@@ -100,7 +110,7 @@ mod tests {
     #[test]
     fn reads_all_terms() {
         let (name, terms) = parse_sale(
-            "ticket=10000,hold=5m,per-buyer=4,starts=2026-02-01T10:00:00+01:00,ends=2026-02-02T00:00:00Z",
+            "ticket=10000,hold=5m,hold-max=1h,per-buyer=4,starts=2026-02-01T10:00:00+01:00,ends=2026-02-02T00:00:00Z",
         )
         .unwrap();
         assert_eq!(name.as_str(), "ticket");
@@ -109,6 +119,7 @@ mod tests {
             SaleTerms {
                 total: 10_000,
                 hold_ms: Some(300_000),
+                hold_max_ms: Some(3_600_000),
                 per_buyer: Some(4),
                 starts_at: Some(WallTime(1_769_936_400_000)),
                 ends_at: Some(WallTime(1_769_990_400_000)),
@@ -140,6 +151,7 @@ mod tests {
             ("a=5,hold=0s", "hold: takes a duration"),
             ("a=5,hold=31d", "hold: takes a duration"),
             ("a=5,hold=1m,hold=2m", "has hold twice"),
+            ("a=5,hold-max=31d", "hold-max: takes a duration"),
             ("a=5,per-buyer=0", "per-buyer: takes 1 to"),
             ("a=5,starts=tomorrow", "starts: \"tomorrow\" is no time as in RFC 3339"),
             ("a=5,starts=2026-02-01", "starts: \"2026-02-01\" is a date; it takes a time of day behind it"),

@@ -3,8 +3,8 @@
 use super::orphans::Orphan;
 use super::{Desk, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
 use crate::booking::{
-    Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation, Outcome, Refusal,
-    Reservation, SaleState,
+    Amended, Amendment, Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation,
+    Objection, Outcome, Refusal, Reservation, SaleState,
 };
 use crate::clock::{Monotonic, Now};
 use crate::stock::Settlement;
@@ -78,7 +78,8 @@ impl<C> Desk<C> {
             Answer::Reserved { state, .. }
             | Answer::Found { state, .. }
             | Answer::Confirmed { state, .. }
-            | Answer::Cancelled { state, .. },
+            | Answer::Cancelled { state, .. }
+            | Answer::Amended { state, .. },
         ) = &answer
         {
             self.answered = (state.opened, now.monotonic);
@@ -119,9 +120,23 @@ impl<C> Desk<C> {
                 for (key, cancellation) in entries.into_iter().zip(cancellations) {
                     let outcome = match cancellation {
                         Cancellation::Cancelled(booking) => Outcome::Cancelled(booking),
+                        Cancellation::NotFound
+                            if matches!(
+                                self.entries[key].errand,
+                                Errand::Cancel { tombstone: true, own: false }
+                            ) =>
+                        {
+                            Outcome::Tombstoned(self.entries[key].id)
+                        }
                         Cancellation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
                     };
                     self.finish(key, outcome, Settlement::Returned);
+                }
+                self.learn(line, &state, now);
+            }
+            Ok(Answer::Amended { state, bookings }) if bookings.len() == entries.len() => {
+                for (key, amended) in entries.into_iter().zip(bookings) {
+                    self.settle_amendment(key, amended, &state);
                 }
                 self.learn(line, &state, now);
             }
@@ -199,7 +214,7 @@ impl<C> Desk<C> {
                     Some(expires_at) => BookingStatus::Held { expires_at },
                     None => BookingStatus::Confirmed,
                 };
-                Outcome::Granted(Booking { id, status, quantity, buyer })
+                Outcome::Granted(Booking { id, status, quantity, released: 0, buyer })
             }
             // An id made here is known to nobody else: this is our own batch, sent again after a lost connection. Its
             // hold may have run out before the answer came.
@@ -215,12 +230,7 @@ impl<C> Desk<C> {
             Reservation::SoldOut => Outcome::Refused(Refusal::SoldOut),
             Reservation::BuyerLimit => Outcome::Refused(Refusal::BuyerLimit),
             Reservation::BuyerRequired => Outcome::Refused(Refusal::BuyerRequired),
-            Reservation::NotOnSale => {
-                // The state is as of the end of the call, by the clock that the call was judged by.
-                Outcome::Refused(
-                    state.off_sale(state.now).map_or(Refusal::LedgerUnavailable, Refusal::NotOnSale),
-                )
-            }
+            Reservation::NotOnSale => Outcome::Refused(off_sale(state)),
         };
         if !noted && let Outcome::Granted(_) | Outcome::Replayed(_) = outcome {
             let replayed = matches!(outcome, Outcome::Replayed(_));
@@ -233,11 +243,35 @@ impl<C> Desk<C> {
         self.finish(key, outcome, settlement);
     }
 
+    fn settle_amendment(&mut self, key: usize, amended: Amended, state: &SaleState) {
+        let Errand::Amend(amendment) = self.entries[key].errand else {
+            unreachable!("only amendments travel in an amend call")
+        };
+        let outcome = match (amended, amendment) {
+            (Amended::Done(booking), Amendment::Extend { .. }) => Outcome::Extended(booking),
+            (Amended::Done(booking), Amendment::Release { .. }) => Outcome::Released(booking),
+            (Amended::Done(booking), Amendment::HoldAgain) => Outcome::HeldAgain(booking),
+            (Amended::NotFound, _) => Outcome::Refused(Refusal::NoSuchBooking),
+            (Amended::Refused(objection), _) => Outcome::Refused(match objection {
+                Objection::Confirmed => Refusal::BookingConfirmed,
+                Objection::Cancelled => Refusal::BookingCancelled,
+                Objection::HoldExpired => Refusal::HoldExpired,
+                Objection::HoldLimit => Refusal::HoldLimit,
+                Objection::NotARelease => Refusal::NotARelease,
+                Objection::NotOnSale => off_sale(state),
+                Objection::BuyerRequired => Refusal::BuyerRequired,
+                Objection::BuyerLimit => Refusal::BuyerLimit,
+                Objection::SoldOut => Refusal::SoldOut,
+            }),
+        };
+        self.finish(key, outcome, Settlement::Returned);
+    }
+
     /// `complete` says that what was not found is not there.
     fn settle_look_up(&mut self, key: usize, found: Option<Booking>, complete: bool) {
         let outcome = match (&self.entries[key].errand, found) {
             (Errand::Replay { quantity, buyer, .. }, Some(booking)) => {
-                match booking.quantity == *quantity && booking.buyer == *buyer {
+                match booking.made_with() == quantity.get() && booking.buyer == *buyer {
                     true => Outcome::Replayed(booking),
                     false => Outcome::Refused(Refusal::IdReused),
                 }
@@ -261,7 +295,7 @@ impl<C> Desk<C> {
             Errand::Reserve { quantity, buyer, .. } | Errand::Replay { quantity, buyer, .. } => {
                 Some((quantity, buyer))
             }
-            Errand::LookUp | Errand::Confirm | Errand::Cancel { .. } => None,
+            Errand::LookUp | Errand::Confirm | Errand::Cancel { .. } | Errand::Amend(_) => None,
         };
         let (line, id, asked_at) = (entry.line, entry.id, entry.asked_at);
         self.resolved.push_back(Resolved { client, line, id, made_here, wish, asked_at, outcome });
@@ -280,4 +314,9 @@ impl<C> Desk<C> {
             board.settle(permits, settlement);
         }
     }
+}
+
+/// Why a sale does not sell. The state is as of the end of the call, by the clock that the call was judged by.
+fn off_sale(state: &SaleState) -> Refusal {
+    state.off_sale(state.now).map_or(Refusal::LedgerUnavailable, Refusal::NotOnSale)
 }

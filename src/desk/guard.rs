@@ -10,7 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desk, Line, LineIndex, Sent};
-use crate::booking::{Answer, Booking, Call, CallError, Outcome, Restoration, SaleName, SaleState, Seen};
+use crate::booking::{
+    Answer, Booking, BookingStatus, Call, CallError, Outcome, Quantity, Restoration, SaleName, SaleState,
+    Seen,
+};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::{ENTRIES_PER_CALL_MAX, RESTORE_RETRY_MS};
 
@@ -336,10 +339,22 @@ impl<C> Desk<C> {
 
     /// Remembers what a client is told by this outcome.
     pub(super) fn remember(&mut self, line: LineIndex, outcome: &Outcome, is_told: bool) {
+        let barred;
         let booking = match outcome {
+            // A tombstone has no quantity: what is put back is a cancelled booking of its id, which is never granted either.
+            Outcome::Tombstoned(id) => {
+                let (status, quantity) = (BookingStatus::Cancelled, Quantity::ONE);
+                barred = Booking { id: *id, status, quantity, released: 0, buyer: None };
+                &barred
+            }
             // Whoever cancelled it: it is not to come back.
             Outcome::Cancelled(booking) => booking,
-            Outcome::Granted(booking) | Outcome::Replayed(booking) | Outcome::Confirmed(booking)
+            Outcome::Granted(booking)
+            | Outcome::Replayed(booking)
+            | Outcome::Confirmed(booking)
+            | Outcome::Extended(booking)
+            | Outcome::Released(booking)
+            | Outcome::HeldAgain(booking)
                 if is_told && booking.status.holds_stock() =>
             {
                 booking
@@ -352,7 +367,7 @@ impl<C> Desk<C> {
 }
 
 fn report_lost(sale: &SaleName, booking: &Booking, why: &str) {
-    let Booking { id, status, quantity, buyer } = booking;
+    let Booking { id, status, quantity, buyer, .. } = booking;
     let (status, quantity) = (status.word(), quantity.get());
     let buyer = buyer.as_ref().map_or("", |buyer| buyer.as_str());
     tracing::error!(%sale, booking = %id, status, quantity, buyer, why, "an acknowledged booking is lost: the ledger has \

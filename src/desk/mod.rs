@@ -30,7 +30,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::booking::{
-    Booking, BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName,
+    Amendment, Booking, BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName,
 };
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
@@ -82,13 +82,14 @@ pub struct Resolved<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Reserve,
+    Amend,
     Confirm,
     Cancel,
     LookUp,
 }
 
-const OPERATIONS: [Operation; 4] =
-    [Operation::Reserve, Operation::Confirm, Operation::Cancel, Operation::LookUp];
+const OPERATIONS: [Operation; 5] =
+    [Operation::Reserve, Operation::Amend, Operation::Confirm, Operation::Cancel, Operation::LookUp];
 
 /// What an entry asks of the ledger.
 #[derive(Debug)]
@@ -107,10 +108,13 @@ enum Errand {
         otherwise: Refusal,
     },
     LookUp,
+    Amend(Amendment),
     Confirm,
-    /// With `tombstone` the desk cancels on its own behalf, for a booking whose client was told "unknown".
     Cancel {
+        /// Where there is no such booking, there is to be none ever.
         tombstone: bool,
+        /// The desk cancels on its own behalf, a booking whose client was told "unknown".
+        own: bool,
     },
 }
 
@@ -119,6 +123,7 @@ impl Errand {
         match self {
             Errand::Reserve { .. } => Operation::Reserve,
             Errand::Replay { .. } | Errand::LookUp => Operation::LookUp,
+            Errand::Amend(_) => Operation::Amend,
             Errand::Confirm => Operation::Confirm,
             Errand::Cancel { .. } => Operation::Cancel,
         }
@@ -129,15 +134,17 @@ impl Errand {
     fn refusal_when_lost(&self) -> Refusal {
         match self {
             Errand::LookUp => Refusal::LedgerUnavailable,
-            Errand::Reserve { .. } | Errand::Replay { .. } | Errand::Confirm | Errand::Cancel { .. } => {
-                Refusal::OutcomeUnknown
-            }
+            Errand::Reserve { .. }
+            | Errand::Replay { .. }
+            | Errand::Amend(_)
+            | Errand::Confirm
+            | Errand::Cancel { .. } => Refusal::OutcomeUnknown,
         }
     }
 
     /// Whether the desk asks it on its own behalf, so that it must be asked until it is answered.
     fn is_own(&self) -> bool {
-        matches!(self, Errand::Cancel { tombstone: true })
+        matches!(self, Errand::Cancel { own: true, .. })
     }
 }
 
@@ -384,15 +391,28 @@ impl<C> Desk<C> {
         self.ask(client, line, id, Errand::Confirm, now)
     }
 
-    /// Asks to cancel a booking; likewise.
+    /// Asks to change a booking; likewise.
+    pub fn amend(
+        &mut self,
+        client: impl FnOnce() -> C,
+        line: LineIndex,
+        id: BookingId,
+        amendment: Amendment,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        self.ask(client, line, id, Errand::Amend(amendment), now)
+    }
+
+    /// Asks to cancel a booking, with `tombstone` one that may not be there, so that its id is never granted; likewise.
     pub fn cancel(
         &mut self,
         client: impl FnOnce() -> C,
         line: LineIndex,
         id: BookingId,
+        tombstone: bool,
         now: Now,
     ) -> Result<(), Refusal> {
-        self.ask(client, line, id, Errand::Cancel { tombstone: false }, now)
+        self.ask(client, line, id, Errand::Cancel { tombstone, own: false }, now)
     }
 
     /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
@@ -638,12 +658,13 @@ impl<C> Desk<C> {
         let call = match operation {
             Operation::Reserve => Call::Reserve { sale, seen, claims: each.map(Entry::claim).collect() },
             Operation::Confirm => Call::Confirm { sale, seen, ids: each.map(|entry| entry.id).collect() },
+            Operation::Amend => Call::Amend { sale, seen, amendments: each.map(Entry::amendment).collect() },
             Operation::LookUp => Call::LookUp { sale, ids: each.map(|entry| entry.id).collect() },
             Operation::Cancel => Call::Cancel {
                 sale,
                 seen,
                 ids: each
-                    .map(|entry| (entry.id, matches!(entry.errand, Errand::Cancel { tombstone: true })))
+                    .map(|entry| (entry.id, matches!(entry.errand, Errand::Cancel { tombstone: true, .. })))
                     .collect(),
             },
         };
@@ -692,6 +713,13 @@ impl<C> Entry<C> {
         match self.errand {
             Errand::Reserve { quantity, buyer, .. } => Claim { id: self.id, quantity, buyer },
             _ => unreachable!("only reservations travel in a reserve call"),
+        }
+    }
+
+    fn amendment(&self) -> (BookingId, Amendment) {
+        match self.errand {
+            Errand::Amend(amendment) => (self.id, amendment),
+            _ => unreachable!("only amendments travel in an amend call"),
         }
     }
 }

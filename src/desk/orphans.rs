@@ -75,7 +75,7 @@ impl<C> Desk<C> {
             return;
         }
         let Orphan { line, id, marked } = orphan;
-        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true }, now);
+        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true, own: true }, now);
     }
 
     /// Tries again what is due, of sales that are there.

@@ -174,6 +174,7 @@ fn booked(text: &str, quantity: u64) -> Booking {
         id: id(text),
         status: BookingStatus::Confirmed,
         quantity: Quantity::new(quantity).unwrap(),
+        released: 0,
         buyer: None,
     }
 }
@@ -303,8 +304,13 @@ fn every_answer_settles_its_permits() {
     assert_eq!(fixture.permits(), (8, 4));
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
-    let known =
-        Booking { id: id("b"), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None };
+    let known = Booking {
+        id: id("b"),
+        status: BookingStatus::Confirmed,
+        quantity: Quantity::ONE,
+        released: 0,
+        buyer: None,
+    };
     let reservations =
         vec![granted(), Reservation::Known(known), Reservation::SoldOut, Reservation::BuyerLimit];
     fixture.answer(call, 9, reservations);
@@ -357,8 +363,13 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
     fixture.wait(limits::SYNC_INTERVAL_MS);
     let (cancel, asked) = fixture.batch().unwrap();
     assert_eq!(asked, expected);
-    let booking =
-        Booking { id: id("made-1"), status: BookingStatus::Cancelled, quantity: Quantity::ONE, buyer: None };
+    let booking = Booking {
+        id: id("made-1"),
+        status: BookingStatus::Cancelled,
+        quantity: Quantity::ONE,
+        released: 0,
+        buyer: None,
+    };
     let cancellations = vec![Cancellation::Cancelled(booking)];
     fixture.desk.handle_answer(
         cancel,
@@ -378,7 +389,10 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
 fn what_is_to_change_a_booking_on_the_way_waits_for_it() {
     let mut fixture = fixture(10);
     fixture.reserve(1, Some("a"), 1).unwrap();
-    assert_eq!(fixture.desk.cancel(|| 2, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
+    assert_eq!(
+        fixture.desk.cancel(|| 2, fixture.line, id("a"), false, fixture.now),
+        Err(Refusal::InProgress)
+    );
     assert_eq!(fixture.desk.confirm(|| 3, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
     fixture.desk.look_up(|| 4, fixture.line, id("a"), fixture.now).unwrap();
 }
@@ -389,8 +403,13 @@ fn our_own_batch_sent_again_is_a_grant_to_a_made_id() {
     fixture.reserve(1, None, 1).unwrap();
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
-    let booking =
-        Booking { id: id("made-1"), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None };
+    let booking = Booking {
+        id: id("made-1"),
+        status: BookingStatus::Confirmed,
+        quantity: Quantity::ONE,
+        released: 0,
+        buyer: None,
+    };
     fixture.answer(call, 9, vec![Reservation::Known(booking.clone())]);
     assert_eq!(fixture.told(), [(1, Outcome::Granted(booking))]);
 }
@@ -458,7 +477,8 @@ fn what_is_not_answered_is_told_by_what_may_have_come_of_it() {
         fixture.reserve(1, Some("a"), 1).unwrap();
         fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
         fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
-        fixture.desk.cancel(|| 4, line, id("d"), now).unwrap();
+        fixture.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
+        fixture.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
         fixture.turn();
         let calls: Vec<CallId> = std::iter::from_fn(|| fixture.batch()).map(|(call, _)| call).collect();
         match late {
@@ -472,7 +492,8 @@ fn what_is_not_answered_is_told_by_what_may_have_come_of_it() {
         let unknown = || Outcome::Refused(Refusal::OutcomeUnknown);
         // To look changes nothing.
         let unavailable = Outcome::Refused(Refusal::LedgerUnavailable);
-        assert_eq!(told, [(1, unknown()), (2, unavailable), (3, unknown()), (4, unknown())], "late: {late}");
+        let expected = [(1, unknown()), (2, unavailable), (3, unknown()), (4, unknown()), (5, unknown())];
+        assert_eq!(told, expected, "late: {late}");
     }
 }
 
@@ -501,6 +522,48 @@ fn a_late_payment_is_told_what_forbids_it() {
         [Refusal::HoldExpired, Refusal::BuyerLimit, Refusal::BookingCancelled, Refusal::NoSuchBooking];
     let told: Vec<_> = fixture.told().into_iter().map(|(_, outcome)| outcome).collect();
     assert_eq!(told, refusals.map(Outcome::Refused));
+}
+
+#[test]
+fn each_change_of_a_booking_is_told_as_what_it_is() {
+    use crate::booking::{Amended, Objection, OffSale};
+    let mut fixture = fixture(10);
+    let ms = 1_000;
+    let kinds =
+        [Amendment::Extend { ms }, Amendment::Release { remaining: Quantity::ONE }, Amendment::HoldAgain];
+    let objections = [
+        (Objection::Confirmed, Refusal::BookingConfirmed),
+        (Objection::Cancelled, Refusal::BookingCancelled),
+        (Objection::HoldExpired, Refusal::HoldExpired),
+        (Objection::HoldLimit, Refusal::HoldLimit),
+        (Objection::NotARelease, Refusal::NotARelease),
+        (Objection::NotOnSale, Refusal::NotOnSale(OffSale::Paused)),
+        (Objection::BuyerRequired, Refusal::BuyerRequired),
+        (Objection::BuyerLimit, Refusal::BuyerLimit),
+        (Objection::SoldOut, Refusal::SoldOut),
+    ];
+    let amendments: Vec<_> = kinds.into_iter().chain([Amendment::HoldAgain; 10]).collect();
+    for (client, amendment) in (0..).zip(&amendments) {
+        let own = id(&format!("b-{client}"));
+        fixture.desk.amend(|| client, fixture.line, own, *amendment, fixture.now).unwrap();
+    }
+    fixture.turn();
+    let (call, asked) = fixture.batch().unwrap();
+    let Call::Amend { amendments: sent, .. } = &asked else { panic!("{asked:?}") };
+    assert_eq!(sent.iter().map(|(_, amendment)| *amendment).collect::<Vec<_>>(), amendments);
+    let done = ["b-0", "b-1", "b-2"].map(|own| Amended::Done(booked(own, 1)));
+    let refused = objections.map(|(objection, _)| Amended::Refused(objection));
+    let bookings = done.into_iter().chain(refused).chain([Amended::NotFound]).collect();
+    let state = SaleState { status: SaleStatus::Paused, ..state(9, 2) };
+    fixture.desk.handle_answer(call, Ok(Answer::Amended { state, bookings }), fixture.now);
+    let told: Vec<_> = fixture.told().into_iter().map(|(_, outcome)| outcome).collect();
+    let done = [
+        Outcome::Extended(booked("b-0", 1)),
+        Outcome::Released(booked("b-1", 1)),
+        Outcome::HeldAgain(booked("b-2", 1)),
+    ];
+    let refused = objections.map(|(_, refusal)| refusal).into_iter().chain([Refusal::NoSuchBooking]);
+    assert_eq!(told, done.into_iter().chain(refused.map(Outcome::Refused)).collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{ConnectionKey, Core, Repeat, Waiter};
 use crate::api::encode::{self, Asked, Instance};
 use crate::api::{Problem, Route, decode};
-use crate::booking::{BookingId, Outcome, Quantity, Refusal, SaleName};
+use crate::booking::{Amendment, BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
@@ -32,11 +32,21 @@ impl Service for Clerk<'_> {
             (Route::Booking { sale, id }, Method::Get | Method::Head) => {
                 self.ask_about(request, reply, sale, id, Existing::LookUp)
             }
-            (Route::Booking { sale, id }, Method::Delete) => {
-                self.ask_about(request, reply, sale, id, Existing::Cancel)
-            }
+            (Route::Booking { sale, id }, Method::Delete) => match decode::tombstone(request.query) {
+                Ok(tombstone) => self.ask_about(request, reply, sale, id, Existing::Cancel { tombstone }),
+                Err(detail) => self.bad_request(request, reply, &detail),
+            },
             (Route::Confirm { sale, id }, Method::Post) => {
                 self.ask_about(request, reply, sale, id, Existing::Confirm)
+            }
+            (Route::Extend { sale, id }, Method::Post) => {
+                self.amend(request, reply, sale, id, decode::extension_body(request.body))
+            }
+            (Route::Release { sale, id }, Method::Post) => {
+                self.amend(request, reply, sale, id, decode::release_body(request.body))
+            }
+            (Route::Hold { sale, id }, Method::Post) => {
+                self.amend(request, reply, sale, id, Ok(Amendment::HoldAgain))
             }
             (Route::Sale { sale }, Method::Get | Method::Head) => self.show_sale(request, reply, sale),
             (Route::Problem { name }, Method::Get | Method::Head) => self.explain(request, reply, name),
@@ -51,7 +61,13 @@ impl Service for Clerk<'_> {
     /// batch or in one after the other.
     fn must_follow(&self, request: &Request<'_>) -> bool {
         match Route::find(request.path) {
-            Some(Route::Booking { .. } | Route::Confirm { .. }) => !request.method.is_safe(),
+            Some(
+                Route::Booking { .. }
+                | Route::Confirm { .. }
+                | Route::Extend { .. }
+                | Route::Release { .. }
+                | Route::Hold { .. },
+            ) => !request.method.is_safe(),
             Some(Route::Bookings { .. }) => request.field_values("Idempotency-Key").next().is_some(),
             Some(Route::Sale { .. }) => true,
             Some(Route::Buy { .. } | Route::Problem { .. }) | None => false,
@@ -83,7 +99,8 @@ impl Service for Clerk<'_> {
 enum Existing {
     LookUp,
     Confirm,
-    Cancel,
+    Cancel { tombstone: bool },
+    Amend(Amendment),
 }
 
 /// What a request that is refused from memory was about.
@@ -261,13 +278,28 @@ impl Clerk<'_> {
         let taken = match errand {
             Existing::LookUp => desk.look_up(|| waiting.client(), line, *id, now),
             Existing::Confirm => desk.confirm(|| waiting.client(), line, *id, now),
-            Existing::Cancel => desk.cancel(|| waiting.client(), line, *id, now),
+            Existing::Amend(amendment) => desk.amend(|| waiting.client(), line, *id, amendment, now),
+            Existing::Cancel { tombstone } => desk.cancel(|| waiting.client(), line, *id, tombstone, now),
         };
         match taken {
             Ok(()) => waiting.handled(),
             Err(refusal) => {
                 self.refuse_at_once(request, waiting.reply(), line, About::Booking(id), asked, refusal)
             }
+        }
+    }
+
+    fn amend(
+        &mut self,
+        request: &Request<'_>,
+        reply: Reply<'_>,
+        sale: &str,
+        id: &str,
+        amendment: Result<Amendment, String>,
+    ) -> Handled {
+        match amendment {
+            Ok(amendment) => self.ask_about(request, reply, sale, id, Existing::Amend(amendment)),
+            Err(detail) => self.bad_request(request, reply, &detail),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The rules are in `rules`, the same as those of `lua/`; here are the file, its lock and its transactions. `watch`
 //! notices where the file is taken away from under us.
 
+mod amend;
 mod remove;
 mod rules;
 mod schema;

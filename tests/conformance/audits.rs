@@ -315,7 +315,7 @@ fn what_follows_from_the_bookings_is_mended_in_sqlite() {
         PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, '''held''', '''nobody''') WHERE name = 'holds';
         PRAGMA writable_schema = RESET;
-        INSERT INTO bookings SELECT 'ticket', 'a', 'held', 2, 'u-81', 1, expires_at_ms, 1 FROM log WHERE sequence = 1;
+        INSERT INTO bookings SELECT 'ticket', 'a', 'held', 2, 'u-81', 1, expires_at_ms, 1, 0, NULL FROM log WHERE sequence = 1;
         PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, '''nobody''', '''held''') WHERE name = 'holds';
         PRAGMA writable_schema = RESET;";
@@ -385,7 +385,7 @@ fn what_nothing_explains_is_named_in_sqlite() {
             &["booking a: is of sequence 2 in the ledger, but 1 by its log"],
         ),
         (
-            "INSERT INTO bookings VALUES ('ticket', 'ghost', 'confirmed', 1, NULL, 0, NULL, 9)",
+            "INSERT INTO bookings VALUES ('ticket', 'ghost', 'confirmed', 1, NULL, 0, NULL, 9, 0, NULL)",
             &["booking ghost: is 1 confirmed for nobody in the ledger, but its log never says so"],
         ),
         ("DELETE FROM log WHERE sequence = 3", &["log: sequence 4 follows 2, with a gap or out of order"]),
@@ -512,7 +512,13 @@ fn a_hold_that_was_mended_expires_and_gives_its_tickets_back() {
     assert_eq!(ledger.ask(look_up(&["b-149", UUID])).clone(), {
         let expired = |text: &str, buyer: &str| {
             let buyer = Some(BuyerId::parse(buyer).unwrap());
-            Some(Booking { id: id(text), status: BookingStatus::Expired, quantity: Quantity::ONE, buyer })
+            Some(Booking {
+                id: id(text),
+                status: BookingStatus::Expired,
+                quantity: Quantity::ONE,
+                released: 0,
+                buyer,
+            })
         };
         let state = state(ledger.ask(snapshot()));
         Answer::Found { state, bookings: vec![expired("b-149", "b-149"), expired(UUID, "u-81")] }

@@ -37,6 +37,8 @@ type Entry = Option<Booking>;
 struct Sale {
     state: SaleState,
     bookings: BTreeMap<BookingId, Entry>,
+    /// How long bookings are held in all, where the sale had a longest hold.
+    holds_ms: BTreeMap<BookingId, u64>,
     log: Vec<LogEntry>,
     frozen_since: WallTime,
     /// How often it was frozen, or its freeze made to last.
@@ -91,6 +93,7 @@ impl Model {
                         ..SaleState::default()
                     },
                     bookings: BTreeMap::new(),
+                    holds_ms: BTreeMap::new(),
                     log: Vec::new(),
                     frozen_since: WallTime(0),
                     freezes: 0,
@@ -104,6 +107,7 @@ impl Model {
             | Call::LookUp { sale, .. }
             | Call::Confirm { sale, .. }
             | Call::Cancel { sale, .. }
+            | Call::Amend { sale, .. }
             | Call::Restore { sale, .. }
             | Call::Expire { sale }
             | Call::Page { sale, .. }
@@ -125,6 +129,7 @@ impl Model {
             | Answer::Reserved { state, .. }
             | Answer::Confirmed { state, .. }
             | Answer::Cancelled { state, .. }
+            | Answer::Amended { state, .. }
             | Answer::Restored { state, .. }
             | Answer::Withheld { state } = &mut answer
             {
@@ -164,7 +169,10 @@ impl Sale {
     }
 
     fn call(&mut self, call: &Call) -> Answer {
-        if let Call::Reserve { seen, .. } | Call::Confirm { seen, .. } | Call::Cancel { seen, .. } = call
+        if let Call::Reserve { seen, .. }
+        | Call::Confirm { seen, .. }
+        | Call::Cancel { seen, .. }
+        | Call::Amend { seen, .. } = call
             && self.withholds_from(seen)
         {
             return Answer::Withheld { state: self.state.clone() };
@@ -214,6 +222,12 @@ impl Sale {
                 self.sweep();
                 let cancellations = ids.iter().map(|(id, tombstone)| self.cancel(id, *tombstone)).collect();
                 Answer::Cancelled { state: self.state.clone(), cancellations }
+            }
+            Call::Amend { amendments, .. } => {
+                self.lapse();
+                self.sweep();
+                let bookings = amendments.iter().map(|(id, amendment)| self.amend(id, *amendment)).collect();
+                Answer::Amended { state: self.state.clone(), bookings }
             }
             Call::Page { .. } => Answer::Page {
                 bookings: self.bookings.keys().filter_map(|id| self.seen(id)).collect(),
@@ -265,8 +279,14 @@ impl Sale {
         self.state.lapsed_until = self.state.now;
     }
 
-    /// Gives a booking a status: the counts, the record and the log move together.
+    /// Gives a booking a status.
     fn write(&mut self, id: &BookingId, status: BookingStatus) {
+        let quantity = self.bookings[id].as_ref().unwrap().quantity;
+        self.rewrite(id, status, quantity);
+    }
+
+    /// Gives a booking a status and no more tickets than it has: the counts, the record and the log move together.
+    fn rewrite(&mut self, id: &BookingId, status: BookingStatus, remaining: Quantity) {
         let lapsed_until = self.state.lapsed_until;
         let booking = self.bookings.get_mut(id).unwrap().as_mut().unwrap();
         let quantity = u64::from(booking.quantity.get());
@@ -276,17 +296,21 @@ impl Sale {
             BookingStatus::Confirmed => self.state.sold -= quantity,
             _ => {}
         }
+        booking.released += booking.quantity.get() - remaining.get();
+        booking.quantity = remaining;
         match status {
-            BookingStatus::Held { .. } => self.state.held += quantity,
-            BookingStatus::Confirmed => self.state.sold += quantity,
-            _ => {}
+            BookingStatus::Held { .. } => self.state.held += u64::from(remaining.get()),
+            BookingStatus::Confirmed => self.state.sold += u64::from(remaining.get()),
+            _ => {
+                self.holds_ms.remove(id);
+            }
         }
         booking.status = status;
         self.state.sequence += 1;
         self.log.push(LogEntry {
             sequence: self.state.sequence,
             at: self.state.now,
-            booking: booking.clone(),
+            booking: Booking { released: 0, ..booking.clone() },
         });
     }
 
@@ -323,13 +347,21 @@ impl Sale {
 
     fn reserve(&mut self, claim: &Claim) -> Reservation {
         match self.bookings.get(&claim.id) {
-            Some(Some(booking)) if booking.quantity == claim.quantity && booking.buyer == claim.buyer => {
+            Some(Some(booking))
+                if booking.made_with() == claim.quantity.get() && booking.buyer == claim.buyer =>
+            {
                 return Reservation::Known(booking.clone());
             }
             Some(Some(_)) => return Reservation::IdReused,
             Some(None) => {
                 let Claim { id, quantity, buyer } = claim.clone();
-                return Reservation::Known(Booking { id, status: BookingStatus::Cancelled, quantity, buyer });
+                return Reservation::Known(Booking {
+                    id,
+                    status: BookingStatus::Cancelled,
+                    quantity,
+                    released: 0,
+                    buyer,
+                });
             }
             None => {}
         }
@@ -345,14 +377,78 @@ impl Sale {
         if !self.fits(claim.quantity) {
             return Reservation::SoldOut;
         }
-        let expires_at = self.state.terms.hold_ms.map(|hold_ms| WallTime(self.state.now.0 + hold_ms));
-        let status =
-            expires_at.map_or(BookingStatus::Confirmed, |expires_at| BookingStatus::Held { expires_at });
         let Claim { id, quantity, buyer } = claim.clone();
         // Expired for the moment: what writes the status moves the counts.
-        self.bookings.insert(id, Some(Booking { id, status: BookingStatus::Expired, quantity, buyer }));
-        self.write(&id, status);
-        Reservation::Granted { expires_at }
+        self.bookings
+            .insert(id, Some(Booking { id, status: BookingStatus::Expired, quantity, released: 0, buyer }));
+        Reservation::Granted { expires_at: self.take_anew(&id).deadline() }
+    }
+
+    /// Takes the tickets of a booking that has none.
+    fn take_anew(&mut self, id: &BookingId) -> BookingStatus {
+        let SaleTerms { hold_ms, hold_max_ms, .. } = self.state.terms;
+        let status = match hold_ms {
+            Some(ms) => BookingStatus::Held { expires_at: WallTime(self.state.now.0 + ms) },
+            None => BookingStatus::Confirmed,
+        };
+        self.write(id, status);
+        self.holds_ms.remove(id);
+        if let (Some(ms), Some(_)) = (hold_ms, hold_max_ms) {
+            self.holds_ms.insert(*id, ms);
+        }
+        status
+    }
+
+    fn amend(&mut self, id: &BookingId, amendment: Amendment) -> Amended {
+        use BookingStatus::{Cancelled, Confirmed, Expired, Held};
+        let Some(Some(booking)) = self.bookings.get(id).cloned() else { return Amended::NotFound };
+        let terms = self.state.terms.clone();
+        let objection = match (amendment, booking.status) {
+            (_, Cancelled) => Some(Objection::Cancelled),
+            (Amendment::Extend { .. } | Amendment::HoldAgain, Confirmed) => Some(Objection::Confirmed),
+            (Amendment::Extend { .. } | Amendment::Release { .. }, Expired) => Some(Objection::HoldExpired),
+            (Amendment::Extend { ms }, Held { expires_at }) => {
+                let wanted = self.state.now.0 + ms;
+                if wanted > expires_at.0 {
+                    let so_far = self.holds_ms.get(id).copied().or(terms.hold_ms).unwrap_or(0);
+                    let in_all = so_far + wanted - expires_at.0;
+                    if terms.hold_max_ms.is_none_or(|most| in_all > most) {
+                        return Amended::Refused(Objection::HoldLimit);
+                    }
+                    self.write(id, Held { expires_at: WallTime(wanted) });
+                    self.holds_ms.insert(*id, in_all);
+                }
+                None
+            }
+            (Amendment::Release { remaining }, Held { .. } | Confirmed) => {
+                if remaining > booking.quantity {
+                    return Amended::Refused(Objection::NotARelease);
+                }
+                if remaining < booking.quantity {
+                    self.rewrite(id, booking.status, remaining);
+                }
+                None
+            }
+            (Amendment::HoldAgain, Held { .. }) => None,
+            (Amendment::HoldAgain, Expired) => {
+                if !self.state.on_sale(self.state.now) {
+                    Some(Objection::NotOnSale)
+                } else if terms.buyer_required && booking.buyer.is_none() {
+                    Some(Objection::BuyerRequired)
+                } else if !self.limit_allows(booking.buyer, booking.quantity) {
+                    Some(Objection::BuyerLimit)
+                } else if !self.fits(booking.quantity) {
+                    Some(Objection::SoldOut)
+                } else {
+                    self.take_anew(id);
+                    None
+                }
+            }
+        };
+        match objection {
+            Some(objection) => Amended::Refused(objection),
+            None => Amended::Done(self.bookings[id].clone().unwrap()),
+        }
     }
 
     fn confirm(&mut self, id: &BookingId) -> Confirmation {
@@ -441,6 +537,7 @@ impl Sale {
         use BookingStatus::{Cancelled, Confirmed, Expired, Held};
         let here = self.bookings.get(&told.id).cloned();
         let lapsed = |expires_at: WallTime| expires_at <= self.state.lapsed_until;
+        let mut remaining = told.quantity;
         let to = match &here {
             None => match told.status {
                 Held { expires_at } if expires_at <= self.state.now => Expired,
@@ -448,16 +545,31 @@ impl Sale {
                 _ if !self.fits(told.quantity) => return Restoration::Lost(LostCause::SoldOut),
                 status => status,
             },
-            Some(Some(booking)) if (booking.quantity, booking.buyer) == (told.quantity, told.buyer) => {
-                match (told.status, booking.status) {
-                    (Confirmed, Held { expires_at }) if !lapsed(expires_at) => Confirmed,
-                    (Confirmed, Held { .. } | Expired) if !self.fits(told.quantity) => {
-                        return Restoration::Lost(LostCause::SoldOut);
-                    }
+            Some(Some(booking)) if (booking.made_with(), booking.buyer) == (told.made_with(), told.buyer) => {
+                // Tickets only ever become fewer.
+                remaining = told.quantity.min(booking.quantity);
+                let gave_more = remaining < booking.quantity;
+                let now = self.state.now;
+                let was_longer = |to: WallTime| match booking.status {
+                    Held { expires_at } => to > expires_at && to > now,
+                    status => status == Expired && to > now,
+                };
+                let to = match (told.status, booking.status) {
                     (Confirmed, Held { .. } | Expired) => Confirmed,
                     (Cancelled, Held { .. } | Confirmed | Expired) => Cancelled,
+                    (Held { expires_at }, Held { .. } | Expired) if was_longer(expires_at) => told.status,
+                    (_, Held { expires_at }) if gave_more && expires_at > now => booking.status,
+                    (_, Confirmed) if gave_more => Confirmed,
                     _ => return Restoration::Stands,
+                };
+                let has_tickets = match booking.status {
+                    Held { expires_at } => !lapsed(expires_at),
+                    status => status == Confirmed,
+                };
+                if to.holds_stock() && !has_tickets && !self.fits(remaining) {
+                    return Restoration::Lost(LostCause::SoldOut);
                 }
+                to
             }
             _ if told.status == Cancelled => return Restoration::Stands,
             _ => return Restoration::Lost(LostCause::IdTaken),
@@ -465,7 +577,11 @@ impl Sale {
         if here.is_none() {
             self.bookings.insert(told.id, Some(Booking { status: Expired, ..told.clone() }));
         }
-        self.write(&told.id, to);
+        let before = here.flatten().and_then(|booking| booking.status.deadline());
+        self.rewrite(&told.id, to, remaining);
+        if let (Some(from), Some(to), Some(ms)) = (before, to.deadline(), self.holds_ms.get_mut(&told.id)) {
+            *ms += to.0 - from.0;
+        }
         Restoration::PutBack
     }
 
@@ -474,6 +590,7 @@ impl Sale {
         let terms = SaleTerms {
             total: change.total.unwrap_or(old.total),
             hold_ms: change.hold_ms.unwrap_or(old.hold_ms),
+            hold_max_ms: change.hold_max_ms.unwrap_or(old.hold_max_ms),
             per_buyer: change.per_buyer.unwrap_or(old.per_buyer),
             starts_at: change.starts_at.unwrap_or(old.starts_at),
             ends_at: change.ends_at.unwrap_or(old.ends_at),

@@ -57,6 +57,7 @@ fn an_id_books_once_however_often_it_is_asked() {
                 id: id(text),
                 status: BookingStatus::Confirmed,
                 quantity: Quantity::ONE,
+                released: 0,
                 buyer: None,
             };
             assert_eq!(
@@ -103,6 +104,7 @@ fn the_same_id_twice_in_one_call_books_once() {
             id: id("a"),
             status: BookingStatus::Held { expires_at },
             quantity: Quantity::new(2).unwrap(),
+            released: 0,
             buyer: Some(BuyerId::parse("u").unwrap()),
         };
         assert_eq!(

@@ -73,6 +73,10 @@ fn hold() -> impl Strategy<Value = Option<u64>> {
     prop_oneof![1 => Just(None), 3 => (1u64..=40).prop_map(Some)]
 }
 
+fn longest_hold() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![1 => Just(None), 2 => (1u64..=150).prop_map(Some)]
+}
+
 fn limit() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![1 => Just(None), 1 => (1u32..=5).prop_map(Some)]
 }
@@ -86,10 +90,11 @@ fn time() -> impl Strategy<Value = Option<WallTime>> {
 }
 
 fn terms() -> impl Strategy<Value = SaleTerms> {
-    (total(), hold(), limit(), time(), time(), demand())
-        .prop_map(|(total, hold_ms, per_buyer, starts_at, ends_at, buyer_required)| SaleTerms {
+    (total(), hold(), longest_hold(), limit(), time(), time(), demand())
+        .prop_map(|(total, hold_ms, hold_max_ms, per_buyer, starts_at, ends_at, buyer_required)| SaleTerms {
             total,
             hold_ms,
+            hold_max_ms,
             per_buyer,
             starts_at,
             ends_at,
@@ -102,15 +107,20 @@ fn change() -> impl Strategy<Value = SaleChange> {
     let status = prop_oneof![3 => Just(SaleStatus::Open), 1 => Just(SaleStatus::Paused), 1 => Just(SaleStatus::Closed)];
     let maybe = |weight| prop::option::weighted(weight, Just(()));
     (
-        (total(), hold(), limit(), time(), time(), status, demand()),
-        (maybe(0.5), maybe(0.3), maybe(0.3), maybe(0.2), maybe(0.2), maybe(0.4), maybe(0.2)),
+        (total(), hold(), limit(), time(), time(), status, demand(), longest_hold()),
+        (maybe(0.5), maybe(0.3), maybe(0.3), maybe(0.2), maybe(0.2), maybe(0.4), maybe(0.2), maybe(0.2)),
         prop::option::weighted(0.3, 1_u64..6),
     )
         .prop_map(
-            |((total, hold_ms, per_buyer, starts_at, ends_at, status, buyer_required), which, if_version)| {
+            |(
+                (total, hold_ms, per_buyer, starts_at, ends_at, status, buyer_required, longest),
+                which,
+                if_version,
+            )| {
                 SaleChange {
                     total: which.0.map(|()| total),
                     hold_ms: which.1.map(|()| hold_ms),
+                    hold_max_ms: which.7.map(|()| longest),
                     per_buyer: which.2.map(|()| per_buyer),
                     starts_at: which.3.map(|()| starts_at),
                     ends_at: which.4.map(|()| ends_at),
@@ -139,6 +149,7 @@ fn resolve(calls: &[Call], model: &mut dyn Subject) -> Vec<Call> {
         if let Call::Reserve { sale, seen, .. }
         | Call::Confirm { sale, seen, .. }
         | Call::Cancel { sale, seen, .. }
+        | Call::Amend { sale, seen, .. }
         | Call::Restore { sale, seen, .. } = call
             && let Answer::Sale { state, .. } = model.ask(Call::Snapshot { sale: *sale })
         {
@@ -163,12 +174,21 @@ fn told() -> impl Strategy<Value = Booking> {
         Just(BookingStatus::Confirmed),
         Just(BookingStatus::Cancelled),
     ];
-    (claim(), status).prop_map(|(claim, status)| Booking {
-        id: claim.id,
-        status,
-        quantity: claim.quantity,
-        buyer: claim.buyer,
+    let released = prop_oneof![3 => Just(0u32), 1 => 1u32..=3];
+    (claim(), status, released).prop_map(|(claim, status, released)| {
+        // Some of what it was made with.
+        let released = released.min(claim.quantity.get() - 1);
+        let quantity = Quantity::new(u64::from(claim.quantity.get() - released)).unwrap();
+        Booking { id: claim.id, status, quantity, released, buyer: claim.buyer }
     })
+}
+
+fn amendment() -> impl Strategy<Value = Amendment> {
+    prop_oneof![
+        (1u64..=150).prop_map(|ms| Amendment::Extend { ms }),
+        (1u64..=4).prop_map(|remaining| Amendment::Release { remaining: Quantity::new(remaining).unwrap() }),
+        Just(Amendment::HoldAgain),
+    ]
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -177,6 +197,8 @@ fn call() -> impl Strategy<Value = Call> {
         4 => (sale(), seen(), ids()).prop_map(|(sale, seen, ids)| Call::Confirm { sale, seen, ids }),
         4 => (sale(), seen(), prop::collection::vec((id(), any::<bool>()), 0..4))
             .prop_map(|(sale, seen, ids)| Call::Cancel { sale, seen, ids }),
+        6 => (sale(), seen(), prop::collection::vec((id(), amendment()), 0..4))
+            .prop_map(|(sale, seen, amendments)| Call::Amend { sale, seen, amendments }),
         3 => (sale(), seen(), prop::collection::vec(told(), 0..5))
             .prop_map(|(sale, seen, bookings)| Call::Restore { sale, seen, bookings }),
         3 => (sale(), ids()).prop_map(|(sale, ids)| Call::LookUp { sale, ids }),
@@ -284,6 +306,7 @@ fn state_in(answer: &mut Answer) -> Option<&mut SaleState> {
         | Answer::Found { state, .. }
         | Answer::Confirmed { state, .. }
         | Answer::Cancelled { state, .. }
+        | Answer::Amended { state, .. }
         | Answer::Restored { state, .. }
         | Answer::Withheld { state } => Some(state),
         _ => None,
@@ -404,8 +427,9 @@ fn books_add_up(sale: SaleName, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(
                 .find(|difference| !matches!(difference.kind, Kind::Clock | Kind::Lost));
             prop_assert_eq!(differs, None, "an audit of {} finds a difference", ledger.name());
         }
+        // The log tells of each release by itself.
         let page: BTreeMap<BookingId, Booking> =
-            page.into_iter().map(|booking| (booking.id, booking)).collect();
+            page.into_iter().map(|booking| (booking.id, Booking { released: 0, ..booking })).collect();
         prop_assert_eq!(page, latest, "the bookings are not those of the log");
     }
     Ok(())

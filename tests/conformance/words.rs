@@ -56,6 +56,15 @@ pub fn cancel(ids: &[&str]) -> Call {
     }
 }
 
+pub fn amend(amendments: &[(&str, Amendment)]) -> Call {
+    let amendments = amendments.iter().map(|(text, amendment)| (id(text), *amendment)).collect();
+    Call::Amend { sale: sale(), seen: Seen::default(), amendments }
+}
+
+pub fn release(remaining: u64) -> Amendment {
+    Amendment::Release { remaining: Quantity::new(remaining).unwrap() }
+}
+
 pub fn tombstone(text: &str) -> Call {
     Call::Cancel { sale: sale(), seen: Seen::default(), ids: vec![(id(text), true)] }
 }
@@ -85,6 +94,7 @@ pub fn state(answer: Answer) -> SaleState {
         | Answer::Found { state, .. }
         | Answer::Confirmed { state, .. }
         | Answer::Cancelled { state, .. }
+        | Answer::Amended { state, .. }
         | Answer::Restored { state, .. }
         | Answer::Withheld { state } => state,
         other => panic!("has no state: {other:?}"),
@@ -95,6 +105,13 @@ pub fn reservations(answer: Answer) -> Vec<Reservation> {
     match answer {
         Answer::Reserved { reservations, .. } => reservations,
         other => panic!("not reservations: {other:?}"),
+    }
+}
+
+pub fn amended(answer: Answer) -> Vec<Amended> {
+    match answer {
+        Answer::Amended { bookings, .. } => bookings,
+        other => panic!("not amendments: {other:?}"),
     }
 }
 

@@ -59,6 +59,48 @@ fn a_hold_is_paid_or_given_back() {
 }
 
 #[test]
+fn buy_says_that_it_is_a_hold_and_until_when_and_nothing_of_the_kind_without_one() {
+    on_both_ledgers("ticket=2,hold=1m", |host| {
+        let bought = host.client().get("/buy/ticket").expect(200).json();
+        let id = bought["data"]["booking"].as_str().unwrap();
+        let booking = host.client().get(&format!("{BOOKINGS}/{id}")).expect(200).json();
+        let data = json!({"booking": id, "status": "held", "expires_at": booking["expires_at"]});
+        assert_eq!(bought, json!({"code": 1, "msg": "Ticket purchase successful", "data": data}));
+        host.operator().ask("PUT", "/v1/sales/ticket", Some("{\"hold_seconds\":null}")).expect(200);
+        let bought = host.client().get("/buy/ticket").expect(200).json();
+        assert_eq!(bought["data"].as_object().unwrap().len(), 1, "{bought}");
+    });
+}
+
+#[test]
+fn an_id_with_a_tombstone_is_never_granted() {
+    on_both_ledgers("ticket=2", |host| {
+        let mut client = host.client();
+        let bury = |client: &mut Client, id: &str| {
+            client.ask("DELETE", &format!("{BOOKINGS}/{id}?tombstone=true"), None).expect(200).json()
+        };
+        client.ask("DELETE", &format!("{BOOKINGS}/late"), None).expect_problem(404, "no-such-booking");
+        let never = json!({"booking": "late", "sale": "ticket", "status": "cancelled"});
+        assert_eq!(bury(&mut client, "late"), never);
+        assert_eq!(bury(&mut client, "late"), never);
+        // The first try arrives at last: it is answered as one for a cancelled booking, whatever it asks for.
+        for body in ["{}", "{\"quantity\":2,\"buyer\":\"u-1\"}"] {
+            let late = client.put(&format!("{BOOKINGS}/late"), body).expect(200);
+            assert_eq!(late.json()["status"], "cancelled");
+        }
+        client.get(&format!("{BOOKINGS}/late")).expect_problem(404, "no-such-booking");
+        // One that is there is cancelled, with or without.
+        let kept = client.put(&format!("{BOOKINGS}/there"), "{\"quantity\":2}").expect(201).json();
+        let gone = bury(&mut client, "there");
+        assert_eq!((&gone["status"], &gone["quantity"]), (&json!("cancelled"), &kept["quantity"]));
+        assert_eq!(host.sale("ticket")["sold"], 0);
+        client
+            .ask("DELETE", &format!("{BOOKINGS}/late?tombstone=perhaps"), None)
+            .expect_problem(400, "bad-request");
+    });
+}
+
+#[test]
 fn a_hold_that_is_over_is_sold_again_and_confirms_only_where_stock_is_left() {
     on_both_ledgers("ticket=1,hold=300ms", |host| {
         let mut client = host.client();

@@ -6,6 +6,7 @@
 mod support;
 
 mod access_log;
+mod amendments;
 mod consumers;
 mod crashes;
 mod durability;

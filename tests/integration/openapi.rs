@@ -14,7 +14,7 @@ use crate::support::turn;
 /// Sales of every kind; `tests/openapi/clients.toml` has their names.
 const SALES: [&str; 9] = [
     "ticket=1000000000",
-    "held=1000000000,hold=1h",
+    "held=1000000000,hold=1h,hold-max=2h",
     "short=3,hold=1ms",
     "spent=1,hold=1ms",
     "limited=1000000000,per-buyer=1",
@@ -75,6 +75,12 @@ fn clients_are_answered_as_described() {
     // And a booking that was given back.
     client.put("/v1/sales/held/bookings/c", "{}").expect(201);
     client.ask("DELETE", "/v1/sales/held/bookings/c", None).expect(200);
+    // One that is held, of several tickets, and one that is paid for.
+    client.put("/v1/sales/held/bookings/a", "{\"quantity\":1000000}").expect(201);
+    client.ask("POST", "/v1/sales/held/bookings/a/extend", Some("{\"seconds\":5000}")).expect(200);
+    client.ask("POST", "/v1/sales/held/bookings/a/extend", Some("{\"seconds\":7201}")).expect(409);
+    client.put("/v1/sales/held/bookings/b", "{}").expect(201);
+    client.ask("POST", "/v1/sales/held/bookings/b/confirm", None).expect(200);
 
     drive(folder.path(), host.admin, "openapi.json", host.address, "clients.toml", &CHECKS);
 
@@ -84,6 +90,9 @@ fn clients_are_answered_as_described() {
         "found",
         "confirmed",
         "cancelled",
+        "extended",
+        "released",
+        "held-again",
         "sold-out",
         "buyer-limit",
         "not-on-sale",
@@ -91,6 +100,9 @@ fn clients_are_answered_as_described() {
         "no-such-booking",
         "hold-expired",
         "booking-cancelled",
+        "booking-confirmed",
+        "hold-limit",
+        "not-a-release",
         "sale-shown",
         "problem-explained",
         "bad-request",

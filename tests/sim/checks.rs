@@ -76,7 +76,7 @@ fn overdue(bench: &Bench<'_>, from: u64, to: u64) -> u64 {
             .between(from, to)
             .any(|standing| matches!(standing, Standing::Held { until_ms } if until_ms <= bench.ledger_ms))
     };
-    bench.witness.stories.values().filter(was_over).map(|story| story.quantity).sum()
+    bench.witness.stories.values().filter(was_over).map(|story| story.quantity.max(story.amount())).sum()
 }
 
 fn others(ask: &Ask, told: &Told) -> Result<(), Violation> {
@@ -92,7 +92,9 @@ fn others(ask: &Ask, told: &Told) -> Result<(), Violation> {
 fn agrees(ask: &Ask, told: &Told, story: &Story) -> Result<(), Violation> {
     let request = &ask.request;
     let told_buyer = told.buyer.clone().unwrap_or_default();
-    let right = told.status.is_none() || told.quantity == Some(story.quantity) && told_buyer == story.buyer;
+    let to = ask.answer.as_ref().map_or(u64::MAX, |(at, _)| *at);
+    let was = told.quantity.is_some_and(|told| story.amounts_between(ask.sent_at, to).any(|had| had == told));
+    let right = told.status.is_none() || was && told_buyer == story.buyer;
     let wished = request.buyer.clone().unwrap_or_default();
     let asked = !request.kind.books() || request.quantity == story.quantity && wished == story.buyer;
     match right && asked {
@@ -133,8 +135,16 @@ fn stands(
     replayed: bool,
 ) -> Result<(), Violation> {
     others(ask, told)?;
-    let Some(story) = bench.witness.stories.get(&told.id) else {
-        return Err(Violation::new("not in the ledger", format!("{ask:?}")));
+    if told.quantity.is_none() {
+        return tombstoned(bench, ask, told, (from, to));
+    }
+    let story = match bench.witness.stories.get(&told.id) {
+        Some(story) => story,
+        // To whoever books it is a cancelled booking of just that.
+        None if replayed && told.status.as_deref() == Some("cancelled") => {
+            return tombstoned(bench, ask, told, (from, to));
+        }
+        None => return Err(Violation::new("not in the ledger", format!("{ask:?}"))),
     };
     agrees(ask, told, story)?;
     let status = told.status.as_deref().unwrap_or_default();
@@ -142,12 +152,17 @@ fn stands(
         Kind::Put | Kind::PostKey => replayed,
         Kind::Get => !replayed,
         Kind::Confirm => !replayed && status == "confirmed",
-        Kind::Cancel => !replayed && status == "cancelled",
+        Kind::Cancel | Kind::Tombstone => !replayed && status == "cancelled",
+        Kind::Extend => !replayed && status == "held",
+        Kind::Release | Kind::HoldAgain => !replayed && matches!(status, "held" | "confirmed"),
         Kind::PostMade | Kind::Buy | Kind::ShowSale => false,
     };
+    if ask.request.kind == Kind::Release && told.quantity != Some(ask.request.amount) {
+        return Err(Violation::new("not released", format!("{ask:?} is {story:?}")));
+    }
     let was = story.between(from, to).any(|standing| match (status, standing) {
-        ("held", Standing::Held { .. })
-        | ("confirmed", Standing::Confirmed)
+        ("held", Standing::Held { until_ms }) => told.until_ms == Some(until_ms),
+        ("confirmed", Standing::Confirmed)
         | ("cancelled", Standing::Cancelled)
         | ("expired", Standing::Expired) => true,
         // Over, and not swept yet.
@@ -157,6 +172,21 @@ fn stands(
     match fits && was {
         true => Ok(()),
         false => Err(Violation::new("not so then", format!("{ask:?} is {story:?}"))),
+    }
+}
+
+/// There was no such booking, and there is a tombstone.
+fn tombstoned(bench: &Bench<'_>, ask: &Ask, told: &Told, (from, to): (u64, u64)) -> Result<(), Violation> {
+    let fits = ask.request.kind == Kind::Tombstone || ask.request.kind.books();
+    let story = bench.witness.stories.get(&told.id);
+    let was_none =
+        story.is_none_or(|story| story.between(from, to).any(|standing| standing == Standing::None));
+    let may_be_forgotten = bench.witness.fell_back_at.is_some_and(|at| at >= from);
+    let is_there =
+        (bench.is_tombstone)(&told.id) || may_be_forgotten || bench.witness.forgotten.contains_key(&told.id);
+    match fits && was_none && is_there && told.status.as_deref() == Some("cancelled") {
+        true => Ok(()),
+        false => Err(Violation::new("no tombstone", format!("{ask:?} is {story:?}"))),
     }
 }
 
@@ -178,7 +208,7 @@ fn refused(
     let id = request.id.as_deref().unwrap_or_default();
     if let Some(about) = instance.strip_prefix(&format!("/v1/sales/{SALE}/bookings/"))
         && !id.is_empty()
-        && about.trim_end_matches("/confirm") != id
+        && about != id
     {
         return Err(Violation::new("another's answer", format!("{ask:?}")));
     }
@@ -195,13 +225,17 @@ fn refused(
         _ => false,
     };
     let is_true = match name {
-        "sold-out" => request.kind.books() && !levels.all(|level| would_sell(level, ask, watch)),
+        "sold-out" => {
+            (request.kind.books() || request.kind == Kind::HoldAgain && was(&is_over))
+                && !levels.all(|level| would_sell(level, ask, watch))
+        }
         "buyer-limit" => {
-            (request.kind.books() || request.kind == Kind::Confirm && was(&is_over))
+            (request.kind.books() || matches!(request.kind, Kind::Confirm | Kind::HoldAgain) && was(&is_over))
                 && beyond_limit(bench.witness, ask, from, to)
         }
         "not-on-sale" => {
-            request.kind.books() && levels.any(|level| level.is_none_or(|level| level.status != "open"))
+            (request.kind.books() || request.kind == Kind::HoldAgain)
+                && levels.any(|level| level.is_none_or(|level| level.status != "open"))
         }
         "id-reused" => {
             let wished = request.buyer.clone().unwrap_or_default();
@@ -216,17 +250,41 @@ fn refused(
             request.id.is_some() && (bench.asks.iter().filter(same).count() > 1 || id.len() == 36)
         }
         "no-such-booking" => {
-            matches!(request.kind, Kind::Get | Kind::Confirm | Kind::Cancel)
-                && was(&|standing| standing == Standing::None)
+            matches!(
+                request.kind,
+                Kind::Get | Kind::Confirm | Kind::Cancel | Kind::Extend | Kind::Release | Kind::HoldAgain
+            ) && was(&|standing| standing == Standing::None)
         }
         "hold-expired" => {
             let too_few = |level: Option<&crate::redis::Stock>| {
                 level.is_none_or(|level| available(level) < request.quantity)
             };
-            request.kind == Kind::Confirm && was(&is_over) && bench.witness.between(from, to).any(too_few)
+            match request.kind {
+                Kind::Confirm => was(&is_over) && bench.witness.between(from, to).any(too_few),
+                Kind::Extend | Kind::Release => was(&is_over),
+                _ => false,
+            }
         }
         "booking-cancelled" => {
-            request.kind == Kind::Confirm && was(&|standing| standing == Standing::Cancelled)
+            matches!(request.kind, Kind::Confirm | Kind::Extend | Kind::Release | Kind::HoldAgain)
+                && was(&|standing| standing == Standing::Cancelled)
+        }
+        "booking-confirmed" => {
+            matches!(request.kind, Kind::Extend | Kind::HoldAgain)
+                && was(&|standing| standing == Standing::Confirmed)
+        }
+        "hold-limit" => {
+            request.kind == Kind::Extend
+                && story.is_some_and(|story| {
+                    let longest_ms =
+                        bench.witness.between(from, to).flatten().filter_map(|level| level.hold_max_ms).max();
+                    // Whatever the clock was meanwhile.
+                    bench.ledger_ms + request.amount * 1_000 > story.began_ms + longest_ms.unwrap_or(0)
+                })
+        }
+        "not-a-release" => {
+            request.kind == Kind::Release
+                && story.is_some_and(|story| story.amounts_between(from, to).any(|had| had < request.amount))
         }
         "ledger-unavailable" | "outcome-unknown" => true,
         "overloaded" => watch.turned_away.iter().any(|at| (from..=to).contains(at)),
@@ -380,11 +438,15 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             return Err(Violation::new("never answered", format!("{ask:?}")));
         }
         if let Some((at, Word::Booked(told) | Word::Replayed(told) | Word::Is(told))) = &ask.answer {
-            let story = &witness.stories[&told.id];
+            let Some(story) = witness.stories.get(&told.id) else {
+                // Of a tombstone, which [`answer`] has looked at. One that was granted since has a story.
+                continue;
+            };
             let excused = scenario.keeping.may_forget()
                 && witness.forgotten.get(&told.id).is_some_and(|forgotten| *forgotten >= ask.sent_at);
             let cancelled = asks.iter().any(|other| {
-                other.request.kind == Kind::Cancel && other.request.id.as_deref() == Some(told.id.as_str())
+                matches!(other.request.kind, Kind::Cancel | Kind::Tombstone)
+                    && other.request.id.as_deref() == Some(told.id.as_str())
             });
             // Cancelled, as its client was told, since nobody could have known of it; some ask for it in between.
             let unheard = asks.iter().any(|other| {
@@ -393,6 +455,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         if name == "outcome-unknown" && instance.ends_with(told.id.as_str()))
             });
             let cancelled = cancelled || unheard && story.now() == Standing::Cancelled;
+            let is_tombstone = told.quantity.is_none() && told.status.is_some();
             let keeps = |standing: Standing| match (told.status.as_deref().unwrap_or("confirmed"), standing) {
                 ("held", Standing::Held { .. } | Standing::Confirmed | Standing::Expired) => true,
                 ("held" | "confirmed" | "expired", Standing::Cancelled) => cancelled,
@@ -403,6 +466,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                 // Over when it was told, and not swept yet.
                 ("expired", Standing::Held { .. }) => true,
                 ("cancelled", Standing::Cancelled) => true,
+                ("cancelled", Standing::None) => is_tombstone,
                 _ => false,
             };
             // Where nothing acknowledged may be lost, it does not help that hosts put it back.
@@ -415,15 +479,31 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         .find(|(since, _)| since == lost_at)
                         .map(|(_, standing)| *standing)
                 });
+            let has_tickets = matches!(story.now(), Standing::Held { .. } | Standing::Confirmed);
+            let is_longer = told.until_ms.is_some_and(|until| {
+                story.now() == Standing::Expired && story.expired_ms < until
+                    || matches!(story.now(), Standing::Held { until_ms } if until_ms < until)
+            });
+            let is_undone =
+                is_longer || has_tickets && told.quantity.is_some_and(|told| told < story.amount());
             let kept_all_along = scenario.keeping.may_forget() || left_by_loss.is_none_or(keeps);
-            let kept = keeps(story.now()) && kept_all_along;
+            let keeps_now = keeps(story.now()) && !is_undone;
+            let kept = keeps_now && kept_all_along;
             // A host that lives puts back what it told of a sale that is still there, or says that it cannot. Of a second
             // loss it cannot say what it has said of the first.
             let is_new = matches!(&ask.answer, Some((_, Word::Booked(_))))
-                || matches!(ask.request.kind, Kind::Confirm | Kind::Cancel);
+                || matches!(
+                    ask.request.kind,
+                    Kind::Confirm
+                        | Kind::Cancel
+                        | Kind::Tombstone
+                        | Kind::Extend
+                        | Kind::Release
+                        | Kind::HoldAgain
+                );
             let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
             let due = is_new && run.fallbacks == 1 && !was_missing && (run.remembers)(ask.pipe);
-            if !keeps(story.now()) && excused && due && !run.lost.contains(&told.id) {
+            if !keeps_now && excused && due && !run.lost.contains(&told.id) {
                 return Err(Violation::new("forgotten and not put back", format!("{ask:?} is {story:?}")));
             }
             if !kept && !excused {
@@ -440,8 +520,28 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             in_order(id, asks, witness.stories.get(*id))?;
         }
     }
+    for ask in asks.iter().filter(|ask| ask.request.kind == Kind::Tombstone) {
+        let (Some((at, Word::Is(told))), false) = (&ask.answer, witness.fell_back_at.is_some()) else {
+            continue;
+        };
+        let story = witness.stories.get(&told.id);
+        let is_granted = |(since, standing): &(u64, Standing)| {
+            since > at && matches!(standing, Standing::Held { .. } | Standing::Confirmed)
+        };
+        if story.is_some_and(|story| story.standings.iter().any(is_granted)) {
+            return Err(Violation::new("granted after its tombstone", format!("{ask:?} is {story:?}")));
+        }
+    }
     for (id, story) in &witness.stories {
         let asked = by_id.get(id.as_str());
+        let is_held_again = story
+            .standings
+            .windows(2)
+            .any(|pair| matches!((pair[0].1, pair[1].1), (Standing::Expired, Standing::Held { .. })));
+        let wanted = asked.is_some_and(|asks| asks.iter().any(|ask| ask.request.kind == Kind::HoldAgain));
+        if is_held_again && !wanted && !witness.forgotten.contains_key(id) {
+            return Err(Violation::new("nobody asked for it", format!("held again: {id}: {story:?}")));
+        }
         let made = asked.is_none_or(|asks| asks.iter().all(|ask| !ask.request.kind.books()));
         if made && id.len() != 36 {
             return Err(Violation::new("nobody asked for it", format!("{id}: {story:?}")));

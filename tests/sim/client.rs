@@ -24,6 +24,14 @@ pub enum Kind {
     Confirm,
     /// Gives it back.
     Cancel,
+    /// Gives it back, and sees to it that its id is never granted.
+    Tombstone,
+    /// Wants to keep it so many seconds from now.
+    Extend,
+    /// Gives back all but so many.
+    Release,
+    /// Takes it again once it is over.
+    HoldAgain,
     /// How the sale stands.
     ShowSale,
 }
@@ -44,6 +52,8 @@ pub struct Request {
     pub id: Option<String>,
     /// How many tickets.
     pub quantity: u64,
+    /// For how many seconds, or how many are to remain.
+    pub amount: u64,
     /// For whom.
     pub buyer: Option<String>,
     /// How often it was asked before.
@@ -61,6 +71,8 @@ pub struct Told {
     pub quantity: Option<u64>,
     /// For whom.
     pub buyer: Option<String>,
+    /// Until when it is held.
+    pub until_ms: Option<u64>,
 }
 
 /// An answer.
@@ -242,7 +254,7 @@ impl Client {
             self.ids.push((id.clone(), quantity));
         }
         let buyer = if kind == Kind::Buy { None } else { self.buyer.clone() };
-        Request { kind, id, quantity, buyer, tries: 0 }
+        Request { kind, id, quantity, amount: 0, buyer, tries: 0 }
     }
 
     /// Several deeds on one booking, in one packet: it books, looks, pays, gives back, in any order. Nobody else knows of
@@ -251,8 +263,14 @@ impl Client {
         self.made += 1;
         let id = format!("d{}-{}", self.number, self.made);
         let kinds = [Kind::Put, Kind::Put, Kind::PostKey, Kind::Get, Kind::Confirm, Kind::Cancel];
-        let request =
-            |kind| Request { kind, id: Some(id.clone()), quantity: 1, buyer: self.buyer.clone(), tries: 0 };
+        let request = |kind| Request {
+            kind,
+            id: Some(id.clone()),
+            quantity: 1,
+            buyer: self.buyer.clone(),
+            amount: 0,
+            tries: 0,
+        };
         let count = self.deeds.range(2, 6);
         (0..count).map(|_| request(self.deeds.pick(&kinds))).collect()
     }
@@ -264,6 +282,7 @@ impl Client {
             kind,
             id: Some(id.to_owned()),
             quantity: request.quantity,
+            amount: 0,
             buyer: request.buyer.clone(),
             tries: 0,
         };
@@ -271,6 +290,24 @@ impl Client {
         match word {
             Word::Booked(told) | Word::Replayed(told) | Word::Is(told) => {
                 let held = told.status.as_deref() == Some("held");
+                let tickets = told.quantity.unwrap_or(0);
+                let has_some = held || told.status.as_deref() == Some("confirmed");
+                match self.random.below(9) {
+                    0 if held => {
+                        let amount = self.random.range(1, 3);
+                        return Some((soon, Request { amount, ..about(Kind::Extend, &told.id) }));
+                    }
+                    1 if has_some && tickets > 0 => {
+                        // Now and then more than it has.
+                        let amount = self.random.range(1, tickets + u64::from(tickets == 1));
+                        return Some((soon, Request { amount, ..about(Kind::Release, &told.id) }));
+                    }
+                    2..=5 if told.status.as_deref() == Some("expired") => {
+                        return Some((soon, about(Kind::HoldAgain, &told.id)));
+                    }
+                    6 if self.random.chance(200) => return Some((soon, about(Kind::HoldAgain, &told.id))),
+                    _ => {}
+                }
                 match self.random.below(if held { 5 } else { 12 }) {
                     0 | 1 if held => Some((soon, about(Kind::Confirm, &told.id))),
                     2 => Some((soon, about(Kind::Cancel, &told.id))),
@@ -289,6 +326,9 @@ impl Client {
                         let made = instance.rsplit('/').next().filter(|id| id.len() == 36)?;
                         return self.random.chance(300).then(|| (soon, about(Kind::Get, made)));
                     }
+                    if request.kind.books() && self.random.chance(60) {
+                        return Some((soon, Request { kind: Kind::Tombstone, tries: 0, ..request.clone() }));
+                    }
                     // Most do as Retry-After says.
                     let wait_us = if self.random.chance(600) { 1_000_000 } else { soon };
                     (request.tries < 5).then(|| (wait_us, again()))
@@ -296,6 +336,9 @@ impl Client {
                 "sold-out" | "not-on-sale" => {
                     (request.tries < 2 && request.id.is_some() && self.random.chance(300))
                         .then(|| (soon, again()))
+                }
+                "hold-expired" if self.random.chance(400) => {
+                    Some((soon, about(Kind::HoldAgain, request.id.as_deref()?)))
                 }
                 _ => None,
             },
@@ -305,6 +348,10 @@ impl Client {
 
     /// What it does where no answer came: it asks again with the same id, if it has one.
     pub fn after_silence(&mut self, request: &Request) -> Option<Request> {
+        if request.kind.books() && request.id.is_some() && self.random.chance(60) {
+            // Or it wants it no more, and cannot know whether it has it.
+            return Some(Request { kind: Kind::Tombstone, tries: 0, ..request.clone() });
+        }
         let again = request.id.is_some() && request.tries < 4 && self.random.chance(850);
         again.then(|| Request { tries: request.tries + 1, ..request.clone() })
     }
@@ -322,6 +369,10 @@ impl Request {
             Kind::Get => ("GET", format!("/v1/sales/{SALE}/bookings/{id}")),
             Kind::Confirm => ("POST", format!("/v1/sales/{SALE}/bookings/{id}/confirm")),
             Kind::Cancel => ("DELETE", format!("/v1/sales/{SALE}/bookings/{id}")),
+            Kind::Tombstone => ("DELETE", format!("/v1/sales/{SALE}/bookings/{id}?tombstone=true")),
+            Kind::Extend => ("POST", format!("/v1/sales/{SALE}/bookings/{id}/extend")),
+            Kind::Release => ("POST", format!("/v1/sales/{SALE}/bookings/{id}/release")),
+            Kind::HoldAgain => ("POST", format!("/v1/sales/{SALE}/bookings/{id}/hold")),
             Kind::ShowSale => ("GET", format!("/v1/sales/{SALE}")),
         };
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n");
@@ -333,6 +384,8 @@ impl Request {
         }
         let body = match self.kind {
             Kind::Put | Kind::PostKey | Kind::PostMade => self.body(random),
+            Kind::Extend => format!(r#"{{"seconds":{}}}"#, self.amount),
+            Kind::Release => format!(r#"{{"remaining":{}}}"#, self.amount),
             _ => String::new(),
         };
         if !body.is_empty() && random.chance(200) {
@@ -375,7 +428,8 @@ fn word(status: u16, replayed: bool, head: &str, body: &[u8]) -> Word {
     if let Some(code) = json["code"].as_i64() {
         return match (status, code, json["data"]["booking"].as_str()) {
             (200, 1, Some(id)) => {
-                Word::Booked(Told { id: id.to_owned(), status: None, quantity: None, buyer: None })
+                let id = id.to_owned();
+                Word::Booked(Told { id, status: None, quantity: None, buyer: None, until_ms: None })
             }
             (200, -1, None) => Word::Refused { name: "sold-out".to_owned(), instance: String::new() },
             _ => wrong(),
@@ -391,7 +445,14 @@ fn word(status: u16, replayed: bool, head: &str, body: &[u8]) -> Word {
         return Word::Sale { available, held, sold, total };
     }
     let Some(id) = text("booking") else { return wrong() };
-    let told = Told { id, status: text("status"), quantity: json["quantity"].as_u64(), buyer: text("buyer") };
+    let until = text("expires_at").and_then(|time| time.parse::<boxoffice::clock::WallTime>().ok());
+    let told = Told {
+        id,
+        status: text("status"),
+        quantity: json["quantity"].as_u64(),
+        buyer: text("buyer"),
+        until_ms: until.map(|time| time.0),
+    };
     match (status, replayed) {
         (201, false) => Word::Booked(told),
         (200, true) => Word::Replayed(told),

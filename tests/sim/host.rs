@@ -670,7 +670,8 @@ fn level_in(answer: &Answer) -> Option<&SaleState> {
         | Answer::Reserved { state, .. }
         | Answer::Found { state, .. }
         | Answer::Confirmed { state, .. }
-        | Answer::Cancelled { state, .. } => Some(state),
+        | Answer::Cancelled { state, .. }
+        | Answer::Amended { state, .. } => Some(state),
         _ => None,
     }
 }

@@ -22,11 +22,12 @@ const REPLICA: u32 = 1;
 pub type Rewrite = &'static [(&'static str, &'static str)];
 
 /// Those that mutants rewrite.
-pub const SCRIPTS: [&str; 8] = [
+pub const SCRIPTS: [&str; 9] = [
     include_str!("../../lua/sale.lua"),
     include_str!("../../lua/reserve.lua"),
     include_str!("../../lua/confirm.lua"),
     include_str!("../../lua/cancel.lua"),
+    include_str!("../../lua/amend.lua"),
     include_str!("../../lua/alter.lua"),
     include_str!("../../lua/restore.lua"),
     include_str!("../../lua/open.lua"),

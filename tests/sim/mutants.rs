@@ -85,7 +85,7 @@ pub const MUTANTS: &[Mutant] = &[
     script(
         "expire: without a look at the state",
         &[(
-            "if (letter == 'h' or letter == 'H') and deadline <= now then",
+            "if (letter == 'h' or letter == 'H') and deadline <= now and not done[booking] then",
             "if letter ~= 't' and letter ~= 'e' and letter ~= 'x' then",
         )],
     ),
@@ -100,8 +100,15 @@ pub const MUTANTS: &[Mutant] = &[
                 "local first, past = max(lapsed + 1, due), now + 1\n",
                 "local first, past = max(lapsed + 1, due), now + 21\n",
             ),
-            ("and deadline <= now then\n      log", "and deadline <= now + 20 then\n      log"),
+            (
+                "and deadline <= now and not done[booking] then\n      done",
+                "and deadline <= now + 20 then\n      done",
+            ),
         ],
+    ),
+    script(
+        "expire: one of two groups twice",
+        &[("deadline <= now and not done[booking] then", "deadline <= now then")],
     ),
     script("expire: tickets do not come back", &[("      held = held - tickets\n", "")]),
     script(
@@ -153,6 +160,44 @@ pub const MUTANTS: &[Mutant] = &[
         "alter: a total below what is sold",
         &[("if tonumber(wanted[1]) < held + sold then fault", "if false then fault")],
     ),
+    script("extend: beyond the longest hold", &[("if length > (hold_max or 0) then return '!l' end", "")]),
+    script("extend: a repeat cuts a hold short", &[("if wanted <= deadline then return end", "")]),
+    script(
+        "extend: the old deadline stays",
+        &[(
+            "record = record .. format('@%.0f', ends_at)",
+            "record = record .. format('@%.0f', deadline or ends_at)",
+        )],
+    ),
+    script(
+        "release: gives nothing back",
+        &[("return letter, remaining, deadline, length", "return letter, quantity, deadline, length")],
+    ),
+    script("hold again: without room", &[("if held + sold + quantity > total then return '!s' end", "")]),
+    script(
+        "hold again: whatever the limit of the buyer",
+        &[(
+            "if per_buyer and buyer ~= '' and tickets_of(buyer) + quantity > per_buyer then return '!b' end",
+            "",
+        )],
+    ),
+    script(
+        "reserve: a late first try holds again",
+        &[(
+            "reply[i] = same and 'k' .. line(record) or 'r'",
+            "if same and sub(line(record), 1, 1) == 'e' and hold and quantity_text == '1' and left > 0 then
+        reply[i] = granted_line
+        left, held = left - 1, held + 1
+        log(text(booking), 'held', 1, buyer, expires_at)
+        owe(now + hold, 1)
+        hold_until(now + hold, booking .. ' ')
+        call('HSET', KEYS[2], booking, 'h1' .. mark .. (buyer == '' and '' or ':' .. buyer))
+      else
+        reply[i] = same and 'k' .. line(record) or 'r'
+      end",
+        )],
+    ),
+    script("cancel: leaves no tombstone", &[("if ARGV[i + 2] == '1' then", "if false then")]),
     script("the log leaves out cancellations", &[("    log(id, 'cancelled', quantity, buyer, '')\n", "")]),
     script(
         "restore: puts nothing back",

@@ -76,6 +76,8 @@ pub struct Scenario {
     pub total: u64,
     /// How long a hold lasts.
     pub hold_ms: Option<u64>,
+    /// How long it may become by extensions.
+    pub hold_max_ms: Option<u64>,
     /// Most tickets of a buyer.
     pub per_buyer: Option<u32>,
     /// Spare permits.
@@ -132,6 +134,7 @@ impl Scenario {
             buffer: random.pick(&[0.0, 0.2, 0.2, 1.0]),
             ledger_timeout_ms: random.pick(&[2_000, 2_000, 300, 60]),
             keeping,
+            hold_max_ms: longest_hold(seed),
             keeps_state: Random::new(seed, "state", 0).chance(500),
             weather: weather(&mut random),
             healed_at,
@@ -204,4 +207,10 @@ impl Cut {
         }
         words
     }
+}
+
+/// Its own chance, so that all else of a seed is as it was before there were extensions.
+fn longest_hold(seed: u64) -> Option<u64> {
+    let mut random = Random::new(seed, "longest hold", 0);
+    random.chance(600).then(|| random.pick(&[1_000, 1_500, 2_500, 5_000]))
 }

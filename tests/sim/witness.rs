@@ -27,8 +27,14 @@ pub enum Standing {
 /// One booking, from its first entry in the log on.
 #[derive(Clone, Debug)]
 pub struct Story {
-    /// Tickets.
+    /// Tickets that it was made with.
     pub quantity: u64,
+    /// Tickets that it has or had, each number with the time from which on.
+    pub amounts: Vec<(u64, u64)>,
+    /// When its hold began, in the ledger's milliseconds.
+    pub began_ms: u64,
+    /// When it was last entered as expired, likewise.
+    pub expired_ms: u64,
     /// Empty for none.
     pub buyer: String,
     /// Each standing with the time it began, in microseconds.
@@ -41,6 +47,17 @@ impl Story {
     /// How it stands now.
     pub fn now(&self) -> Standing {
         self.standings.last().map_or(Standing::None, |(_, standing)| *standing)
+    }
+
+    /// Tickets that it has, or had last.
+    pub fn amount(&self) -> u64 {
+        self.amounts.last().map_or(self.quantity, |(_, amount)| *amount)
+    }
+
+    /// Each number of tickets that it had at some moment from `from` to `to`.
+    pub fn amounts_between(&self, from: u64, to: u64) -> impl Iterator<Item = u64> + '_ {
+        let first = self.amounts.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+        self.amounts[first..].iter().take_while(move |(at, _)| *at <= to).map(|(_, amount)| *amount)
     }
 
     /// Each standing that it had at some moment from `from` to `to`.
@@ -65,6 +82,8 @@ pub struct Witness {
     pub forgotten: BTreeMap<String, u64>,
     /// Bookings that were made, and by whose bytes.
     pub booked: Vec<(String, Option<PipeId>)>,
+    /// When the Redis has last crashed or was replaced: tombstones may be gone, which no log tells of.
+    pub fell_back_at: Option<u64>,
     /// Expiries seen.
     pub expiries: u64,
     /// The sale as it was when its bookings were deleted: it must stay so, since nobody may act on it, until an operator has
@@ -162,7 +181,7 @@ impl Witness {
             Standing::Held { until_ms } => until_ms > by_ms,
             standing => standing == Standing::Confirmed,
         });
-        live.map(|story| story.quantity).sum()
+        live.map(Story::amount).sum()
     }
 
     fn check_stock(&self, stock: &Stock) -> Result<(), Violation> {
@@ -177,20 +196,21 @@ impl Witness {
             return Err(Violation::new("log and sequence", format!("{entry:?} follows {}", self.sequence)));
         }
         self.sequence = entry.sequence;
-        let bookings = || ledger.redis().bookings(SALE);
         let after = match entry.status.as_str() {
-            // Later entries of the same step may have changed it again: the deadline is then of no use to anybody.
-            "held" => Standing::Held {
-                until_ms: bookings().get(&entry.booking).and_then(|record| record.deadline_ms).unwrap_or(0),
-            },
+            "held" => Standing::Held { until_ms: entry.deadline_ms.unwrap_or(0) },
             "confirmed" => Standing::Confirmed,
             "cancelled" => Standing::Cancelled,
             "expired" => Standing::Expired,
             other => return Err(Violation::new("log", format!("{other:?} is no standing: {entry:?}"))),
         };
+        let stock = ledger.redis().stock(SALE);
+        let longest_ms = stock.as_ref().and_then(|stock| stock.hold_max_ms).unwrap_or(0);
         let has_hold = ledger.redis().stock(SALE).is_some_and(|stock| stock.hold_ms.is_some());
         let story = self.stories.entry(entry.booking.clone()).or_insert_with(|| Story {
             quantity: entry.quantity,
+            amounts: Vec::new(),
+            began_ms: 0,
+            expired_ms: 0,
             buyer: entry.buyer.clone(),
             standings: Vec::new(),
             by: ledger.last_writer(),
@@ -198,10 +218,21 @@ impl Witness {
         let before = story.now();
         // A host that remembers what the ledger has forgotten puts it back.
         let is_put_back = self.forgotten.contains_key(&entry.booking);
+        let released = before != Standing::None && entry.quantity < story.amount();
         let allowed = match (before, after) {
             (Standing::None, _) if is_put_back => true,
+            // A tombstone that was forgotten is put back as this.
+            (Standing::None, Standing::Cancelled) => self.fell_back_at.is_some(),
             (Standing::None, Standing::Held { .. }) => has_hold,
             (Standing::None, Standing::Confirmed) => !has_hold,
+            _ if released && !is_put_back && before != after => false,
+            // Some of it given back.
+            _ if released => is_put_back || matches!(after, Standing::Held { .. } | Standing::Confirmed),
+            (Standing::Held { until_ms: from }, Standing::Held { until_ms: to }) => {
+                to > from && (is_put_back || to - story.began_ms <= longest_ms)
+            }
+            // Held again; [`checks`] knows whether anybody asked for that.
+            (Standing::Expired, Standing::Held { .. }) => is_put_back || has_hold,
             (Standing::Held { .. }, Standing::Confirmed | Standing::Cancelled) => true,
             (Standing::Held { until_ms }, Standing::Expired) => entry.ms >= until_ms,
             (Standing::Confirmed, Standing::Cancelled) => true,
@@ -214,18 +245,29 @@ impl Witness {
                 format!("{}: {before:?} to {after:?} by {entry:?}", entry.booking),
             ));
         }
+        if before == Standing::None && after == Standing::Cancelled {
+            self.forgotten.entry(entry.booking.clone()).or_insert(self.fell_back_at.unwrap_or(now));
+        }
         if before == Standing::None {
             self.booked.push((entry.booking.clone(), ledger.last_writer()));
             (story.quantity, story.buyer, story.by) =
                 (entry.quantity, entry.buyer.clone(), ledger.last_writer());
         }
-        if (story.quantity, &story.buyer) != (entry.quantity, &entry.buyer) {
+        let has_others = story.amount() != entry.quantity && !released && before != Standing::None;
+        if has_others || story.buyer != entry.buyer {
             return Err(Violation::new("altered", format!("{story:?} by {entry:?}")));
         }
         story.standings.push((now, after));
+        story.amounts.push((now, entry.quantity));
+        match (before, after) {
+            (Standing::Held { .. }, Standing::Held { .. }) => {}
+            (_, Standing::Held { .. }) => story.began_ms = entry.ms,
+            (_, Standing::Expired) => story.expired_ms = entry.ms,
+            _ => {}
+        }
         self.expiries += u64::from(after == Standing::Expired);
         let holds = |standing: Standing| matches!(standing, Standing::Held { .. } | Standing::Confirmed);
-        if !entry.buyer.is_empty() && holds(before) != holds(after) {
+        if !entry.buyer.is_empty() && (holds(before) != holds(after) || released) {
             let tickets = self.tickets_of(&entry.buyer, entry.ms);
             let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
             // What was acknowledged and forgotten is put back whatever the limit; and who had more before it may keep that.
@@ -267,6 +309,14 @@ impl Witness {
                     | ('e', Standing::Expired)
                     | ('t', Standing::None)
             );
+            let story = self.stories.get(id).filter(|story| story.now() != Standing::None);
+            let agrees = agrees
+                && story.is_none_or(|story| match story.now() {
+                    Standing::Held { until_ms } => {
+                        (Some(until_ms), story.amount()) == (booking.deadline_ms, booking.quantity)
+                    }
+                    _ => story.amount() == booking.quantity,
+                });
             if !agrees {
                 return Err(Violation::new(
                     "record and log",
@@ -312,6 +362,7 @@ impl Witness {
     /// The Redis has crashed or was replaced: what does it still have? Returns how many bookings it has forgotten
     /// something of.
     pub fn look_again(&mut self, ledger: &Ledger, now: u64) -> Result<usize, Violation> {
+        self.fell_back_at = Some(now);
         let before: BTreeMap<String, Standing> =
             self.stories.iter().map(|(id, story)| (id.clone(), story.now())).collect();
         let log = ledger.redis().log(SALE);
@@ -329,17 +380,15 @@ impl Witness {
         }
         let mut forgotten = BTreeSet::new();
         for (id, story) in &mut self.stories {
+            let amount = after.get(id.as_str()).map_or(story.amount(), |entry| entry.quantity);
+            if amount != story.amount() {
+                forgotten.insert(id.clone());
+                story.amounts.push((now, amount));
+            }
             let standing = match after.get(id.as_str()) {
                 None => Standing::None,
                 Some(entry) => match entry.status.as_str() {
-                    "held" => {
-                        let held = story
-                            .standings
-                            .iter()
-                            .rev()
-                            .find(|(_, standing)| matches!(standing, Standing::Held { .. }));
-                        held.map_or(Standing::None, |(_, standing)| *standing)
-                    }
+                    "held" => Standing::Held { until_ms: entry.deadline_ms.unwrap_or(0) },
                     "confirmed" => Standing::Confirmed,
                     "cancelled" => Standing::Cancelled,
                     _ => Standing::Expired,

@@ -428,6 +428,7 @@ impl World {
         SaleTerms {
             total: self.scenario.total,
             hold_ms: self.scenario.hold_ms,
+            hold_max_ms: self.scenario.hold_max_ms,
             per_buyer: self.scenario.per_buyer,
             ..SaleTerms::default()
         }

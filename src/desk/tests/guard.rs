@@ -16,7 +16,13 @@ fn seen(lineage: u64, sequence: u64) -> Seen {
 }
 
 fn confirmed(text: &str) -> Booking {
-    Booking { id: id(text), status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None }
+    Booking {
+        id: id(text),
+        status: BookingStatus::Confirmed,
+        quantity: Quantity::ONE,
+        released: 0,
+        buyer: None,
+    }
 }
 
 /// A fixture whose sale has those bookings, acknowledged, at sequence 10.
@@ -102,10 +108,56 @@ fn on_a_new_connection_what_was_acknowledged_comes_before_anything_else() {
 }
 
 #[test]
+fn an_extension_a_release_and_a_new_hold_that_clients_were_told_of_are_put_back() {
+    use crate::booking::Amended;
+    let mut fixture = selling(&["longer", "fewer", "again", "refused"]);
+    let remaining = Quantity::ONE;
+    for (client, (own, amendment)) in (1..).zip([
+        ("longer", Amendment::Extend { ms: 7 }),
+        ("fewer", Amendment::Release { remaining }),
+        ("again", Amendment::HoldAgain),
+        ("refused", Amendment::Extend { ms: 9 }),
+    ]) {
+        fixture.desk.amend(|| client, fixture.line, id(own), amendment, fixture.now).unwrap();
+    }
+    fixture.turn();
+    let (call, _) = fixture.asked().remove(0);
+    let held = BookingStatus::Held { expires_at: WallTime(77) };
+    let longer = Booking { status: held, ..confirmed("longer") };
+    let fewer = Booking { released: 2, ..confirmed("fewer") };
+    let again = Booking { status: held, ..confirmed("again") };
+    let mut bookings: Vec<_> = [&longer, &fewer, &again].map(|booking| Amended::Done(booking.clone())).into();
+    bookings.push(Amended::Refused(crate::booking::Objection::HoldLimit));
+    let state = told(0, 14, fixture.now);
+    fixture.answer_with(call, Answer::Amended { state, bookings });
+    fixture.reconnect();
+    let (_, _, offered) = fixture.restore();
+    assert_eq!(offered, vec![longer, fewer, again, confirmed("refused")]);
+}
+
+#[test]
+fn a_tombstone_that_a_client_was_told_of_is_put_back() {
+    let mut fixture = selling(&["kept"]);
+    fixture.desk.cancel(|| 1, fixture.line, id("never"), true, fixture.now).unwrap();
+    fixture.turn();
+    let (call, asked) = fixture.asked().remove(0);
+    let Call::Cancel { ids, .. } = &asked else { panic!("{asked:?}") };
+    assert_eq!(ids, &[(id("never"), true)]);
+    let cancellations = vec![Cancellation::NotFound];
+    let state = told(0, 12, fixture.now);
+    fixture.answer_with(call, Answer::Cancelled { state, cancellations });
+    assert_eq!(fixture.told().pop(), Some((1, Outcome::Tombstoned(id("never")))));
+    fixture.reconnect();
+    let (_, _, bookings) = fixture.restore();
+    let never = Booking { status: BookingStatus::Cancelled, ..confirmed("never") };
+    assert_eq!(bookings, vec![confirmed("kept"), never]);
+}
+
+#[test]
 fn only_what_clients_were_told_is_remembered_and_their_last_word_counts() {
     let mut fixture = selling(&["kept", "paid", "gone"]);
     fixture.desk.confirm(|| 1, fixture.line, id("paid"), fixture.now).unwrap();
-    fixture.desk.cancel(|| 2, fixture.line, id("gone"), fixture.now).unwrap();
+    fixture.desk.cancel(|| 2, fixture.line, id("gone"), false, fixture.now).unwrap();
     fixture.reserve(3, Some("unheard"), 1).unwrap();
     fixture.turn();
     let mut late = None;
@@ -182,7 +234,7 @@ fn a_repeat_of_what_is_over_is_not_put_back() {
 #[test]
 fn a_cancellation_is_remembered_though_its_client_waits_no_more() {
     let mut fixture = selling(&["a"]);
-    fixture.desk.cancel(|| 1, fixture.line, id("a"), fixture.now).unwrap();
+    fixture.desk.cancel(|| 1, fixture.line, id("a"), false, fixture.now).unwrap();
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
     fixture.wait(TIMEOUT_MS);
@@ -213,7 +265,10 @@ fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new
     assert_eq!((told_seen.lineage, bookings), (OPENED + 5, vec![confirmed("a")]));
     assert_eq!(fixture.reserve(8, Some("mine"), 1), Err(Refusal::SaleFrozen));
     assert_eq!(fixture.desk.confirm(|| 8, fixture.line, id("a"), fixture.now), Err(Refusal::SaleFrozen));
-    assert_eq!(fixture.desk.cancel(|| 8, fixture.line, id("a"), fixture.now), Err(Refusal::SaleFrozen));
+    assert_eq!(
+        fixture.desk.cancel(|| 8, fixture.line, id("a"), false, fixture.now),
+        Err(Refusal::SaleFrozen)
+    );
     frozen.sequence = 9;
     fixture.answer_restore(call, frozen.clone(), &[Restoration::PutBack]);
     assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 1, lost: 0 });

@@ -313,6 +313,7 @@ fn changes(call: &Call) -> bool {
         | Call::Reserve { .. }
         | Call::Confirm { .. }
         | Call::Cancel { .. }
+        | Call::Amend { .. }
         | Call::Expire { .. }
         | Call::Restore { .. }
         | Call::Recall { .. }

@@ -120,7 +120,7 @@ mod tests {
         pack(&call, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.starts_with("*1\r\n$4\r\nTIME\r\n*21\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
+            text.starts_with("*1\r\n$4\r\nTIME\r\n*22\r\n$5\r\nHMGET\r\n$17\r\nbx:{ticket}:stock\r\n"),
             "{text}"
         );
 
@@ -134,12 +134,17 @@ mod tests {
         };
         let fields = [
             "10", "1", "2", "3", "4", "open", "500", "", "", "", "7", "5", "6", "8", "9", "3", "4", "1", "0",
+            "nil",
         ];
         let read_stock = |fields: &[&str]| read(&call, &[time.clone(), stock(fields)].concat());
         let Ok(Answer::Sale { state, created: false }) = read_stock(&fields) else { panic!() };
         assert_eq!((state.available(), state.version, state.sequence), (7, 3, 4));
         assert_eq!((state.terms.hold_ms, state.now.0), (Some(500), 1_763_827_200_123));
         assert_eq!((state.opened, state.lineage, state.frozen_until), (5, 6, WallTime(8)));
+        let mut longest = fields;
+        longest[19] = "900";
+        let Ok(Answer::Sale { state: kept, .. }) = read_stock(&longest) else { panic!() };
+        assert_eq!((state.terms.hold_max_ms, kept.terms.hold_max_ms), (None, Some(900)));
         let mut older = fields;
         older[11..].fill("nil");
         let Ok(Answer::Sale { state, .. }) = read_stock(&older) else { panic!() };
@@ -150,13 +155,14 @@ mod tests {
         let Ok(Answer::Sale { state, .. }) = read_stock(&ahead) else { panic!() };
         assert_eq!(state.now.0, 1_763_827_299_999);
 
-        assert_eq!(read_stock(&["nil"; 19]), Ok(Answer::NoSuchSale));
+        assert_eq!(read_stock(&["nil"; 20]), Ok(Answer::NoSuchSale));
         for (at, odd, what) in [
             (0, "nil", "bx:{ticket}:stock has no number in total"),
             (1, "-1", "bx:{ticket}:stock has no number in held"),
             (2, "", "bx:{ticket}:stock has no number in sold"),
             (5, "ajar", "bx:{ticket}:stock has no status"),
             (7, "x", "bx:{ticket}:stock has no number in per_buyer"),
+            (19, "-1", "bx:{ticket}:stock has no number in hold_max"),
             (2, "10", "bx:{ticket}:stock has more tickets held and sold than there are"),
         ] {
             let mut unsound = fields;
@@ -213,6 +219,7 @@ mod tests {
             id: id(name),
             status,
             quantity: Quantity::new(2).unwrap(),
+            released: 0,
             buyer: buyer.map(|buyer| BuyerId::parse(buyer).unwrap()),
         };
         let longest = "b".repeat(64);

@@ -9,8 +9,8 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::codec::Stored;
 use super::scripts::{self, Script};
 use crate::booking::{
-    Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Claim, Opener, Part, Quantity, Repair,
-    SaleChange, SaleName, SaleTerms, Seen, Span,
+    Amendment, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Claim, Opener, Part, Quantity,
+    Repair, SaleChange, SaleName, SaleTerms, Seen, Span,
 };
 use crate::ledger::held;
 use crate::limits::{
@@ -78,6 +78,20 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             for (id, tombstone) in ids {
                 arg_id(&mut command, id);
                 command.arg(flag(*tombstone));
+            }
+            command.write_packed_command(out);
+        }
+        Call::Amend { sale, seen, amendments } => {
+            let mut command =
+                script(&scripts::AMEND, sale, 1 + 4 * amendments.len(), 64 + amendments.len() * 80);
+            arg_seen(&mut command, SWEPT_PER_CALL, seen);
+            for (id, amendment) in amendments {
+                arg_id(&mut command, id);
+                match amendment {
+                    Amendment::Extend { ms } => command.arg("extend").arg(*ms),
+                    Amendment::Release { remaining } => command.arg("release").arg(remaining.get()),
+                    Amendment::HoldAgain => command.arg("hold").arg(""),
+                };
             }
             command.write_packed_command(out);
         }
@@ -200,7 +214,7 @@ fn changes(after: Option<u64>, out: &mut Vec<u8>) {
 const TIME: &[u8] = b"*1\r\n$4\r\nTIME\r\n";
 
 /// The fields of the stock hash in the order of a state's line, [`CLOCK_FIELD`] in the place of the time.
-pub(super) const STATE_FIELDS: [&str; 19] = [
+pub(super) const STATE_FIELDS: [&str; 20] = [
     "total",
     "held",
     "sold",
@@ -220,6 +234,7 @@ pub(super) const STATE_FIELDS: [&str; 19] = [
     "announced",
     "by_operator",
     "buyer_required",
+    "hold_max",
 ];
 
 /// The place of `clock` among them. Those behind it are 0 where they are not stored.
@@ -332,20 +347,27 @@ fn alike(claims: &[Claim]) -> Option<Quantity> {
 fn restore(sale: &SaleName, seen: &Seen, bookings: &[Booking]) -> Cmd {
     let mut command = script(&scripts::RESTORE, sale, 1 + 3 * bookings.len(), 64 + bookings.len() * 120);
     arg_seen(&mut command, 0, seen);
-    for Booking { id, status, quantity, buyer } in bookings {
+    for booking in bookings {
+        let Booking { id, status, quantity, released, buyer } = booking;
         arg_id(&mut command, id);
-        let mut record = ArrayString::<{ IDENTIFIER_BYTES_MAX + 48 }>::new();
-        // A `String` would be one more allocation a booking; the record fits whatever the numbers are.
-        let written = match status {
-            BookingStatus::Held { expires_at } => write!(record, "h{}@{}", quantity.get(), expires_at.0),
-            BookingStatus::Confirmed => write!(record, "c{}", quantity.get()),
-            BookingStatus::Cancelled | BookingStatus::Expired => write!(record, "x{}", quantity.get()),
+        let mut record = ArrayString::<{ IDENTIFIER_BYTES_MAX + 64 }>::new();
+        let letter = match status {
+            BookingStatus::Held { .. } => 'h',
+            BookingStatus::Confirmed => 'c',
+            BookingStatus::Cancelled | BookingStatus::Expired => 'x',
         };
-        let written = written.and_then(|()| match buyer {
-            Some(buyer) => write!(record, ":{buyer}"),
-            None => Ok(()),
-        });
-        written.expect("two numbers and a buyer fit");
+        // A `String` would be one more allocation a booking; the record fits whatever the numbers are.
+        let mut written = write!(record, "{letter}{}", quantity.get());
+        if *released > 0 {
+            written = written.and_then(|()| write!(record, "/{}", booking.made_with()));
+        }
+        if let BookingStatus::Held { expires_at } = status {
+            written = written.and_then(|()| write!(record, "@{}", expires_at.0));
+        }
+        if let Some(buyer) = buyer {
+            written = written.and_then(|()| write!(record, ":{buyer}"));
+        }
+        written.expect("three numbers and a buyer fit");
         command.arg(record.as_str());
     }
     command
@@ -411,13 +433,14 @@ fn buyer_entry(tickets: &BuyerTickets) -> String {
 }
 
 fn open(sale: &SaleName, terms: &SaleTerms, by: Opener) -> Cmd {
-    let mut command = script_with(&scripts::OPEN, sale, &[SALES_KEY], 8, 128);
+    let mut command = script_with(&scripts::OPEN, sale, &[SALES_KEY], 9, 128);
     command.arg(terms.total);
     arg_term(&mut command, terms.hold_ms);
     arg_term(&mut command, terms.per_buyer.map(u64::from));
     arg_term(&mut command, terms.starts_at.map(|at| at.0));
     arg_term(&mut command, terms.ends_at.map(|at| at.0));
     command.arg(flag(terms.buyer_required)).arg(flag(by == Opener::Operator)).arg(sale.as_str());
+    arg_term(&mut command, terms.hold_max_ms);
     command
 }
 
@@ -438,6 +461,7 @@ fn alter(sale: &SaleName, change: &SaleChange) -> Cmd {
     }
     let terms = [
         ("hold", change.hold_ms),
+        ("hold_max", change.hold_max_ms),
         ("per_buyer", change.per_buyer.map(|tickets| tickets.map(u64::from))),
         ("starts", change.starts_at.map(|at| at.map(|at| at.0))),
         ("ends", change.ends_at.map(|at| at.map(|at| at.0))),

@@ -11,8 +11,8 @@ use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, ChangeFault, Claim,
-    Confirmation, LostCause, Reservation, Restoration, SaleName, SaleStatus,
+    Amended, Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, ChangeFault, Claim,
+    Confirmation, LostCause, Objection, Reservation, Restoration, SaleName, SaleStatus,
 };
 use crate::clock::WallTime;
 use crate::limits::{
@@ -326,7 +326,11 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
     let lines = || rest.into_iter().flat_map(|rest| rest.split('\n'));
     let may_be_withheld = matches!(
         call,
-        Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } | Call::Restore { .. }
+        Call::Reserve { .. }
+            | Call::Confirm { .. }
+            | Call::Cancel { .. }
+            | Call::Amend { .. }
+            | Call::Restore { .. }
     );
     if may_be_withheld && rest == Some("withheld") {
         return Some(Answer::Withheld { state });
@@ -397,6 +401,10 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             })?;
             Some(Answer::Cancelled { state, cancellations })
         }
+        Call::Amend { amendments, .. } => {
+            let bookings = each(amendments, lines(), |(id, _), line| read_amended(id, line))?;
+            Some(Answer::Amended { state, bookings })
+        }
         Call::Restore { bookings, .. } => {
             let restorations = each(bookings, lines(), |_, line| {
                 Some(match line {
@@ -453,6 +461,7 @@ fn read_reservation(claim: &Claim, line: &str) -> Option<Reservation> {
             id: claim.id,
             status: BookingStatus::Cancelled,
             quantity: claim.quantity,
+            released: 0,
             buyer: claim.buyer,
         }),
         (b'r', "") => Reservation::IdReused,
@@ -462,6 +471,28 @@ fn read_reservation(claim: &Claim, line: &str) -> Option<Reservation> {
         (b'n', "") => Reservation::NotOnSale,
         _ => return None,
     })
+}
+
+fn read_amended(id: &BookingId, line: &str) -> Option<Amended> {
+    let objection = match line {
+        "!c" => Objection::Confirmed,
+        "!x" => Objection::Cancelled,
+        "!e" => Objection::HoldExpired,
+        "!l" => Objection::HoldLimit,
+        "!r" => Objection::NotARelease,
+        "!n" => Objection::NotOnSale,
+        "!q" => Objection::BuyerRequired,
+        "!b" => Objection::BuyerLimit,
+        "!s" => Objection::SoldOut,
+        record => {
+            return Some(match read_booking(id, record)? {
+                Some(booking) if booking.status.holds_stock() => Amended::Done(booking),
+                Some(_) => return None,
+                None => Amended::NotFound,
+            });
+        }
+    };
+    Some(Amended::Refused(objection))
 }
 
 fn read_booking(id: &BookingId, line: &str) -> Option<Option<Booking>> {

@@ -10,15 +10,17 @@ use crate::clock::WallTime;
 pub(super) struct Record {
     pub(super) status: BookingStatus,
     pub(super) quantity: Quantity,
+    pub(super) released: u32,
     pub(super) buyer: Option<BuyerId>,
 }
 
 impl Record {
     pub(super) fn booking(self, id: BookingId) -> Booking {
-        Booking { id, status: self.status, quantity: self.quantity, buyer: self.buyer }
+        let Record { status, quantity, released, buyer } = self;
+        Booking { id, status, quantity, released, buyer }
     }
 
-    /// Reads `c2:u-81` or `h1@1763827200123:u-81`.
+    /// Reads `c2:u-81`, `c1/2` or `h1@1763827200123-300000:u-81`.
     pub(super) fn read(text: &str) -> Option<Record> {
         let letter = *text.as_bytes().first()?;
         let rest = text.get(1..)?;
@@ -26,10 +28,7 @@ impl Record {
             Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?)),
             None => (rest, None),
         };
-        let (quantity, deadline) = match terms.split_once('@') {
-            Some((quantity, deadline)) => (quantity, Some(number(deadline)?)),
-            None => (terms, None),
-        };
+        let (amount, deadline) = read_terms(terms)?;
         let status = match (letter, deadline) {
             (b'h', Some(deadline)) => BookingStatus::Held { expires_at: WallTime(deadline) },
             (b'c', None) => BookingStatus::Confirmed,
@@ -37,8 +36,33 @@ impl Record {
             (b'e', None) => BookingStatus::Expired,
             _ => return None,
         };
-        Some(Record { status, quantity: Quantity::new(number(quantity)?)?, buyer })
+        let (quantity, released) = read_amount(amount)?;
+        Some(Record { status, quantity, released, buyer })
     }
+}
+
+/// Reads `1/2`, or that with `@1763827200123`, or with a hyphen and how long it is held behind that: the amount, and the
+/// deadline.
+pub(super) fn read_terms(terms: &str) -> Option<(&str, Option<u64>)> {
+    let Some((amount, deadline)) = terms.split_once('@') else { return Some((terms, None)) };
+    let deadline = match deadline.split_once('-') {
+        Some((deadline, length)) => {
+            number(length)?;
+            deadline
+        }
+        None => deadline,
+    };
+    Some((amount, Some(number(deadline)?)))
+}
+
+/// Reads `2`, or `1/2` of a booking that was made with two and gave one back: what it has, and what it gave back.
+pub(super) fn read_amount(amount: &str) -> Option<(Quantity, u32)> {
+    let Some((quantity, made_with)) = amount.split_once('/') else {
+        return Some((Quantity::new(number(amount)?)?, 0));
+    };
+    let (quantity, made_with) = (Quantity::new(number(quantity)?)?, Quantity::new(number(made_with)?)?);
+    let released = made_with.get().checked_sub(quantity.get()).filter(|released| *released > 0)?;
+    Some((quantity, released))
 }
 
 /// Digits and nothing else: `u64::from_str` would take a sign. In one pass, since replies are numbers for the most part.
@@ -90,8 +114,13 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
     let due_at = Some(WallTime(number(next()?)?)).filter(|due| due.0 > 0);
     let (lapsed_until, announced_at) = (WallTime(number(next()?)?), WallTime(number(next()?)?));
     let (by_operator, buyer_required) = (flag(next()?)?, flag(next()?)?);
+    // Not told by a script where there is none, and 0 or nothing where it is not stored.
+    let hold_max_ms = match next() {
+        Some(text) => term(text)?.filter(|ms| *ms > 0),
+        None => None,
+    };
     held.checked_add(sold)?;
-    let terms = SaleTerms { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required };
+    let terms = SaleTerms { total, hold_ms, hold_max_ms, per_buyer, starts_at, ends_at, buyer_required };
     rest.is_none().then_some(SaleState {
         terms,
         status,
@@ -134,7 +163,7 @@ pub(super) fn read_log_entry(line: &str) -> Option<LogEntry> {
     fields.next().is_none().then_some(LogEntry {
         sequence,
         at,
-        booking: Booking { id, status, quantity, buyer },
+        booking: Booking { id, status, quantity, released: 0, buyer },
     })
 }
 
@@ -149,6 +178,9 @@ mod tests {
         assert_eq!(held.status, BookingStatus::Held { expires_at: WallTime(1_763_827_200_123) });
         assert_eq!((held.quantity.get(), held.buyer.unwrap().as_str()), (2, "u-81"));
         assert_eq!(Record::read("c1").unwrap().buyer, None);
+        let part = Record::read("h1/3@7-5:u-81").unwrap();
+        assert_eq!(part.status, BookingStatus::Held { expires_at: WallTime(7) });
+        assert_eq!((part.quantity.get(), part.released), (1, 2));
         for bad in [
             "",
             "c",
@@ -160,6 +192,14 @@ mod tests {
             "h1",
             "c1@5",
             "h1@",
+            "h1@5-",
+            "h1@5-x",
+            "c1-5",
+            "c/2",
+            "c1/",
+            "c2/2",
+            "c3/2",
+            "c1/2/3",
             "t",
             "z1",
             "c1000001",
@@ -205,6 +245,11 @@ mod tests {
         let holds = (state.due_at, state.lapsed_until, state.announced_at);
         assert_eq!(holds, (Some(WallTime(12)), WallTime(13), WallTime(14)));
         assert!(state.by_operator && !state.terms.buyer_required);
+        let longest = |last: &str| {
+            let line = format!("10,1,2,3,4,paused,500,,7,,9,5,6,11,12,13,14,1,0{last}");
+            read_state(&line).unwrap().terms.hold_max_ms
+        };
+        assert_eq!([",900", ",0", ",", ""].map(longest), [Some(900), None, None, None]);
         let huge = format!("10,{0},{0},3,4,open,,,,,9,5,5,0,0,0,0,0,0", u64::MAX);
         for bad in [
             "",
@@ -212,7 +257,8 @@ mod tests {
             "10,1,2,3,4,open,,,,,9,5,5",
             "10,1,2,3,4,open,,,,,9,5,5,",
             "10,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,2",
-            "10,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0,",
+            "10,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0,x",
+            "10,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0,7,",
             "10,1,2,3,4,shut,,,,,9,5,5,0",
             "10,-1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0",
             "1e12,1,2,3,4,open,,,,,9,5,5,0,0,0,0,0,0",

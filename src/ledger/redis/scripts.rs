@@ -48,6 +48,7 @@ scripts! {
     LOOKUP "lookup.lua",
     CONFIRM "confirm.lua",
     CANCEL "cancel.lua",
+    AMEND "amend.lua",
     EXPIRE "expire.lua",
     PAGE "page.lua",
     LOG "log.lua",

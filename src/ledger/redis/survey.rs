@@ -6,9 +6,9 @@ use uuid::Uuid;
 use super::codec::Stored;
 use super::pack::bucket_of;
 use super::read::split_once;
-use super::reply::{Record, number, read_log_entry, read_state};
+use super::reply::{Record, number, read_amount, read_log_entry, read_state, read_terms};
 use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, LostCause, Part, Quantity, Row, SPANS_MS, Span,
+    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, LostCause, Part, Row, SPANS_MS, Span,
     StoredBooking,
 };
 use crate::clock::WallTime;
@@ -139,8 +139,14 @@ fn booking_id(stored: &[u8]) -> Option<BookingId> {
 fn read_record(record: &[u8]) -> Option<StoredBooking> {
     let text = std::str::from_utf8(record).ok()?;
     if text == "t" {
-        let tombstone =
-            StoredBooking { status: None, quantity: 0, buyer: None, counted: false, sequence: None };
+        let tombstone = StoredBooking {
+            status: None,
+            quantity: 0,
+            released: 0,
+            buyer: None,
+            counted: false,
+            sequence: None,
+        };
         return Some(tombstone);
     }
     let rest = text.get(1..)?;
@@ -148,10 +154,8 @@ fn read_record(record: &[u8]) -> Option<StoredBooking> {
         Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?)),
         None => (rest, None),
     };
-    let (quantity, deadline) = match terms.split_once('@') {
-        Some((quantity, deadline)) => (quantity, Some(WallTime(number(deadline)?))),
-        None => (terms, None),
-    };
+    let (amount, deadline) = read_terms(terms)?;
+    let deadline = deadline.map(WallTime);
     let (status, counted) = match (text.as_bytes()[0], deadline) {
         (b'h', Some(expires_at)) => (BookingStatus::Held { expires_at }, false),
         (b'H', Some(expires_at)) => (BookingStatus::Held { expires_at }, true),
@@ -163,8 +167,15 @@ fn read_record(record: &[u8]) -> Option<StoredBooking> {
     };
     // One that counts among nobody's tickets is no record of ours.
     (!counted || buyer.is_some()).then_some(())?;
-    let quantity = Quantity::new(number(quantity)?)?.get();
-    Some(StoredBooking { status: Some(status), quantity, buyer, counted, sequence: None })
+    let (quantity, released) = read_amount(amount)?;
+    Some(StoredBooking {
+        status: Some(status),
+        quantity: quantity.get(),
+        released,
+        buyer,
+        counted,
+        sequence: None,
+    })
 }
 
 /// Reads ids, each with a space behind it.

@@ -5,9 +5,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{remove, survey};
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Cancellation, ChangeFault, Claim,
-    Confirmation, LogEntry, LostCause, Opener, Quantity, Reservation, Restoration, SaleChange, SaleName,
-    SaleState, SaleStatus, SaleTerms, Seen,
+    Amendment, Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Cancellation,
+    ChangeFault, Claim, Confirmation, LogEntry, LostCause, Opener, Quantity, Reservation, Restoration,
+    SaleChange, SaleName, SaleState, SaleStatus, SaleTerms, Seen,
 };
 use crate::clock::WallTime;
 use crate::ledger::held;
@@ -47,13 +47,20 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         };
     }
     let Some(mut sale) = sale else { return Ok(Answer::NoSuchSale) };
-    if let Call::Reserve { seen, .. } | Call::Confirm { seen, .. } | Call::Cancel { seen, .. } = call
+    if let Call::Reserve { seen, .. }
+    | Call::Confirm { seen, .. }
+    | Call::Cancel { seen, .. }
+    | Call::Amend { seen, .. } = call
         && sale.withholds_from(seen)?
     {
         return Ok(Answer::Withheld { state: sale.state });
     }
     match call {
-        Call::Alter { .. } | Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } => {
+        Call::Alter { .. }
+        | Call::Reserve { .. }
+        | Call::Confirm { .. }
+        | Call::Cancel { .. }
+        | Call::Amend { .. } => {
             sale.sweep(SWEPT_PER_CALL)?;
         }
         Call::Expire { .. } => sale.sweep(EXPIRIES_PER_CALL_MAX)?,
@@ -91,6 +98,11 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
             let cancellations = ids.iter().map(cancel).collect::<Result<_>>()?;
             Answer::Cancelled { state: sale.state.clone(), cancellations }
         }
+        Call::Amend { amendments, .. } => {
+            let amend = |(id, amendment): &(BookingId, Amendment)| sale.amend(id, *amendment);
+            let bookings = amendments.iter().map(amend).collect::<Result<_>>()?;
+            Answer::Amended { state: sale.state.clone(), bookings }
+        }
         Call::Restore { seen, bookings, .. } => match sale.restore(seen, bookings)? {
             Some(restorations) => Answer::Restored { state: sale.state.clone(), restorations },
             None => return Ok(Answer::Withheld { state: sale.state }),
@@ -114,6 +126,7 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::LookUp { sale, .. }
         | Call::Confirm { sale, .. }
         | Call::Cancel { sale, .. }
+        | Call::Amend { sale, .. }
         | Call::Restore { sale, .. }
         | Call::Expire { sale }
         | Call::Page { sale, .. }
@@ -231,8 +244,9 @@ pub(super) fn insert(
     connection
         .prepare_cached(
             "INSERT INTO sales (name, total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms,
-             ends_at_ms, clock_ms, opened_ms, lineage, due_at_ms, announced_at_ms, by_operator, buyer_required, counted)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             ends_at_ms, clock_ms, opened_ms, lineage, due_at_ms, announced_at_ms, by_operator, buyer_required, counted,
+             hold_max_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         )?
         .execute(params![
             name.as_str(),
@@ -254,17 +268,21 @@ pub(super) fn insert(
             state.by_operator,
             terms.buyer_required,
             if is_counted { "all" } else { "" },
+            terms.hold_max_ms.map(integer),
         ])?;
     Ok(Answer::Sale { state, created: true })
 }
 
 /// A booking as it is stored.
-struct Record {
+pub(super) struct Record {
     /// `None` is a tombstone.
-    status: Option<BookingStatus>,
+    pub(super) status: Option<BookingStatus>,
     quantity: u32,
+    released: u32,
     buyer: Option<BuyerId>,
     counted: bool,
+    /// How long it is held in all, in milliseconds, where the sale had a longest hold.
+    pub(super) hold_ms: Option<u64>,
 }
 
 impl Record {
@@ -274,13 +292,21 @@ impl Record {
             "tombstone" => Some(None),
             word => booking_status(word, expires_at).map(Some),
         })?;
-        Ok(Record { status, quantity: row.get(1)?, buyer: buyer(row, 2)?, counted: row.get(3)? })
+        Ok(Record {
+            status,
+            quantity: row.get(1)?,
+            released: row.get(5)?,
+            buyer: buyer(row, 2)?,
+            counted: row.get(3)?,
+            hold_ms: optional(row, 6)?,
+        })
     }
 
     /// The booking; `None` for a tombstone.
-    fn booking(&self, id: &BookingId) -> Option<Booking> {
+    pub(super) fn booking(&self, id: &BookingId) -> Option<Booking> {
+        let Record { status, released, buyer, .. } = *self;
         let quantity = Quantity::new(u64::from(self.quantity))?;
-        self.status.map(|status| Booking { id: *id, status, quantity, buyer: self.buyer })
+        status.map(|status| Booking { id: *id, status, quantity, released, buyer })
     }
 }
 
@@ -306,10 +332,10 @@ impl<'a> Sale<'a> {
         let mut statement = connection.prepare_cached(
             "SELECT total, held, sold, version, sequence, status, hold_ms, per_buyer, starts_at_ms, ends_at_ms, clock_ms,
              opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms, by_operator,
-             buyer_required, frozen_since_ms, counted FROM sales WHERE name = ?1",
+             buyer_required, hold_max_ms, frozen_since_ms, counted FROM sales WHERE name = ?1",
         )?;
         let found = statement.query_row([name.as_str()], |row| {
-            Ok((read_state(row, clock)?, WallTime(unsigned(row, 19)?), row.get(20)?))
+            Ok((read_state(row, clock)?, WallTime(unsigned(row, 20)?), row.get(21)?))
         });
         let Some((state, frozen_since, counted)) = found.optional()? else { return Ok(None) };
         let taken = state.held.saturating_add(state.sold);
@@ -373,7 +399,8 @@ impl<'a> Sale<'a> {
 
     fn record(&self, id: &BookingId) -> Result<Option<Record>> {
         self.statement(
-            "SELECT status, quantity, buyer, counted, expires_at_ms FROM bookings WHERE sale = ?1 AND id = ?2",
+            "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms FROM bookings
+             WHERE sale = ?1 AND id = ?2",
         )?
         .query_row([self.name.as_str(), id.as_str()], Record::read)
         .optional()
@@ -403,9 +430,10 @@ impl<'a> Sale<'a> {
             expires_at,
         ])?;
         self.statement(
-            "INSERT INTO bookings (sale, id, status, quantity, buyer, counted, expires_at_ms, sequence)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (sale, id) DO UPDATE SET status = ?3, counted = ?6, expires_at_ms = ?7, sequence = ?8",
+            "INSERT INTO bookings (sale, id, status, quantity, buyer, counted, expires_at_ms, sequence, released)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (sale, id) DO UPDATE SET status = ?3, quantity = ?4, counted = ?6, expires_at_ms = ?7,
+             sequence = ?8, released = ?9, hold_ms = NULL",
         )?
         .execute(params![
             self.name.as_str(),
@@ -416,7 +444,17 @@ impl<'a> Sale<'a> {
             counted,
             expires_at,
             integer(self.state.sequence),
+            booking.released,
         ])?;
+        Ok(())
+    }
+
+    /// Keeps how long a booking is held in all.
+    pub(super) fn keep_hold(&self, id: &BookingId, hold_ms: Option<u64>) -> Result<()> {
+        if let Some(hold_ms) = hold_ms {
+            self.statement("UPDATE bookings SET hold_ms = ?3 WHERE sale = ?1 AND id = ?2")?
+                .execute(params![self.name.as_str(), id.as_str(), integer(hold_ms)])?;
+        }
         Ok(())
     }
 
@@ -446,7 +484,7 @@ impl<'a> Sale<'a> {
     }
 
     /// Whether the buyer may have that many more.
-    fn allows(&self, buyer: Option<&BuyerId>, quantity: Quantity) -> Result<bool> {
+    pub(super) fn allows(&self, buyer: Option<&BuyerId>, quantity: Quantity) -> Result<bool> {
         match (self.state.terms.per_buyer, buyer) {
             (Some(limit), Some(buyer)) => {
                 let has = self.tickets_of(buyer)?.total(self.state.now);
@@ -528,7 +566,7 @@ impl<'a> Sale<'a> {
     }
 
     /// Returns a booking's tickets to the stock and to its buyer's allowance.
-    fn give_back(&mut self, record: &Record) -> Result<()> {
+    pub(super) fn give_back(&mut self, record: &Record) -> Result<()> {
         let quantity = record.quantity;
         match record.status {
             Some(BookingStatus::Held { expires_at }) if expires_at > self.state.lapsed_until => {
@@ -550,7 +588,7 @@ impl<'a> Sale<'a> {
         })
     }
 
-    fn settled(&mut self, id: &BookingId) -> Result<Option<Record>> {
+    pub(super) fn settled(&mut self, id: &BookingId) -> Result<Option<Record>> {
         match self.record(id)? {
             Some(record) => self.settle(id, record).map(Some),
             None => Ok(None),
@@ -560,7 +598,9 @@ impl<'a> Sale<'a> {
     fn reserve(&mut self, claim: &Claim) -> Result<Reservation> {
         if let Some(record) = self.settled(&claim.id)? {
             return Ok(match record.booking(&claim.id) {
-                Some(booking) if booking.quantity == claim.quantity && booking.buyer == claim.buyer => {
+                Some(booking)
+                    if booking.made_with() == claim.quantity.get() && booking.buyer == claim.buyer =>
+                {
                     Reservation::Known(booking)
                 }
                 Some(_) => Reservation::IdReused,
@@ -568,6 +608,7 @@ impl<'a> Sale<'a> {
                     id: claim.id,
                     status: BookingStatus::Cancelled,
                     quantity: claim.quantity,
+                    released: 0,
                     buyer: claim.buyer,
                 }),
             });
@@ -581,27 +622,41 @@ impl<'a> Sale<'a> {
         if !self.allows(claim.buyer.as_ref(), claim.quantity)? {
             return Ok(Reservation::BuyerLimit);
         }
-        let quantity = u64::from(claim.quantity.get());
-        if self.state.held + self.state.sold + quantity > self.state.terms.total {
+        if !self.fits(claim.quantity) {
             return Ok(Reservation::SoldOut);
         }
-        let expires_at = self.state.terms.hold_ms.map(|hold_ms| WallTime(self.state.now.0 + hold_ms));
-        let status = match expires_at {
-            Some(expires_at) => {
+        let Claim { id, quantity, buyer } = *claim;
+        let status = BookingStatus::Expired;
+        let booking = self.take_anew(Booking { id, status, quantity, released: 0, buyer })?;
+        Ok(Reservation::Granted { expires_at: booking.status.deadline() })
+    }
+
+    /// Whether so many tickets are left.
+    pub(super) fn fits(&self, quantity: Quantity) -> bool {
+        self.state.held + self.state.sold + u64::from(quantity.get()) <= self.state.terms.total
+    }
+
+    /// Takes tickets for a booking that has none, as the sale's terms have it: held with its hold, or confirmed.
+    pub(super) fn take_anew(&mut self, mut booking: Booking) -> Result<Booking> {
+        let SaleTerms { hold_ms, hold_max_ms, .. } = self.state.terms;
+        let quantity = u64::from(booking.quantity.get());
+        booking.status = match hold_ms {
+            Some(hold_ms) => {
                 self.state.held += quantity;
-                BookingStatus::Held { expires_at }
+                BookingStatus::Held { expires_at: WallTime(self.state.now.0 + hold_ms) }
             }
             None => {
                 self.state.sold += quantity;
                 BookingStatus::Confirmed
             }
         };
-        self.grant(&Booking { id: claim.id, status, quantity: claim.quantity, buyer: claim.buyer })?;
-        Ok(Reservation::Granted { expires_at })
+        self.grant(&booking)?;
+        self.keep_hold(&booking.id, hold_ms.filter(|_| hold_max_ms.is_some()))?;
+        Ok(booking)
     }
 
     /// Stores a booking that takes stock anew, and counts it for its buyer.
-    fn grant(&mut self, booking: &Booking) -> Result<()> {
+    pub(super) fn grant(&mut self, booking: &Booking) -> Result<()> {
         let buyer = booking.buyer.as_ref().filter(|buyer| self.counts(Some(buyer)));
         self.write(booking, buyer.is_some())?;
         let quantity = booking.quantity.get();
@@ -644,7 +699,7 @@ impl<'a> Sale<'a> {
                 Ok(Confirmation::Confirmed(booking))
             }
             BookingStatus::Expired => {
-                if self.state.held + self.state.sold + quantity > self.state.terms.total {
+                if !self.fits(booking.quantity) {
                     return Ok(Confirmation::HoldExpired(booking));
                 }
                 if !self.allows(booking.buyer.as_ref(), booking.quantity)? {
@@ -733,27 +788,44 @@ impl<'a> Sale<'a> {
 
     fn put_back(&mut self, told: &Booking) -> Result<Restoration> {
         let record = self.record(&told.id)?;
-        let status = match &record {
-            None => match told.status {
-                BookingStatus::Held { expires_at } if expires_at <= self.state.now => BookingStatus::Expired,
-                BookingStatus::Expired => BookingStatus::Cancelled,
-                status => status,
-            },
+        let now = self.state.now;
+        let (status, quantity, hold_ms) = match &record {
+            None => {
+                let status = match told.status {
+                    BookingStatus::Held { expires_at } if expires_at <= now => BookingStatus::Expired,
+                    BookingStatus::Expired => BookingStatus::Cancelled,
+                    status => status,
+                };
+                (status, told.quantity, None)
+            }
             Some(record) => {
                 let found = record.booking(&told.id);
-                let found = found.filter(|it| (it.quantity, it.buyer) == (told.quantity, told.buyer));
+                let found = found.filter(|it| (it.made_with(), it.buyer) == (told.made_with(), told.buyer));
                 let Some(found) = found else {
                     return match told.status {
                         BookingStatus::Cancelled => Ok(Restoration::Stands),
                         _ => self.lose(told, LostCause::IdTaken),
                     };
                 };
-                match (told.status, found.status) {
+                // A booking never gets more tickets than it has: of two words that with fewer is the later.
+                let quantity = found.quantity.min(told.quantity);
+                let gave_more = quantity < found.quantity;
+                let (deadline, its_deadline) = (told.status.deadline(), found.status.deadline());
+                // It was extended, or held again.
+                let is_later = deadline.is_some_and(|deadline| {
+                    deadline > now && its_deadline.is_none_or(|its_deadline| its_deadline < deadline)
+                });
+                let status = match (told.status, found.status) {
                     (BookingStatus::Cancelled, BookingStatus::Cancelled) => return Ok(Restoration::Stands),
                     (BookingStatus::Confirmed, BookingStatus::Held { .. } | BookingStatus::Expired)
                     | (BookingStatus::Cancelled, _) => told.status,
+                    (_, BookingStatus::Held { .. } | BookingStatus::Expired) if is_later => told.status,
+                    (_, BookingStatus::Held { expires_at }) if gave_more && expires_at > now => found.status,
+                    (_, BookingStatus::Confirmed) if gave_more => found.status,
                     _ => return Ok(Restoration::Stands),
-                }
+                };
+                let longer = status.deadline().zip(its_deadline).map_or(0, |(to, from)| to.0 - from.0);
+                (status, quantity, record.hold_ms.map(|hold_ms| hold_ms + longer))
             }
         };
         // What it has already is its own. A hold whose tickets went back already has to find others.
@@ -761,23 +833,25 @@ impl<'a> Sale<'a> {
             BookingStatus::Held { expires_at } => expires_at > self.state.lapsed_until,
             status => status.holds_stock(),
         });
-        let quantity = u64::from(told.quantity.get());
-        let fits = has_stock || self.state.held + self.state.sold + quantity <= self.state.terms.total;
-        if status.holds_stock() && !fits {
+        if status.holds_stock() && !has_stock && !self.fits(quantity) {
             return self.lose(told, LostCause::SoldOut);
         }
         if let Some(record) = &record {
             self.give_back(record)?;
         }
         match status {
-            BookingStatus::Held { .. } => self.state.held += quantity,
-            BookingStatus::Confirmed => self.state.sold += quantity,
+            BookingStatus::Held { .. } => self.state.held += u64::from(quantity.get()),
+            BookingStatus::Confirmed => self.state.sold += u64::from(quantity.get()),
             _ => {}
         }
-        let booking = Booking { status, ..told.clone() };
+        let released = told.made_with() - quantity.get();
+        let booking = Booking { status, quantity, released, ..told.clone() };
         match status.holds_stock() {
             true => self.grant(&booking)?,
             false => self.write(&booking, false)?,
+        }
+        if status.deadline().is_some() {
+            self.keep_hold(&told.id, hold_ms)?;
         }
         // A hold that is over makes good nothing of a confirmation that is lost.
         if status != BookingStatus::Expired {
@@ -792,7 +866,7 @@ impl<'a> Sale<'a> {
             BookingStatus::Held { expires_at } => Some(integer(expires_at.0)),
             _ => None,
         };
-        self.statement("INSERT OR REPLACE INTO lost VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+        self.statement("INSERT OR REPLACE INTO lost VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
             params![
                 self.name.as_str(),
                 told.id.as_str(),
@@ -801,6 +875,7 @@ impl<'a> Sale<'a> {
                 told.buyer.as_ref().map(BuyerId::as_str),
                 expires_at,
                 cause.word(),
+                told.released,
             ],
         )?;
         Ok(Restoration::Lost(cause))
@@ -810,6 +885,7 @@ impl<'a> Sale<'a> {
         let mut terms = self.state.terms.clone();
         terms.total = change.total.unwrap_or(terms.total);
         terms.hold_ms = change.hold_ms.unwrap_or(terms.hold_ms);
+        terms.hold_max_ms = change.hold_max_ms.unwrap_or(terms.hold_max_ms);
         terms.per_buyer = change.per_buyer.unwrap_or(terms.per_buyer);
         terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
         terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
@@ -838,7 +914,8 @@ impl<'a> Sale<'a> {
             // With the counts: they and the total are checked against each other.
             self.statement(
                 "UPDATE sales SET total = ?2, status = ?3, hold_ms = ?4, per_buyer = ?5, starts_at_ms = ?6, ends_at_ms = ?7,
-                 version = ?8, held = ?9, sold = ?10, buyer_required = ?11, announced_at_ms = ?12 WHERE name = ?1",
+                 version = ?8, held = ?9, sold = ?10, buyer_required = ?11, announced_at_ms = ?12,
+                 hold_max_ms = ?13 WHERE name = ?1",
             )?
             .execute(params![
                 self.name.as_str(),
@@ -853,6 +930,7 @@ impl<'a> Sale<'a> {
                 integer(state.sold),
                 terms.buyer_required,
                 integer(state.announced_at.0),
+                terms.hold_max_ms.map(integer),
             ])?;
         }
         Ok(Answer::Sale { state: self.state.clone(), created: false })
@@ -867,11 +945,11 @@ impl<'a> Sale<'a> {
         let after = self.counted.strip_prefix('>').unwrap_or_default().to_owned();
         let rows: Vec<(BookingId, Record)> = self
             .statement(
-                "SELECT status, quantity, buyer, counted, expires_at_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
+                "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
                  ORDER BY id LIMIT ?3",
             )?
             .query_map(params![self.name.as_str(), after, COUNTED_PER_CALL as i64], |row| {
-                Ok((parsed(row, 5, |text| BookingId::parse(text).ok())?, Record::read(row)?))
+                Ok((parsed(row, 7, |text| BookingId::parse(text).ok())?, Record::read(row)?))
             })?
             .collect::<Result<_>>()?;
         for (id, record) in &rows {
@@ -900,11 +978,11 @@ impl<'a> Sale<'a> {
     /// The cursor is the last id of the page before.
     fn page(&self, cursor: &str) -> Result<Answer> {
         let mut statement = self.statement(
-            "SELECT status, quantity, buyer, counted, expires_at_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
+            "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
              ORDER BY id LIMIT ?3",
         )?;
         let rows = statement.query_map(params![self.name.as_str(), cursor, PAGE_ENTRIES as i64], |row| {
-            let id = parsed(row, 5, |text| BookingId::parse(text).ok())?;
+            let id = parsed(row, 7, |text| BookingId::parse(text).ok())?;
             Ok((id, Record::read(row)?))
         })?;
         let rows = rows.collect::<Result<Vec<_>>>()?;
@@ -927,6 +1005,7 @@ impl<'a> Sale<'a> {
                     id: parsed(row, 2, |text| BookingId::parse(text).ok())?,
                     status: parsed(row, 3, |word| booking_status(word, expires_at))?,
                     quantity: Quantity::new(unsigned(row, 4)?).ok_or_else(|| malformed(4, Type::Integer))?,
+                    released: 0,
                     buyer: buyer(row, 5)?,
                 };
                 Ok(LogEntry { sequence: unsigned(row, 0)?, at: WallTime(unsigned(row, 1)?), booking })
@@ -946,6 +1025,7 @@ pub(super) fn read_state(row: &Row<'_>, clock: WallTime) -> Result<SaleState> {
             starts_at: optional(row, 8)?.map(WallTime),
             ends_at: optional(row, 9)?.map(WallTime),
             buyer_required: row.get(18)?,
+            hold_max_ms: optional(row, 19)?,
         },
         held: unsigned(row, 1)?,
         sold: unsigned(row, 2)?,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{OpenError, unusable};
 
 /// `user_version` of a file: rises with each change of the tables.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// `application_id` of a file: "bxof".
 const APPLICATION: i32 = 0x6278_6f66;
@@ -39,11 +39,13 @@ CREATE TABLE sales (
     by_operator     INTEGER NOT NULL DEFAULT 0,
     buyer_required  INTEGER NOT NULL DEFAULT 0,
     counted         TEXT NOT NULL DEFAULT '',
+    hold_max_ms     INTEGER,
     CHECK (held >= 0 AND sold >= 0 AND held + sold <= total)
 ) WITHOUT ROWID;
 
 -- status: held, confirmed, cancelled, expired, or tombstone (an id that may never be granted).
 -- counted: whether its tickets are in `buyers`. sequence: of its latest change in the log, 0 for a tombstone.
+-- released: tickets that it gave back since it was made. hold_ms: how long it is held in all, where the sale has a longest hold.
 CREATE TABLE bookings (
     sale          TEXT NOT NULL,
     id            TEXT NOT NULL,
@@ -53,6 +55,8 @@ CREATE TABLE bookings (
     counted       INTEGER NOT NULL,
     expires_at_ms INTEGER,
     sequence      INTEGER NOT NULL,
+    released      INTEGER NOT NULL DEFAULT 0,
+    hold_ms       INTEGER,
     PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 
@@ -102,6 +106,7 @@ CREATE TABLE lost (
     buyer         TEXT,
     expires_at_ms INTEGER,
     cause         TEXT NOT NULL,
+    released      INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 ";

@@ -19,7 +19,7 @@ type Result<T> = rusqlite::Result<T>;
 /// Bytes of something unreadable that are shown.
 const SHOWN_BYTES_MAX: usize = 80;
 
-const BOOKING: &str = "id, status, quantity, buyer, counted, expires_at_ms, sequence";
+const BOOKING: &str = "id, status, quantity, buyer, counted, expires_at_ms, sequence, released";
 
 /// A sale, and what is strange about its counts.
 struct Found {
@@ -32,11 +32,11 @@ fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Opt
     let mut statement = connection.prepare_cached(
         "SELECT total, max(held, 0), max(sold, 0), version, sequence, status, hold_ms, per_buyer, starts_at_ms,
          ends_at_ms, clock_ms, opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms,
-         by_operator, buyer_required, held, sold FROM sales WHERE name = ?1",
+         by_operator, buyer_required, hold_max_ms, held, sold FROM sales WHERE name = ?1",
     )?;
     let found = statement.query_row([sale.as_str()], |row| {
         let mut rows = Vec::new();
-        for (column, name) in [(19, "held"), (20, "sold")] {
+        for (column, name) in [(20, "held"), (21, "sold")] {
             let count: i64 = row.get(column)?;
             if count < 0 {
                 let text = format!("{name} is {count}");
@@ -174,13 +174,13 @@ impl Pages<'_> {
             });
         }
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, status, quantity, buyer, expires_at_ms, cause FROM lost WHERE sale = ?1 ORDER BY id",
+            "SELECT id, status, quantity, buyer, expires_at_ms, cause, released FROM lost WHERE sale = ?1 ORDER BY id",
         )?;
         let mut found = statement.query([self.sale.as_str()])?;
         while let Some(row) = found.next()? {
             rows.push(match read_lost(row) {
                 Some((booking, cause)) => Row::Lost { booking, cause },
-                None => unreadable(Part::Lost, bytes(row, 0), row, 6),
+                None => unreadable(Part::Lost, bytes(row, 0), row, 7),
             });
         }
         Ok(None)
@@ -333,7 +333,7 @@ fn read_booking(row: &SqlRow<'_>) -> Row {
     let id = BookingId::parse(bytes(row, 0)).ok();
     match id.zip(stored(row)) {
         Some((id, record)) => Row::Booking { id, record },
-        None => unreadable(Part::Bookings, bytes(row, 0), row, 7),
+        None => unreadable(Part::Bookings, bytes(row, 0), row, 8),
     }
 }
 
@@ -353,7 +353,8 @@ fn stored(row: &SqlRow<'_>) -> Option<StoredBooking> {
     };
     let may_count = buyer.is_some() && status.is_some_and(BookingStatus::holds_stock);
     let sequence = Some(u64::try_from(whole(row, 6)?).ok()?);
-    (may_count || !counted).then_some(StoredBooking { status, quantity, buyer, counted, sequence })
+    let released = u32::try_from(whole(row, 7)?).ok()?;
+    (may_count || !counted).then_some(StoredBooking { status, quantity, released, buyer, counted, sequence })
 }
 
 fn read_buyer(row: &SqlRow<'_>) -> Row {
@@ -371,6 +372,7 @@ fn read_entry(row: &SqlRow<'_>) -> Option<LogEntry> {
         id: BookingId::parse(text(row, 2)?).ok()?,
         status: booking_status(text(row, 3)?, optional_time(row, 6)?)?,
         quantity: Quantity::new(u64::try_from(whole(row, 4)?).ok()?)?,
+        released: 0,
         buyer: buyer(row, 5)?,
     };
     Some(LogEntry { sequence: u64::try_from(whole(row, 0)?).ok()?, at: time(row, 1)?, booking })
@@ -381,6 +383,7 @@ fn read_lost(row: &SqlRow<'_>) -> Option<(Booking, LostCause)> {
         id: BookingId::parse(text(row, 0)?).ok()?,
         status: booking_status(text(row, 1)?, optional_time(row, 4)?)?,
         quantity: Quantity::new(u64::try_from(whole(row, 2)?).ok()?)?,
+        released: u32::try_from(whole(row, 6)?).ok()?,
         buyer: buyer(row, 3)?,
     };
     Some((booking, LostCause::from_word(text(row, 5)?)?))

@@ -68,26 +68,38 @@ fn check_sale(bytes: &[u8]) {
     let members = value.as_object().expect("what was read is an object");
     let change = body.change();
     let is_given = |name: &str| members.contains_key(name);
-    let SaleChange { total, hold_ms, per_buyer, starts_at, ends_at, buyer_required, status, if_version } =
-        &change;
+    let SaleChange {
+        total,
+        hold_ms,
+        hold_max_ms,
+        per_buyer,
+        starts_at,
+        ends_at,
+        buyer_required,
+        status,
+        if_version,
+    } = &change;
     assert_eq!(*total, members.get("total").and_then(whole), "the total");
     assert_eq!((status, if_version), (&None, &None));
     assert_eq!(
         [
             hold_ms.is_some(),
+            hold_max_ms.is_some(),
             per_buyer.is_some(),
             starts_at.is_some(),
             ends_at.is_some(),
             buyer_required.is_some()
         ],
-        ["hold_seconds", "per_buyer", "starts_at", "ends_at", "buyer_required"].map(is_given),
+        ["hold_seconds", "hold_max_seconds", "per_buyer", "starts_at", "ends_at", "buyer_required"]
+            .map(is_given),
         "left out is not null"
     );
-    if let Some(Some(ms)) = hold_ms {
-        let seconds = members["hold_seconds"].as_f64().expect("a number");
+    for (name, span) in [("hold_seconds", hold_ms), ("hold_max_seconds", hold_max_ms)] {
+        let Some(Some(ms)) = span else { continue };
+        let seconds = members[name].as_f64().expect("a number");
         assert!(
             (1..=HOLD_MS_MAX).contains(ms) && (seconds * 1_000.0 - *ms as f64).abs() <= 0.5,
-            "{seconds}: {ms}"
+            "{name}: {seconds}: {ms}"
         );
     }
     if let Some(Some(tickets)) = per_buyer {
@@ -111,6 +123,9 @@ fn check_route(path: &str) {
         Route::Bookings { sale } => format!("/v1/sales/{sale}/bookings"),
         Route::Booking { sale, id } => format!("/v1/sales/{sale}/bookings/{id}"),
         Route::Confirm { sale, id } => format!("/v1/sales/{sale}/bookings/{id}/confirm"),
+        Route::Extend { sale, id } => format!("/v1/sales/{sale}/bookings/{id}/extend"),
+        Route::Release { sale, id } => format!("/v1/sales/{sale}/bookings/{id}/release"),
+        Route::Hold { sale, id } => format!("/v1/sales/{sale}/bookings/{id}/hold"),
         Route::Problem { name } => format!("/problems/{name}"),
     };
     assert_eq!(again, path, "a route is its path and nothing else");

@@ -1,7 +1,8 @@
 //! Replies of Redis: where they end does not depend on how they arrive, and what is no answer to the call is an error.
 
 use boxoffice::booking::{
-    Answer, Booking, BookingId, BookingStatus, Call, Claim, Part, Quantity, SaleName, SaleState, Seen,
+    Amendment, Answer, Booking, BookingId, BookingStatus, Call, Claim, Part, Quantity, SaleName, SaleState,
+    Seen,
 };
 use boxoffice::ledger::redis::codec;
 
@@ -59,7 +60,7 @@ fn call(script: &mut Script<'_>) -> Call {
     let entries = 1 + script.below(3);
     let ids = || (0..entries).map(|index| BookingId::parse(format!("b-{index}")).expect("an id"));
     let seen = Seen::default();
-    match script.below(12) {
+    match script.below(13) {
         0 => Call::Snapshot { sale },
         1 => Call::LookUp { sale, ids: ids().collect() },
         2 => Call::Confirm { sale, seen, ids: ids().collect() },
@@ -70,9 +71,22 @@ fn call(script: &mut Script<'_>) -> Call {
         7 => Call::Trim { sale },
         8 => Call::Survey { sale, part: PARTS[script.below(PARTS.len())], cursor: String::new() },
         9 => Call::Changes { after: [None, Some(0), Some(1)][script.below(3)] },
+        11 => {
+            let kinds = [
+                Amendment::Extend { ms: 1 },
+                Amendment::Release { remaining: Quantity::ONE },
+                Amendment::HoldAgain,
+            ];
+            Call::Amend { sale, seen, amendments: ids().zip(kinds).collect() }
+        }
         10 => {
-            let booking =
-                |id| Booking { id, status: BookingStatus::Confirmed, quantity: Quantity::ONE, buyer: None };
+            let booking = |id| Booking {
+                id,
+                status: BookingStatus::Confirmed,
+                quantity: Quantity::ONE,
+                released: 0,
+                buyer: None,
+            };
             Call::Restore { sale, seen, bookings: ids().map(booking).collect() }
         }
         _ => {
@@ -113,6 +127,11 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
             assert!(matches!(call, Call::Cancel { .. }));
             cancellations.len()
         }
+        Answer::Amended { state, bookings } => {
+            state_is_sound(state);
+            assert!(matches!(call, Call::Amend { .. }));
+            bookings.len()
+        }
         Answer::Restored { state, restorations } => {
             state_is_sound(state);
             assert!(matches!(call, Call::Restore { .. }));
@@ -122,7 +141,11 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
             state_is_sound(state);
             let may_be = matches!(
                 call,
-                Call::Reserve { .. } | Call::Confirm { .. } | Call::Cancel { .. } | Call::Restore { .. }
+                Call::Reserve { .. }
+                    | Call::Confirm { .. }
+                    | Call::Cancel { .. }
+                    | Call::Amend { .. }
+                    | Call::Restore { .. }
             );
             assert!(may_be, "withheld of {call:?}");
             return;

@@ -97,7 +97,19 @@ impl Calls {
                 expires_at: WallTime(self.now_ms + self.random.random_range(0..60) - 20),
             },
         };
-        Booking { id, status, quantity, buyer }
+        let released = if self.chance(4) { 1 } else { 0 };
+        Booking { id, status, quantity, released, buyer }
+    }
+
+    fn amendment(&mut self) -> Amendment {
+        match self.random.random_range(0..3) {
+            0 => Amendment::Extend { ms: self.random.random_range(1..200) },
+            1 => {
+                let remaining = Quantity::new(self.random.random_range(1..4)).expect("a quantity");
+                Amendment::Release { remaining }
+            }
+            _ => Amendment::HoldAgain,
+        }
     }
 
     /// Mostly nothing; now and then as much as the sale has, or more, or of another sale: then it is frozen, and all that
@@ -124,6 +136,7 @@ impl Calls {
                 random.random_range(300..900)
             },
             hold_ms: random.random_bool(0.7).then(|| random.random_range(1..60)),
+            hold_max_ms: random.random_bool(0.5).then(|| random.random_range(1..200)),
             per_buyer: random.random_bool(0.6).then(|| random.random_range(1..60)),
             starts_at: self.time(),
             ends_at: self.time(),
@@ -138,6 +151,7 @@ impl Calls {
         SaleChange {
             total: random.random_bool(0.5).then_some(terms.total),
             hold_ms: random.random_bool(0.2).then_some(terms.hold_ms),
+            hold_max_ms: random.random_bool(0.2).then_some(terms.hold_max_ms),
             per_buyer: random.random_bool(0.2).then_some(terms.per_buyer),
             starts_at: random.random_bool(0.1).then_some(terms.starts_at),
             ends_at: random.random_bool(0.1).then_some(terms.ends_at),
@@ -177,7 +191,7 @@ impl Calls {
 
     pub fn call(&mut self) -> Call {
         let sale = self.sale();
-        match self.random.random_range(0..41) {
+        match self.random.random_range(0..47) {
             0 => {
                 let by = if self.chance(2) { Opener::Start } else { Opener::Operator };
                 Call::Open { sale, terms: self.terms(), by }
@@ -185,6 +199,11 @@ impl Calls {
             40 => {
                 let opened = self.now_ms - self.random.random_range(0..200);
                 Call::Recall { sales: vec![(sale, opened), (self.sale(), 0)] }
+            }
+            41..=46 => {
+                let ids = self.ids();
+                let amendments = ids.into_iter().map(|id| (id, self.amendment())).collect();
+                Call::Amend { sale, seen: self.seen(), amendments }
             }
             1 | 2 => Call::Alter { sale, change: self.change() },
             3 => Call::Snapshot { sale },

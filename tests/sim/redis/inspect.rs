@@ -22,6 +22,7 @@ pub struct Stock {
     pub sequence: u64,
     pub status: String,
     pub hold_ms: Option<u64>,
+    pub hold_max_ms: Option<u64>,
     pub per_buyer: Option<u64>,
     pub starts_ms: Option<u64>,
     pub ends_ms: Option<u64>,
@@ -54,6 +55,8 @@ pub struct LogEntry {
     pub status: String,
     pub quantity: u64,
     pub buyer: String,
+    /// While it is held.
+    pub deadline_ms: Option<u64>,
 }
 
 impl Stock {
@@ -86,6 +89,7 @@ impl ModelRedis {
             sequence: count("sequence"),
             status: field("status"),
             hold_ms: term("hold"),
+            hold_max_ms: term("hold_max"),
             per_buyer: term("per_buyer"),
             starts_ms: term("starts"),
             ends_ms: term("ends"),
@@ -150,6 +154,11 @@ impl ModelRedis {
                 status: value(1),
                 quantity: number(&value(2)),
                 buyer: value(3),
+                deadline_ms: fields
+                    .get(9)
+                    .map(|text_of| text(text_of))
+                    .filter(|it| !it.is_empty())
+                    .map(|it| number(&it)),
             }
         };
         stream.range(EntryId::default(), EntryId::MAX).map(entry).collect()
@@ -213,9 +222,13 @@ fn booking(record: &str) -> Booking {
     };
     let letter = terms.chars().next().expect("a record begins with a letter");
     let (quantity, deadline) = match terms[1..].split_once('@') {
-        Some((quantity, deadline)) => (quantity, Some(number(deadline))),
+        Some((quantity, deadline)) => {
+            (quantity, Some(number(deadline.split_once('-').map_or(deadline, |(deadline, _)| deadline))))
+        }
         None => (&terms[1..], None),
     };
+    // Behind a slash, what it was made with.
+    let quantity = quantity.split_once('/').map_or(quantity, |(quantity, _)| quantity);
     Booking {
         letter: letter.to_ascii_lowercase(),
         quantity: if letter == 't' { 0 } else { number(quantity) },

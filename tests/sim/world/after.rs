@@ -285,5 +285,5 @@ impl World {
 }
 
 fn wish_for(id: &str) -> Request {
-    Request { kind: Kind::Put, id: Some(id.to_owned()), quantity: 1, buyer: None, tries: 0 }
+    Request { kind: Kind::Put, id: Some(id.to_owned()), quantity: 1, amount: 0, buyer: None, tries: 0 }
 }

@@ -1,0 +1,94 @@
+//! Changes of bookings that are there: the rules of `lua/amend.lua`, in SQL.
+
+use super::rules::{Record, Result, Sale};
+use crate::booking::{Amended, Amendment, Booking, BookingId, BookingStatus, Objection, Quantity};
+use crate::clock::WallTime;
+
+impl Sale<'_> {
+    pub(super) fn amend(&mut self, id: &BookingId, amendment: Amendment) -> Result<Amended> {
+        let Some(record) = self.settled(id)? else { return Ok(Amended::NotFound) };
+        let Some(booking) = record.booking(id) else { return Ok(Amended::NotFound) };
+        match amendment {
+            Amendment::Extend { ms } => self.extend(&record, booking, ms),
+            Amendment::Release { remaining } => self.release(&record, booking, remaining),
+            Amendment::HoldAgain => self.hold_again(booking),
+        }
+    }
+
+    fn extend(&mut self, record: &Record, booking: Booking, ms: u64) -> Result<Amended> {
+        let expires_at = match booking.status {
+            BookingStatus::Held { expires_at } => expires_at,
+            other => return Ok(Amended::Refused(objection_to(other))),
+        };
+        let wanted = WallTime(self.state.now.0 + ms);
+        if wanted <= expires_at {
+            return Ok(Amended::Done(booking));
+        }
+        let terms = &self.state.terms;
+        // It began so long before its deadline. Those made before the sale had a longest hold do not say.
+        let hold_ms = record.hold_ms.or(terms.hold_ms).unwrap_or(0) + (wanted.0 - expires_at.0);
+        if hold_ms > terms.hold_max_ms.unwrap_or(0) {
+            return Ok(Amended::Refused(Objection::HoldLimit));
+        }
+        let extended = Booking { status: BookingStatus::Held { expires_at: wanted }, ..booking };
+        self.rewrite(record, &extended, Some(hold_ms))?;
+        Ok(Amended::Done(extended))
+    }
+
+    fn release(&mut self, record: &Record, booking: Booking, remaining: Quantity) -> Result<Amended> {
+        if !booking.status.holds_stock() {
+            return Ok(Amended::Refused(objection_to(booking.status)));
+        }
+        if remaining > booking.quantity {
+            return Ok(Amended::Refused(Objection::NotARelease));
+        }
+        if remaining == booking.quantity {
+            return Ok(Amended::Done(booking));
+        }
+        let released = booking.made_with() - remaining.get();
+        let less = Booking { quantity: remaining, released, ..booking };
+        self.rewrite(record, &less, record.hold_ms)?;
+        Ok(Amended::Done(less))
+    }
+
+    fn hold_again(&mut self, booking: Booking) -> Result<Amended> {
+        let objection = match booking.status {
+            BookingStatus::Held { .. } => return Ok(Amended::Done(booking)),
+            BookingStatus::Confirmed | BookingStatus::Cancelled => objection_to(booking.status),
+            BookingStatus::Expired if !self.state.on_sale(self.state.now) => Objection::NotOnSale,
+            BookingStatus::Expired if self.state.terms.buyer_required && booking.buyer.is_none() => {
+                Objection::BuyerRequired
+            }
+            BookingStatus::Expired if !self.allows(booking.buyer.as_ref(), booking.quantity)? => {
+                Objection::BuyerLimit
+            }
+            BookingStatus::Expired if !self.fits(booking.quantity) => Objection::SoldOut,
+            BookingStatus::Expired => return self.take_anew(booking).map(Amended::Done),
+        };
+        Ok(Amended::Refused(objection))
+    }
+
+    /// Gives back what a booking has, and takes what it is to have: no more than that.
+    fn rewrite(&mut self, record: &Record, booking: &Booking, hold_ms: Option<u64>) -> Result<()> {
+        self.give_back(record)?;
+        let quantity = u64::from(booking.quantity.get());
+        match booking.status {
+            BookingStatus::Held { .. } => self.state.held += quantity,
+            _ => self.state.sold += quantity,
+        }
+        self.grant(booking)?;
+        match booking.status {
+            BookingStatus::Held { .. } => self.keep_hold(&booking.id, hold_ms),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a booking that is not held, or has no tickets, has against being changed.
+fn objection_to(status: BookingStatus) -> Objection {
+    match status {
+        BookingStatus::Confirmed => Objection::Confirmed,
+        BookingStatus::Cancelled => Objection::Cancelled,
+        BookingStatus::Held { .. } | BookingStatus::Expired => Objection::HoldExpired,
+    }
+}
