@@ -75,6 +75,12 @@ fn clients_are_answered_as_described() {
     // And a booking that was given back.
     client.put("/v1/sales/held/bookings/c", "{}").expect(201);
     client.ask("DELETE", "/v1/sales/held/bookings/c", None).expect(200);
+    client.ask("POST", "/v1/sales/held/bookings/c/confirm", None).expect(409);
+    // A buyer who has all that the sale allows, and a hold that is over and can be held again.
+    client.put("/v1/sales/limited/bookings/a", "{\"buyer\":\"u-1\"}").expect(201);
+    client.put("/v1/sales/limited/bookings/b", "{\"buyer\":\"u-1\"}").expect(409);
+    client.put("/v1/sales/short/bookings/a", "{}").expect(201);
+    client.ask("POST", "/v1/sales/short/bookings/a/hold", None).expect(200);
     // One that is held, of several tickets, and one that is paid for.
     client.put("/v1/sales/held/bookings/a", "{\"quantity\":1000000}").expect(201);
     client.ask("POST", "/v1/sales/held/bookings/a/extend", Some("{\"seconds\":5000}")).expect(200);
