@@ -100,9 +100,12 @@ impl AccessLog {
         };
         let (end, ended) = bounded(1);
         // Not joined: a thread whose write never returns must not keep the host from ending.
-        std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || drop(end.send(writer.run(&receiver))))?;
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            let how = writer.run(&receiver);
+            // Whatever is handed over after the end has nowhere to go, and is counted as dropped.
+            drop(receiver);
+            drop(end.send(how));
+        })?;
         Ok(AccessLog { handover, ended })
     }
 
