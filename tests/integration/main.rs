@@ -9,6 +9,7 @@ mod access_log;
 mod consumers;
 mod crashes;
 mod durability;
+mod floods;
 mod holds;
 mod http;
 mod limits;
