@@ -10,6 +10,7 @@ mod amendments;
 mod consumers;
 mod crashes;
 mod durability;
+mod floods;
 mod holds;
 mod http;
 mod limits;

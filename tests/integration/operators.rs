@@ -34,7 +34,7 @@ fn probes_get_through_however_many_connections_of_operators_are_idle() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start(folder.path(), &["--sale", "ticket=10"]);
-    for half in ["", "GET /metr", "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"] {
+    for half in ["", "GET /metr", "GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"] {
         let mut idle: Vec<_> = (0..200)
             .map(|_| {
                 let mut client = host.operator();

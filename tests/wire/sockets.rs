@@ -24,7 +24,7 @@ fn an_urgent_mark_keeps_no_request_waiting() {
     for (request, status, address) in [
         (&get, 200, host.address),
         (&put, 409, host.address),
-        (&"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 200, host.admin),
+        (&"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_owned(), 200, host.admin),
     ] {
         for marked in 1..=request.len() {
             let mut client = Client::connect(address);
