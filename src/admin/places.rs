@@ -88,12 +88,15 @@ impl Places {
 mod tests {
     use std::io::Read;
     use std::net::TcpListener;
+    use std::time::Duration;
 
     use super::*;
 
     /// A connection, and the far end of it.
     fn pair(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // One that should have ended, and has not, is a failure and no standstill.
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         (Arc::new(listener.accept().unwrap().0), client)
     }
 
