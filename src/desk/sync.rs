@@ -280,8 +280,9 @@ impl<C> Desk<C> {
     /// When to read a sale again of which nothing will be announced by then.
     fn plan_next_read(&mut self, line: LineIndex, state: &SaleState, is_believed: bool, now: Monotonic) {
         let at = |time: WallTime| now.plus_ms(time.0.saturating_sub(state.now.0));
-        // Without holds there is nothing to expire; a ledger that does not tell when they end is asked at each sync.
-        let holds = (state.held > 0).then(|| state.due_at.map_or(now, at));
+        // What is overdue is not counted as held any more, and yet to be entered. A ledger that has holds and does not tell
+        // when they end is asked at each sync.
+        let holds = state.due_at.map(at).or((state.held > 0).then_some(now));
         // It stops selling without a change.
         let end = state.terms.ends_at.filter(|&ends| ends > state.now).map(at);
         let is_over = holds.is_some_and(|holds| holds <= now);

@@ -271,7 +271,7 @@ fn lets_others_at_the_ledger_between_two_calls_that_enter_overdue_holds() {
     // What has ended counts for nobody any more, and is not entered by one call.
     let over = WallTime(fixture.now.wall.0 - 1);
     let state = ledger.sales.get_mut(&sale()).unwrap();
-    (state.held, state.due_at, state.lapsed_until) = (2, Some(over), WallTime(u64::MAX));
+    (state.held, state.due_at, state.lapsed_until) = (0, Some(over), WallTime(u64::MAX));
     ledger.is_stuck = true;
     ledger.feed.push(sale());
     let mut asked_at = Vec::new();
