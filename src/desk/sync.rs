@@ -285,13 +285,18 @@ impl<C> Desk<C> {
         let holds = state.due_at.map(at).or((state.held > 0).then_some(now));
         // It stops selling without a change.
         let end = state.terms.ends_at.filter(|&ends| ends > state.now).map(at);
+        // With the ledger's clock behind the last announcement changes are announced at once, but not when it comes by there
+        // again: what was changed in that moment is read behind it.
+        let passed = (state.announced_at > state.now)
+            .then(|| at(WallTime(state.announced_at.0.saturating_add(limits::SETTLED_MS))));
+        let other = end.into_iter().chain(passed).min();
         let is_over = holds.is_some_and(|holds| holds <= now);
         let is_quiet = is_believed && !is_over && state.is_settled() && !state.is_frozen();
         if !is_quiet {
             self.reads.again(line, &mut self.lines[..]);
         }
         self.sale(line).set_quiet(is_quiet);
-        self.reads.set_due(line, holds, end, &mut self.lines[..]);
+        self.reads.set_due(line, holds, other, &mut self.lines[..]);
         // More holds had ended than one call enters as expired. The next one is soon, but the ledger has others to serve.
         if is_over && state.lapsed_until >= state.now && !state.is_frozen() {
             self.reads.pause(line, now, &mut self.lines[..]);

@@ -49,6 +49,9 @@ pub fn answer(bench: &Bench<'_>, index: usize, watch: &Watch) -> Result<(), Viol
         }
         Word::Sale { available, held, sold, total } => {
             let known_since = known_since(watch, ask.sent_at);
+            // Nobody announces what is deleted past the scripts: it is noticed by who books, or by the slow round.
+            let deleted_at = bench.witness.deleted_at.map_or(u64::MAX, |at| at.saturating_sub(1));
+            let known_since = known_since.min(deleted_at);
             // A reading leaves out holds that are over before anybody has written that down.
             let over = overdue(bench, known_since, *at);
             let is_level = |level: &crate::redis::Stock| {
@@ -138,7 +141,9 @@ fn stands(
     if told.quantity.is_none() {
         return tombstoned(bench, ask, told, (from, to));
     }
-    let story = match bench.witness.stories.get(&told.id) {
+    // A booking that was forgotten and not put back is none.
+    let is_there = |story: &&Story| story.between(from, to).any(|standing| standing != Standing::None);
+    let story = match bench.witness.stories.get(&told.id).filter(is_there) {
         Some(story) => story,
         // To whoever books it is a cancelled booking of just that.
         None if replayed && told.status.as_deref() == Some("cancelled") => {
@@ -208,7 +213,7 @@ fn refused(
     let id = request.id.as_deref().unwrap_or_default();
     if let Some(about) = instance.strip_prefix(&format!("/v1/sales/{SALE}/bookings/"))
         && !id.is_empty()
-        && about != id
+        && about.split('/').next() != Some(id)
     {
         return Err(Violation::new("another's answer", format!("{ask:?}")));
     }
@@ -305,6 +310,9 @@ fn refused(
     }
 }
 
+/// Of an id without a booking that has a tombstone.
+const GONE: &str = "gone";
+
 /// What was asked about a booking on one connection, and on no other, was done in that order: each answer follows from
 /// those before it, and what the last one left is what the ledger has. Of what is not answered, or where the answer does not
 /// tell what was done, nobody can say.
@@ -322,10 +330,16 @@ fn in_order(id: &str, asks: &[&Ask], story: Option<&Story>) -> Result<(), Violat
         let next = match (ask.request.kind, word) {
             (_, Some(Word::Refused { name, .. })) => match name.as_str() {
                 "ledger-unavailable" | "overloaded" => Some(status),
-                "sold-out" | "not-on-sale" | "no-such-booking" => is("none").then_some("none"),
+                "sold-out" | "not-on-sale" if ask.request.kind == Kind::HoldAgain => {
+                    is("expired").then_some(status)
+                }
+                "sold-out" | "not-on-sale" | "no-such-booking" => (is("none") || is(GONE)).then_some(status),
                 "id-reused" => (!is("none")).then_some(status),
                 "booking-cancelled" => is("cancelled").then_some("cancelled"),
+                "booking-confirmed" => is("confirmed").then_some(status),
                 "hold-expired" => is("expired").then_some("expired"),
+                "hold-limit" => is("held").then_some(status),
+                "not-a-release" => (is("held") || is("confirmed")).then_some(status),
                 "buyer-limit" => (is("none") || is("expired")).then_some(status),
                 // Still on its way after its client was told so, with more to come.
                 _ => return Ok(()),
@@ -334,6 +348,7 @@ fn in_order(id: &str, asks: &[&Ask], story: Option<&Story>) -> Result<(), Violat
                 let told = match told.status.as_deref() {
                     Some("held") => "held",
                     Some("confirmed") => "confirmed",
+                    Some("cancelled") if told.quantity.is_none() => GONE,
                     Some("cancelled") => "cancelled",
                     Some("expired") => "expired",
                     _ => return Ok(()),
@@ -341,12 +356,17 @@ fn in_order(id: &str, asks: &[&Ask], story: Option<&Story>) -> Result<(), Violat
                 let follows = match (kind, word) {
                     (_, Some(Word::Booked(_))) => is("none"),
                     // Booked by it, and the ledger's first answer was lost.
+                    // It is never granted, and the repeat is told so.
+                    (_, Some(Word::Replayed(_))) if is(GONE) => told == "cancelled",
                     (_, Some(Word::Replayed(_))) => is(told) || is("none"),
                     (Kind::Confirm, _) => is("held") || is("confirmed") || is("expired"),
                     (Kind::Cancel, _) => !is("none"),
+                    (Kind::Tombstone, _) => told != GONE || is("none") || is(GONE),
+                    (Kind::Extend, _) => is("held"),
+                    (Kind::HoldAgain, _) => is("held") || is("expired"),
                     _ => is(told),
                 };
-                follows.then_some(told)
+                follows.then_some(if is(GONE) { GONE } else { told })
             }
             _ => return Ok(()),
         };
@@ -366,6 +386,7 @@ fn in_order(id: &str, asks: &[&Ask], story: Option<&Story>) -> Result<(), Violat
         "held" => matches!(now, Standing::Held { .. } | Standing::Expired),
         "expired" => matches!(now, Standing::Held { .. } | Standing::Expired),
         "confirmed" => now == Standing::Confirmed,
+        GONE => now == Standing::None,
         _ => now == Standing::Cancelled,
     };
     match is_so {
@@ -455,7 +476,9 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         if name == "outcome-unknown" && instance.ends_with(told.id.as_str()))
             });
             let cancelled = cancelled || unheard && story.now() == Standing::Cancelled;
-            let is_tombstone = told.quantity.is_none() && told.status.is_some();
+            // Without a quantity; or a repeat of what was forgotten and then put out of use.
+            let is_tombstone = told.quantity.is_none() && told.status.is_some()
+                || matches!(&ask.answer, Some((_, Word::Replayed(_))));
             let keeps = |standing: Standing| match (told.status.as_deref().unwrap_or("confirmed"), standing) {
                 ("held", Standing::Held { .. } | Standing::Confirmed | Standing::Expired) => true,
                 ("held" | "confirmed" | "expired", Standing::Cancelled) => cancelled,
@@ -480,8 +503,15 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         .map(|(_, standing)| *standing)
                 });
             let has_tickets = matches!(story.now(), Standing::Held { .. } | Standing::Confirmed);
-            let is_longer = told.until_ms.is_some_and(|until| {
-                story.now() == Standing::Expired && story.expired_ms < until
+            // A hold that was over before it was forgotten is over, whatever became of it.
+            let was_over = |until: u64| {
+                let lasted_us = until.saturating_sub(story.began_ms) * 1_000;
+                witness.forgotten.get(&told.id).is_some_and(|lost_at| at + lasted_us <= *lost_at)
+            };
+            // One that was put back after its end is over as well.
+            let was_put_back = witness.forgotten.contains_key(&told.id);
+            let is_longer = told.until_ms.filter(|until| !was_over(*until)).is_some_and(|until| {
+                story.now() == Standing::Expired && story.expired_ms < until && !was_put_back
                     || matches!(story.now(), Standing::Held { until_ms } if until_ms < until)
             });
             let is_undone =
@@ -516,7 +546,11 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
     }
     for (id, asks) in &by_id {
         let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
-        if !was_missing && !witness.forgotten.contains_key(*id) {
+        // What has a tombstone and no booking comes back from a loss as a cancelled booking, or not at all.
+        let has_tombstone = asks.iter().any(|ask| ask.request.kind == Kind::Tombstone);
+        let was_forgotten =
+            witness.forgotten.contains_key(*id) || has_tombstone && witness.fell_back_at.is_some();
+        if !was_missing && !was_forgotten {
             in_order(id, asks, witness.stories.get(*id))?;
         }
     }

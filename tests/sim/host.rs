@@ -549,7 +549,7 @@ impl Core {
                 // What looks older than what is known: a sync is believed the second time in a row, anything else is not.
                 let is_due = is_believed || is_sync && turn.watch.doubted;
                 if is_sync {
-                    self.quiet = is_due && told.is_settled();
+                    self.quiet = is_due && told.is_settled() && told.announced_at <= told.now;
                 }
                 turn.watch.doubted = !is_believed && (is_sync || turn.watch.doubted);
                 if is_due {

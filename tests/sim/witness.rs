@@ -89,6 +89,8 @@ pub struct Witness {
     /// The sale as it was when its bookings were deleted: it must stay so, since nobody may act on it, until an operator has
     /// removed it.
     pub lost_half: Option<Stock>,
+    /// When the stock was deleted.
+    pub deleted_at: Option<u64>,
     sequence: u64,
 }
 
@@ -271,7 +273,8 @@ impl Witness {
             let tickets = self.tickets_of(&entry.buyer, entry.ms);
             let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
             // What was acknowledged and forgotten is put back whatever the limit; and who had more before it may keep that.
-            if holds(after) && self.forgotten.is_empty() && limit.is_some_and(|limit| tickets > limit) {
+            let adds = holds(after) && !holds(before);
+            if adds && self.forgotten.is_empty() && limit.is_some_and(|limit| tickets > limit) {
                 return Err(Violation::new(
                     "buyer's limit",
                     format!("{} has {tickets}, {entry:?}", entry.buyer),

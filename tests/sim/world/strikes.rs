@@ -56,6 +56,7 @@ impl World {
             }
             Fault::DeleteStock => {
                 self.ledger.delete_stock();
+                self.witness.deleted_at = Some(self.now);
                 self.look_again()?;
                 self.plan_reopening(0);
             }
