@@ -130,6 +130,28 @@ fn a_hold_is_extended_up_to_the_longest_counted_from_when_it_began_and_never_end
 }
 
 #[test]
+fn an_extended_hold_expires_once_though_nobody_looked_until_all_its_deadlines_were_past() {
+    on_each(terms(9), |ledger| {
+        ledger.ask(reserve_ids(&["a", "b"]));
+        ledger.ask(reserve_ids(&["c"]));
+        for (booking, ms) in [("a", 1_600), ("c", 1_700), ("a", 1_800)] {
+            done(one(ledger, booking, extend(ms)));
+        }
+        ledger.set_time(START + 2_500);
+        for _ in 0..2 {
+            ledger.ask(expire());
+        }
+        assert_eq!(counts(ledger), (0, 0));
+        let told = log(ledger);
+        for booking in ["a", "b", "c"] {
+            let over =
+                told.iter().filter(|(id, status, _)| id == booking && *status == BookingStatus::Expired);
+            assert_eq!(over.count(), 1, "{}: {told:?}", ledger.name());
+        }
+    });
+}
+
+#[test]
 fn a_hold_that_is_over_is_not_extended_though_there_are_tickets() {
     on_each(terms(3), |ledger| {
         ledger.ask(reserve_ids(&["swept", "not-swept"]));

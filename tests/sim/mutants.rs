@@ -106,10 +106,6 @@ pub const MUTANTS: &[Mutant] = &[
             ),
         ],
     ),
-    script(
-        "expire: one of two groups twice",
-        &[("deadline <= now and not done[booking] then", "deadline <= now then")],
-    ),
     script("expire: tickets do not come back", &[("      held = held - tickets\n", "")]),
     script(
         "expire: only what is swept",
