@@ -121,6 +121,11 @@ impl Service for Keeper {
         handled
     }
 
+    /// What is counted is the answers, of however many wait at once.
+    fn must_follow(&self, _: &Request<'_>) -> bool {
+        false
+    }
+
     fn refuse(&mut self, error: &HttpError, _: Reply<'_>) -> Answered {
         panic!("the requests are well-formed, and not {error}")
     }
