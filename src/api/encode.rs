@@ -290,6 +290,17 @@ pub struct About<'a> {
     pub made_here: bool,
 }
 
+/// 200 with that JSON, which nobody may keep.
+fn done(reply: Reply<'_>, body: &[u8]) -> Answered {
+    reply.send(&Response {
+        status: Status::Ok,
+        content_type: JSON,
+        caching: Caching::NoStore,
+        fields: &[],
+        body,
+    })
+}
+
 /// Answers a request that asked the ledger.
 pub fn outcome(
     reply: Reply<'_>,
@@ -311,13 +322,7 @@ pub fn outcome(
                 scratch,
                 &[r#"{"booking":""#, id.as_str(), r#"","sale":""#, sale, r#"","status":"cancelled"}"#],
             );
-            return reply.send(&Response {
-                status: Status::Ok,
-                content_type: JSON,
-                caching: Caching::NoStore,
-                fields: &[],
-                body: scratch,
-            });
+            return done(reply, scratch);
         }
         Outcome::Granted(booking)
         | Outcome::Replayed(booking)
@@ -342,13 +347,7 @@ pub fn outcome(
             push(scratch, format_args!(r#","status":"held","expires_at":"{expires_at}""#));
         }
         join(scratch, &["}}"]);
-        return reply.send(&Response {
-            status: Status::Ok,
-            content_type: JSON,
-            caching: Caching::NoStore,
-            fields: &[],
-            body: scratch,
-        });
+        return done(reply, scratch);
     }
     if !matches!(outcome, Outcome::Granted(_)) {
         push_booking(scratch, sale, booking);
