@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tells which lines of engine, desk, stock, both ledgers' rules and the scripts the simulator's seeds run, and which none does.
+"""Tells which lines of engine, desk, stock, the session of Redis and the scripts the simulator's seeds run, and which none does.
 
     make coverage                      # 1,000 seeds; writes tests/sim/COVERAGE.md
     make coverage SEEDS_COVERED=10000
