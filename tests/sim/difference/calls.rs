@@ -191,7 +191,7 @@ impl Calls {
 
     pub fn call(&mut self) -> Call {
         let sale = self.sale();
-        match self.random.random_range(0..47) {
+        match self.random.random_range(0..48) {
             0 => {
                 let by = if self.chance(2) { Opener::Start } else { Opener::Operator };
                 Call::Open { sale, terms: self.terms(), by }
@@ -205,6 +205,8 @@ impl Calls {
                 let amendments = ids.into_iter().map(|id| (id, self.amendment())).collect();
                 Call::Amend { sale, seen: self.seen(), amendments }
             }
+            // Most sales are not closed, and stay.
+            47 => Call::Remove { sale },
             1 | 2 => Call::Alter { sale, change: self.change() },
             3 => Call::Snapshot { sale },
             4..=16 => {
