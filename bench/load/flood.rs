@@ -12,8 +12,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::crowd;
 
-/// What a connection asks in one go.
+/// What a connection asks, again and again, and how much of it at a time: a segment's worth, so that the bytes of a second are
+/// spread over it.
 const REQUESTS_BYTES: usize = 42_000;
+const PIECE_BYTES: usize = 1_400;
 /// Bytes of a segment, and of a window: as on an Ethernet, where the kernel does not take megabytes of what is not read, as it
 /// does over loopback.
 const SEGMENT_BYTES: u32 = 1_400;
@@ -69,7 +71,8 @@ impl Flooder {
                 _ => {}
             }
         }
-        match self.stream.write(&requests[self.sent..]) {
+        let end = requests.len().min(self.sent + PIECE_BYTES);
+        match self.stream.write(&requests[self.sent..end]) {
             Ok(bytes) => {
                 self.sent = (self.sent + bytes) % requests.len();
                 Some(bytes)
@@ -96,7 +99,7 @@ pub fn run(options: &Options) -> Result<String, Box<dyn Error + Send + Sync>> {
             thread::sleep(PAUSE);
             continue;
         }
-        // Each in its turn, whatever is due, so that all take the same part.
+        // Each in its turn, so that all take the same part.
         let mut taken = 0;
         for flooder in &mut flooders {
             match flooder.go_on(&requests, options.reads) {
