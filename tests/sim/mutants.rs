@@ -194,7 +194,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     script(
         "restore: a word of before a booking was given away is of another one",
-        &[("(its_buyer == buyer or its_moves ~= moves)", "its_buyer == buyer")],
+        &[("(its_buyer == buyer or its_moves ~= moves)", "(its_buyer == buyer)")],
     ),
     script(
         "restore: a word of before a booking was given away takes it back",
