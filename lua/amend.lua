@@ -38,6 +38,7 @@ end
 
 function asks.release(letter, quantity, deadline, length, remaining)
   if letter ~= 'h' and letter ~= 'c' then return '!' .. letter end
+  remaining = tonumber(remaining)
   if remaining > quantity then return '!r' end
   if remaining < quantity then return letter, remaining, deadline, length end
 end
@@ -73,10 +74,8 @@ for i = 2, #ARGV, 4 do
   end
   local answer = '-'
   if was ~= 't' then
-    local ask, wanted = ARGV[i + 2], ARGV[i + 3]
-    if ask ~= 'buyer' then wanted = tonumber(wanted) end
     local letter, remaining, ends_at, its_length, new =
-      asks[ask](string.lower(was), quantity, deadline, length, wanted, buyer)
+      asks[ARGV[i + 2]](string.lower(was), quantity, deadline, length, ARGV[i + 3], buyer)
     if letter and #letter == 2 then
       answer = letter
     else

@@ -346,9 +346,9 @@ end
 -- it is held in all, and how often it was given to another buyer.
 local function parts(record)
   local letter, quantity, of, deadline, length, rest = match(record, '^(%a)(%d*)(/?%d*)@?(%d*)%-?(%d*)(.*)$')
-  local mark = find(rest, '!', 1, true)
-  return letter, tonumber(quantity), tonumber(deadline), quantity .. of .. rest, sub(rest, 2, mark and mark - 1),
-    tonumber(length), mark and tonumber(sub(rest, mark + 1)) or 0
+  local buyer, moves = match(rest, '^:?([^!]*)!?(%d*)')
+  return letter, tonumber(quantity), tonumber(deadline), quantity .. of .. rest, buyer, tonumber(length),
+    tonumber(moves) or 0
 end
 
 -- The buyer and the mark as they stand at the end of a record.
