@@ -18,6 +18,7 @@ mod limits;
 mod load_balancer;
 mod log_files;
 mod lost_sales;
+mod mounts;
 mod news;
 mod openapi;
 mod operators;
