@@ -5,6 +5,7 @@
 //! lose a sale, or half of one; `files`, `servers` and `trimming` are about what only SQLite or only Redis can do.
 
 mod amend;
+mod assign;
 mod audits;
 mod feed;
 mod files;
