@@ -11,7 +11,7 @@ DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
 	$(CARGO) doc --locked --profile $(PROFILE) --lib --no-deps --document-private-items
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint doc unit integration loom test wire nonsense sim sim-mutants mutants coverage faults flaky fuzz bench \
+.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test wire nonsense sim sim-mutants mutants coverage faults flaky fuzz bench \
 	bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
@@ -34,6 +34,12 @@ lint: ## Formatting, clippy, links of rustdoc, Python and shell: warnings are er
 
 doc: ## The code's documentation, private items included; a link that leads nowhere fails
 	$(DOCUMENT)
+
+# The database of advisories is fetched from GitHub; where that cannot be reached, what needs no network is checked alone.
+deny: ## Licences, sources and versions of all dependencies, and advisories if they can be fetched (takes cargo-deny)
+	$(CARGO) deny --offline check licenses bans sources
+	@if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny check advisories; \
+		else echo "deny: advisories were not checked: their database cannot be fetched" >&2; fi
 
 unit: ## Unit tests only: seconds, no servers
 	$(CARGO) test --locked --profile $(PROFILE) --lib
