@@ -6,9 +6,12 @@ CARGO   := cargo
 # Compiled as a whole, whatever the environment says: incrementally less is inlined, and up to a sixth more is counted.
 COUNTED := CARGO_INCREMENTAL=0 $(CARGO) build --locked --profile $(PROFILE) --example instructions
 COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
+# Private items as well: the tour in src/lib.rs and the heads of modules live on links.
+DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
+	$(CARGO) doc --locked --profile $(PROFILE) --lib --no-deps --document-private-items
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint unit integration loom test wire nonsense sim sim-mutants mutants coverage faults flaky fuzz bench \
+.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test wire nonsense sim sim-mutants mutants coverage faults flaky fuzz bench \
 	bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
@@ -20,10 +23,23 @@ setup: ## Install the servers and clients that the tests start (only those missi
 fmt: ## Format the sources
 	$(CARGO) fmt
 
-lint: ## Formatting and clippy, warnings as errors
+lint: ## Formatting, clippy, links of rustdoc, Python and shell: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path bench/peers/axum/Cargo.toml
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets -- -D warnings
+	$(DOCUMENT)
+	target/schemathesis/bin/ruff check --quiet bench tests
+	shellcheck .ci/run tests/setup.sh tests/fuzz/run.sh
+
+doc: ## The code's documentation, private items included; a link that leads nowhere fails
+	$(DOCUMENT)
+
+# The database of advisories is fetched from GitHub; where that cannot be reached, what needs no network is checked alone.
+deny: ## Licences, sources and versions of all dependencies, and advisories if they can be fetched (takes cargo-deny)
+	$(CARGO) deny --offline check licenses bans sources
+	@if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny check advisories; \
+		else echo "deny: advisories were not checked: their database cannot be fetched" >&2; fi
 
 unit: ## Unit tests only: seconds, no servers
 	$(CARGO) test --locked --profile $(PROFILE) --lib

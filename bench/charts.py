@@ -160,7 +160,8 @@ def latency(path, counted, loads):
             for quantile, us in curve:
                 if quantile < 1:
                     points.setdefault(quantile, []).append(us)
-        curves[name] = [(nines(quantile), math.log10(max(statistics.median(each), 1))) for quantile, each in sorted(points.items())]
+        medians = [(quantile, statistics.median(each)) for quantile, each in sorted(points.items())]
+        curves[name] = [(nines(quantile), math.log10(max(us, 1))) for quantile, us in medians]
     all_us = [us for curve in curves.values() for _, us in curve]
     decades = range(math.floor(min(all_us)), math.ceil(max(all_us)) + 1)
     y_ticks = [(decade, f"{10**decade / 1000:g}") for decade in decades]

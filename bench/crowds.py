@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures what crowds of connections that do little cost the others; writes bench/runs/<date>-<machine>/: crowds.jsonl, crowds.md.
+"""Measures what crowds of connections that do little cost the others; writes bench/runs/<date>-<machine>/: crowds.jsonl,
+crowds.md.
 
     make bench-crowds                           # builds, then runs this
     bench/crowds.py --rounds 2 --idle 5000      # a small part of it

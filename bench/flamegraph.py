@@ -13,9 +13,9 @@ A workload is what `bench/load` asks for:
     mixed       bookings, of which half are confirmed and a quarter is cancelled
 
 perf interrupts the threads and notes their stacks, of user space and kernel; `bench/flame` draws. The stacks are followed by
-the unwind tables, not by frame pointers, which the C library has none of: whoever called it would be missing. Where perf cannot read the
-processor's counters, as in most virtual machines, it uses a timer: then what the kernel does with interrupts off is
-counted for where it turns them on again.
+the unwind tables, not by frame pointers, which the C library has none of: whoever called it would be missing.
+Where perf cannot read the processor's counters, as in most virtual machines, it uses a timer: then what the kernel does
+with interrupts off is counted for where it turns them on again.
 
 Python's standard library only.
 """

@@ -178,7 +178,8 @@ def idle(options, redis, hosts):
     """What all of it costs in a second in which nobody asks for anything."""
     time.sleep(2)
     total = lambda: int(re.search(r"total_commands_processed:(\d+)", redis.command("info", "stats"))[1])
-    commands, redis_cpu, own, begin = total(), sum(redis.process.cpu()), [sum(host.process.cpu()) for host in hosts], time.monotonic()
+    commands, redis_cpu = total(), sum(redis.process.cpu())
+    own, begin = [sum(host.process.cpu()) for host in hosts], time.monotonic()
     time.sleep(options.idle)
     seconds = time.monotonic() - begin
     own = [sum(host.process.cpu()) - before for host, before in zip(hosts, own)]

@@ -6,9 +6,9 @@
     bench/run.py --rounds 3 --only "open loop"   # a part of it
 
 The cases take turns, round after round, each round from another one on, so that a slow minute of a shared machine falls on
-all of them. Peers are up all the time; a host that books starts on an empty ledger each time. A run in which other processes or machines took much of the CPU time is
-tried again, and the quietest try counts. Figures are medians over the rounds with their spread; a ratio is the median of
-the ratios within a round.
+all of them. Peers are up all the time; a host that books starts on an empty ledger each time. A run in which other
+processes or machines took much of the CPU time is tried again, and the quietest try counts. Figures are medians over the
+rounds with their spread; a ratio is the median of the ratios within a round.
 
 One program, bench/load, asks all servers. It shares the cores with them, so that requests a second say as much of it as of
 the server; the CPU time a request, of server and Redis, is their own, and its own is told beside it. It says how many

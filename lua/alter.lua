@@ -3,8 +3,8 @@
 -- KEYS  as in sale.lua
 -- ARGV  1 most overdue holds to expire first; then pairs: a field of the stock hash (total status hold per_buyer starts
 --       ends buyer_required hold_max) and its new value ('' removes a term); or `only` and the version that the change is for
--- Reply `done`; `version` if the sale is at another one; `total` where that would be below held + sold; `window` where that would be empty; or `counting`: the
---       sale's first limit needs what its buyers have, which each call counts some of. The same call again goes on.
+-- Reply `done`; `version` if the sale is at another one; `total` if it would be below held + sold; `window` if it would be
+--       empty; or `counting`: the first limit needs what buyers have, which each call counts some of. The same call goes on.
 -- Invariant: all of it or nothing; `version` rises by one where something differs afterwards. A limit is in force only once
 -- every booking of every buyer is counted.
 

@@ -1,8 +1,8 @@
 -- Cancels bookings and returns their tickets.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 most overdue holds to expire first, and what the caller has seen; then for each booking three: as it is stored, its id as text where that
---       differs (else ''), and `1` to leave a tombstone where there is no such booking (else `0`)
+-- ARGV  1 most overdue holds to expire first, and what the caller has seen; then for each booking three: as it is stored,
+--       its id as text where that differs (else ''), and `1` to leave a tombstone where there is no such booking (else `0`)
 -- Reply a line a booking, in order: the booking, cancelled, or `-`; `withheld` alone where nothing was done (sale.lua)
 -- Invariant: tickets are returned once; a cancelled or tombstoned id is never granted or confirmed again.
 

@@ -1,8 +1,8 @@
 -- Makes held bookings confirmed.
 --
 -- KEYS  as in sale.lua
--- ARGV  1 most overdue holds to expire first, and what the caller has seen; then for each booking two: as it is stored, and its id as text where that
---       differs (else '')
+-- ARGV  1 most overdue holds to expire first, and what the caller has seen; then for each booking two: as it is stored, and
+--       its id as text where that differs (else '')
 -- Reply a line a booking, in order: the booking as it is now, or `-`. Expired says that it could not be taken again, since
 --       too few tickets are left; with `b` before it, since its buyer's limit forbids it.
 --       `withheld` alone where nothing was done (sale.lua).

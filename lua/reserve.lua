@@ -8,7 +8,7 @@
 --       stack).
 -- Reply a line a claim, in order: `g` granted, with its deadline where the sale has a hold; `k` and the booking, known
 --       with the same quantity and buyer; `t` a tombstone; `r` known with another quantity or buyer; `n` not on sale;
---       `q` no buyer, and the sale demands one; `b` beyond the buyer's limit; `s` sold out. `withheld` alone where nothing was done (sale.lua).
+--       `q` no buyer, and the sale demands one; `b` beyond the buyer's limit; `s` sold out. `withheld` alone: nothing done.
 -- Invariant: stock is taken only where held + sold + quantity <= total, and once for each booking.
 
 if refused then return refused end

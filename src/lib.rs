@@ -2,7 +2,7 @@
 //! event loop a core, and one ledger (a SQLite file, or a Redis that many hosts share) that has the last word on every
 //! ticket.
 //!
-//! This is the tour of the code. `README.md` is for users, `ARCHITECTURE.md` says why it is as it is.
+//! This is the tour of the code. `README.md` and `docs/` are for users, `ARCHITECTURE.md` says why it is as it is.
 //!
 //! # Start with a request
 //!

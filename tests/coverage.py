@@ -70,7 +70,8 @@ def of_scripts(noted):
         path, before = loaded[skeleton(script["text"])]
         ran.setdefault(str(path.relative_to(ROOT)), set()).update(line - before for line in script["lines"] if line > before)
         ran[FRONT].update(line for line in script["lines"] if line <= before)
-    return {str(path.relative_to(ROOT)): (with_code(path), ran.get(str(path.relative_to(ROOT)), set())) for path in [front, *files]}
+    names = {path: str(path.relative_to(ROOT)) for path in [front, *files]}
+    return {name: (with_code(path), ran.get(name, set())) for path, name in names.items()}
 
 
 def of_rust(report):
@@ -105,7 +106,8 @@ def table(files):
     for name, (lines, ran) in files.items():
         missed = lines - ran
         rows.append(f"| {name} | {len(lines)} | {len(lines & ran) / max(1, len(lines)):.0%} | {ranges(missed)} |")
-    lines, ran = (sum(len(each) for each in some) for some in ([f[0] for f in files.values()], [f[0] & f[1] for f in files.values()]))
+    lines = sum(len(there) for there, _ in files.values())
+    ran = sum(len(there & ran) for there, ran in files.values())
     return "\n".join([*rows, f"| all | {lines} | {ran / lines:.1%} | {lines - ran} lines |"])
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests start and talk to, where it is missing: `tests/setup.sh`; for the peers of the bench
-# `tests/setup.sh bench`, for flame graphs `tests/setup.sh flamegraph`. Debian's packages, and schemathesis from PyPI
-# into target/; asks nothing; starts no service.
+# `tests/setup.sh bench`, for flame graphs `tests/setup.sh flamegraph`. Debian's packages, and schemathesis and ruff from
+# PyPI into target/; asks nothing; starts no service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,7 @@ needed=(
     cc=gcc
     python3=python3
     valgrind=valgrind
+    shellcheck=shellcheck
 )
 # Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
 # recommends them); nginx's Lua module and its Redis client.
@@ -114,11 +115,11 @@ install_packages() {
 }
 if ((${#missing[@]} > 0)); then install_packages; fi
 
-# schemathesis drives the server from its OpenAPI description. Made anew where the versions changed.
+# schemathesis drives the server from its OpenAPI description; ruff lints Python. Made anew where the versions changed.
 venv=target/schemathesis
 versions=tests/openapi/requirements.txt
 if [[ -z "${1-}" ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
-    echo "setup: installing schemathesis into $venv"
+    echo "setup: installing schemathesis and ruff into $venv"
     if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         echo "setup: $(command -v python3) cannot do it: it takes Python 3.11 or newer with venv and ensurepip" \
             "(Debian: python3 and python3-venv)" >&2

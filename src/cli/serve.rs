@@ -22,7 +22,7 @@ fn after_long_help() -> String {
         text.push_str(&format!("  {:<22}{default:>7}   {least} to {most}\n", limit.name()));
     }
     text.push_str(
-        "requests and address-connections: 0 is any number. README.md says what happens past each.\n\n",
+        "requests and address-connections: 0 is any number. docs/configuration.md says what happens when one is exceeded.\n\n",
     );
     text + AFTER_HELP
 }

@@ -1,4 +1,4 @@
-//! What each signal does to a host. The table is the documentation's, too (README.md); a test sends every signal to a real host.
+//! What each signal does to a host, as the table in `docs/operating.md` says; a test sends every signal to a real host.
 
 use std::io;
 use std::sync::mpsc::{self, SyncSender};

@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_each_of_them() {
-        let readme = include_str!("../../README.md");
+    fn the_documentation_has_each_of_them() {
+        let page = include_str!("../../docs/configuration.md");
         for &limit in Limit::ALL {
             let (least, most) = limit.range();
             let [default, least, most] =
                 [ClientLimits::default().get(limit), least, most].map(|value| limit.text(value));
             let row = format!("\n| `{limit}` | {default} | {least} | {most} | ");
-            assert_eq!(readme.matches(&row).count(), 1, "{row}");
+            assert_eq!(page.matches(&row).count(), 1, "{row}");
         }
     }
 

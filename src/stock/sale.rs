@@ -495,8 +495,8 @@ impl SaleBoard {
     }
 }
 
-/// Whether `reading` was made before `known`: an older sale, lineage, version or sequence, and no later clock. A ledger that tells
-/// of less at a later time has lost its memory (restored, emptied, or failed over to a replica that lagged); what it
+/// Whether `reading` was made before `known`: an older sale, lineage, version or sequence, and no later clock. A ledger
+/// that tells of less at a later time has lost its memory (restored, emptied, or failed over to a replica that lagged); what it
 /// tells now is the truth, and a host that waited for the old sequence would be blind until the new one caught up.
 fn is_older(reading: &SaleState, known: &SaleState) -> bool {
     let place = |state: &SaleState| (state.opened, state.lineage, state.version, state.sequence);

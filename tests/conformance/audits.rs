@@ -159,7 +159,7 @@ type Case<'a> = (&'a [&'a [&'a str]], &'a [&'a str]);
 
 #[test]
 fn what_follows_from_the_bookings_is_mended_in_redis() {
-    let cases: &[Case] = &[
+    let cases: &[Case<'_>] = &[
         (&[&["HINCRBY", STOCK, "held", "1"]], &["held: the ledger counts 4, its bookings sum to 3 (count)"]),
         (&[&["HSET", STOCK, "sold", "-2"]], &["stock: sold is -2 (record)"]),
         (&[&["HSET", STOCK, "sold", "100"]], &["oversold: by its counts 103 tickets held and sold, of 20"]),
@@ -218,7 +218,7 @@ fn what_follows_from_the_bookings_is_mended_in_redis() {
 
 #[test]
 fn what_nothing_explains_is_named_in_redis() {
-    let cases: &[Case] = &[
+    let cases: &[Case<'_>] = &[
         (
             &[&["HSET", BOOKINGS, "a", "z9"]],
             &["bookings: what is there cannot be read: a is \"z9\" (record)"],

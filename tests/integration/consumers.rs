@@ -1,4 +1,4 @@
-//! The log as its consumers meet it: README's own script behind a consumer group, and `sale log --follow`, while a
+//! The log as its consumers meet it: the documentation's own script behind a consumer group, and `sale log --follow`, while a
 //! crowd books, pays, cancels and lets holds run out.
 
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use crate::support::turn;
 
 const LOG: &str = "bx:{ticket}:log";
 
-/// The script as README has it, in a file.
+/// The script as docs/consuming-the-log.md has it, in a file.
 fn orders_script(folder: &Path) -> PathBuf {
-    let readme = include_str!("../../README.md");
-    let (_, after) = readme.split_once("<!-- orders.py").expect("the script's marker");
+    let page = include_str!("../../docs/consuming-the-log.md");
+    let (_, after) = page.split_once("<!-- orders.py").expect("the script's marker");
     let (_, after) = after.split_once("```python\n").expect("a block of Python");
     let (script, after) = after.split_once("```\n").expect("the block's end");
     assert!(after.starts_with("<!-- end of orders.py -->"), "one block between the markers");

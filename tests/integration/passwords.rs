@@ -37,7 +37,7 @@ fn a_password_changes_without_a_restart() {
     };
     booked(&host, "a");
 
-    // As README says: the new one beside the old, the file, and the old one goes.
+    // As docs/ledgers.md says: the new one beside the old, the file, and the old one goes.
     redis.command(&["acl", "setuser", "boxoffice", ">second"]);
     std::fs::write(&file, "second\n").unwrap();
     redis.command(&["acl", "setuser", "boxoffice", "<first"]);

@@ -144,14 +144,14 @@ fn what_arrives_late_of_a_broken_connection_is_not_carried_out() {
     assert_audit_agrees(folder.path(), "ticket", &redis.url());
 }
 
-/// The rights that README gives a user are all that a host, the commands and a broken connection need; without one of them
-/// boxoffice says which.
+/// The rights that docs/ledgers.md gives a user are all that a host, the commands and a broken connection need; without one
+/// of them boxoffice says which.
 #[test]
-fn the_rights_that_the_readme_names_are_enough_and_needed() {
+fn the_rights_that_the_documentation_names_are_enough_and_needed() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(folder.path());
-    let rights = rights_of_the_readme();
+    let rights = documented_rights();
     let set = |user: &str, rights: &[&str]| {
         redis.command(&[&["acl", "setuser", user, "reset"], rights].concat());
     };
@@ -188,10 +188,10 @@ fn the_rights_that_the_readme_names_are_enough_and_needed() {
     }
 }
 
-/// The words behind the user's name in README's `ACL SETUSER`.
-pub fn rights_of_the_readme() -> Vec<&'static str> {
-    let readme = include_str!("../../README.md");
-    let (_, command) = readme.split_once("ACL SETUSER boxoffice ").expect("README has the command");
+/// The words behind the user's name in the `ACL SETUSER` of docs/ledgers.md.
+pub fn documented_rights() -> Vec<&'static str> {
+    let page = include_str!("../../docs/ledgers.md");
+    let (_, command) = page.split_once("ACL SETUSER boxoffice ").expect("the page has the command");
     let (command, _) = command.split_once("\nOK\n").expect("and its output");
     command
         .split_ascii_whitespace()

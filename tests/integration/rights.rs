@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::redis_connections::rights_of_the_readme;
+use crate::redis_connections::documented_rights;
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::host::{Host, assert_audit_agrees, boxoffice};
@@ -40,7 +40,7 @@ fn without_any_single_right_nothing_is_sold_and_nothing_is_left_half_done() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(folder.path());
-    let rights = rights_of_the_readme();
+    let rights = documented_rights();
     let url = format!("redis://boxoffice:secret@{}/1", redis.address());
     let judge_url = format!("redis://{}/1", redis.address());
     let terms = "ticket=1000,hold=10m,per-buyer=1000";
@@ -104,7 +104,7 @@ fn sale_trim_says_which_right_it_lacks_and_removes_nothing() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(folder.path());
-    let mut rights = rights_of_the_readme();
+    let mut rights = documented_rights();
     set_rights(&redis, &rights);
     let url = format!("redis://boxoffice:secret@{}/0", redis.address());
     let host = Host::start(folder.path(), &["--sale", "ticket=10", "--ledger", &url]);
@@ -202,7 +202,7 @@ fn a_right_that_is_taken_away_in_mid_sale_leaves_nothing_half_done() {
     let _turn = turn::alone();
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(folder.path());
-    let rights = rights_of_the_readme();
+    let rights = documented_rights();
     set_rights(&redis, &rights);
     let url = format!("redis://boxoffice:secret@{}/0", redis.address());
     let terms = "ticket=1000000,hold=10m,per-buyer=1000000";

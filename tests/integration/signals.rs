@@ -1,4 +1,4 @@
-//! Every signal that a host can be sent, as the table of README.md has it.
+//! Every signal that a host can be sent, as the table of docs/operating.md has it.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -9,9 +9,8 @@ use crate::support::{PATIENCE, eventually};
 
 /// What the table says that each signal from 1 to 31 does.
 fn table() -> Vec<(i32, String)> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let rows = readme.split("| signal | what it does |").nth(1).expect("the table of signals");
+    let page = include_str!("../../docs/operating.md");
+    let rows = page.split("| signal | what it does |").nth(1).expect("the table of signals");
     let mut table = Vec::new();
     for row in rows.lines().skip(2).take_while(|line| line.starts_with('|')) {
         let mut cells = row.split('|').map(str::trim);

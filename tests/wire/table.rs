@@ -9,7 +9,8 @@ use crate::support::one_core;
 use crate::support::turn;
 use crate::talk::{Manner, Talk, Told, hold};
 
-/// A host of one loop with sales that are sold out, and one with two bookings. Its clients may take the time that a busy machine makes them take.
+/// A host of one loop with sales that are sold out, and one with two bookings. Its clients may take the time that a busy
+/// machine makes them take.
 fn host(folder: &tempfile::TempDir) -> Host {
     let sales = ["a=0", "b=0", "c=0", "p=0", "last=0", "d=2"].map(|sale| ["--sale", sale]).concat();
     let limits = ["head-time=5m", "body-time=10m", "idle-time=1h", "linger=4s", "requests=0"]

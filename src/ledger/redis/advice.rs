@@ -1,6 +1,6 @@
 //! Settings of a Redis that can be used as it is, and that an operator should know of: by them it may lose what it acknowledged.
 //!
-//! Asked once a connection, and only of a Redis that lets this user ask: the user of README need not have that right.
+//! Asked once a connection, and only of a Redis that lets this user ask: the user of `docs/ledgers.md` need not have that right.
 
 use redis::Value;
 

@@ -202,7 +202,8 @@ fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
     command.write_packed_command(out);
 }
 
-/// The time and the latest number first: all up to it are among the announcements then, and perhaps some more. Without a script, since every loop of every host asks this every 200 ms.
+/// The time and the latest number first: all up to it are among the announcements then, and perhaps some more. Without a
+/// script, since every loop of every host asks this every 200 ms.
 fn changes(after: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(TIME);
     redis::cmd("GET").arg(FEED_KEY).write_packed_command(out);

@@ -57,7 +57,8 @@ pub fn is_noscript(replies: &[u8]) -> bool {
     error_lines(replies).any(|line| line.starts_with(b"NOSCRIPT"))
 }
 
-/// The first error among replies that should have none, as those to [`hello`](super::codec::hello) and [`load_scripts`](super::codec::load_scripts).
+/// The first error among replies that should have none, as those to [`hello`](super::codec::hello) and
+/// [`load_scripts`](super::codec::load_scripts).
 pub fn first_error(replies: &[u8]) -> Option<String> {
     error_lines(replies).next().map(bounded)
 }
