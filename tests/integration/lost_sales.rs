@@ -88,11 +88,9 @@ fn everything_is_lost_under_two_hosts_and_one_is_started_again() {
             expect_lost(&first);
             expect_lost(&second);
         }
-        assert!(
-            first.process.said().contains("has lost this sale, so that it is not opened"),
-            "{}",
-            first.process.said()
-        );
+        eventually("it is told", PATIENCE, || {
+            first.process.said().contains("has lost this sale, so that it is not opened").then_some(())
+        });
         assert_eq!(redis.command(&["exists", "bx:{ticket}:stock"]).trim(), "0");
         boxoffice(folder.path(), &["sale", "open", "ticket", "--stock", "2", "--ledger", &redis.url()])
             .expect(0);
@@ -140,7 +138,9 @@ fn a_state_file_that_cannot_be_read_or_written_is_told() {
     ended.expect(1).saying(&["cannot read the state file odd", "remove it, or name another one"]);
     let host = host(folder.path(), &redis, &["--state", "no/such/folder/state"]);
     book(&host, "a", 1);
-    assert!(host.process.said().contains("the state file cannot be written"), "{}", host.process.said());
+    eventually("it is told", PATIENCE, || {
+        host.process.said().contains("the state file cannot be written").then_some(())
+    });
 }
 
 #[test]

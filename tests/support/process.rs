@@ -62,6 +62,24 @@ impl Process {
         self.transcript.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Lines that have all of these words, so far.
+    #[allow(dead_code, reason = "for the suite of real hosts")]
+    pub fn lines_with(&self, words: &[&str]) -> usize {
+        self.said().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+
+    /// Waits until that many lines have all of these words: what it does is seen before what it says of it has come through
+    /// the pipe.
+    #[allow(dead_code, reason = "for the suite of real hosts")]
+    #[track_caller]
+    pub fn expect_lines_with(&self, words: &[&str], count: usize) {
+        eventually(&format!("{count} lines with {words:?}"), PATIENCE, || {
+            let found = self.lines_with(words);
+            assert!(found <= count, "{found} lines with {words:?}, not {count}:\n{}", self.said());
+            (found == count).then_some(())
+        });
+    }
+
     /// Sends a signal, unless it has ended already.
     pub fn signal(&mut self, signal: i32) {
         if self.status().is_none() {
