@@ -362,8 +362,14 @@ pub const BUYER_BOOKINGS_MAX: usize = 1_000;
 pub const BUYER_BOOKINGS_MS_MAX: u64 = 30_000;
 
 /// Connections of the admin listener served at once, each by a thread. Past it the one that is idle for longest is closed, so
-/// that a probe is always answered.
-pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// that a probe is always answered; some are beyond [`ADMIN_LEDGER_REQUESTS_MAX`].
+pub const ADMIN_CONNECTIONS_MAX: usize = 80;
+
+/// Requests of the admin listener that ask the ledger at once. With a ledger that hangs each waits for as long as a call may
+/// take, so that there are connections beyond them: for probes, and for all else that needs no ledger.
+pub const ADMIN_LEDGER_REQUESTS_MAX: usize = 64;
+
+const _: () = assert!(ADMIN_CONNECTIONS_MAX >= ADMIN_LEDGER_REQUESTS_MAX + 16);
 
 /// Seconds a client is asked to wait after a 503.
 pub const RETRY_AFTER_SECONDS: u32 = 1;

@@ -27,7 +27,7 @@ impl Operator<'_> {
         let buyer = decode::owner_body(request.body).map_err(bad_request)?;
         // A ledger that has less than this host has seen is found out by this call as by any other that changes bookings.
         let seen = self.seen(&sale);
-        let (state, amended) = match self.call(Call::Assign { sale, seen, id, buyer })? {
+        let (state, amended) = match self.call(Call::Assign { sale, seen, id, buyer: buyer.map(Box::new) })? {
             Answer::Amended { state, mut bookings } if bookings.len() == 1 => (state, bookings.remove(0)),
             Answer::Withheld { .. } => {
                 let detail = "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. \

@@ -28,11 +28,14 @@ use crate::limits;
 use crate::metrics::CoreMetrics;
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::Board;
-use places::{Place, Places};
+use places::{Asking, Place, Places};
 use service::Operator;
 
 /// How long a read may block before the connection's own deadlines are looked at.
 const READ_TICK: Duration = Duration::from_millis(500);
+
+/// How long a connection waits for a place.
+const PLACE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a stopping listener waits for the connections that it has.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
@@ -83,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) clock: SystemClock,
     stopping: AtomicBool,
     places: Places,
+    asking: Asking,
 }
 
 /// The admin listener, running.
@@ -110,7 +114,8 @@ impl Admin {
             token: token_file.map(TokenFile::open).transpose()?,
             clock,
             stopping: AtomicBool::new(false),
-            places: Places::new(limits::ADMIN_CONNECTIONS_MAX),
+            places: Places::new(limits::ADMIN_CONNECTIONS_MAX, PLACE_PATIENCE / 2),
+            asking: Asking::new(limits::ADMIN_LEDGER_REQUESTS_MAX),
         });
         let serving = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -195,7 +200,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 continue;
             }
         };
-        let Some(place) = shared.places.take(&stream) else {
+        let Some(place) = place_for(&stream, shared) else {
             let _ = stream.as_ref().write_all(OVERLOADED);
             continue;
         };
@@ -209,6 +214,18 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if let Err(error) = spawned {
             shared.places.give_back(place);
             tracing::warn!(%error, "no thread for an operator's connection");
+        }
+    }
+}
+
+/// A place; where all are taken it waits for the first of whom that is no longer so: requests that need no ledger are done in a
+/// moment, not all can need it, and who has just come and says nothing gives way in half of that time.
+fn place_for(stream: &Arc<TcpStream>, shared: &Shared) -> Option<Place> {
+    let until = Instant::now() + PLACE_PATIENCE;
+    loop {
+        match shared.places.take(stream) {
+            None if Instant::now() < until => std::thread::sleep(PLACE_PATIENCE / 100),
+            place => return place,
         }
     }
 }

@@ -145,8 +145,8 @@ pub enum Call {
         seen: Seen,
         /// Which booking.
         id: BookingId,
-        /// To whom; `None` takes its buyer away.
-        buyer: Option<BuyerId>,
+        /// To whom; `None` takes its buyer away. Apart, so that no other call is the larger for it.
+        buyer: Option<Box<BuyerId>>,
     },
     /// Puts back what clients were last told of these bookings, where the ledger has less: it has forgotten something
     /// then, and is frozen for all callers until they too had the time to put back what they know of. Answered by

@@ -234,7 +234,7 @@ impl Sale {
             Call::Assign { id, buyer, .. } => {
                 self.lapse();
                 self.sweep();
-                let bookings = vec![self.assign(id, *buyer)];
+                let bookings = vec![self.assign(id, buyer.as_deref().copied())];
                 Answer::Amended { state: self.state.clone(), bookings }
             }
             Call::Page { .. } => Answer::Page {

@@ -201,7 +201,7 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(sale, seen, ids)| Call::Cancel { sale, seen, ids }),
         6 => (sale(), seen(), prop::collection::vec((id(), amendment()), 0..4))
             .prop_map(|(sale, seen, amendments)| Call::Amend { sale, seen, amendments }),
-        3 => (sale(), seen(), id(), buyer()).prop_map(|(sale, seen, id, buyer)| Call::Assign { sale, seen, id, buyer }),
+        3 => (sale(), seen(), id(), buyer()).prop_map(|(sale, seen, id, buyer)| Call::Assign { sale, seen, id, buyer: buyer.map(Box::new) }),
         3 => (sale(), seen(), prop::collection::vec(told(), 0..5))
             .prop_map(|(sale, seen, bookings)| Call::Restore { sale, seen, bookings }),
         3 => (sale(), ids()).prop_map(|(sale, ids)| Call::LookUp { sale, ids }),

@@ -62,7 +62,7 @@ pub fn amend(amendments: &[(&str, Amendment)]) -> Call {
 }
 
 pub fn assign(text: &str, buyer: Option<&str>) -> Call {
-    let buyer = buyer.map(|buyer| BuyerId::parse(buyer).unwrap());
+    let buyer = buyer.map(|buyer| Box::new(BuyerId::parse(buyer).unwrap()));
     Call::Assign { sale: sale(), seen: Seen::default(), id: id(text), buyer }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use boxoffice::limits::ADMIN_CONNECTIONS_MAX;
+use boxoffice::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_LEDGER_REQUESTS_MAX};
 
 use crate::support::client::{Client, Response};
 use crate::support::crowd::{Insisting, rush};
@@ -60,6 +62,72 @@ fn probes_get_through_however_many_connections_of_operators_are_idle() {
         drop(later);
     }
     host.client().get("/buy/ticket").expect(200);
+}
+
+/// Nor because its ledger hangs, and everybody asks what is the matter with it.
+#[test]
+fn probes_get_through_while_a_crowd_of_operators_waits_for_a_ledger_that_hangs() {
+    let _turn = turn::alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start(folder.path());
+    let host = Host::start(folder.path(), &["--ledger", &redis.url(), "--sale", "ticket=10"]);
+    redis.freeze();
+    let (is_over, overloaded) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 * ADMIN_LEDGER_REQUESTS_MAX {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let Ok(mut operator) = Client::try_connect(host.admin) else { continue };
+                    while let Ok(told) = operator.try_ask("GET", "/v1/sales/ticket", None)
+                        && !is_over.load(Ordering::Relaxed)
+                    {
+                        assert_eq!(told.status, 503, "{}", told.text());
+                        assert_eq!(told.field("retry-after"), Some("1"), "{told:?}");
+                        if told.json()["type"] == "/problems/overloaded" {
+                            overloaded.fetch_add(1, Ordering::Relaxed);
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    }
+                }
+            });
+        }
+        // It ends in any case: a scope with somebody who asks on waits for ever.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            eventually("as many ask as may", Duration::from_secs(20), || {
+                (overloaded.load(Ordering::Relaxed) > 10).then_some(())
+            });
+            eventually("the silence is noticed", Duration::from_secs(20), || {
+                let told = host.operator().get("/readyz");
+                (told.status == 503 && told.text().contains("has not answered")).then_some(())
+            });
+            let mut kept = host.operator();
+            for _ in 0..40 {
+                for probe in [&mut kept, &mut host.operator()] {
+                    // A connection that was idle for too long has given way.
+                    if let Ok(told) = probe.try_ask("GET", "/livez", None) {
+                        assert_eq!(told.expect(200).text(), "the loops turn\n");
+                    }
+                }
+                let unready = host.operator().get("/readyz").expect(503);
+                assert!(!unready.text().contains("overloaded"), "{}", unready.text());
+                assert_eq!(
+                    unready.field("content-type"),
+                    Some("text/plain; charset=utf-8"),
+                    "{}",
+                    unready.text()
+                );
+                assert!(host.operator().get("/livez").expect(200).text().contains("the loops turn"));
+                host.operator().get("/metrics").expect(200);
+                host.operator().get("/problems/overloaded").expect(200);
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        redis.thaw();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    eventually("operators are answered again", Duration::from_secs(20), || {
+        (host.operator().get("/v1/sales/ticket").status == 200).then_some(())
+    });
 }
 
 #[test]

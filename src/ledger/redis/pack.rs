@@ -99,7 +99,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             let mut command = script(&scripts::AMEND, sale, 5, 256);
             arg_seen(&mut command, SWEPT_PER_CALL, seen);
             arg_id(&mut command, id);
-            command.arg("buyer").arg(buyer.as_ref().map_or("", BuyerId::as_str));
+            command.arg("buyer").arg(buyer.as_ref().map_or("", |buyer| buyer.as_str()));
             command.write_packed_command(out);
         }
         Call::Restore { sale, seen, bookings } => restore(sale, seen, bookings).write_packed_command(out),

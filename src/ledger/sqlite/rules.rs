@@ -106,7 +106,7 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
             Answer::Amended { state: sale.state.clone(), bookings }
         }
         Call::Assign { id, buyer, .. } => {
-            let bookings = vec![sale.assign(id, *buyer)?];
+            let bookings = vec![sale.assign(id, buyer.as_deref().copied())?];
             Answer::Amended { state: sale.state.clone(), bookings }
         }
         Call::Restore { seen, bookings, .. } => match sale.restore(seen, bookings)? {

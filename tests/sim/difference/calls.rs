@@ -210,7 +210,7 @@ impl Calls {
             50 => Call::Remove { sale },
             47..=49 => {
                 let Claim { id, buyer, .. } = self.claim();
-                Call::Assign { sale, seen: self.seen(), id, buyer }
+                Call::Assign { sale, seen: self.seen(), id, buyer: buyer.map(Box::new) }
             }
             1 | 2 => Call::Alter { sale, change: self.change() },
             3 => Call::Snapshot { sale },

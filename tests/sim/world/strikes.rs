@@ -118,7 +118,7 @@ impl World {
             sale: sale(),
             seen: Seen::default(),
             id: BookingId::parse(id).expect("an id"),
-            buyer: to,
+            buyer: to.map(Box::new),
         };
         self.witness.order(id, buyer);
         let (before, level) = (self.witness.stories[id].clone(), self.witness.level().cloned());
