@@ -137,7 +137,7 @@ bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; wr
 	$(CARGO) build --locked --release
 	bench/bytes.py
 
-bench-crowds: ## Measure what idle and dribbling crowds cost the others; writes bench/runs/
+bench-crowds: ## Measure what idle, dribbling and unread crowds cost the others; writes bench/runs/
 	$(CARGO) build --locked --release --bin boxoffice --example load
 	bench/crowds.py
 

@@ -1,4 +1,5 @@
--- Changes bookings, each as it is asked for: extends a hold, gives back some of the tickets, holds again what is expired.
+-- Changes bookings, each as it is asked for: extends a hold, gives back some of the tickets, holds again what is expired,
+-- gives it to another buyer.
 --
 -- KEYS  as in sale.lua
 -- ARGV  1 most overdue holds to expire first, and what the caller has seen; then for each booking four: as it is stored, its
@@ -6,20 +7,23 @@
 --         extend ms     the hold is to end no earlier than so long from now
 --         release n     so many tickets are to remain
 --         hold ''       an expired booking is to be held again
+--         buyer name    it is to be that buyer's; '' for nobody's
 -- Reply a line a booking, in order: the booking as it is now, whether that changed anything or not; `-` where there is none;
 --       or what speaks against it, and nothing was done: `!c` it is confirmed, `!x` cancelled, `!e` expired, `!l` beyond the
 --       longest hold, `!r` it has fewer tickets, `!n` not on sale, `!q` no buyer, and the sale demands one, `!b` beyond the
 --       buyer's limit, `!s` sold out. `withheld` alone where nothing was done (sale.lua).
 -- Invariant: the same again changes nothing. Tickets are taken only for an expired booking that is held again: where
 -- held + sold + quantity <= total, within the buyer's limit and while the sale sells, as those of a new one are. A deadline
--- is never earlier than it was, and a booking never has more tickets.
+-- is never earlier than it was, and a booking never has more tickets. Those of one that gets another buyer count for that
+-- one alone, within its limit.
 
 if refused then return refused end
 local withheld = withhold(ARGV[1])
 if withheld then return withheld end
 sweep(ARGV[1])
 
--- What becomes of a record that is asked this: letter, quantity, deadline and how long it is held by then; or the reply.
+-- What becomes of a record that is asked this: letter, quantity, deadline and how long it is held by then, and whose it is
+-- if that changes; or the reply.
 local asks = {}
 
 function asks.extend(letter, quantity, deadline, length, ms)
@@ -34,6 +38,7 @@ end
 
 function asks.release(letter, quantity, deadline, length, remaining)
   if letter ~= 'h' and letter ~= 'c' then return '!' .. letter end
+  remaining = tonumber(remaining)
   if remaining > quantity then return '!r' end
   if remaining < quantity then return letter, remaining, deadline, length end
 end
@@ -49,27 +54,36 @@ function asks.hold(letter, quantity, _, _, _, buyer)
   return 'h', quantity, now + hold, hold_max and hold
 end
 
+function asks.buyer(letter, quantity, deadline, length, new, buyer)
+  if letter ~= 'h' and letter ~= 'c' then return '!' .. letter end
+  if new == buyer then return end
+  if buyer_required == '1' and new == '' then return '!q' end
+  if per_buyer and new ~= '' and tickets_of(new) + quantity > per_buyer then return '!b' end
+  return letter, quantity, deadline, length, new
+end
+
 local reply = {}
 for i = 2, #ARGV, 4 do
   local booking, id = ARGV[i], ARGV[i + 1]
   if id == '' then id = booking end
   local record = call('HGET', KEYS[2], booking)
-  local was, quantity, deadline, terms, buyer, length = parts(record or 't')
+  local was, quantity, deadline, terms, buyer, length, moves = parts(record or 't')
   if deadline and deadline <= now then
     expire({ booking })
     was, record = 'e', 'e' .. terms
   end
   local answer = '-'
   if was ~= 't' then
-    local ask, number = asks[ARGV[i + 2]], tonumber(ARGV[i + 3])
-    local letter, remaining, ends_at, its_length = ask(string.lower(was), quantity, deadline, length, number, buyer)
+    local letter, remaining, ends_at, its_length, new =
+      asks[ARGV[i + 2]](string.lower(was), quantity, deadline, length, ARGV[i + 3], buyer)
     if letter and #letter == 2 then
       answer = letter
     else
       if letter then
-        local is_held = letter == 'h'
+        local is_held, before = letter == 'h', buyer
+        if new then buyer, moves = new, moves + 1 end
         log(id, is_held and 'held' or 'confirmed', remaining, buyer, is_held and format('%.0f', ends_at) or '')
-        give_back(was, quantity, deadline, buyer)
+        give_back(was, quantity, deadline, before)
         local is_counted = counts and buyer ~= ''
         local amount = match(terms, '^[%d/]+')
         if remaining < quantity then amount = remaining .. '/' .. (match(amount, '/(%d+)') or amount) end
@@ -90,7 +104,7 @@ for i = 2, #ARGV, 4 do
           sold = sold + remaining
           if is_counted then count(buyer, remaining, '', '') end
         end
-        if buyer ~= '' then record = record .. ':' .. buyer end
+        record = record .. owner(buyer, moves)
         call('HSET', KEYS[2], booking, record)
       end
       answer = line(record)

@@ -58,7 +58,8 @@ for i = 1, claims do
     else
       local _, _, _, terms = parts(record)
       local wanted = buyer == '' and quantity_text or quantity_text .. ':' .. buyer
-      -- Also where some of it was given back since.
+      -- Also where some of it was given back since, and whose it is by now.
+      terms = match(terms, '^[^!]*')
       local same = terms == wanted or match(terms, '^%d+/(.*)$') == wanted
       reply[i] = same and 'k' .. line(record) or 'r'
     end

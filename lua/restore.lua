@@ -21,8 +21,8 @@ call('ZRANGEBYSCORE', KEYS[3], 0, 0, 'LIMIT', 0, 1)
 call('HGET', KEYS[4], '')
 call('HGET', KEYS[6], '')
 
--- Terms as they were when the booking was made, before it gave anything back.
-local function made_as(its) return match(its, '^%d+/(.*)$') or its end
+-- What a booking was made with, before it gave anything back.
+local function made_with(terms) return match(terms, '^%d+/(%d+)') or match(terms, '^%d+') end
 
 local less = is_less_than(its_lineage, its_sequence)
 local forgotten = less
@@ -30,14 +30,19 @@ local reply = {}
 for i = 2, #ARGV, 3 do
   local booking, id = ARGV[i], ARGV[i + 1]
   if id == '' then id = booking end
-  local told, quantity, deadline, terms, buyer = parts(ARGV[i + 2])
+  local told, quantity, deadline, terms, buyer, _, moves = parts(ARGV[i + 2])
   local record = call('HGET', KEYS[2], booking)
-  local letter, its_quantity, its_deadline, its_terms, _, length = parts(record or 't')
+  local letter, its_quantity, its_deadline, its_terms, its_buyer, length, its_moves = parts(record or 't')
   local is_held = letter == 'h' or letter == 'H'
-  local is_same = its_quantity and made_as(its_terms) == made_as(terms)
+  -- One that was given to another buyer meanwhile is still the same.
+  local is_same = its_quantity and made_with(its_terms) == made_with(terms)
+    and (its_buyer == buyer or its_moves ~= moves)
   -- A booking never gets more tickets than it has: of two words that with fewer is the later.
   local gave_more = is_same and quantity < its_quantity
-  if is_same and its_quantity < quantity then quantity, terms = its_quantity, its_terms end
+  local amount = match(terms, '^[%d/]+')
+  if is_same and its_quantity < quantity then quantity, amount = its_quantity, match(its_terms, '^[%d/]+') end
+  local moved_on = is_same and moves > its_moves
+  if is_same and not moved_on then buyer, moves = its_buyer, its_moves end
   -- A hold whose tickets went back already has to find others.
   local has_stock = is_held and its_deadline > lapsed
   local fits = has_stock or held + sold + quantity <= total
@@ -73,7 +78,7 @@ for i = 2, #ARGV, 3 do
       mark = 's'
     end
   end
-  if not word and mark == '=' and gave_more then
+  if not word and mark == '=' and (gave_more or moved_on) then
     if is_held and its_deadline > now then
       word, now_is, deadline = 'held', 'h', its_deadline
     elseif letter == 'c' or letter == 'C' then
@@ -83,7 +88,7 @@ for i = 2, #ARGV, 3 do
   if word then
     mark = '+'
     log(id, word, quantity, buyer, word == 'held' and format('%.0f', deadline) or '')
-    give_back(letter, its_quantity, its_deadline, buyer)
+    give_back(letter, its_quantity, its_deadline, its_buyer)
     local is_counted = counts and buyer ~= '' and (now_is == 'h' or now_is == 'c')
     if now_is == 'h' then
       held = held + quantity
@@ -97,12 +102,11 @@ for i = 2, #ARGV, 3 do
       sold = sold + quantity
       if is_counted then count(buyer, quantity, '', '') end
     end
-    local stored = (is_counted and string.upper(now_is) or now_is) .. terms
+    local stored = (is_counted and string.upper(now_is) or now_is) .. amount
     if now_is == 'h' then
-      stored = sub(stored, 1, 1) .. match(terms, '^[%d/]+') .. format('@%.0f', deadline)
-        .. (length and format('-%.0f', length) or '') .. (buyer == '' and '' or ':' .. buyer)
+      stored = stored .. format('@%.0f', deadline) .. (length and format('-%.0f', length) or '')
     end
-    call('HSET', KEYS[2], booking, stored)
+    call('HSET', KEYS[2], booking, stored .. owner(buyer, moves))
     -- A hold that is over makes good nothing of a confirmation that is lost.
     if now_is ~= 'e' then call('HDEL', KEYS[6], booking) end
   elseif mark ~= '=' then

@@ -17,6 +17,7 @@
 --   h held    c confirmed    e expired    x cancelled    t tombstone, alone: never granted
 --   H C       the same as h and c, and counted in `buyers`
 -- Of a booking that gave some of its tickets back the quantity is what it has, a slash and what it was made with: `c1/2`.
+-- Of one that an operator gave to another buyer an exclamation mark and how often follow at the end: `c2:u-82!1`, `c2!2`.
 -- Where the sale has a longest hold, a deadline is followed by a hyphen and how long the hold is in all:
 -- `h1@1763827200123-300000`.
 -- A hold that is over is `h` until it is swept, and counts for nobody from its deadline on.
@@ -341,12 +342,17 @@ local function log(id, word, quantity, buyer, expires_at)
   end
 end
 
--- Letter, quantity, deadline (numbers) and terms (`2:u-81`, `1/2:u-81`) of a record, the buyer ('' for none), and how long
--- it is held in all.
+-- Letter, quantity, deadline (numbers) and terms (`2:u-81`, `1/2:u-81!1`) of a record, the buyer ('' for none), how long
+-- it is held in all, and how often it was given to another buyer.
 local function parts(record)
   local letter, quantity, of, deadline, length, rest = match(record, '^(%a)(%d*)(/?%d*)@?(%d*)%-?(%d*)(.*)$')
-  return letter, tonumber(quantity), tonumber(deadline), quantity .. of .. rest, sub(rest, 2), tonumber(length)
+  local buyer, moves = match(rest, '^:?([^!]*)!?(%d*)')
+  return letter, tonumber(quantity), tonumber(deadline), quantity .. of .. rest, buyer, tonumber(length),
+    tonumber(moves) or 0
 end
+
+-- The buyer and the mark as they stand at the end of a record.
+local function owner(buyer, moves) return (buyer == '' and '' or ':' .. buyer) .. (moves > 0 and '!' .. moves or '') end
 
 -- The buyer's bucket, as src/ledger/redis/pack.rs reckons it too. The modulus is a prime.
 local function bucket_of(buyer)

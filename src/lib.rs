@@ -15,7 +15,7 @@
 //! ```
 //!
 //! * [`runtime`]: the only I/O of the loops. A worker waits for events, reads what came, ends the engine's turn, sends to
-//!   the ledger and writes to the clients. The server opens the ledger, binds, and starts a worker a core.
+//!   the ledger and writes to the clients.
 //! * [`engine`]: one core's whole brain, without I/O: bytes and time in, bytes and ledger calls out. Its clerk serves one
 //!   request: route, read, ask the desk.
 //! * [`connection`]: one client. Reading and writing are two machines; answers leave in the order of their requests,
@@ -34,6 +34,8 @@
 //!
 //! * [`cli`] and [`config`]: subcommands; flags, variables and file to a valid [`Config`](config::Config). `main.rs` opens
 //!   what they name.
+//! * [`host`]: opens the ledger, binds, starts a worker a core and the admin listener, and ends them again; signals, and what
+//!   is kept over restarts.
 //! * [`admin`]: the operators' listener, on threads of its own.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`ending`]: what was done, as lines and as counts, in one set of words.
@@ -59,6 +61,7 @@ pub mod connection;
 pub mod desk;
 pub mod ending;
 pub mod engine;
+pub mod host;
 pub mod http;
 pub mod ledger;
 pub mod limits;

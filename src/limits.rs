@@ -354,6 +354,13 @@ pub const SALES_NAMED_MAX: usize = 3;
 /// lose 100,000 at once.
 pub const SALES_LOGGED_MAX: usize = 10;
 
+/// Bookings of one buyer that an operator is told of at once: no buyer who is served by hand has more, and they are half a
+/// megabyte of JSON at most.
+pub const BUYER_BOOKINGS_MAX: usize = 1_000;
+
+/// How long a sale is read for the bookings of one buyer, in milliseconds: enough for some millions of bookings.
+pub const BUYER_BOOKINGS_MS_MAX: u64 = 30_000;
+
 /// Connections of the admin listener served at once, each by a thread. Past it the one that is idle for longest is closed, so
 /// that a probe is always answered.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;

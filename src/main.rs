@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use boxoffice::audit::Sources;
 use boxoffice::cli::{self, Cli, Command, CommandError, LedgerFlag, Operator, ServeFlags};
+use boxoffice::host::{Server, signals};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
-use boxoffice::runtime::{Server, signals};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 

@@ -132,7 +132,7 @@ impl<'a> Crowd<'a> {
 }
 
 /// Set once standard input has ended: whoever started this wants the report.
-fn end_of_input() -> Arc<AtomicBool> {
+pub fn end_of_input() -> Arc<AtomicBool> {
     let ended = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&ended);
     thread::spawn(move || {
@@ -142,7 +142,7 @@ fn end_of_input() -> Arc<AtomicBool> {
     ended
 }
 
-fn say_ready() -> io::Result<()> {
+pub fn say_ready() -> io::Result<()> {
     println!("ready");
     io::stdout().flush()
 }

@@ -1,11 +1,13 @@
 //! The load of the benches: `cargo run --release --example load -- --help`.
 //!
 //! `drive` asks as fast as it is answered, or at a fixed rate whose latencies count from when a request should have left.
-//! `idle` opens connections and leaves them; `dribble` opens connections that never finish a request head. All three speak to
-//! loopback, and say on standard output, as one line of JSON, what they saw.
+//! `idle` opens connections and leaves them; `dribble` opens connections that never finish a request head;
+//! `flood` opens connections that ask and do not read. All of them speak to loopback, and say on standard output, as one line
+//! of JSON, what they saw.
 
 mod crowd;
 mod drive;
+mod flood;
 mod net;
 mod script;
 
@@ -30,6 +32,9 @@ enum Command {
     /// Open connections that send a byte of a request head each second, until standard input ends; those that the
     /// server ends are opened anew
     Dribble(crowd::Options),
+    /// Open connections that ask without end and do not read, until standard input ends; those that the server ends are
+    /// opened anew
+    Flood(flood::Options),
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
         Command::Drive(options) => drive::run(&options),
         Command::Idle(options) => crowd::idle(&options),
         Command::Dribble(options) => crowd::dribble(&options),
+        Command::Flood(options) => flood::run(&options),
     };
     match outcome {
         Ok(report) => {

@@ -1,6 +1,7 @@
 //! The operators' listener: health, metrics, administration of sales. Its own address, its own threads; it shares with
 //! the loops only counters, the board and the drain flag, and speaks to the ledger by itself.
 
+mod bookings;
 mod metrics;
 mod places;
 mod profile;

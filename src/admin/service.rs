@@ -23,9 +23,9 @@ const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves one operator's connection.
 pub(super) struct Operator<'a> {
-    shared: &'a Shared,
-    peer: SocketAddr,
-    scratch: Vec<u8>,
+    pub(super) shared: &'a Shared,
+    pub(super) peer: SocketAddr,
+    pub(super) scratch: Vec<u8>,
 }
 
 /// A request that can't be done, as it is told.
@@ -61,7 +61,7 @@ impl From<CallError> for Trouble {
 type Changed = (SaleState, &'static str, Status);
 
 /// What is answered.
-enum Page {
+pub(super) enum Page {
     Json(Status),
     /// A sale, and its version.
     Sale(Status, u64),
@@ -114,6 +114,8 @@ const PATHS: &[(&str, &str)] = &[
     ("/problems/{name}", "GET, HEAD"),
     ("/v1/sales", "GET, HEAD"),
     ("/v1/sales/{sale}", "GET, HEAD, PUT, DELETE"),
+    ("/v1/sales/{sale}/bookings", "GET, HEAD"),
+    ("/v1/sales/{sale}/bookings/{id}/buyer", "PUT"),
     ("/v1/sales/{sale}/pause", "POST"),
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
@@ -163,6 +165,7 @@ impl<'a> Operator<'a> {
             }
             ["v1", "sales", sale] if request.method == Method::Delete => self.remove_sale(sale, conditions),
             ["v1", "sales", sale] => self.show_sale(sale),
+            ["v1", "sales", sale, "bookings"] => self.list_bookings(request.query, sale),
             ["v1", "sales", sale, "pause"] => self.set_status(sale, SaleStatus::Paused, conditions),
             ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open, conditions),
             ["v1", "sales", sale, "close"] => self.set_status(sale, SaleStatus::Closed, conditions),
@@ -170,6 +173,7 @@ impl<'a> Operator<'a> {
             _ if conditions.as_ref().is_some_and(|conditions| !conditions.hold(Current::Absent)) => {
                 Err(Problem::PRECONDITION_FAILED.into())
             }
+            ["v1", "sales", sale, "bookings", id, "buyer"] => self.put_buyer(request, sale, id),
             ["v1", "drain"] => Ok(self.drain()),
             ["debug", "profile"] => self.profile(request),
             _ => Err(Problem::NO_SUCH_PATH.into()),
@@ -463,12 +467,12 @@ impl<'a> Operator<'a> {
         Ok(Page::Text(Status::Ok, profile::CONTENT_TYPE))
     }
 
-    fn sale_name(&self, sale: &str) -> Result<SaleName, Trouble> {
+    pub(super) fn sale_name(&self, sale: &str) -> Result<SaleName, Trouble> {
         SaleName::parse(sale)
             .map_err(|error| Trouble::new(Problem::BAD_REQUEST, format!("sale in the path: {error}")))
     }
 
-    fn learn(&self, sale: &SaleName, state: &crate::booking::SaleState) {
+    pub(super) fn learn(&self, sale: &SaleName, state: &crate::booking::SaleState) {
         if let Err(full) = self.shared.board.learn(sale, state) {
             tracing::warn!(%sale, %full, "a sale is left out");
         }
@@ -479,7 +483,7 @@ impl<'a> Operator<'a> {
     }
 
     /// Asks the ledger; a sale that it does not have is the caller's mistake.
-    fn call(&self, call: Call) -> Result<Answer, Trouble> {
+    pub(super) fn call(&self, call: Call) -> Result<Answer, Trouble> {
         loop {
             return match self.raw_call(call.clone())? {
                 Answer::NoSuchSale => Err(Problem::NO_SUCH_SALE.into()),
@@ -514,7 +518,9 @@ impl<'a> Operator<'a> {
         answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned()))).map_err(|error| {
             match call {
                 // Nothing can have come of it.
-                Call::Snapshot { .. } => Trouble::new(Problem::LEDGER_UNAVAILABLE, error.to_string()),
+                Call::Snapshot { .. } | Call::Page { .. } => {
+                    Trouble::new(Problem::LEDGER_UNAVAILABLE, error.to_string())
+                }
                 _ => error.into(),
             }
         })
@@ -593,7 +599,7 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     (is_bearer && spaces.iter().all(|byte| *byte == b' ')).then_some(token)
 }
 
-fn unexpected(answer: &Answer) -> Trouble {
+pub(super) fn unexpected(answer: &Answer) -> Trouble {
     CallError::Garbled(format!("an answer of another kind: {answer:?}")).into()
 }
 
@@ -647,6 +653,9 @@ mod tests {
             ("/v1/sales/", "GET, HEAD, PUT, DELETE"),
             ("/v1/sales/a", "GET, HEAD, PUT, DELETE"),
             ("/v1/sales/a/pause", "POST"),
+            ("/v1/sales/a/bookings", "GET, HEAD"),
+            ("/v1/sales/a/bookings/b/buyer", "PUT"),
+            ("/v1/sales/a/bookings/b", ""),
             ("/v1/sales/a/b", ""),
             ("/v1/sales/a/pause/", ""),
             ("/", ""),

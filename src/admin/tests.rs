@@ -1,7 +1,10 @@
 //! The listener on a socket, before a host that has no loops and no ledger: who may ask for what, and what it says.
 
 use super::*;
-use crate::booking::{Answer, Call, CallError, SaleName, SaleState, SaleTerms};
+use crate::booking::{
+    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, Quantity, SaleName, SaleState,
+    SaleTerms,
+};
 use crate::clock::WallTime;
 use crate::stock::CoreIndex;
 
@@ -27,6 +30,10 @@ impl Listener {
     }
 
     fn start_with(token: Option<&str>) -> Listener {
+        Listener::over(Box::new(NoLedger), token)
+    }
+
+    fn over(ledger: Box<dyn Ledger + Send>, token: Option<&str>) -> Listener {
         let token_file = token.map(|token| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), token).unwrap();
@@ -39,7 +46,7 @@ impl Listener {
             board: Arc::clone(&board),
             metrics: vec![metrics],
             access_log: None,
-            ledger: Box::new(NoLedger),
+            ledger,
             trouble: Trouble::default(),
             drain: drain.clone(),
             token_file: token_file.as_ref().map(|file| file.path().to_owned()),
@@ -207,4 +214,76 @@ fn a_host_that_drains_or_whose_ledger_is_silent_is_not_ready() {
     listener.drain.begin();
     let answer = listener.readyz();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("draining"), "{answer}");
+}
+
+/// A ledger of many pages of bookings, each of which takes a while: one booking a page, and that of the page before.
+struct Paged {
+    pages: usize,
+}
+
+impl Paged {
+    fn booking(page: usize) -> Booking {
+        Booking {
+            id: BookingId::parse(format!("b-{page:03}")).unwrap(),
+            status: BookingStatus::Confirmed,
+            quantity: Quantity::ONE,
+            released: 0,
+            // All but each tenth.
+            buyer: BuyerId::parse(if page.is_multiple_of(10) { "u-2" } else { "u-1" }).ok(),
+            reassigned: 0,
+        }
+    }
+}
+
+impl Ledger for Paged {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        let answer = |call: &Call| match call {
+            Call::Page { cursor, .. } => {
+                std::thread::sleep(Duration::from_millis(20));
+                let page: usize = cursor.parse().unwrap_or(0);
+                let mut bookings = vec![Paged::booking(page)];
+                bookings.extend(page.checked_sub(1).map(|before| {
+                    // One has gone to somebody else between the pages.
+                    let buyer =
+                        if before == 7 { BuyerId::parse("u-2").ok() } else { Paged::booking(before).buyer };
+                    Booking { buyer, ..Paged::booking(before) }
+                }));
+                let next = (page + 1 < self.pages).then(|| (page + 1).to_string());
+                Ok(Answer::Page { bookings, next })
+            }
+            _ => Ok(Answer::Found {
+                state: SaleState { version: 1, ..SaleState::default() },
+                bookings: Vec::new(),
+            }),
+        };
+        calls.iter().map(answer).collect()
+    }
+}
+
+#[test]
+fn while_a_long_sale_is_read_for_a_buyer_others_have_their_turn_at_the_ledger() {
+    const PAGES: usize = 60;
+    let listener = Listener::over(Box::new(Paged { pages: PAGES }), None);
+    let host = "Host: 127.0.0.1\r\n";
+    let mut between = 0;
+    let list = std::thread::scope(|scope| {
+        let list = scope.spawn(|| listener.ask("GET /v1/sales/ticket/bookings?buyer=u-1", host));
+        while !list.is_finished() {
+            let answer = listener.ask("GET /v1/sales/ticket", host);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            between += 1;
+        }
+        list.join().unwrap()
+    });
+    assert!(between > 5, "{between} had their turn");
+    let (_, body) = list.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    let ids: Vec<&str> =
+        body["bookings"].as_array().unwrap().iter().map(|it| it["booking"].as_str().unwrap()).collect();
+    let expected: Vec<String> = (0..PAGES)
+        .filter(|page| !page.is_multiple_of(10) && *page != 7)
+        .map(|page| Paged::booking(page).id.to_string())
+        .collect();
+    assert_eq!(ids, expected, "each once, and none that is another's by now");
+    assert_eq!(body.get("more"), None);
 }

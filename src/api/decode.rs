@@ -195,6 +195,23 @@ pub fn release_body(body: &[u8]) -> Result<Amendment, String> {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOwner {
+    // So that `null` is said, and not left out by mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
+    buyer: Option<String>,
+}
+
+/// Reads the body that says whose a booking is, `{"buyer":"u-82"}`; `null` is nobody.
+///
+/// # Errors
+/// A sentence for people that names the field and what it takes.
+pub fn owner_body(body: &[u8]) -> Result<Option<BuyerId>, String> {
+    let RawOwner { buyer } = from_json(body)?;
+    buyer.map(|buyer| BuyerId::parse(buyer).map_err(|error| format!("buyer: {error}"))).transpose()
+}
+
 /// Whether the query of a cancellation asks for a tombstone: `tombstone=true`. Other parameters are passed over, as they are
 /// with every request.
 ///
@@ -318,6 +335,17 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn reads_whose_a_booking_is_to_be_and_takes_nothing_for_nobody_that_does_not_say_so() {
+        let buyer = BuyerId::parse("a+b@c.example").unwrap();
+        assert_eq!(owner_body(br#"{"buyer":"a+b\u0040c.example"}"#), Ok(Some(buyer)));
+        assert_eq!(owner_body(br#"{"buyer":null}"#), Ok(None));
+        for body in ["", "{}", "null", "[null]", "{\"buyer\":7}", "{\"buyer\":\"a\",\"quantity\":1}"] {
+            assert!(owner_body(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(owner_body(br#"{"buyer":""}"#).unwrap_err().starts_with("buyer: is empty"));
     }
 
     #[test]

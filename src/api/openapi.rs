@@ -187,6 +187,16 @@ mod tests {
         };
         assert_eq!(body("extend")["seconds"]["maximum"], limits::HOLD_MS_MAX / 1000);
         assert_eq!(body("release")["remaining"]["maximum"], limits::QUANTITY_MAX);
+        let told = &operators["components"]["schemas"]["Bookings"]["properties"]["bookings"];
+        assert_eq!(told["maxItems"], limits::BUYER_BOOKINGS_MAX);
+        let (buyer, booking) = ("/components/schemas/Buyer", "/components/schemas/Booking");
+        for schema in [buyer, booking] {
+            assert_eq!(
+                operators.pointer(schema).unwrap(),
+                clients.pointer(schema).unwrap(),
+                "as clients get it"
+            );
+        }
         let seconds = &operators["paths"]["/debug/profile"]["post"]["parameters"][0]["schema"];
         assert_eq!(seconds["maximum"], limits::PROFILE_SECONDS_MAX);
     }

@@ -35,7 +35,8 @@ fn judge_lost(view: &View, findings: &mut Findings) {
     for (id, (told, cause)) in &view.lost {
         let now_is = view.entries.get(id).and_then(|entry| entry.in_ledger.as_ref());
         let booked = now_is.is_some_and(|now| {
-            (now.made_with(), now.buyer) == (told.made_with(), told.buyer) && now.status.is_some()
+            let is_same = now.buyer == told.buyer || now.reassigned != told.reassigned;
+            now.made_with() == told.made_with() && is_same && now.status.is_some()
         });
         let shown = told.shown(&view.buyers);
         if booked {
@@ -134,6 +135,9 @@ fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
         }
     }
     for (index, buyer) in view.buyers.names.iter().enumerate() {
+        if view.unsettled.contains(&index) {
+            continue;
+        }
         let (told, sum) = (&view.buyers.counted[index], &mut counted[index]);
         sum.holds.sort_unstable();
         if (told.confirmed, &told.held_after(now)) == (sum.confirmed, &sum.holds) {
@@ -399,9 +403,7 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
                 continue;
             }
         };
-        if (told.granted > 0 || told.replayed)
-            && (told.quantity, told.buyer) != (booking.made_with(), booking.buyer)
-        {
+        if (told.granted > 0 || told.replayed) && !booking.was_made_as(told.quantity, told.buyer) {
             let text = format!(
                 "was {} as {} for {}, but is {} in the ledger",
                 if told.granted > 0 { "granted" } else { "told" },

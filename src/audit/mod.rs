@@ -126,7 +126,18 @@ impl Audit<'_> {
                 again.push("the hosts' gauges are of another moment: read again".to_owned());
                 continue;
             }
+            if !view.unsettled.is_empty() && !last {
+                again.push("bookings were given to other buyers while it was read: read again".to_owned());
+                continue;
+            }
             findings.notes.append(&mut again);
+            if !view.unsettled.is_empty() {
+                findings.note(format!(
+                    "bookings were given to other buyers during each of {ATTEMPTS} readings: {} buyers who had some are not \
+                     compared",
+                    view.unsettled.len()
+                ));
+            }
             if view.trimmed() {
                 findings.note(format!(
                     "its log was trimmed during each of {ATTEMPTS} readings: differences may be what moved meanwhile"

@@ -421,6 +421,52 @@ fn a_release_and_an_extension_are_ways_that_a_booking_may_take_and_others_are_no
 }
 
 #[test]
+fn a_booking_may_go_to_another_buyer_and_nothing_else_of_it_with_that() {
+    let held = |ms| BookingStatus::Held { expires_at: WallTime(ms) };
+    let (confirmed, cancelled) = (BookingStatus::Confirmed, BookingStatus::Cancelled);
+    for (before, after, may) in [
+        ((held(5_000), 2), (held(5_000), 2), true),
+        ((held(5_000), 2), (held(5_001), 2), false),
+        ((held(5_000), 2), (held(5_000), 1), false),
+        ((held(5_000), 2), (confirmed, 2), false),
+        ((confirmed, 2), (confirmed, 2), true),
+        ((confirmed, 2), (confirmed, 1), false),
+        ((confirmed, 2), (cancelled, 2), false),
+        ((cancelled, 2), (cancelled, 2), false),
+    ] {
+        let terms = SaleTerms { total: 10, hold_ms: Some(5_000), ..SaleTerms::default() };
+        let mut ledger = FakeLedger::with("ticket", terms);
+        let sale = ledger.sale("ticket");
+        sale.book("a", 2, Some("ann"));
+        for ((status, quantity), buyer) in [(before, "ann"), (after, "bob")] {
+            sale.bookings[0].quantity = Quantity::new(quantity).unwrap();
+            sale.bookings[0].buyer = Some(crate::booking::BuyerId::parse(buyer).unwrap());
+            sale.set("a", status);
+        }
+        // How it came to where it was before is not the question here.
+        let mut first = sale.log.remove(1);
+        first.sequence = 1;
+        sale.log[0] = first;
+        sale.log[1].sequence = 2;
+        sale.state.sequence = 2;
+        let findings = run(&mut ledger, &[], &[]);
+        let says_so = |it: &Difference| it.text.starts_with("sequence 2 makes it");
+        assert_eq!(!findings.listed.iter().any(says_so), may, "{before:?} {after:?}: {:?}", findings.listed);
+    }
+    // Who was told of it before it was another's was told the truth; of how many tickets is held against it all the same.
+    let mut ledger = sold();
+    let sale = ledger.sale("ticket");
+    let at = sale.bookings.iter().position(|booking| booking.id == id("b")).unwrap();
+    sale.bookings[at].buyer = Some(crate::booking::BuyerId::parse("eve").unwrap());
+    sale.bookings[at].reassigned = 1;
+    sale.set("b", BookingStatus::Confirmed);
+    finds(&mut ledger, &[&whole_log()], &[]);
+    let fewer = whole_log().replace("\"quantity\":2", "\"quantity\":1");
+    let told = "booking b: was granted as 1 for bob, but is 2 confirmed for eve in the ledger";
+    finds(&mut ledger, &[&fewer], &[told]);
+}
+
+#[test]
 fn what_cannot_be_in_a_log_is_found() {
     let mut ledger = sold();
     let sale = ledger.sale("ticket");

@@ -1,6 +1,6 @@
 //! All that is stored of a sale, read page by page while it is sold from, and brought to one sequence at the end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -30,6 +30,9 @@ pub(super) struct View {
     /// Tickets of holds that are not over at the last entry of the log, by their deadlines.
     live_holds: BTreeMap<WallTime, u64>,
     pub(super) unreadable: BTreeMap<(Part, Vec<u8>), String>,
+    /// Who had bookings that were given to others since what buyers have was read: no later row tells what is left to them.
+    /// By their places among the names.
+    pub(super) unsettled: BTreeSet<usize>,
     /// The sale's clock as stored, and the ledger's own.
     pub(super) clocks: (WallTime, WallTime),
     /// Version and sequence at the first page.
@@ -74,6 +77,8 @@ pub(super) struct Claimed {
     /// Tickets given back since it was made; the log tells of each release by itself.
     pub(super) released: u32,
     pub(super) buyer: Option<BuyerIndex>,
+    /// How often an operator gave it to another buyer; the log tells of each time by itself.
+    pub(super) reassigned: u32,
     pub(super) counted: bool,
     /// Of its latest change; 0 where it is not known.
     pub(super) sequence: u64,
@@ -145,6 +150,12 @@ impl Claimed {
         }
     }
 
+    /// Whether it was made with so many tickets for that buyer; for whom it was made is not known of one that was given to
+    /// another since.
+    pub(super) fn was_made_as(&self, quantity: u32, buyer: Option<BuyerIndex>) -> bool {
+        self.made_with() == quantity && (self.buyer == buyer || self.reassigned > 0)
+    }
+
     /// Whether both say the same of a booking; who counts it and where it is logged aside.
     pub(super) fn agrees(&self, other: &Claimed) -> bool {
         (self.status, self.quantity, self.buyer) == (other.status, other.quantity, other.buyer)
@@ -179,7 +190,7 @@ fn first_of_log(ledger: &mut dyn Ledger, sale: SaleName) -> Result<Option<u64>, 
 }
 
 /// Whether a booking may go from one to the other. In a ledger that has `forgotten` something, what is put back may have
-/// been cancelled or over when it was, and have had several changes at once.
+/// been cancelled or over when it was, and have had several changes at once, or ones that show nowhere: given away and back.
 fn follows(before: Option<&Claimed>, after: &Claimed, forgotten: bool) -> bool {
     use BookingStatus::{Cancelled, Confirmed, Expired, Held};
     let Some(before) = before else {
@@ -190,22 +201,24 @@ fn follows(before: Option<&Claimed>, after: &Claimed, forgotten: bool) -> bool {
         };
     };
     let released = after.quantity < before.quantity;
-    let may_have_fewer = match (before.status, after.status) {
-        // Extended, or some of it released.
+    let reassigned = after.buyer != before.buyer;
+    let may_differ = match (before.status, after.status) {
+        // Extended, or some of it released, or given to another buyer.
         (Some(Held { expires_at: from }), Some(Held { expires_at: to })) => {
-            if to < from || to == from && !released {
+            if to < from || to == from && !released && !reassigned && !forgotten {
                 return false;
             }
             to == from || forgotten
         }
-        (Some(Confirmed), Some(Confirmed)) if released => true,
+        (Some(Confirmed), Some(Confirmed)) if released || reassigned || forgotten => true,
         (Some(Held { .. }), Some(Confirmed | Cancelled | Expired))
         | (Some(Confirmed), Some(Cancelled))
         // The second: held again.
         | (Some(Expired), Some(Held { .. } | Confirmed | Cancelled)) => forgotten,
         _ => return false,
     };
-    before.buyer == after.buyer && (before.quantity == after.quantity || released && may_have_fewer)
+    let is_one_change = !(released && reassigned) || forgotten;
+    after.quantity <= before.quantity && (!released && !reassigned || may_differ && is_one_change)
 }
 
 impl Default for View {
@@ -218,6 +231,7 @@ impl Default for View {
             spans_are_of_now: true,
             live_holds: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             clocks: Default::default(),
             began_at: None,
             ended_at: (0, 0),
@@ -349,12 +363,22 @@ impl View {
     fn take_in(&mut self, part: Part, rows: Vec<Row>, state: &SaleState, findings: &mut Findings) {
         if part == Part::Changes {
             // A buyer who has nothing any more has no row: what was read of it before is over.
+            let mut told = Vec::new();
             for row in &rows {
-                if let Row::Change(entry) = row
-                    && let Some(buyer) = self.buyers.index(entry.booking.buyer.as_ref())
-                {
+                let Row::Change(entry) = row else { continue };
+                let buyer = self.buyers.index(entry.booking.buyer.as_ref());
+                let before = self.entries.get(&entry.booking.id);
+                let before = before.and_then(|entry| entry.last_logged.or(entry.in_ledger));
+                let before = before.and_then(|before| before.buyer).filter(|&its| Some(its) != buyer);
+                self.unsettled.extend(before.map(BuyerIndex::at));
+                if let Some(buyer) = buyer {
                     self.buyers.counted[buyer.at()] = BuyerTickets::default();
+                    told.push(buyer);
                 }
+            }
+            // These are told as they are after all that is on this page.
+            for buyer in told {
+                self.unsettled.remove(&buyer.at());
             }
         }
         // Records before groups: a group counts where its deadline is the record's.
@@ -389,6 +413,7 @@ impl View {
                         quantity: booking.quantity.get(),
                         released: booking.released,
                         buyer: self.buyers.index(booking.buyer.as_ref()),
+                        reassigned: booking.reassigned,
                         counted: false,
                         sequence: 0,
                     };
@@ -434,6 +459,7 @@ impl View {
             quantity: booking.quantity.get(),
             released: 0,
             buyer: self.buyers.index(booking.buyer.as_ref()),
+            reassigned: 0,
             counted: false,
             sequence,
         };
@@ -545,6 +571,7 @@ impl View {
             quantity: record.quantity,
             released: record.released,
             buyer: self.buyers.index(record.buyer.as_ref()),
+            reassigned: record.reassigned,
             counted: record.counted,
             sequence: record.sequence.unwrap_or(0),
         }

@@ -135,6 +135,19 @@ pub enum Call {
         /// Which bookings, and how, in this order; at most [`crate::limits::ENTRIES_PER_CALL_MAX`].
         amendments: Vec<(BookingId, Amendment)>,
     },
+    /// Gives a held or confirmed booking to another buyer, whose limit holds; the same again changes nothing. Its tickets,
+    /// its deadline and what it was made with stay. Answered by [`Answer::Amended`] with one booking, or
+    /// [`Answer::Withheld`].
+    Assign {
+        /// Of which sale.
+        sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Seen,
+        /// Which booking.
+        id: BookingId,
+        /// To whom; `None` takes its buyer away.
+        buyer: Option<BuyerId>,
+    },
     /// Puts back what clients were last told of these bookings, where the ledger has less: it has forgotten something
     /// then, and is frozen for all callers until they too had the time to put back what they know of. Answered by
     /// [`Answer::Restored`]; by [`Answer::Withheld`] where this is another sale than the caller has seen, into which
@@ -143,7 +156,8 @@ pub enum Call {
     /// A booking that is not there is taken where it fits into the total (a hold that is over takes nothing), whatever the
     /// sale's status or the buyer's limit; a held one that was told as confirmed is confirmed; one that was told as
     /// cancelled is cancelled; one that was told with a later deadline has it, and takes its tickets again where they went
-    /// back; one that was told with fewer tickets gives the others back. What the ledger has of a later date stands.
+    /// back; one that was told with fewer tickets gives the others back; one that was told after it was given to another
+    /// buyer is that buyer's. What the ledger has of a later date stands.
     Restore {
         /// Of which sale.
         sale: SaleName,
@@ -226,6 +240,7 @@ impl Call {
             Call::LookUp { ids, .. } | Call::Confirm { ids, .. } => ids.len(),
             Call::Cancel { ids, .. } => ids.len(),
             Call::Amend { amendments, .. } => amendments.len(),
+            Call::Assign { .. } => 1,
             Call::Restore { bookings, .. } => bookings.len(),
             _ => 0,
         }
@@ -299,7 +314,7 @@ pub enum Cancellation {
     NotFound,
 }
 
-/// What became of an [`Amendment`].
+/// What became of an [`Amendment`], or of a booking that was to be [given to another buyer](Call::Assign).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Amended {
     /// The booking is as it was asked for, now or before.
@@ -310,14 +325,14 @@ pub enum Amended {
     NotFound,
 }
 
-/// What speaks against an [`Amendment`].
+/// What speaks against an [`Amendment`], or against `Assign`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objection {
     /// `Extend`, `HoldAgain`: the booking is confirmed.
     Confirmed,
     /// The booking is cancelled.
     Cancelled,
-    /// `Extend`, `Release`: its hold is over, and its tickets are no longer its own.
+    /// `Extend`, `Release`, `Assign`: its hold is over, and its tickets are no longer its own.
     HoldExpired,
     /// `Extend`: the hold would be longer than the sale allows, counted from when it began.
     HoldLimit,
@@ -325,9 +340,9 @@ pub enum Objection {
     NotARelease,
     /// `HoldAgain`: the sale is paused, closed, or outside of its window by the ledger's clock.
     NotOnSale,
-    /// `HoldAgain`: the sale demands a buyer by now, and the booking has none.
+    /// `HoldAgain`: the sale demands a buyer by now, and the booking has none. `Assign`: it would have none.
     BuyerRequired,
-    /// `HoldAgain`: its buyer has others by now, and with these more than the sale allows.
+    /// `HoldAgain`, `Assign`: its buyer has others, and with these more than the sale allows.
     BuyerLimit,
     /// `HoldAgain`: fewer tickets are left than it has.
     SoldOut,
@@ -471,11 +486,11 @@ pub enum Answer {
         /// One for each id, in its order.
         cancellations: Vec<Cancellation>,
     },
-    /// To `Amend`.
+    /// To `Amend` and `Assign`.
     Amended {
         /// The sale after the call.
         state: SaleState,
-        /// One for each amendment, in its order.
+        /// One for each amendment, in its order; one to `Assign`.
         bookings: Vec<Amended>,
     },
     /// To `Restore`.
@@ -485,7 +500,7 @@ pub enum Answer {
         /// One for each booking, in its order.
         restorations: Vec<Restoration>,
     },
-    /// To `Reserve`, `Confirm`, `Cancel` and `Amend`: nothing was done. The sale is frozen, or the ledger has forgotten something
+    /// To `Reserve`, `Confirm`, `Cancel`, `Amend` and `Assign`: nothing was done. The sale is frozen, or the ledger has forgotten something
     /// of what the caller has seen (and is frozen from now on), or it did so before and the caller does not know: it puts
     /// back what it acknowledged before it asks again. To `Restore`: see there.
     Withheld {

@@ -1,7 +1,7 @@
 //! Identifiers: 1 to 64 of `A-Z a-z 0-9 . _ -`, and in a buyer's also `@ +`, kept inline so that none of them allocates.
 //! `.` and `..` name neither sale nor booking. Two are the same if all their bytes are: `A` is not `a`, also in a UUID.
 //!
-//! What stands between identifiers somewhere is in no alphabet: `/ ? %` of paths, `:` of records, ` =` of buckets, `,` of
+//! What stands between identifiers somewhere is in no alphabet: `/ ? %` of paths, `: !` of records, ` =` of buckets, `,` of
 //! the log's lines, quotes and backslashes of JSON. `@` stands before a record's deadline and thus before its buyer.
 
 use std::fmt;

@@ -96,8 +96,11 @@ pub struct Booking {
     pub quantity: Quantity,
     /// How many it gave back since it was made; 0 in an entry of the log, which tells of each release by itself.
     pub released: u32,
-    /// Whose it is, where the client said so.
+    /// Whose it is, where the client said so, or an operator has since.
     pub buyer: Option<BuyerId>,
+    /// How often an operator gave it to another buyer, so that of two words of a booking the later one is known; 0 in an
+    /// entry of the log.
+    pub reassigned: u32,
 }
 
 impl Booking {

@@ -115,6 +115,8 @@ pub struct StoredBooking {
     pub released: u32,
     /// Whose it is.
     pub buyer: Option<BuyerId>,
+    /// How often an operator gave it to another buyer.
+    pub reassigned: u32,
     /// Whether its tickets count among those of its buyer.
     pub counted: bool,
     /// The sequence of its latest change, where the ledger keeps it with the booking; 0 for a tombstone.

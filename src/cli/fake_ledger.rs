@@ -67,6 +67,7 @@ impl FakeSale {
             quantity: Quantity::new(quantity).unwrap(),
             released: 0,
             buyer,
+            reassigned: 0,
         });
         self.record(self.bookings.len() - 1);
     }
@@ -286,10 +287,10 @@ impl FakeSale {
     }
 
     fn stored(&self, booking: &Booking) -> StoredBooking {
-        let Booking { status, quantity, released, buyer, .. } = *booking;
+        let Booking { status, quantity, released, buyer, reassigned, .. } = *booking;
         let counted = status.holds_stock() && buyer.is_some() && self.state.terms.per_buyer.is_some();
         let quantity = quantity.get();
-        StoredBooking { status: Some(status), quantity, released, buyer, counted, sequence: None }
+        StoredBooking { status: Some(status), quantity, released, buyer, reassigned, counted, sequence: None }
     }
 }
 

@@ -214,7 +214,7 @@ impl<C> Desk<C> {
                     Some(expires_at) => BookingStatus::Held { expires_at },
                     None => BookingStatus::Confirmed,
                 };
-                Outcome::Granted(Booking { id, status, quantity, released: 0, buyer })
+                Outcome::Granted(Booking { id, status, quantity, released: 0, buyer, reassigned: 0 })
             }
             // An id made here is known to nobody else: this is our own batch, sent again after a lost connection. Its
             // hold may have run out before the answer came.
@@ -224,6 +224,11 @@ impl<C> Desk<C> {
             Reservation::Known(booking) if made_here => {
                 settlement = Settlement::Spent;
                 Outcome::Granted(booking)
+            }
+            // Likewise, and an operator has given what it booked to somebody else since.
+            Reservation::IdReused if made_here => {
+                settlement = Settlement::Spent;
+                Outcome::Refused(Refusal::LedgerUnavailable)
             }
             Reservation::Known(booking) => Outcome::Replayed(booking),
             Reservation::IdReused => Outcome::Refused(Refusal::IdReused),

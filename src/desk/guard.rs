@@ -344,7 +344,7 @@ impl<C> Desk<C> {
             // A tombstone has no quantity: what is put back is a cancelled booking of its id, which is never granted either.
             Outcome::Tombstoned(id) => {
                 let (status, quantity) = (BookingStatus::Cancelled, Quantity::ONE);
-                barred = Booking { id: *id, status, quantity, released: 0, buyer: None };
+                barred = Booking { id: *id, status, quantity, released: 0, buyer: None, reassigned: 0 };
                 &barred
             }
             // Whoever cancelled it: it is not to come back.

@@ -110,7 +110,7 @@ mod tests {
 
     fn booking(id: &str, status: BookingStatus) -> Booking {
         let id = BookingId::parse(id).unwrap();
-        Booking { id, status, quantity: Quantity::ONE, released: 0, buyer: None }
+        Booking { id, status, quantity: Quantity::ONE, released: 0, buyer: None, reassigned: 0 }
     }
 
     fn ms(ms: u64) -> Monotonic {

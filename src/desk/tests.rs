@@ -176,6 +176,7 @@ fn booked(text: &str, quantity: u64) -> Booking {
         quantity: Quantity::new(quantity).unwrap(),
         released: 0,
         buyer: None,
+        reassigned: 0,
     }
 }
 
@@ -310,6 +311,7 @@ fn every_answer_settles_its_permits() {
         quantity: Quantity::ONE,
         released: 0,
         buyer: None,
+        reassigned: 0,
     };
     let reservations =
         vec![granted(), Reservation::Known(known), Reservation::SoldOut, Reservation::BuyerLimit];
@@ -369,6 +371,7 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
         quantity: Quantity::ONE,
         released: 0,
         buyer: None,
+        reassigned: 0,
     };
     let cancellations = vec![Cancellation::Cancelled(booking)];
     fixture.desk.handle_answer(
@@ -409,6 +412,7 @@ fn our_own_batch_sent_again_is_a_grant_to_a_made_id() {
         quantity: Quantity::ONE,
         released: 0,
         buyer: None,
+        reassigned: 0,
     };
     fixture.answer(call, 9, vec![Reservation::Known(booking.clone())]);
     assert_eq!(fixture.told(), [(1, Outcome::Granted(booking))]);

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use crate::booking::{Answer, Call, CallError};
 use crate::clock::WallTime;
@@ -63,8 +64,8 @@ pub enum OpenError {
     },
     /// Another name of the file is the ledger's.
     #[error(
-        "{path} is another name (a hard link) of a file that is a ledger; serve it under the name that it has had so far, or \
-        copy it: what was written last is in a file beside that name"
+        "{path} is another name (a hard link, or a mount of the file) of a file that is a ledger; serve it under the name that \
+        it has had so far (of a mount, mount its folder), or copy it: what was written last is in a file beside that name"
     )]
     OtherName {
         /// The name.
@@ -191,7 +192,7 @@ impl SqliteLedger {
         if let Some(itself) = &itself {
             take(itself, path)?;
             let names = itself.metadata().map_err(|error| unusable(path, error))?.nlink();
-            if names > 1 && !was_ledger {
+            if (names > 1 || is_mounted(path)) && !was_ledger {
                 return Err(OpenError::OtherName { path: path.to_owned() });
             }
         }
@@ -495,6 +496,13 @@ fn changes(call: &Call) -> bool {
             | Call::Trim { .. }
             | Call::Survey { .. }
     )
+}
+
+/// Whether the path leads to a file that is mounted there by itself: what belongs to it is beside another path. A system that
+/// cannot tell (before Linux 5.8) says no.
+fn is_mounted(path: &Path) -> bool {
+    let told = statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
+    told.is_ok_and(|told| told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Locks a file for as long as it is open.

@@ -18,28 +18,28 @@ fn extend(ms: u64) -> Amendment {
     Amendment::Extend { ms }
 }
 
-fn refused(objection: Objection) -> Amended {
+pub fn refused(objection: Objection) -> Amended {
     Amended::Refused(objection)
 }
 
 #[track_caller]
-fn done(amended: Amended) -> Booking {
+pub fn done(amended: Amended) -> Booking {
     match amended {
         Amended::Done(booking) => booking,
         other => panic!("{other:?}"),
     }
 }
 
-fn held_until(at: u64) -> BookingStatus {
+pub fn held_until(at: u64) -> BookingStatus {
     BookingStatus::Held { expires_at: WallTime(at) }
 }
 
-fn counts(ledger: &mut dyn Subject) -> (u64, u64) {
+pub fn counts(ledger: &mut dyn Subject) -> (u64, u64) {
     let Answer::Found { state, .. } = ledger.ask(look_up(&[])) else { panic!() };
     (state.held, state.sold)
 }
 
-fn log(ledger: &mut dyn Subject) -> Vec<(String, BookingStatus, u32)> {
+pub fn log(ledger: &mut dyn Subject) -> Vec<(String, BookingStatus, u32)> {
     let entries = log_entries(ledger.ask(log_after(0))).into_iter();
     entries
         .map(|LogEntry { booking, .. }| (booking.id.to_string(), booking.status, booking.quantity.get()))
@@ -48,7 +48,7 @@ fn log(ledger: &mut dyn Subject) -> Vec<(String, BookingStatus, u32)> {
 
 /// An audit finds nothing: the books add up.
 #[track_caller]
-fn expect_audited(ledger: &mut dyn Subject) {
+pub fn expect_audited(ledger: &mut dyn Subject) {
     if ledger.name() != "model" {
         let findings = audit_of(&mut crate::random::Audited(ledger), sale());
         let differs: Vec<_> = findings.listed.iter().filter(|it| it.kind != Kind::Clock).collect();
@@ -56,7 +56,7 @@ fn expect_audited(ledger: &mut dyn Subject) {
     }
 }
 
-fn on_each(terms: SaleTerms, test: impl Fn(&mut dyn Subject)) {
+pub fn on_each(terms: SaleTerms, test: impl Fn(&mut dyn Subject)) {
     on_each_ledger(|ledger| {
         ledger.ask(open_on(terms.clone()));
         test(ledger);
@@ -64,7 +64,7 @@ fn on_each(terms: SaleTerms, test: impl Fn(&mut dyn Subject)) {
     });
 }
 
-fn terms(total: u64) -> SaleTerms {
+pub fn terms(total: u64) -> SaleTerms {
     SaleTerms { total, hold_ms: Some(1_000), hold_max_ms: Some(3_000), ..SaleTerms::default() }
 }
 
@@ -314,6 +314,7 @@ fn what_was_told_of_an_extension_a_release_and_a_new_hold_is_put_back() {
             quantity: Quantity::new(quantity).unwrap(),
             released,
             buyer: Some(BuyerId::parse(text).unwrap()),
+            reassigned: 0,
         };
         let offered = vec![
             told("longer", 2, 0, held_until(START + 2_000)),

@@ -315,7 +315,7 @@ fn what_follows_from_the_bookings_is_mended_in_sqlite() {
         PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, '''held''', '''nobody''') WHERE name = 'holds';
         PRAGMA writable_schema = RESET;
-        INSERT INTO bookings SELECT 'ticket', 'a', 'held', 2, 'u-81', 1, expires_at_ms, 1, 0, NULL FROM log WHERE sequence = 1;
+        INSERT INTO bookings SELECT 'ticket', 'a', 'held', 2, 'u-81', 1, expires_at_ms, 1, 0, NULL, 0 FROM log WHERE sequence = 1;
         PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = replace(sql, '''nobody''', '''held''') WHERE name = 'holds';
         PRAGMA writable_schema = RESET;";
@@ -385,7 +385,7 @@ fn what_nothing_explains_is_named_in_sqlite() {
             &["booking a: is of sequence 2 in the ledger, but 1 by its log"],
         ),
         (
-            "INSERT INTO bookings VALUES ('ticket', 'ghost', 'confirmed', 1, NULL, 0, NULL, 9, 0, NULL)",
+            "INSERT INTO bookings VALUES ('ticket', 'ghost', 'confirmed', 1, NULL, 0, NULL, 9, 0, NULL, 0)",
             &["booking ghost: is 1 confirmed for nobody in the ledger, but its log never says so"],
         ),
         ("DELETE FROM log WHERE sequence = 3", &["log: sequence 4 follows 2, with a gap or out of order"]),
@@ -518,6 +518,7 @@ fn a_hold_that_was_mended_expires_and_gives_its_tickets_back() {
                 quantity: Quantity::ONE,
                 released: 0,
                 buyer,
+                reassigned: 0,
             })
         };
         let state = state(ledger.ask(snapshot()));

@@ -254,6 +254,7 @@ fn no_call_acts_on_a_sale_that_is_not_sound_and_counting_mends_what_follows_from
                     quantity: Quantity::ONE,
                     released: 0,
                     buyer: None,
+                    reassigned: 0,
                 }],
             },
         ] {

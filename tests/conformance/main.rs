@@ -6,6 +6,7 @@
 //! or only Redis can do.
 
 mod amend;
+mod assign;
 mod audits;
 mod feed;
 mod files;

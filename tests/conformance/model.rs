@@ -108,6 +108,7 @@ impl Model {
             | Call::Confirm { sale, .. }
             | Call::Cancel { sale, .. }
             | Call::Amend { sale, .. }
+            | Call::Assign { sale, .. }
             | Call::Restore { sale, .. }
             | Call::Expire { sale }
             | Call::Page { sale, .. }
@@ -172,7 +173,8 @@ impl Sale {
         if let Call::Reserve { seen, .. }
         | Call::Confirm { seen, .. }
         | Call::Cancel { seen, .. }
-        | Call::Amend { seen, .. } = call
+        | Call::Amend { seen, .. }
+        | Call::Assign { seen, .. } = call
             && self.withholds_from(seen)
         {
             return Answer::Withheld { state: self.state.clone() };
@@ -227,6 +229,12 @@ impl Sale {
                 self.lapse();
                 self.sweep();
                 let bookings = amendments.iter().map(|(id, amendment)| self.amend(id, *amendment)).collect();
+                Answer::Amended { state: self.state.clone(), bookings }
+            }
+            Call::Assign { id, buyer, .. } => {
+                self.lapse();
+                self.sweep();
+                let bookings = vec![self.assign(id, *buyer)];
                 Answer::Amended { state: self.state.clone(), bookings }
             }
             Call::Page { .. } => Answer::Page {
@@ -310,7 +318,7 @@ impl Sale {
         self.log.push(LogEntry {
             sequence: self.state.sequence,
             at: self.state.now,
-            booking: Booking { released: 0, ..booking.clone() },
+            booking: Booking { released: 0, reassigned: 0, ..booking.clone() },
         });
     }
 
@@ -361,6 +369,7 @@ impl Sale {
                     quantity,
                     released: 0,
                     buyer,
+                    reassigned: 0,
                 });
             }
             None => {}
@@ -379,8 +388,10 @@ impl Sale {
         }
         let Claim { id, quantity, buyer } = claim.clone();
         // Expired for the moment: what writes the status moves the counts.
-        self.bookings
-            .insert(id, Some(Booking { id, status: BookingStatus::Expired, quantity, released: 0, buyer }));
+        self.bookings.insert(
+            id,
+            Some(Booking { id, status: BookingStatus::Expired, quantity, released: 0, buyer, reassigned: 0 }),
+        );
         Reservation::Granted { expires_at: self.take_anew(&id).deadline() }
     }
 
@@ -449,6 +460,29 @@ impl Sale {
             Some(objection) => Amended::Refused(objection),
             None => Amended::Done(self.bookings[id].clone().unwrap()),
         }
+    }
+
+    fn assign(&mut self, id: &BookingId, buyer: Option<BuyerId>) -> Amended {
+        let Some(Some(booking)) = self.bookings.get(id).cloned() else { return Amended::NotFound };
+        let objection = match booking.status {
+            BookingStatus::Cancelled => Objection::Cancelled,
+            BookingStatus::Expired => Objection::HoldExpired,
+            _ if booking.buyer == buyer => return Amended::Done(booking),
+            _ if buyer.is_none() && self.state.terms.buyer_required => Objection::BuyerRequired,
+            _ if !self.limit_allows(buyer, booking.quantity) => Objection::BuyerLimit,
+            status => {
+                self.give_to(id, buyer, booking.reassigned + 1);
+                self.write(id, status);
+                return Amended::Done(self.bookings[id].clone().unwrap());
+            }
+        };
+        Amended::Refused(objection)
+    }
+
+    /// Says whose it is, and no more: who writes its status logs that.
+    fn give_to(&mut self, id: &BookingId, buyer: Option<BuyerId>, reassigned: u32) {
+        let booking = self.bookings.get_mut(id).unwrap().as_mut().unwrap();
+        (booking.buyer, booking.reassigned) = (buyer, reassigned);
     }
 
     fn confirm(&mut self, id: &BookingId) -> Confirmation {
@@ -545,10 +579,13 @@ impl Sale {
                 _ if !self.fits(told.quantity) => return Restoration::Lost(LostCause::SoldOut),
                 status => status,
             },
-            Some(Some(booking)) if (booking.made_with(), booking.buyer) == (told.made_with(), told.buyer) => {
+            Some(Some(booking))
+                if booking.made_with() == told.made_with()
+                    && (booking.buyer == told.buyer || booking.reassigned != told.reassigned) =>
+            {
                 // Tickets only ever become fewer.
                 remaining = told.quantity.min(booking.quantity);
-                let gave_more = remaining < booking.quantity;
+                let is_news = remaining < booking.quantity || told.reassigned > booking.reassigned;
                 let now = self.state.now;
                 let was_longer = |to: WallTime| match booking.status {
                     Held { expires_at } => to > expires_at && to > now,
@@ -558,8 +595,8 @@ impl Sale {
                     (Confirmed, Held { .. } | Expired) => Confirmed,
                     (Cancelled, Held { .. } | Confirmed | Expired) => Cancelled,
                     (Held { expires_at }, Held { .. } | Expired) if was_longer(expires_at) => told.status,
-                    (_, Held { expires_at }) if gave_more && expires_at > now => booking.status,
-                    (_, Confirmed) if gave_more => Confirmed,
+                    (_, Held { expires_at }) if is_news && expires_at > now => booking.status,
+                    (_, Confirmed) if is_news => Confirmed,
                     _ => return Restoration::Stands,
                 };
                 let has_tickets = match booking.status {
@@ -577,7 +614,12 @@ impl Sale {
         if here.is_none() {
             self.bookings.insert(told.id, Some(Booking { status: Expired, ..told.clone() }));
         }
-        let before = here.flatten().and_then(|booking| booking.status.deadline());
+        // The later word says whose it is.
+        let here = here.flatten();
+        if here.as_ref().is_none_or(|booking| told.reassigned > booking.reassigned) {
+            self.give_to(&told.id, told.buyer, told.reassigned);
+        }
+        let before = here.and_then(|booking| booking.status.deadline());
         self.rewrite(&told.id, to, remaining);
         if let (Some(from), Some(to), Some(ms)) = (before, to.deadline(), self.holds_ms.get_mut(&told.id)) {
             *ms += to.0 - from.0;

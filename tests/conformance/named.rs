@@ -59,6 +59,7 @@ fn an_id_books_once_however_often_it_is_asked() {
                 quantity: Quantity::ONE,
                 released: 0,
                 buyer: None,
+                reassigned: 0,
             };
             assert_eq!(
                 reservations(ledger.ask(reserve_ids(&[text]))),
@@ -106,6 +107,7 @@ fn the_same_id_twice_in_one_call_books_once() {
             quantity: Quantity::new(2).unwrap(),
             released: 0,
             buyer: Some(BuyerId::parse("u").unwrap()),
+            reassigned: 0,
         };
         assert_eq!(
             answers,

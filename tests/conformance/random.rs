@@ -150,6 +150,7 @@ fn resolve(calls: &[Call], model: &mut dyn Subject) -> Vec<Call> {
         | Call::Confirm { sale, seen, .. }
         | Call::Cancel { sale, seen, .. }
         | Call::Amend { sale, seen, .. }
+        | Call::Assign { sale, seen, .. }
         | Call::Restore { sale, seen, .. } = call
             && let Answer::Sale { state, .. } = model.ask(Call::Snapshot { sale: *sale })
         {
@@ -175,11 +176,12 @@ fn told() -> impl Strategy<Value = Booking> {
         Just(BookingStatus::Cancelled),
     ];
     let released = prop_oneof![3 => Just(0u32), 1 => 1u32..=3];
-    (claim(), status, released).prop_map(|(claim, status, released)| {
+    let reassigned = prop_oneof![3 => Just(0u32), 1 => 1u32..=3];
+    (claim(), status, released, reassigned).prop_map(|(claim, status, released, reassigned)| {
         // Some of what it was made with.
         let released = released.min(claim.quantity.get() - 1);
         let quantity = Quantity::new(u64::from(claim.quantity.get() - released)).unwrap();
-        Booking { id: claim.id, status, quantity, released, buyer: claim.buyer }
+        Booking { id: claim.id, status, quantity, released, buyer: claim.buyer, reassigned }
     })
 }
 
@@ -199,6 +201,7 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(sale, seen, ids)| Call::Cancel { sale, seen, ids }),
         6 => (sale(), seen(), prop::collection::vec((id(), amendment()), 0..4))
             .prop_map(|(sale, seen, amendments)| Call::Amend { sale, seen, amendments }),
+        3 => (sale(), seen(), id(), buyer()).prop_map(|(sale, seen, id, buyer)| Call::Assign { sale, seen, id, buyer }),
         3 => (sale(), seen(), prop::collection::vec(told(), 0..5))
             .prop_map(|(sale, seen, bookings)| Call::Restore { sale, seen, bookings }),
         3 => (sale(), ids()).prop_map(|(sale, ids)| Call::LookUp { sale, ids }),
@@ -428,8 +431,10 @@ fn books_add_up(sale: SaleName, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(
             prop_assert_eq!(differs, None, "an audit of {} finds a difference", ledger.name());
         }
         // The log tells of each release by itself.
-        let page: BTreeMap<BookingId, Booking> =
-            page.into_iter().map(|booking| (booking.id, Booking { released: 0, ..booking })).collect();
+        let page: BTreeMap<BookingId, Booking> = page
+            .into_iter()
+            .map(|booking| (booking.id, Booking { released: 0, reassigned: 0, ..booking }))
+            .collect();
         prop_assert_eq!(page, latest, "the bookings are not those of the log");
     }
     Ok(())

@@ -14,7 +14,7 @@ const UUID: &str = "0198c0de-0a20-7000-8000-00000000000a";
 
 fn told(text: &str, quantity: u64, buyer: Option<&str>, status: BookingStatus) -> Booking {
     let Claim { id, quantity, buyer } = claim(text, quantity, buyer);
-    Booking { id, status, quantity, released: 0, buyer }
+    Booking { id, status, quantity, released: 0, buyer, reassigned: 0 }
 }
 
 fn confirmed(text: &str) -> Booking {

@@ -61,6 +61,11 @@ pub fn amend(amendments: &[(&str, Amendment)]) -> Call {
     Call::Amend { sale: sale(), seen: Seen::default(), amendments }
 }
 
+pub fn assign(text: &str, buyer: Option<&str>) -> Call {
+    let buyer = buyer.map(|buyer| BuyerId::parse(buyer).unwrap());
+    Call::Assign { sale: sale(), seen: Seen::default(), id: id(text), buyer }
+}
+
 pub fn release(remaining: u64) -> Amendment {
     Amendment::Release { remaining: Quantity::new(remaining).unwrap() }
 }

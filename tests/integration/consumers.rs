@@ -247,3 +247,41 @@ fn the_log_is_followed_while_it_is_written() {
         }
     }
 }
+
+/// Whose a booking is after an operator has given it away: an entry of the same status, for the new buyer.
+#[test]
+fn a_consumer_is_told_when_a_booking_is_given_to_another_buyer() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, redis) = (folder.path(), RedisServer::start(folder.path()));
+    let host = Host::start(folder, &["--ledger", &redis.url(), "--sale", "ticket=9,hold=10m,per-buyer=4"]);
+    let mut script = consumer(folder, &redis);
+    let path = "/v1/sales/ticket/bookings/a";
+    host.client().put(path, "{\"quantity\":2,\"buyer\":\"u-81\"}").expect(201);
+    for body in ["{\"buyer\":\"u-82\"}", "{\"buyer\":\"u-82\"}", "{\"buyer\":null}", "{\"buyer\":\"u-83\"}"] {
+        host.operator().put(&format!("{path}/buyer"), body).expect(200);
+    }
+    host.client().ask("POST", &format!("{path}/confirm"), None).expect(200);
+    host.operator().put(&format!("{path}/buyer"), "{\"buyer\":\"u-84\"}").expect(200);
+    let written = eventually("the consumer has everything", Duration::from_secs(20), || {
+        assert!(script.status().is_none(), "{}", script.said());
+        let written = entries(&std::fs::read_to_string(folder.join("orders.jsonl")).unwrap_or_default());
+        (written.len() >= 6).then_some(written)
+    });
+    let told: Vec<(&str, &str)> = written
+        .iter()
+        .map(|entry| (entry["status"].as_str().unwrap(), entry["buyer"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("held", "u-81"),
+        ("held", "u-82"),
+        ("held", ""),
+        ("held", "u-83"),
+        ("confirmed", "u-83"),
+        ("confirmed", "u-84"),
+    ];
+    assert_eq!(told, expected);
+    for held in &written[..4] {
+        assert_eq!((&held["expires_at"], &held["quantity"]), (&written[0]["expires_at"], &Value::from("2")));
+    }
+}

@@ -7,6 +7,7 @@ mod support;
 
 mod access_log;
 mod amendments;
+mod buyers;
 mod consumers;
 mod crashes;
 mod durability;
@@ -17,6 +18,7 @@ mod limits;
 mod load_balancer;
 mod log_files;
 mod lost_sales;
+mod mounts;
 mod news;
 mod openapi;
 mod operators;

@@ -34,7 +34,10 @@ impl Sealed {
         fill(&data);
         // Where the program is may be closed to others.
         let program = folder.path().join("boxoffice");
-        std::fs::copy(env!("CARGO_BIN_EXE_boxoffice"), &program).unwrap();
+        // By a process of its own: a test beside this one may fork while the copy is open for writing, and what it starts would
+        // keep it so for a moment ("text file busy").
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_boxoffice")).arg(&program).status().unwrap();
+        assert!(copied.success());
         set_mode(&program, 0o755);
         for entry in std::fs::read_dir(&data).unwrap() {
             set_mode(&entry.unwrap().path(), 0o444);

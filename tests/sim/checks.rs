@@ -97,9 +97,10 @@ fn agrees(ask: &Ask, told: &Told, story: &Story) -> Result<(), Violation> {
     let told_buyer = told.buyer.clone().unwrap_or_default();
     let to = ask.answer.as_ref().map_or(u64::MAX, |(at, _)| *at);
     let was = told.quantity.is_some_and(|told| story.amounts_between(ask.sent_at, to).any(|had| had == told));
-    let right = told.status.is_none() || was && told_buyer == story.buyer;
+    let was_for = |buyer: &str| story.buyers_between(ask.sent_at, to).any(|its| its == buyer);
+    let right = told.status.is_none() || was && was_for(&told_buyer);
     let wished = request.buyer.clone().unwrap_or_default();
-    let asked = !request.kind.books() || request.quantity == story.quantity && wished == story.buyer;
+    let asked = !request.kind.books() || request.quantity == story.quantity && was_for(&wished);
     match right && asked {
         true => Ok(()),
         false => Err(Violation::new("other terms", format!("{ask:?} is {story:?}"))),
@@ -236,7 +237,7 @@ fn refused(
         }
         "buyer-limit" => {
             (request.kind.books() || matches!(request.kind, Kind::Confirm | Kind::HoldAgain) && was(&is_over))
-                && beyond_limit(bench.witness, ask, from, to)
+                && beyond_limit(bench.witness, ask, story, from, to)
         }
         "not-on-sale" => {
             (request.kind.books() || request.kind == Kind::HoldAgain)
@@ -247,8 +248,10 @@ fn refused(
             request.kind.books()
                 && ((bench.is_tombstone)(id)
                     || bench.witness.forgotten.contains_key(id)
-                    || story
-                        .is_some_and(|story| (story.quantity, &story.buyer) != (request.quantity, &wished)))
+                    || story.is_some_and(|story| {
+                        story.quantity != request.quantity
+                            || story.buyers_between(from, to).any(|buyer| buyer != wished)
+                    }))
         }
         "in-progress" => {
             let same = |other: &&Ask| other.request.id.as_deref() == Some(id) && other.sent_at <= to;
@@ -413,8 +416,16 @@ fn would_sell(level: Option<&crate::redis::Stock>, ask: &Ask, watch: &Watch) -> 
     level.is_some_and(|level| available(level) >= ask.request.quantity + taken(watch, ask.sent_at, to))
 }
 
-fn beyond_limit(witness: &Witness, ask: &Ask, from: u64, to: u64) -> bool {
-    let Some(buyer) = &ask.request.buyer else { return false };
+fn beyond_limit(witness: &Witness, ask: &Ask, story: Option<&Story>, from: u64, to: u64) -> bool {
+    // What is asked of a booking that is there is for whose it is.
+    let mut buyers: BTreeSet<&str> = ask.request.buyer.as_deref().into_iter().collect();
+    if let Some(story) = story.filter(|_| !ask.request.kind.books()) {
+        buyers = story.buyers_between(from, to).filter(|buyer| !buyer.is_empty()).collect();
+    }
+    buyers.into_iter().any(|buyer| buyer_beyond_limit(witness, ask, buyer, from, to))
+}
+
+fn buyer_beyond_limit(witness: &Witness, ask: &Ask, buyer: &str, from: u64, to: u64) -> bool {
     let limit = witness.between(from, to).filter_map(|level| level?.per_buyer).min();
     let moments = witness.buyers.get(buyer).map(Vec::as_slice).unwrap_or_default();
     let first = moments.partition_point(|(at, _)| *at <= from).saturating_sub(1);
@@ -502,7 +513,7 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
                         .find(|(since, _)| since == lost_at)
                         .map(|(_, standing)| *standing)
                 });
-            let has_tickets = matches!(story.now(), Standing::Held { .. } | Standing::Confirmed);
+            let has_tickets = story.has_tickets();
             // A hold that was over before it was forgotten is over, whatever became of it.
             let was_over = |until: u64| {
                 let lasted_us = until.saturating_sub(story.began_ms) * 1_000;
@@ -580,7 +591,10 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
         if made && id.len() != 36 {
             return Err(Violation::new("nobody asked for it", format!("{id}: {story:?}")));
         }
-        let in_the_dark = !run.said.contains(id) && !story.by.is_some_and(|pipe| (run.was_killed)(pipe));
+        // An operator who has given it to somebody knows of it.
+        let is_given = story.buyers.len() > 1;
+        let in_the_dark =
+            !is_given && !run.said.contains(id) && !story.by.is_some_and(|pipe| (run.was_killed)(pipe));
         if made && story.now() == Standing::Confirmed && in_the_dark && !witness.forgotten.contains_key(id) {
             return Err(Violation::new("stranded", format!("{id}: {story:?}")));
         }
@@ -591,7 +605,8 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             && name == "outcome-unknown"
             && let Some(id) = instance.rsplit('/').next()
             && let Some(story) = witness.stories.get(id)
-            && matches!(story.now(), Standing::Held { .. } | Standing::Confirmed)
+            && story.has_tickets()
+            && story.buyers.len() <= 1
             && !witness.forgotten.contains_key(id)
         {
             return Err(Violation::new("stranded", format!("{ask:?}: {story:?}")));

@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::scenario::{Keeping, Scenario};
 
 /// One fault. Times in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A host is killed, and started again after a while.
     KillHost { host: usize, down_ms: u64 },
@@ -52,6 +52,8 @@ pub enum Fault {
     ChangeTotal { by: i64 },
     /// An operator limits what a buyer may have, or no longer does.
     LimitBuyers { most: Option<u32> },
+    /// An operator gives one of the bookings that have tickets to that buyer; empty for nobody.
+    Assign { which: u64, buyer: String },
 }
 
 /// An error with which Redis refuses to do anything, or to write.
@@ -70,7 +72,7 @@ pub enum Refusing {
 }
 
 /// A fault and when it strikes, in microseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Strike {
     /// When.
     pub at: u64,
@@ -108,6 +110,7 @@ impl Fault {
             Fault::PauseSale { .. } => "sale paused",
             Fault::ChangeTotal { .. } => "total changed",
             Fault::LimitBuyers { .. } => "buyers limited",
+            Fault::Assign { .. } => "booking given to another buyer",
         }
     }
 }
@@ -142,6 +145,7 @@ pub const KINDS: &[&str] = &[
     "sale paused",
     "total changed",
     "buyers limited",
+    "booking given to another buyer",
     "write torn",
     "piece late",
     "cut at a byte",
@@ -239,6 +243,23 @@ pub fn draw_limits(seed: u64, scenario: &Scenario) -> Vec<Strike> {
             let at = random.range(0, scenario.healed_at * 9 / 10);
             let most = random.chance(750).then(|| random.range(1, 4) as u32);
             Strike { at, fault: Fault::LimitBuyers { most } }
+        })
+        .collect()
+}
+
+/// Draws, for some seeds, that an operator gives bookings to other buyers. By itself, as that.
+pub fn draw_assignments(seed: u64, scenario: &Scenario) -> Vec<Strike> {
+    let mut random = Random::new(seed, "assigned", 0);
+    let times = if random.chance(250) { random.range(1, 6) } else { 0 };
+    (0..times)
+        .map(|_| {
+            let at = random.range(scenario.healed_at / 10, scenario.healed_at * 95 / 100);
+            let buyer = match random.below(5) {
+                0 => String::new(),
+                1 | 2 => "u-shared".to_owned(),
+                _ => format!("u-{}", random.below(scenario.clients + 1)),
+            };
+            Strike { at, fault: Fault::Assign { which: random.next(), buyer } }
         })
         .collect()
 }

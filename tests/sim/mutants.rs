@@ -178,6 +178,32 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     ),
     script(
+        "assign: the old buyer is charged on",
+        &[("give_back(was, quantity, deadline, before)", "give_back(was, quantity, deadline, '')")],
+    ),
+    script(
+        "assign: whatever the limit of the new buyer",
+        &[("if per_buyer and new ~= '' and tickets_of(new) + quantity > per_buyer then return '!b' end", "")],
+    ),
+    script(
+        "assign: the log has whose it was",
+        &[(
+            "log(id, is_held and 'held' or 'confirmed', remaining, buyer,",
+            "log(id, is_held and 'held' or 'confirmed', remaining, before,",
+        )],
+    ),
+    script(
+        "restore: a word of before a booking was given away is of another one",
+        &[("(its_buyer == buyer or its_moves ~= moves)", "(its_buyer == buyer)")],
+    ),
+    script(
+        "restore: a word of before a booking was given away takes it back",
+        &[(
+            "local moved_on = is_same and moves > its_moves",
+            "local moved_on = is_same and moves ~= its_moves",
+        )],
+    ),
+    script(
         "reserve: a late first try holds again",
         &[(
             "reply[i] = same and 'k' .. line(record) or 'r'",

@@ -146,6 +146,7 @@ impl Scenario {
         scenario.strikes.extend(faults::draw_delete(seed, &scenario));
         scenario.strikes.extend(faults::draw_stranger(seed, &scenario));
         scenario.strikes.extend(faults::draw_limits(seed, &scenario));
+        scenario.strikes.extend(faults::draw_assignments(seed, &scenario));
         scenario.strikes.extend(faults::draw_half_lost(seed, &scenario));
         scenario.strikes.sort_by_key(|strike| strike.at);
         let most = |value: usize, most: Option<usize>| most.map_or(value, |most| value.min(most.max(1)));

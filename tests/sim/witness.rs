@@ -35,8 +35,8 @@ pub struct Story {
     pub began_ms: u64,
     /// When it was last entered as expired, likewise.
     pub expired_ms: u64,
-    /// Empty for none.
-    pub buyer: String,
+    /// Whose it is or was, each with the time from which on; empty for nobody's.
+    pub buyers: Vec<(u64, String)>,
     /// Each standing with the time it began, in microseconds.
     pub standings: Vec<(u64, Standing)>,
     /// Which connection's bytes made the first entry.
@@ -52,6 +52,22 @@ impl Story {
     /// Tickets that it has, or had last.
     pub fn amount(&self) -> u64 {
         self.amounts.last().map_or(self.quantity, |(_, amount)| *amount)
+    }
+
+    /// Whose it is.
+    pub fn buyer(&self) -> &str {
+        self.buyers.last().map_or("", |(_, buyer)| buyer)
+    }
+
+    /// Whose it was at some moment from `from` to `to`.
+    pub fn buyers_between(&self, from: u64, to: u64) -> impl Iterator<Item = &str> + '_ {
+        let first = self.buyers.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+        self.buyers[first..].iter().take_while(move |(at, _)| *at <= to).map(|(_, buyer)| buyer.as_str())
+    }
+
+    /// Whether it is held or confirmed.
+    pub fn has_tickets(&self) -> bool {
+        matches!(self.now(), Standing::Held { .. } | Standing::Confirmed)
     }
 
     /// Each number of tickets that it had at some moment from `from` to `to`.
@@ -91,6 +107,8 @@ pub struct Witness {
     pub lost_half: Option<Stock>,
     /// When the stock was deleted.
     pub deleted_at: Option<u64>,
+    /// The booking that an operator gives to another buyer just now, and to whom.
+    ordered: Option<(String, String)>,
     sequence: u64,
 }
 
@@ -176,9 +194,19 @@ impl Witness {
         }
     }
 
+    /// An operator gives that booking to another buyer.
+    pub fn order(&mut self, id: &str, buyer: &str) {
+        self.ordered = Some((id.to_owned(), buyer.to_owned()));
+    }
+
+    /// What an operator wanted was done, or was not.
+    pub fn disorder(&mut self) {
+        self.ordered = None;
+    }
+
     /// Tickets that a buyer has, by the log, without holds that end by then.
-    fn tickets_of(&self, buyer: &str, by_ms: u64) -> u64 {
-        let its = self.stories.values().filter(|story| story.buyer == buyer);
+    pub fn tickets_of(&self, buyer: &str, by_ms: u64) -> u64 {
+        let its = self.stories.values().filter(|story| story.buyer() == buyer);
         let live = its.filter(|story| match story.now() {
             Standing::Held { until_ms } => until_ms > by_ms,
             standing => standing == Standing::Confirmed,
@@ -213,7 +241,7 @@ impl Witness {
             amounts: Vec::new(),
             began_ms: 0,
             expired_ms: 0,
-            buyer: entry.buyer.clone(),
+            buyers: Vec::new(),
             standings: Vec::new(),
             by: ledger.last_writer(),
         });
@@ -221,8 +249,18 @@ impl Witness {
         // A host that remembers what the ledger has forgotten puts it back.
         let is_put_back = self.forgotten.contains_key(&entry.booking);
         let released = before != Standing::None && entry.quantity < story.amount();
+        let owner = story.buyer().to_owned();
+        let reassigned = before != Standing::None && owner != entry.buyer;
+        let is_ordered = self.ordered.as_ref() == Some(&(entry.booking.clone(), entry.buyer.clone()));
         let allowed = match (before, after) {
             (Standing::None, _) if is_put_back => true,
+            // Given away and back, by what was forgotten.
+            _ if is_put_back && !reassigned && before == after && !released => story.has_tickets(),
+            // Given to another buyer, and no more than that.
+            _ if reassigned && before == after && !released => {
+                matches!(after, Standing::Held { .. } | Standing::Confirmed)
+            }
+            _ if reassigned && !is_put_back => false,
             // A tombstone that was forgotten is put back as this.
             (Standing::None, Standing::Cancelled) => self.fell_back_at.is_some(),
             (Standing::None, Standing::Held { .. }) => has_hold,
@@ -252,11 +290,13 @@ impl Witness {
         }
         if before == Standing::None {
             self.booked.push((entry.booking.clone(), ledger.last_writer()));
-            (story.quantity, story.buyer, story.by) =
-                (entry.quantity, entry.buyer.clone(), ledger.last_writer());
+            (story.quantity, story.by) = (entry.quantity, ledger.last_writer());
+        }
+        if before == Standing::None || reassigned {
+            story.buyers.push((now, entry.buyer.clone()));
         }
         let has_others = story.amount() != entry.quantity && !released && before != Standing::None;
-        if has_others || story.buyer != entry.buyer {
+        if has_others || reassigned && !is_ordered && !is_put_back {
             return Err(Violation::new("altered", format!("{story:?} by {entry:?}")));
         }
         story.standings.push((now, after));
@@ -269,11 +309,15 @@ impl Witness {
         }
         self.expiries += u64::from(after == Standing::Expired);
         let holds = |standing: Standing| matches!(standing, Standing::Held { .. } | Standing::Confirmed);
-        if !entry.buyer.is_empty() && (holds(before) != holds(after) || released) {
+        if reassigned && !owner.is_empty() {
+            let tickets = self.tickets_of(&owner, entry.ms);
+            self.buyers.entry(owner).or_default().push((now, tickets));
+        }
+        if !entry.buyer.is_empty() && (holds(before) != holds(after) || released || reassigned) {
             let tickets = self.tickets_of(&entry.buyer, entry.ms);
             let limit = ledger.redis().stock(SALE).and_then(|stock| stock.per_buyer);
             // What was acknowledged and forgotten is put back whatever the limit; and who had more before it may keep that.
-            let adds = holds(after) && !holds(before);
+            let adds = holds(after) && (!holds(before) || reassigned);
             if adds && self.forgotten.is_empty() && limit.is_some_and(|limit| tickets > limit) {
                 return Err(Violation::new(
                     "buyer's limit",
@@ -314,6 +358,7 @@ impl Witness {
             );
             let story = self.stories.get(id).filter(|story| story.now() != Standing::None);
             let agrees = agrees
+                && story.is_none_or(|story| story.buyer() == booking.buyer.as_deref().unwrap_or_default())
                 && story.is_none_or(|story| match story.now() {
                     Standing::Held { until_ms } => {
                         (Some(until_ms), story.amount()) == (booking.deadline_ms, booking.quantity)
@@ -347,10 +392,10 @@ impl Witness {
         }
         if stock.per_buyer.is_some() {
             let counted = ledger.redis().buyers(SALE, stock.clock_ms);
-            let buyers: BTreeSet<&String> =
-                self.stories.values().map(|story| &story.buyer).filter(|buyer| !buyer.is_empty()).collect();
+            let buyers: BTreeSet<&str> =
+                self.stories.values().map(Story::buyer).filter(|buyer| !buyer.is_empty()).collect();
             let each =
-                buyers.into_iter().map(|buyer| (buyer.clone(), self.tickets_of(buyer, stock.clock_ms)));
+                buyers.into_iter().map(|buyer| (buyer.to_owned(), self.tickets_of(buyer, stock.clock_ms)));
             let expected: BTreeMap<String, u64> = each.filter(|(_, tickets)| *tickets > 0).collect();
             if counted != expected {
                 return Err(Violation::new(
@@ -387,6 +432,10 @@ impl Witness {
             if amount != story.amount() {
                 forgotten.insert(id.clone());
                 story.amounts.push((now, amount));
+            }
+            if let Some(entry) = after.get(id.as_str()).filter(|entry| entry.buyer != story.buyer()) {
+                forgotten.insert(id.clone());
+                story.buyers.push((now, entry.buyer.clone()));
             }
             let standing = match after.get(id.as_str()) {
                 None => Standing::None,

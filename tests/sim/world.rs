@@ -4,7 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use boxoffice::booking::{Answer, Call, LedgerId, Opener, SaleChange, SaleState, SaleStatus, SaleTerms};
+use boxoffice::booking::{
+    Amended, Answer, BookingId, BuyerId, Call, LedgerId, Objection, Opener, SaleChange, SaleState,
+    SaleStatus, SaleTerms, Seen,
+};
 use boxoffice::limits::{NEW_LEDGER_MS, SYNC_INTERVAL_MS};
 
 use crate::checks::{self, Bench, Violation, Whole};
@@ -17,7 +20,7 @@ use crate::network::{Network, Piece, PipeId, Place, Side, Weather};
 use crate::random::Random;
 use crate::redis::Loss;
 use crate::scenario::{SALE, Scenario};
-use crate::witness::Witness;
+use crate::witness::{Standing, Witness};
 
 /// Within so much virtual time after the last fault, in microseconds, everything is answered and nothing is in flight. The
 /// longest of what may come one after another: a connection's head time-out (10 s), a silent ledger (5 s), a drain (7 s).
@@ -254,7 +257,7 @@ impl World {
             }
             Event::Ledger => self.drive_ledger(),
             Event::Strike(number) => {
-                let strike = self.scenario.strikes[number];
+                let strike = self.scenario.strikes[number].clone();
                 if !self.healed {
                     self.strike(strike.fault)?;
                 }

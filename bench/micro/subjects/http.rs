@@ -191,8 +191,14 @@ fn encode_booking() -> Box<dyn Work> {
     let id = BookingId::parse(ID).expect("it is well-formed");
     let buyer = BuyerId::parse("u-81").expect("it is well-formed");
     let status = BookingStatus::Held { expires_at: WallTime(1_763_827_500_123) };
-    let outcome =
-        Outcome::Granted(Booking { id, status, quantity: Quantity::ONE, released: 0, buyer: Some(buyer) });
+    let outcome = Outcome::Granted(Booking {
+        id,
+        status,
+        quantity: Quantity::ONE,
+        released: 0,
+        buyer: Some(buyer),
+        reassigned: 0,
+    });
     Answers::of(move |reply, scratch| {
         let about = About { sale: SALE, id: ID, made_here: false };
         encode::outcome(reply, scratch, Asked::Book, about, &outcome)

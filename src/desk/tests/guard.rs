@@ -22,6 +22,7 @@ fn confirmed(text: &str) -> Booking {
         quantity: Quantity::ONE,
         released: 0,
         buyer: None,
+        reassigned: 0,
     }
 }
 

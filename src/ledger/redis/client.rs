@@ -314,6 +314,7 @@ fn changes(call: &Call) -> bool {
         | Call::Confirm { .. }
         | Call::Cancel { .. }
         | Call::Amend { .. }
+        | Call::Assign { .. }
         | Call::Expire { .. }
         | Call::Restore { .. }
         | Call::Recall { .. }

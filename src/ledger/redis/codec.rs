@@ -221,6 +221,7 @@ mod tests {
             quantity: Quantity::new(2).unwrap(),
             released: 0,
             buyer: buyer.map(|buyer| BuyerId::parse(buyer).unwrap()),
+            reassigned: 0,
         };
         let longest = "b".repeat(64);
         let bookings = vec![

@@ -95,6 +95,13 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             }
             command.write_packed_command(out);
         }
+        Call::Assign { sale, seen, id, buyer } => {
+            let mut command = script(&scripts::AMEND, sale, 5, 256);
+            arg_seen(&mut command, SWEPT_PER_CALL, seen);
+            arg_id(&mut command, id);
+            command.arg("buyer").arg(buyer.as_ref().map_or("", BuyerId::as_str));
+            command.write_packed_command(out);
+        }
         Call::Restore { sale, seen, bookings } => restore(sale, seen, bookings).write_packed_command(out),
         Call::Expire { sale } => {
             script(&scripts::EXPIRE, sale, 1, 8).arg(EXPIRIES_PER_CALL_MAX).write_packed_command(out);
@@ -349,7 +356,7 @@ fn restore(sale: &SaleName, seen: &Seen, bookings: &[Booking]) -> Cmd {
     let mut command = script(&scripts::RESTORE, sale, 1 + 3 * bookings.len(), 64 + bookings.len() * 120);
     arg_seen(&mut command, 0, seen);
     for booking in bookings {
-        let Booking { id, status, quantity, released, buyer } = booking;
+        let Booking { id, status, quantity, released, buyer, reassigned } = booking;
         arg_id(&mut command, id);
         let mut record = ArrayString::<{ IDENTIFIER_BYTES_MAX + 64 }>::new();
         let letter = match status {
@@ -368,7 +375,10 @@ fn restore(sale: &SaleName, seen: &Seen, bookings: &[Booking]) -> Cmd {
         if let Some(buyer) = buyer {
             written = written.and_then(|()| write!(record, ":{buyer}"));
         }
-        written.expect("three numbers and a buyer fit");
+        if *reassigned > 0 {
+            written = written.and_then(|()| write!(record, "!{reassigned}"));
+        }
+        written.expect("four numbers and a buyer fit");
         command.arg(record.as_str());
     }
     command

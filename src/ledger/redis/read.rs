@@ -331,6 +331,7 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             | Call::Confirm { .. }
             | Call::Cancel { .. }
             | Call::Amend { .. }
+            | Call::Assign { .. }
             | Call::Restore { .. }
     );
     if may_be_withheld && rest == Some("withheld") {
@@ -406,6 +407,10 @@ fn read_text(call: &Call, text: &str) -> Option<Answer> {
             let bookings = each(amendments, lines(), |(id, _), line| read_amended(id, line))?;
             Some(Answer::Amended { state, bookings })
         }
+        Call::Assign { id, .. } => {
+            let bookings = each(std::slice::from_ref(id), lines(), read_amended)?;
+            Some(Answer::Amended { state, bookings })
+        }
         Call::Restore { bookings, .. } => {
             let restorations = each(bookings, lines(), |_, line| {
                 Some(match line {
@@ -464,6 +469,7 @@ fn read_reservation(claim: &Claim, line: &str) -> Option<Reservation> {
             quantity: claim.quantity,
             released: 0,
             buyer: claim.buyer,
+            reassigned: 0,
         }),
         (b'r', "") => Reservation::IdReused,
         (b's', "") => Reservation::SoldOut,

@@ -12,22 +12,20 @@ pub(super) struct Record {
     pub(super) quantity: Quantity,
     pub(super) released: u32,
     pub(super) buyer: Option<BuyerId>,
+    pub(super) reassigned: u32,
 }
 
 impl Record {
     pub(super) fn booking(self, id: BookingId) -> Booking {
-        let Record { status, quantity, released, buyer } = self;
-        Booking { id, status, quantity, released, buyer }
+        let Record { status, quantity, released, buyer, reassigned } = self;
+        Booking { id, status, quantity, released, buyer, reassigned }
     }
 
-    /// Reads `c2:u-81`, `c1/2` or `h1@1763827200123-300000:u-81`.
+    /// Reads `c2:u-81`, `c1/2` or `h1@1763827200123-300000:u-81!1`.
     pub(super) fn read(text: &str) -> Option<Record> {
         let letter = *text.as_bytes().first()?;
         let rest = text.get(1..)?;
-        let (terms, buyer) = match rest.split_once(':') {
-            Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?)),
-            None => (rest, None),
-        };
+        let (terms, buyer, reassigned) = read_owner(rest)?;
         let (amount, deadline) = read_terms(terms)?;
         let status = match (letter, deadline) {
             (b'h', Some(deadline)) => BookingStatus::Held { expires_at: WallTime(deadline) },
@@ -37,8 +35,22 @@ impl Record {
             _ => return None,
         };
         let (quantity, released) = read_amount(amount)?;
-        Some(Record { status, quantity, released, buyer })
+        Some(Record { status, quantity, released, buyer, reassigned })
     }
+}
+
+/// Takes the end of a record off, `:u-82!1`: what is before it, the buyer, and how often an operator gave it to another one.
+pub(super) fn read_owner(rest: &str) -> Option<(&str, Option<BuyerId>, u32)> {
+    let (rest, reassigned) = match rest.split_once('!') {
+        Some((rest, times)) => {
+            (rest, u32::try_from(number(times)?).ok().filter(|reassigned| *reassigned > 0)?)
+        }
+        None => (rest, 0),
+    };
+    Some(match rest.split_once(':') {
+        Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?), reassigned),
+        None => (rest, None, reassigned),
+    })
 }
 
 /// Reads `1/2`, or that with `@1763827200123`, or with a hyphen and how long it is held behind that: the amount, and the
@@ -163,7 +175,7 @@ pub(super) fn read_log_entry(line: &str) -> Option<LogEntry> {
     fields.next().is_none().then_some(LogEntry {
         sequence,
         at,
-        booking: Booking { id, status, quantity, released: 0, buyer },
+        booking: Booking { id, status, quantity, released: 0, buyer, reassigned: 0 },
     })
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::codec::Stored;
 use super::pack::bucket_of;
 use super::read::split_once;
-use super::reply::{Record, number, read_amount, read_log_entry, read_state, read_terms};
+use super::reply::{Record, number, read_amount, read_log_entry, read_owner, read_state, read_terms};
 use crate::booking::{
     Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, LostCause, Part, Row, SPANS_MS, Span,
     StoredBooking,
@@ -144,16 +144,14 @@ fn read_record(record: &[u8]) -> Option<StoredBooking> {
             quantity: 0,
             released: 0,
             buyer: None,
+            reassigned: 0,
             counted: false,
             sequence: None,
         };
         return Some(tombstone);
     }
     let rest = text.get(1..)?;
-    let (terms, buyer) = match rest.split_once(':') {
-        Some((terms, buyer)) => (terms, Some(BuyerId::parse(buyer).ok()?)),
-        None => (rest, None),
-    };
+    let (terms, buyer, reassigned) = read_owner(rest)?;
     let (amount, deadline) = read_terms(terms)?;
     let deadline = deadline.map(WallTime);
     let (status, counted) = match (text.as_bytes()[0], deadline) {
@@ -173,6 +171,7 @@ fn read_record(record: &[u8]) -> Option<StoredBooking> {
         quantity: quantity.get(),
         released,
         buyer,
+        reassigned,
         counted,
         sequence: None,
     })

@@ -1,7 +1,7 @@
 //! Changes of bookings that are there: the rules of `lua/amend.lua`, in SQL.
 
 use super::rules::{Record, Result, Sale};
-use crate::booking::{Amended, Amendment, Booking, BookingId, BookingStatus, Objection, Quantity};
+use crate::booking::{Amended, Amendment, Booking, BookingId, BookingStatus, BuyerId, Objection, Quantity};
 use crate::clock::WallTime;
 
 impl Sale<'_> {
@@ -13,6 +13,24 @@ impl Sale<'_> {
             Amendment::Release { remaining } => self.release(&record, booking, remaining),
             Amendment::HoldAgain => self.hold_again(booking),
         }
+    }
+
+    /// Gives a booking to another buyer, within that one's limit.
+    pub(super) fn assign(&mut self, id: &BookingId, buyer: Option<BuyerId>) -> Result<Amended> {
+        let Some(record) = self.settled(id)? else { return Ok(Amended::NotFound) };
+        let Some(booking) = record.booking(id) else { return Ok(Amended::NotFound) };
+        let objection = match booking.status {
+            status if !status.holds_stock() => objection_to(status),
+            _ if buyer == booking.buyer => return Ok(Amended::Done(booking)),
+            _ if self.state.terms.buyer_required && buyer.is_none() => Objection::BuyerRequired,
+            _ if !self.allows(buyer.as_ref(), booking.quantity)? => Objection::BuyerLimit,
+            _ => {
+                let assigned = Booking { buyer, reassigned: booking.reassigned + 1, ..booking };
+                self.rewrite(&record, &assigned, record.hold_ms)?;
+                return Ok(Amended::Done(assigned));
+            }
+        };
+        Ok(Amended::Refused(objection))
     }
 
     fn extend(&mut self, record: &Record, booking: Booking, ms: u64) -> Result<Amended> {
@@ -68,7 +86,7 @@ impl Sale<'_> {
         Ok(Amended::Refused(objection))
     }
 
-    /// Gives back what a booking has, and takes what it is to have: no more than that.
+    /// Gives back what a booking has, and takes what it is to have: no more than that, if for another buyer.
     fn rewrite(&mut self, record: &Record, booking: &Booking, hold_ms: Option<u64>) -> Result<()> {
         self.give_back(record)?;
         let quantity = u64::from(booking.quantity.get());

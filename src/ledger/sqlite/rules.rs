@@ -50,7 +50,8 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
     if let Call::Reserve { seen, .. }
     | Call::Confirm { seen, .. }
     | Call::Cancel { seen, .. }
-    | Call::Amend { seen, .. } = call
+    | Call::Amend { seen, .. }
+    | Call::Assign { seen, .. } = call
         && sale.withholds_from(seen)?
     {
         return Ok(Answer::Withheld { state: sale.state });
@@ -60,7 +61,8 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
         | Call::Reserve { .. }
         | Call::Confirm { .. }
         | Call::Cancel { .. }
-        | Call::Amend { .. } => {
+        | Call::Amend { .. }
+        | Call::Assign { .. } => {
             sale.sweep(SWEPT_PER_CALL)?;
         }
         Call::Expire { .. } => sale.sweep(EXPIRIES_PER_CALL_MAX)?,
@@ -103,6 +105,10 @@ pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> 
             let bookings = amendments.iter().map(amend).collect::<Result<_>>()?;
             Answer::Amended { state: sale.state.clone(), bookings }
         }
+        Call::Assign { id, buyer, .. } => {
+            let bookings = vec![sale.assign(id, *buyer)?];
+            Answer::Amended { state: sale.state.clone(), bookings }
+        }
         Call::Restore { seen, bookings, .. } => match sale.restore(seen, bookings)? {
             Some(restorations) => Answer::Restored { state: sale.state.clone(), restorations },
             None => return Ok(Answer::Withheld { state: sale.state }),
@@ -127,6 +133,7 @@ fn sale_of(call: &Call) -> &SaleName {
         | Call::Confirm { sale, .. }
         | Call::Cancel { sale, .. }
         | Call::Amend { sale, .. }
+        | Call::Assign { sale, .. }
         | Call::Restore { sale, .. }
         | Call::Expire { sale }
         | Call::Page { sale, .. }
@@ -280,6 +287,7 @@ pub(super) struct Record {
     quantity: u32,
     released: u32,
     buyer: Option<BuyerId>,
+    reassigned: u32,
     counted: bool,
     /// How long it is held in all, in milliseconds, where the sale had a longest hold.
     pub(super) hold_ms: Option<u64>,
@@ -299,14 +307,15 @@ impl Record {
             buyer: buyer(row, 2)?,
             counted: row.get(3)?,
             hold_ms: optional(row, 6)?,
+            reassigned: row.get(7)?,
         })
     }
 
     /// The booking; `None` for a tombstone.
     pub(super) fn booking(&self, id: &BookingId) -> Option<Booking> {
-        let Record { status, released, buyer, .. } = *self;
+        let Record { status, released, buyer, reassigned, .. } = *self;
         let quantity = Quantity::new(u64::from(self.quantity))?;
-        status.map(|status| Booking { id: *id, status, quantity, released, buyer })
+        status.map(|status| Booking { id: *id, status, quantity, released, buyer, reassigned })
     }
 }
 
@@ -399,7 +408,7 @@ impl<'a> Sale<'a> {
 
     fn record(&self, id: &BookingId) -> Result<Option<Record>> {
         self.statement(
-            "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms FROM bookings
+            "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, reassigned FROM bookings
              WHERE sale = ?1 AND id = ?2",
         )?
         .query_row([self.name.as_str(), id.as_str()], Record::read)
@@ -430,10 +439,10 @@ impl<'a> Sale<'a> {
             expires_at,
         ])?;
         self.statement(
-            "INSERT INTO bookings (sale, id, status, quantity, buyer, counted, expires_at_ms, sequence, released)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (sale, id) DO UPDATE SET status = ?3, quantity = ?4, counted = ?6, expires_at_ms = ?7,
-             sequence = ?8, released = ?9, hold_ms = NULL",
+            "INSERT INTO bookings (sale, id, status, quantity, buyer, counted, expires_at_ms, sequence, released, reassigned)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (sale, id) DO UPDATE SET status = ?3, quantity = ?4, buyer = ?5, counted = ?6, expires_at_ms = ?7,
+             sequence = ?8, released = ?9, hold_ms = NULL, reassigned = ?10",
         )?
         .execute(params![
             self.name.as_str(),
@@ -445,6 +454,7 @@ impl<'a> Sale<'a> {
             expires_at,
             integer(self.state.sequence),
             booking.released,
+            booking.reassigned,
         ])?;
         Ok(())
     }
@@ -610,6 +620,7 @@ impl<'a> Sale<'a> {
                     quantity: claim.quantity,
                     released: 0,
                     buyer: claim.buyer,
+                    reassigned: 0,
                 }),
             });
         }
@@ -627,7 +638,7 @@ impl<'a> Sale<'a> {
         }
         let Claim { id, quantity, buyer } = *claim;
         let status = BookingStatus::Expired;
-        let booking = self.take_anew(Booking { id, status, quantity, released: 0, buyer })?;
+        let booking = self.take_anew(Booking { id, status, quantity, released: 0, buyer, reassigned: 0 })?;
         Ok(Reservation::Granted { expires_at: booking.status.deadline() })
     }
 
@@ -789,6 +800,8 @@ impl<'a> Sale<'a> {
     fn put_back(&mut self, told: &Booking) -> Result<Restoration> {
         let record = self.record(&told.id)?;
         let now = self.state.now;
+        // Whose it is, by the later word.
+        let mut owner = (told.buyer, told.reassigned);
         let (status, quantity, hold_ms) = match &record {
             None => {
                 let status = match told.status {
@@ -800,7 +813,11 @@ impl<'a> Sale<'a> {
             }
             Some(record) => {
                 let found = record.booking(&told.id);
-                let found = found.filter(|it| (it.made_with(), it.buyer) == (told.made_with(), told.buyer));
+                // One that was given to another buyer meanwhile is still the same.
+                let found = found.filter(|it| {
+                    it.made_with() == told.made_with()
+                        && (it.buyer == told.buyer || it.reassigned != told.reassigned)
+                });
                 let Some(found) = found else {
                     return match told.status {
                         BookingStatus::Cancelled => Ok(Restoration::Stands),
@@ -810,6 +827,11 @@ impl<'a> Sale<'a> {
                 // A booking never gets more tickets than it has: of two words that with fewer is the later.
                 let quantity = found.quantity.min(told.quantity);
                 let gave_more = quantity < found.quantity;
+                let moved_on = told.reassigned > found.reassigned;
+                if !moved_on {
+                    owner = (found.buyer, found.reassigned);
+                }
+                let is_news = gave_more || moved_on;
                 let (deadline, its_deadline) = (told.status.deadline(), found.status.deadline());
                 // It was extended, or held again.
                 let is_later = deadline.is_some_and(|deadline| {
@@ -820,8 +842,8 @@ impl<'a> Sale<'a> {
                     (BookingStatus::Confirmed, BookingStatus::Held { .. } | BookingStatus::Expired)
                     | (BookingStatus::Cancelled, _) => told.status,
                     (_, BookingStatus::Held { .. } | BookingStatus::Expired) if is_later => told.status,
-                    (_, BookingStatus::Held { expires_at }) if gave_more && expires_at > now => found.status,
-                    (_, BookingStatus::Confirmed) if gave_more => found.status,
+                    (_, BookingStatus::Held { expires_at }) if is_news && expires_at > now => found.status,
+                    (_, BookingStatus::Confirmed) if is_news => found.status,
                     _ => return Ok(Restoration::Stands),
                 };
                 let longer = status.deadline().zip(its_deadline).map_or(0, |(to, from)| to.0 - from.0);
@@ -845,7 +867,8 @@ impl<'a> Sale<'a> {
             _ => {}
         }
         let released = told.made_with() - quantity.get();
-        let booking = Booking { status, quantity, released, ..told.clone() };
+        let (buyer, reassigned) = owner;
+        let booking = Booking { id: told.id, status, quantity, released, buyer, reassigned };
         match status.holds_stock() {
             true => self.grant(&booking)?,
             false => self.write(&booking, false)?,
@@ -866,7 +889,7 @@ impl<'a> Sale<'a> {
             BookingStatus::Held { expires_at } => Some(integer(expires_at.0)),
             _ => None,
         };
-        self.statement("INSERT OR REPLACE INTO lost VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
+        self.statement("INSERT OR REPLACE INTO lost VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
             params![
                 self.name.as_str(),
                 told.id.as_str(),
@@ -876,6 +899,7 @@ impl<'a> Sale<'a> {
                 expires_at,
                 cause.word(),
                 told.released,
+                told.reassigned,
             ],
         )?;
         Ok(Restoration::Lost(cause))
@@ -945,11 +969,12 @@ impl<'a> Sale<'a> {
         let after = self.counted.strip_prefix('>').unwrap_or_default().to_owned();
         let rows: Vec<(BookingId, Record)> = self
             .statement(
-                "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
+                "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, reassigned, id FROM bookings
+                 WHERE sale = ?1 AND id > ?2
                  ORDER BY id LIMIT ?3",
             )?
             .query_map(params![self.name.as_str(), after, COUNTED_PER_CALL as i64], |row| {
-                Ok((parsed(row, 7, |text| BookingId::parse(text).ok())?, Record::read(row)?))
+                Ok((parsed(row, 8, |text| BookingId::parse(text).ok())?, Record::read(row)?))
             })?
             .collect::<Result<_>>()?;
         for (id, record) in &rows {
@@ -978,11 +1003,12 @@ impl<'a> Sale<'a> {
     /// The cursor is the last id of the page before.
     fn page(&self, cursor: &str) -> Result<Answer> {
         let mut statement = self.statement(
-            "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, id FROM bookings WHERE sale = ?1 AND id > ?2
+            "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, reassigned, id FROM bookings
+             WHERE sale = ?1 AND id > ?2
              ORDER BY id LIMIT ?3",
         )?;
         let rows = statement.query_map(params![self.name.as_str(), cursor, PAGE_ENTRIES as i64], |row| {
-            let id = parsed(row, 7, |text| BookingId::parse(text).ok())?;
+            let id = parsed(row, 8, |text| BookingId::parse(text).ok())?;
             Ok((id, Record::read(row)?))
         })?;
         let rows = rows.collect::<Result<Vec<_>>>()?;
@@ -1007,6 +1033,7 @@ impl<'a> Sale<'a> {
                     quantity: Quantity::new(unsigned(row, 4)?).ok_or_else(|| malformed(4, Type::Integer))?,
                     released: 0,
                     buyer: buyer(row, 5)?,
+                    reassigned: 0,
                 };
                 Ok(LogEntry { sequence: unsigned(row, 0)?, at: WallTime(unsigned(row, 1)?), booking })
             },

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{OpenError, unusable};
 
 /// `user_version` of a file: rises with each change of the tables.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// `application_id` of a file: "bxof".
 const APPLICATION: i32 = 0x6278_6f66;
@@ -46,6 +46,7 @@ CREATE TABLE sales (
 -- status: held, confirmed, cancelled, expired, or tombstone (an id that may never be granted).
 -- counted: whether its tickets are in `buyers`. sequence: of its latest change in the log, 0 for a tombstone.
 -- released: tickets that it gave back since it was made. hold_ms: how long it is held in all, where the sale has a longest hold.
+-- reassigned: how often an operator gave it to another buyer.
 CREATE TABLE bookings (
     sale          TEXT NOT NULL,
     id            TEXT NOT NULL,
@@ -57,6 +58,7 @@ CREATE TABLE bookings (
     sequence      INTEGER NOT NULL,
     released      INTEGER NOT NULL DEFAULT 0,
     hold_ms       INTEGER,
+    reassigned    INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 
@@ -107,6 +109,7 @@ CREATE TABLE lost (
     expires_at_ms INTEGER,
     cause         TEXT NOT NULL,
     released      INTEGER NOT NULL DEFAULT 0,
+    reassigned    INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sale, id)
 ) WITHOUT ROWID;
 ";

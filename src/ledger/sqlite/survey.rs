@@ -19,7 +19,7 @@ type Result<T> = rusqlite::Result<T>;
 /// Bytes of something unreadable that are shown.
 const SHOWN_BYTES_MAX: usize = 80;
 
-const BOOKING: &str = "id, status, quantity, buyer, counted, expires_at_ms, sequence, released";
+const BOOKING: &str = "id, status, quantity, buyer, counted, expires_at_ms, sequence, released, reassigned";
 
 /// A sale, and what is strange about its counts.
 struct Found {
@@ -174,13 +174,14 @@ impl Pages<'_> {
             });
         }
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, status, quantity, buyer, expires_at_ms, cause, released FROM lost WHERE sale = ?1 ORDER BY id",
+            "SELECT id, status, quantity, buyer, expires_at_ms, cause, released, reassigned FROM lost WHERE sale = ?1
+             ORDER BY id",
         )?;
         let mut found = statement.query([self.sale.as_str()])?;
         while let Some(row) = found.next()? {
             rows.push(match read_lost(row) {
                 Some((booking, cause)) => Row::Lost { booking, cause },
-                None => unreadable(Part::Lost, bytes(row, 0), row, 7),
+                None => unreadable(Part::Lost, bytes(row, 0), row, 8),
             });
         }
         Ok(None)
@@ -333,7 +334,7 @@ fn read_booking(row: &SqlRow<'_>) -> Row {
     let id = BookingId::parse(bytes(row, 0)).ok();
     match id.zip(stored(row)) {
         Some((id, record)) => Row::Booking { id, record },
-        None => unreadable(Part::Bookings, bytes(row, 0), row, 8),
+        None => unreadable(Part::Bookings, bytes(row, 0), row, 9),
     }
 }
 
@@ -354,7 +355,9 @@ fn stored(row: &SqlRow<'_>) -> Option<StoredBooking> {
     let may_count = buyer.is_some() && status.is_some_and(BookingStatus::holds_stock);
     let sequence = Some(u64::try_from(whole(row, 6)?).ok()?);
     let released = u32::try_from(whole(row, 7)?).ok()?;
-    (may_count || !counted).then_some(StoredBooking { status, quantity, released, buyer, counted, sequence })
+    let reassigned = u32::try_from(whole(row, 8)?).ok()?;
+    let record = StoredBooking { status, quantity, released, buyer, reassigned, counted, sequence };
+    (may_count || !counted).then_some(record)
 }
 
 fn read_buyer(row: &SqlRow<'_>) -> Row {
@@ -374,6 +377,7 @@ fn read_entry(row: &SqlRow<'_>) -> Option<LogEntry> {
         quantity: Quantity::new(u64::try_from(whole(row, 4)?).ok()?)?,
         released: 0,
         buyer: buyer(row, 5)?,
+        reassigned: 0,
     };
     Some(LogEntry { sequence: u64::try_from(whole(row, 0)?).ok()?, at: time(row, 1)?, booking })
 }
@@ -385,6 +389,7 @@ fn read_lost(row: &SqlRow<'_>) -> Option<(Booking, LostCause)> {
         quantity: Quantity::new(u64::try_from(whole(row, 2)?).ok()?)?,
         released: u32::try_from(whole(row, 6)?).ok()?,
         buyer: buyer(row, 3)?,
+        reassigned: u32::try_from(whole(row, 7)?).ok()?,
     };
     Some((booking, LostCause::from_word(text(row, 5)?)?))
 }

@@ -60,7 +60,7 @@ fn call(script: &mut Script<'_>) -> Call {
     let entries = 1 + script.below(3);
     let ids = || (0..entries).map(|index| BookingId::parse(format!("b-{index}")).expect("an id"));
     let seen = Seen::default();
-    match script.below(13) {
+    match script.below(14) {
         0 => Call::Snapshot { sale },
         1 => Call::LookUp { sale, ids: ids().collect() },
         2 => Call::Confirm { sale, seen, ids: ids().collect() },
@@ -79,6 +79,7 @@ fn call(script: &mut Script<'_>) -> Call {
             ];
             Call::Amend { sale, seen, amendments: ids().zip(kinds).collect() }
         }
+        13 => Call::Assign { sale, seen, id: BookingId::parse("b-0").expect("an id"), buyer: None },
         10 => {
             let booking = |id| Booking {
                 id,
@@ -86,6 +87,7 @@ fn call(script: &mut Script<'_>) -> Call {
                 quantity: Quantity::ONE,
                 released: 0,
                 buyer: None,
+                reassigned: 0,
             };
             Call::Restore { sale, seen, bookings: ids().map(booking).collect() }
         }
@@ -129,7 +131,7 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
         }
         Answer::Amended { state, bookings } => {
             state_is_sound(state);
-            assert!(matches!(call, Call::Amend { .. }));
+            assert!(matches!(call, Call::Amend { .. } | Call::Assign { .. }));
             bookings.len()
         }
         Answer::Restored { state, restorations } => {
@@ -145,6 +147,7 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
                     | Call::Confirm { .. }
                     | Call::Cancel { .. }
                     | Call::Amend { .. }
+                    | Call::Assign { .. }
                     | Call::Restore { .. }
             );
             assert!(may_be, "withheld of {call:?}");

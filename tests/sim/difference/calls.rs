@@ -98,7 +98,8 @@ impl Calls {
             },
         };
         let released = if self.chance(4) { 1 } else { 0 };
-        Booking { id, status, quantity, released, buyer }
+        let reassigned = if self.chance(4) { 1 } else { 0 };
+        Booking { id, status, quantity, released, buyer, reassigned }
     }
 
     fn amendment(&mut self) -> Amendment {
@@ -191,7 +192,7 @@ impl Calls {
 
     pub fn call(&mut self) -> Call {
         let sale = self.sale();
-        match self.random.random_range(0..47) {
+        match self.random.random_range(0..51) {
             0 => {
                 let by = if self.chance(2) { Opener::Start } else { Opener::Operator };
                 Call::Open { sale, terms: self.terms(), by }
@@ -204,6 +205,12 @@ impl Calls {
                 let ids = self.ids();
                 let amendments = ids.into_iter().map(|id| (id, self.amendment())).collect();
                 Call::Amend { sale, seen: self.seen(), amendments }
+            }
+            // Most sales are not closed, and stay.
+            50 => Call::Remove { sale },
+            47..=49 => {
+                let Claim { id, buyer, .. } = self.claim();
+                Call::Assign { sale, seen: self.seen(), id, buyer }
             }
             1 | 2 => Call::Alter { sale, change: self.change() },
             3 => Call::Snapshot { sale },

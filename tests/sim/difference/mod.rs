@@ -3,7 +3,7 @@
 //! The clocks of both differ, and nothing that is compared shows them: the scripts take the later of Redis' clock and the
 //! sale's own, and that of a sale here is far in the future. It is moved by hand.
 //!
-//! Ways in which the model was broken on purpose, and the seed here (of 1 to 200) or the test that saw it:
+//! Ways in which the model was broken on purpose, and the seed (of 1 to 200, when that was tried) or the test that saw it:
 //!
 //! | broken | seen by |
 //! | --- | --- |

@@ -88,6 +88,7 @@ impl Pair {
         let model = self.model(bytes);
         let real = self.real(bytes, replies);
         let kind = match real.first() {
+            _ if real == b"$7\r\nremoved\r\n" => "removed".to_owned(),
             Some(b'-') => {
                 String::from_utf8_lossy(&real).split([' ', '\r']).next().unwrap_or_default().to_owned()
             }
@@ -257,7 +258,19 @@ impl Pair {
     /// A run that never met one of these has shown less than it says.
     pub fn assert_covered(&self) {
         println!("replies compared: {:?}", self.replies);
-        for kind in ["+", ":", "$", "*", "-WRONGTYPE", "-NOSCRIPT", "-OOM", "-READONLY", "-UNSOUND", "-ERR"] {
+        for kind in [
+            "+",
+            ":",
+            "$",
+            "*",
+            "-WRONGTYPE",
+            "-NOSCRIPT",
+            "-OOM",
+            "-READONLY",
+            "-UNSOUND",
+            "-ERR",
+            "removed",
+        ] {
             assert!(self.replies.contains_key(kind), "no {kind} in {:?}", self.replies);
         }
     }

@@ -92,8 +92,8 @@ impl Sequence {
 
     fn call(&mut self, pair: &mut Pair) {
         let call = self.calls.call();
-        if let Call::Open { sale, .. } = &call {
-            // Before there is a sale, so that it begins at that time.
+        if let Call::Open { sale, .. } | Call::Remove { sale } = &call {
+            // Also where there is no sale: it begins at that time, and is known to have been removed at it.
             let now = self.calls.now_ms.to_string();
             pair.same_words(&["HSET", &key(sale.as_str(), "stock"), "clock", &now]);
         }
@@ -159,6 +159,7 @@ impl Sequence {
         if matches!(
             call,
             Call::Open { .. }
+                | Call::Remove { .. }
                 | Call::Snapshot { .. }
                 | Call::Sales
                 | Call::Changes { .. }

@@ -216,6 +216,8 @@ fn group_ids(group: &[u8]) -> Vec<String> {
 }
 
 fn booking(record: &str) -> Booking {
+    // How often it was given to another buyer.
+    let record = record.split_once('!').map_or(record, |(record, _)| record);
     let (terms, buyer) = match record.split_once(':') {
         Some((terms, buyer)) => (terms, Some(buyer.to_owned())),
         None => (record, None),

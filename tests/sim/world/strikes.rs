@@ -93,6 +93,7 @@ impl World {
             Fault::LimitBuyers { most } => {
                 self.alter(SaleChange { per_buyer: Some(most), ..SaleChange::default() })?
             }
+            Fault::Assign { which, ref buyer } => fired = self.assign(which, buyer)?,
             Fault::KillHost { .. }
             | Fault::DrainHost { .. }
             | Fault::PauseHost { .. }
@@ -104,6 +105,51 @@ impl World {
             self.counts.add(fault.kind());
         }
         Ok(())
+    }
+
+    /// Gives one of the bookings that have tickets to another buyer, by the host's own call. Whether the ledger was asked.
+    fn assign(&mut self, which: u64, buyer: &str) -> Result<bool, Violation> {
+        let stories = self.witness.stories.iter();
+        let having: Vec<String> =
+            stories.filter(|(_, story)| story.has_tickets()).map(|(id, _)| id.clone()).collect();
+        let Some(id) = having.get((which % having.len().max(1) as u64) as usize) else { return Ok(false) };
+        let to = BuyerId::parse(buyer).ok();
+        let call = Call::Assign {
+            sale: sale(),
+            seen: Seen::default(),
+            id: BookingId::parse(id).expect("an id"),
+            buyer: to,
+        };
+        self.witness.order(id, buyer);
+        let (before, level) = (self.witness.stories[id].clone(), self.witness.level().cloned());
+        let answer = self.ledger.execute(&call, self.now);
+        trace!(self, "an operator gives {id} to {buyer:?}: {answer:?}");
+        let observed = self.witness.observe(&self.ledger, self.now);
+        self.witness.disorder();
+        observed?;
+        let now = self.witness.stories[id].clone();
+        let has = self.witness.tickets_of(buyer, self.witness.level().map_or(0, |level| level.clock_ms));
+        let limit = level.and_then(|level| level.per_buyer);
+        let is_true = match &answer {
+            Some(Answer::Amended { bookings, .. }) => match &bookings[..] {
+                [Amended::Done(booking)] => {
+                    booking.buyer == to
+                        && now.buyer() == buyer
+                        && u64::from(booking.quantity.get()) == now.amount()
+                }
+                [Amended::Refused(Objection::BuyerLimit)] => {
+                    now.buyer() == before.buyer() && limit.is_some_and(|limit| has + before.amount() > limit)
+                }
+                [Amended::Refused(Objection::HoldExpired)] => now.now() == Standing::Expired,
+                _ => false,
+            },
+            // It may refuse, be frozen, lose the sale.
+            _ => now.buyer() == before.buyer(),
+        };
+        match is_true {
+            true => Ok(matches!(answer, Some(Answer::Amended { .. }))),
+            false => Err(Violation::new("assigned", format!("{id} to {buyer:?}: {answer:?}, {now:?}"))),
+        }
     }
 
     /// Sooner or later an operator sees what has happened.

@@ -9,7 +9,8 @@ use signal_hook::consts::{
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
-use super::{Drain, Reload};
+use super::Reload;
+use crate::runtime::Drain;
 
 /// Power fails (a service manager forwards it to its services).
 const SIGPWR: i32 = 30;

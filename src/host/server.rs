@@ -10,14 +10,9 @@ use core_affinity::CoreId;
 use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
-use super::clock::SystemClock;
-use super::drain::Drain;
-use super::ledger_thread::{self, ThreadHandle};
 use super::listen::{self, ListenError};
-use super::redis_link::{Endpoint, RedisLink};
 use super::reload::Reload;
 use super::state_file::{Keeper, Known, StateFile};
-use super::worker::{self, Link, Worker};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
 use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener};
@@ -29,6 +24,10 @@ use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
+use crate::runtime::ledger_thread::{self, ThreadHandle};
+use crate::runtime::redis_link::{Endpoint, RedisLink};
+use crate::runtime::worker::{self, Link, Worker};
+use crate::runtime::{Drain, SystemClock};
 use crate::stock::{Board, CoreIndex};
 
 /// Why a host cannot start; each says what to do.
