@@ -23,7 +23,7 @@ setup: ## Install the servers and clients that the tests start (only those missi
 fmt: ## Format the sources
 	$(CARGO) fmt
 
-lint: ## Formatting, clippy, links of rustdoc, Python and shell: warnings are errors
+lint: setup ## Formatting, clippy, links of rustdoc, Python and shell: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path bench/peers/axum/Cargo.toml
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml

@@ -500,9 +500,9 @@ pub enum Answer {
         /// One for each booking, in its order.
         restorations: Vec<Restoration>,
     },
-    /// To `Reserve`, `Confirm`, `Cancel`, `Amend` and `Assign`: nothing was done. The sale is frozen, or the ledger has forgotten something
-    /// of what the caller has seen (and is frozen from now on), or it did so before and the caller does not know: it puts
-    /// back what it acknowledged before it asks again. To `Restore`: see there.
+    /// To `Reserve`, `Confirm`, `Cancel`, `Amend` and `Assign`: nothing was done. The sale is frozen, or the ledger has
+    /// forgotten something of what the caller has seen (and is frozen from now on), or it did so before and the caller does
+    /// not know: it puts back what it acknowledged before it asks again. To `Restore`: see there.
     Withheld {
         /// The sale as it is.
         state: SaleState,

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use boxoffice::api::Problem;
+use boxoffice::api::{Problem, openapi};
 use boxoffice::cli::Cli;
 use boxoffice::ending::Ending;
 use boxoffice::ledger::Cause;
 use boxoffice::limits::Limit;
 use clap::CommandFactory;
+use serde_json::Value;
 
 use crate::markdown;
 use crate::tree::Tree;
@@ -22,6 +23,11 @@ pub fn differences(tree: &Tree) -> Vec<String> {
     for (title, names) in kinds(tree) {
         let told = markdown::column(tree.pages(), title);
         found.extend(compare(title, &names, &told));
+    }
+    for (path, description) in [("docs/api.md", openapi::CLIENTS), ("docs/operating.md", openapi::OPERATORS)]
+    {
+        let told = requests_told(tree.text(path));
+        found.extend(compare(&format!("request of {path}"), &requests(description), &told));
     }
     found.extend(unknown_metrics(tree));
     found.extend(unknown_problems(tree));
@@ -56,6 +62,26 @@ fn compare(title: &str, names: &Names, told: &Names) -> Vec<String> {
     let invented =
         told.difference(names).map(|name| format!("a page has `{name}` in a column {title}: there is none"));
     missing.chain(invented).collect()
+}
+
+/// What a description by OpenAPI has, as `GET /path`. HEAD and OPTIONS go without saying.
+fn requests(description: &str) -> Names {
+    let description: Value = serde_json::from_str(description).expect("the description is JSON");
+    let paths = description["paths"].as_object().expect("it has paths");
+    let of_path = |(path, methods): (&String, &Value)| {
+        let methods: Vec<String> = methods.as_object().expect("a path has methods").keys().cloned().collect();
+        let asked =
+            methods.into_iter().filter(|method| ["get", "put", "post", "delete"].contains(&method.as_str()));
+        asked.map(|method| format!("{} {path}", method.to_ascii_uppercase())).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+/// What the tables of requests of a page have, without queries.
+fn requests_told(page: &str) -> Names {
+    let cells = markdown::column([("", page)].into_iter(), "request");
+    let without_query = |cell: &String| cell.split('?').next().map(str::to_owned);
+    cells.iter().filter(|cell| cell.contains(" /")).filter_map(without_query).collect()
 }
 
 /// `CREATE TABLE name`, in the product.
@@ -279,6 +305,22 @@ mod tests {
             let page = format!("| {title} |\n| --- |\n| `never-heard-of` |\n");
             let more = markdown::column(tree.pages().chain([("docs/more.md", page.as_str())]), title);
             assert_eq!(compare(title, &all, &more).len(), 1, "{title}");
+        }
+    }
+
+    #[test]
+    fn requests_that_one_side_has_alone_are_found() {
+        let page = Tree::read().text("docs/operating.md").to_owned();
+        let all = requests(openapi::OPERATORS);
+        assert_eq!(compare("request", &all, &requests_told(&page)), [""; 0]);
+        for (there, planted) in
+            [("`POST /v1/drain`", "`POST /v1/drown`"), ("`PUT /v1/sales/{sale}`", "`PATCH /v1/sales/{sale}`")]
+        {
+            assert_eq!(
+                compare("request", &all, &requests_told(&page.replace(there, planted))).len(),
+                2,
+                "{planted}"
+            );
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Folders that are not of the repository, or hold nothing that a person wrote.
-const SKIPPED: [&str; 5] = ["target", ".git", "run", "__pycache__", "tests/fuzz/corpus"];
+/// Folders that are not of the repository, or hold nothing that a person wrote; so do those with a point in front.
+const SKIPPED: [&str; 4] = ["target", "run", "__pycache__", "tests/fuzz/corpus"];
 /// Endings of the files that are read; of others the path alone is known.
 const READ: [&str; 7] = [".rs", ".lua", ".py", ".toml", ".md", ".conf", "Makefile"];
 
@@ -43,7 +43,8 @@ impl Tree {
             let entry = entry.expect("the tree is readable");
             let name = entry.file_name().into_string().expect("names are UTF-8");
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-            if SKIPPED.contains(&path.as_str()) || SKIPPED.contains(&name.as_str()) {
+            let is_hidden = name.starts_with('.') && name != ".ci";
+            if is_hidden || SKIPPED.contains(&path.as_str()) || SKIPPED.contains(&name.as_str()) {
                 continue;
             }
             if entry.file_type().expect("a file has a type").is_dir() {
