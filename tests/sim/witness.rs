@@ -65,6 +65,11 @@ impl Story {
         self.buyers[first..].iter().take_while(move |(at, _)| *at <= to).map(|(_, buyer)| buyer.as_str())
     }
 
+    /// Whether an operator has given it to another buyer.
+    pub fn was_given_away(&self) -> bool {
+        self.buyers.windows(2).any(|pair| pair[0].1 != pair[1].1)
+    }
+
     /// Whether it is held or confirmed.
     pub fn has_tickets(&self) -> bool {
         matches!(self.now(), Standing::Held { .. } | Standing::Confirmed)
