@@ -589,6 +589,62 @@ fn a_nonsensical_answer_is_unknown_and_never_a_grant() {
 }
 
 #[test]
+fn an_answer_for_more_or_fewer_than_asked_is_unknown_whatever_was_asked() {
+    use crate::booking::{Amended, Confirmation};
+    for length in [0, 2] {
+        let mut fixture = fixture(10);
+        let (line, now) = (fixture.line, fixture.now);
+        fixture.reserve(1, Some("a"), 1).unwrap();
+        fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
+        fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
+        fixture.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
+        fixture.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
+        fixture.turn();
+        while let Some((call, asked)) = fixture.batch() {
+            let (state, booking) = (state(9, 1), booked("x", 1));
+            let answer = match asked {
+                Call::Reserve { .. } => Answer::Reserved { state, reservations: vec![granted(); length] },
+                Call::LookUp { .. } => Answer::Found { state, bookings: vec![Some(booking); length] },
+                Call::Confirm { .. } => {
+                    let confirmations = vec![Confirmation::Confirmed(booking); length];
+                    Answer::Confirmed { state, confirmations }
+                }
+                Call::Cancel { .. } => {
+                    let cancellations = vec![Cancellation::Cancelled(booking); length];
+                    Answer::Cancelled { state, cancellations }
+                }
+                Call::Amend { .. } => {
+                    Answer::Amended { state, bookings: vec![Amended::Done(booking); length] }
+                }
+                other => panic!("{other:?}"),
+            };
+            fixture.desk.handle_answer(call, Ok(answer), now);
+        }
+        let mut told = fixture.told();
+        told.sort_by_key(|(client, _)| *client);
+        let unknown = || Outcome::Refused(Refusal::OutcomeUnknown);
+        let unavailable = Outcome::Refused(Refusal::LedgerUnavailable);
+        let expected = [(1, unknown()), (2, unavailable), (3, unknown()), (4, unknown()), (5, unknown())];
+        assert_eq!(told, expected, "{length} for one");
+        assert_eq!((fixture.desk.waiting(), fixture.permits()), (0, (12, 0)), "{length} for one");
+    }
+}
+
+/// Whether operators are still told of a sale depends on how many others are in trouble.
+#[test]
+fn a_sale_that_can_be_sold_again_is_no_longer_counted_as_in_trouble() {
+    let mut fixture = fixture(10);
+    for _ in 0..3 {
+        for (trouble, expected) in
+            [(Some("it is missing"), 1), (Some("it is worse"), 1), (None, 0), (None, 0)]
+        {
+            fixture.desk.note_trouble(fixture.line, trouble);
+            assert_eq!(fixture.desk.lines_in_trouble, expected, "{trouble:?}");
+        }
+    }
+}
+
+#[test]
 fn takes_only_so_much_in_flight() {
     let mut fixture = fixture(1_000_000);
     let most = u32::try_from(limits::WAITING_PER_CORE_MAX).unwrap();

@@ -757,3 +757,31 @@ proptest::proptest! {
         proptest::prop_assert_eq!((host.engine.connections.len(), host.engine.admission.open()), (0, 0));
     }
 }
+
+#[test]
+fn a_client_that_sends_no_more_has_its_answers_and_then_gives_up_its_place() {
+    let mut core = Loop::new(&ClientLimits::default());
+    let idle = core.accept().unwrap();
+    let waiting = core.accept().unwrap();
+    core.send(waiting, BUY);
+    core.engine.begin_turn(core.now);
+    core.engine.handle_end(idle);
+    core.engine.handle_end(waiting);
+    core.end_turn();
+    // What says so of no connection is `Closed`, too.
+    assert_eq!(core.metrics.connections_open.get(), 1, "nothing is owed to the one");
+    assert_eq!(core.engine.fate(waiting), Fate::Open);
+    core.grant_one();
+    assert_eq!((core.answers(waiting), core.metrics.connections_open.get()), (1, 0));
+}
+
+/// By that the admin listener tells whether a loop stands still.
+#[test]
+fn says_when_its_latest_turn_began() {
+    let mut core = Loop::new(&ClientLimits::default());
+    for ms in [1, 2_500, 90_000] {
+        core.now.monotonic = Monotonic(0).plus_ms(ms);
+        core.engine.begin_turn(core.now);
+        assert_eq!(core.metrics.last_turn_ms.get(), ms);
+    }
+}
