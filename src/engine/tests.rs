@@ -759,6 +759,36 @@ proptest::proptest! {
 }
 
 #[test]
+fn a_deed_under_a_condition_that_the_booking_does_not_meet_is_not_done() {
+    let deeds = [
+        ("DELETE /v1/sales/ticket/bookings/b", "Cancel"),
+        ("POST /v1/sales/ticket/bookings/b/confirm", "Confirm"),
+    ];
+    let look = ("GET /v1/sales/ticket/bookings/b", "LookUp");
+    for (head, name) in deeds.into_iter().chain([look]) {
+        for (condition, is_met) in [("", true), ("If-Match: *\r\n", true), ("If-None-Match: *\r\n", false)] {
+            let mut host = Loop::new(&ClientLimits::default());
+            let client = host.accept().unwrap();
+            let text = format!("{head} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n{condition}\r\n");
+            host.send(client, text.as_bytes());
+            let (call, asked) = host.calls.pop().unwrap();
+            let expected = if is_met { name } else { "LookUp" };
+            assert!(format!("{asked:?}").starts_with(expected), "{text}: {asked:?}");
+            let Call::LookUp { ids, .. } = asked else { continue };
+            let (status, quantity) = (crate::booking::BookingStatus::Confirmed, Quantity::ONE);
+            let booking = crate::booking::Booking { id: ids[0], status, quantity, released: 0, buyer: None };
+            let answer = Answer::Found { state: selling(), bookings: vec![Some(booking)] };
+            host.engine.begin_turn(host.now);
+            host.engine.handle_answer(call, Ok(answer));
+            host.end_turn();
+            // To look is no deed.
+            let status = if name == "LookUp" { "HTTP/1.1 200 " } else { "HTTP/1.1 412 " };
+            assert!(host.text(client).starts_with(status), "{text}: {}", host.text(client));
+        }
+    }
+}
+
+#[test]
 fn a_client_that_sends_no_more_has_its_answers_and_then_gives_up_its_place() {
     let mut core = Loop::new(&ClientLimits::default());
     let idle = core.accept().unwrap();
