@@ -35,7 +35,12 @@ fn id(text: &str) -> BookingId {
 }
 
 fn fixture(available: u64) -> Fixture {
-    let board = Arc::new(Board::new(1, 1.0, 0.2));
+    fixture_beside(0, available)
+}
+
+/// Beside the desks of so many other cores.
+fn fixture_beside(others: usize, available: u64) -> Fixture {
+    let board = Arc::new(Board::new(1 + others, 1.0, 0.2));
     let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000) };
     board.learn(&sale(), &state(available, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
@@ -627,6 +632,34 @@ fn an_answer_for_more_or_fewer_than_asked_is_unknown_whatever_was_asked() {
         let expected = [(1, unknown()), (2, unavailable), (3, unknown()), (4, unknown()), (5, unknown())];
         assert_eq!(told, expected, "{length} for one");
         assert_eq!((fixture.desk.waiting(), fixture.permits()), (0, (12, 0)), "{length} for one");
+    }
+}
+
+#[test]
+fn the_first_core_that_finds_the_ledger_silent_says_so_and_that_it_answers_again() {
+    for (other_was_first, is_up) in [(false, true), (true, true), (false, false)] {
+        let mut fixture = fixture_beside(1, 10);
+        fixture.board.set_silent(CoreIndex(1), other_was_first);
+        fixture.reserve(1, None, 1).unwrap();
+        fixture.turn();
+        let (call, _) = fixture.batch().unwrap();
+        fixture.wait(limits::LEDGER_SLOW_MS - 1);
+        assert!(!fixture.desk.silence_told);
+        if !is_up {
+            // That the connection is lost is told elsewhere.
+            fixture.desk.handle_ledger_down(fixture.now);
+        }
+        fixture.wait(1);
+        assert_eq!(fixture.desk.silence_told, is_up && !other_was_first, "{other_was_first} {is_up}");
+        assert!(fixture.board.any_silent());
+        fixture.answer(call, 9, vec![granted()]);
+        while let Some((call, _)) = fixture.desk.poll_call() {
+            fixture.desk.handle_answer(call, Err(CallError::Refused("OOM".to_owned())), fixture.now);
+        }
+        fixture.desk.handle_ledger_up();
+        fixture.turn();
+        assert!(!fixture.desk.silence_told);
+        assert_eq!(fixture.board.any_silent(), other_was_first);
     }
 }
 
