@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Plants a sample of all the mutants that cargo-mutants can think of in desk, engine, stock and ledger, and tells which of
-them no test finds.
+"""Plants a sample of all the mutants that cargo-mutants can think of in desk, engine, stock and ledger, and tells
+which of them no test finds.
 
     make mutants-sampled                        # 100 of each folder, about two hours
     make mutants-sampled SAMPLE=1000000         # all of them: a night or two
@@ -243,13 +243,18 @@ def table(found, known):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def write_page(found, known, explained, options):
+def write_page(found, known, explained):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    lives = [name for name, each in sorted(known.items()) if each.get("verdict") == "survived"]
-    text = HEAD.read_text() + f"\n## The pass\n\nOf commit {commit}, {options.seeds} seeds of the simulator.\n\n"
+    text = HEAD.read_text() + f"\n## The pass\n\nWritten at commit {commit}.\n\n"
     text += table(found, known) + "\n## Survivors\n\n| mutant | why nobody is hurt |\n| --- | --- |\n"
-    for name in lives:
-        text += f"| `{name.replace('|', chr(92) + '|')}` | {explained.get(name, '**not explained**')} |\n"
+    cell = lambda text: " ".join(text.split()).replace("|", "\\|")
+    for name, each in sorted(known.items()):
+        if each.get("verdict") == "survived":
+            text += f"| `{cell(name)}` | {cell(explained.get(name, '**not explained**'))} |\n"
+    text += "\n## Survivors of before, and what convicts them now\n\n| mutant | by |\n| --- | --- |\n"
+    for name, each in sorted(known.items()):
+        if each.get("survived once") and each.get("verdict") == "convicted":
+            text += f"| `{cell(name)}` | {each['tier']}: `{each['by']}` |\n"
     PAGE.write_text(text)
 
 
@@ -275,7 +280,9 @@ def main():
     if options.mutants:
         order = [mutant for mutant in order if any(word in mutant.name for word in options.mutants)]
         for mutant in order:
-            known.pop(mutant.name, None)
+            before = known.pop(mutant.name, {})
+            if before.get("survived once") or before.get("verdict") == "survived":
+                known[mutant.name] = {"passed": [], "survived once": True}
     if not order:
         fail(f"no mutant of the sample is called {' or '.join(options.mutants)}")
     for number, mutant in enumerate([] if options.page else order, 1):
@@ -291,9 +298,8 @@ def main():
             print(f"{number}/{len(order)} {mutant.name} ... {said} ({time.monotonic() - started:.0f} s)", flush=True)
         KNOWN.write_text(json.dumps(known, indent=1))
     names = {mutant.name for mutant in order}
-    found = {folder: [mutant for mutant in every] for folder, every in found.items()}
     if not options.mutants:
-        write_page(found, {name: known[name] for name in names if name in known}, explained, options)
+        write_page(found, {name: known[name] for name in names if name in known}, explained)
     open_ones = [name for name in names if known.get(name, {}).get("verdict") == "survived" and name not in explained]
     for name in sorted(open_ones):
         print(f"LIVES: {name}")
