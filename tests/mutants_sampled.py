@@ -243,9 +243,9 @@ def table(found, known):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def write_page(found, known, explained):
+def write_page(found, known, explained, options):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    text = HEAD.read_text() + f"\n## The pass\n\nWritten at commit {commit}.\n\n"
+    text = HEAD.read_text() + f"\n## The pass\n\nWritten at commit {commit}; {options.seeds} seeds of the simulator for a mutant.\n\n"
     text += table(found, known) + "\n## Survivors\n\n| mutant | why nobody is hurt |\n| --- | --- |\n"
     cell = lambda text: " ".join(text.split()).replace("|", "\\|")
     for name, each in sorted(known.items()):
@@ -299,7 +299,7 @@ def main():
         KNOWN.write_text(json.dumps(known, indent=1))
     names = {mutant.name for mutant in order}
     if not options.mutants:
-        write_page(found, {name: known[name] for name in names if name in known}, explained)
+        write_page(found, {name: known[name] for name in names if name in known}, explained, options)
     open_ones = [name for name in names if known.get(name, {}).get("verdict") == "survived" and name not in explained]
     for name in sorted(open_ones):
         print(f"LIVES: {name}")
