@@ -11,8 +11,8 @@ DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
 	$(CARGO) doc --locked --profile $(PROFILE) --lib --no-deps --document-private-items
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test wire nonsense sim sim-mutants mutants coverage faults flaky fuzz bench \
-	bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
+.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test wire nonsense sim sim-mutants mutants mutants-sampled coverage faults \
+	flaky fuzz bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,11 @@ coverage: ## Tell which lines the simulator runs (takes cargo-tarpaulin); writes
 # Not a part of `make test`: a build each. MUTANTS="sqlite lua-never-swept" plants some.
 mutants: ## Plant each mutant of tests/mutants.toml and see that its test finds it (MUTANTS=name for some)
 	@tests/mutants.py --mutants "$(MUTANTS)"
+
+# For a night, and outside CI. A larger sample costs only what is new, and MUTANTS="rules.rs next_unread" judges some of it anew.
+SAMPLE ?= 100
+mutants-sampled: setup ## Plant a sample of all mutants that cargo-mutants lists (SAMPLE=100 a folder); writes tests/MUTANTS_SAMPLED.md
+	@tests/mutants_sampled.py --sample "$(SAMPLE)" --mutants "$(MUTANTS)"
 
 faults: RUNS  ?= 5
 faults: KILLS ?= 5000

@@ -35,7 +35,12 @@ fn id(text: &str) -> BookingId {
 }
 
 fn fixture(available: u64) -> Fixture {
-    let board = Arc::new(Board::new(1, 1.0, 0.2));
+    fixture_beside(0, available)
+}
+
+/// Beside the desks of so many other cores.
+fn fixture_beside(others: usize, available: u64) -> Fixture {
+    let board = Arc::new(Board::new(1 + others, 1.0, 0.2));
     let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000) };
     board.learn(&sale(), &state(available, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
@@ -590,6 +595,90 @@ fn a_nonsensical_answer_is_unknown_and_never_a_grant() {
     fixture.answer(call, 8, vec![granted(), granted()]);
     assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::OutcomeUnknown))]);
     assert_eq!(fixture.desk.waiting(), 0);
+}
+
+#[test]
+fn an_answer_for_more_or_fewer_than_asked_is_unknown_whatever_was_asked() {
+    use crate::booking::{Amended, Confirmation};
+    for length in [0, 2] {
+        let mut fixture = fixture(10);
+        let (line, now) = (fixture.line, fixture.now);
+        fixture.reserve(1, Some("a"), 1).unwrap();
+        fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
+        fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
+        fixture.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
+        fixture.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
+        fixture.turn();
+        while let Some((call, asked)) = fixture.batch() {
+            let (state, booking) = (state(9, 1), booked("x", 1));
+            let answer = match asked {
+                Call::Reserve { .. } => Answer::Reserved { state, reservations: vec![granted(); length] },
+                Call::LookUp { .. } => Answer::Found { state, bookings: vec![Some(booking); length] },
+                Call::Confirm { .. } => {
+                    let confirmations = vec![Confirmation::Confirmed(booking); length];
+                    Answer::Confirmed { state, confirmations }
+                }
+                Call::Cancel { .. } => {
+                    let cancellations = vec![Cancellation::Cancelled(booking); length];
+                    Answer::Cancelled { state, cancellations }
+                }
+                Call::Amend { .. } => {
+                    Answer::Amended { state, bookings: vec![Amended::Done(booking); length] }
+                }
+                other => panic!("{other:?}"),
+            };
+            fixture.desk.handle_answer(call, Ok(answer), now);
+        }
+        let mut told = fixture.told();
+        told.sort_by_key(|(client, _)| *client);
+        let unknown = || Outcome::Refused(Refusal::OutcomeUnknown);
+        let unavailable = Outcome::Refused(Refusal::LedgerUnavailable);
+        let expected = [(1, unknown()), (2, unavailable), (3, unknown()), (4, unknown()), (5, unknown())];
+        assert_eq!(told, expected, "{length} for one");
+        assert_eq!((fixture.desk.waiting(), fixture.permits()), (0, (12, 0)), "{length} for one");
+    }
+}
+
+#[test]
+fn the_first_core_that_finds_the_ledger_silent_says_so_and_that_it_answers_again() {
+    for (other_was_first, is_up) in [(false, true), (true, true), (false, false)] {
+        let mut fixture = fixture_beside(1, 10);
+        fixture.board.set_silent(CoreIndex(1), other_was_first);
+        fixture.reserve(1, None, 1).unwrap();
+        fixture.turn();
+        let (call, _) = fixture.batch().unwrap();
+        fixture.wait(limits::LEDGER_SLOW_MS - 1);
+        assert!(!fixture.desk.silence_told);
+        if !is_up {
+            // That the connection is lost is told elsewhere.
+            fixture.desk.handle_ledger_down(fixture.now);
+        }
+        fixture.wait(1);
+        assert_eq!(fixture.desk.silence_told, is_up && !other_was_first, "{other_was_first} {is_up}");
+        assert!(fixture.board.any_silent());
+        fixture.answer(call, 9, vec![granted()]);
+        while let Some((call, _)) = fixture.desk.poll_call() {
+            fixture.desk.handle_answer(call, Err(CallError::Refused("OOM".to_owned())), fixture.now);
+        }
+        fixture.desk.handle_ledger_up();
+        fixture.turn();
+        assert!(!fixture.desk.silence_told);
+        assert_eq!(fixture.board.any_silent(), other_was_first);
+    }
+}
+
+/// Whether operators are still told of a sale depends on how many others are in trouble.
+#[test]
+fn a_sale_that_can_be_sold_again_is_no_longer_counted_as_in_trouble() {
+    let mut fixture = fixture(10);
+    for _ in 0..3 {
+        for (trouble, expected) in
+            [(Some("it is missing"), 1), (Some("it is worse"), 1), (None, 0), (None, 0)]
+        {
+            fixture.desk.note_trouble(fixture.line, trouble);
+            assert_eq!(fixture.desk.lines_in_trouble, expected, "{trouble:?}");
+        }
+    }
 }
 
 #[test]

@@ -757,3 +757,61 @@ proptest::proptest! {
         proptest::prop_assert_eq!((host.engine.connections.len(), host.engine.admission.open()), (0, 0));
     }
 }
+
+#[test]
+fn a_deed_under_a_condition_that_the_booking_does_not_meet_is_not_done() {
+    let deeds = [
+        ("DELETE /v1/sales/ticket/bookings/b", "Cancel"),
+        ("POST /v1/sales/ticket/bookings/b/confirm", "Confirm"),
+    ];
+    let look = ("GET /v1/sales/ticket/bookings/b", "LookUp");
+    for (head, name) in deeds.into_iter().chain([look]) {
+        for (condition, is_met) in [("", true), ("If-Match: *\r\n", true), ("If-None-Match: *\r\n", false)] {
+            let mut host = Loop::new(&ClientLimits::default());
+            let client = host.accept().unwrap();
+            let text = format!("{head} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n{condition}\r\n");
+            host.send(client, text.as_bytes());
+            let (call, asked) = host.calls.pop().unwrap();
+            let expected = if is_met { name } else { "LookUp" };
+            assert!(format!("{asked:?}").starts_with(expected), "{text}: {asked:?}");
+            let Call::LookUp { ids, .. } = asked else { continue };
+            let (status, quantity) = (crate::booking::BookingStatus::Confirmed, Quantity::ONE);
+            let booking = crate::booking::Booking { id: ids[0], status, quantity, released: 0, buyer: None };
+            let answer = Answer::Found { state: selling(), bookings: vec![Some(booking)] };
+            host.engine.begin_turn(host.now);
+            host.engine.handle_answer(call, Ok(answer));
+            host.end_turn();
+            // To look is no deed.
+            let status = if name == "LookUp" { "HTTP/1.1 200 " } else { "HTTP/1.1 412 " };
+            assert!(host.text(client).starts_with(status), "{text}: {}", host.text(client));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_sends_no_more_has_its_answers_and_then_gives_up_its_place() {
+    let mut core = Loop::new(&ClientLimits::default());
+    let idle = core.accept().unwrap();
+    let waiting = core.accept().unwrap();
+    core.send(waiting, BUY);
+    core.engine.begin_turn(core.now);
+    core.engine.handle_end(idle);
+    core.engine.handle_end(waiting);
+    core.end_turn();
+    // What says so of no connection is `Closed`, too.
+    assert_eq!(core.metrics.connections_open.get(), 1, "nothing is owed to the one");
+    assert_eq!(core.engine.fate(waiting), Fate::Open);
+    core.grant_one();
+    assert_eq!((core.answers(waiting), core.metrics.connections_open.get()), (1, 0));
+}
+
+/// By that the admin listener tells whether a loop stands still.
+#[test]
+fn says_when_its_latest_turn_began() {
+    let mut core = Loop::new(&ClientLimits::default());
+    for ms in [1, 2_500, 90_000] {
+        core.now.monotonic = Monotonic(0).plus_ms(ms);
+        core.engine.begin_turn(core.now);
+        assert_eq!(core.metrics.last_turn_ms.get(), ms);
+    }
+}

@@ -81,6 +81,20 @@ mod tests {
     }
 
     #[test]
+    fn later_than_a_whole_turn_of_the_wheel_comes_up_once_a_turn() {
+        let mut timers = Timers::new(Monotonic(0));
+        let turn_ms = TICK_NS * (SLOTS - 1) / 1_000_000;
+        for turn in 0..3 {
+            let now = turn * turn_ms;
+            timers.insert(1, Monotonic((now + 3 * turn_ms) * 1_000_000));
+            for ms in [now, now + 10, now + turn_ms / 2, now + turn_ms - 10] {
+                assert!(due(&mut timers, ms).is_empty(), "{ms} ms");
+            }
+            assert_eq!(due(&mut timers, now + turn_ms), [1]);
+        }
+    }
+
+    #[test]
     fn survives_a_stall_of_many_turns_and_deadlines_in_the_past() {
         let mut timers = Timers::new(Monotonic(0));
         for key in 0..500 {

@@ -361,6 +361,23 @@ mod tests {
     }
 
     #[test]
+    fn a_sale_that_a_start_opened_in_place_of_one_known_from_before_is_a_stranger() {
+        let board = Board::new(1, 1.0, 0.0);
+        let opened = |opened| SaleState { opened, ..state(3) };
+        let sale = board.remember(&name("a"), 1_000).unwrap();
+        board.learn(&name("a"), &opened(2_000)).unwrap();
+        assert!(sale.is_stranger());
+        assert_eq!((sale.gate(WallTime(0)), sale.available()), (Gate::Missing, 0));
+        // The one that was noted is back.
+        board.learn(&name("a"), &opened(1_000)).unwrap();
+        assert!(!sale.is_stranger());
+        assert_eq!(sale.available(), 3);
+        // What was read is newer than any note.
+        board.remember(&name("a"), 500).unwrap();
+        assert_eq!(sale.seen().opened, 1_000);
+    }
+
+    #[test]
     fn a_full_board_makes_room_only_of_missing_sales() {
         let mut board = Board::new(1, 1.0, 0.0);
         board.sales_max = 2;

@@ -163,10 +163,13 @@ mod tests {
         state.now = WallTime(16);
         front.show(&state);
         assert_eq!(front.gate(WallTime(16)), Gate::NotOnSale(OffSale::Paused));
+        assert!(!front.gate(WallTime(16)).is_out_of_order());
         front.show_missing();
         assert_eq!(front.gate(WallTime(15)), Gate::Missing);
+        assert!(front.gate(WallTime(15)).is_out_of_order());
         front.show_unsound();
         assert_eq!((front.gate(WallTime(15)), front.available()), (Gate::Unsound, 0));
+        assert!(front.gate(WallTime(15)).is_out_of_order());
         front.show(&state);
         assert_eq!(front.gate(WallTime(16)), Gate::NotOnSale(OffSale::Paused));
     }

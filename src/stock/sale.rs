@@ -538,8 +538,10 @@ mod tests {
         let board = board(1);
         board.mark_unsound("why");
         assert_eq!((board.is_missing(), board.gate(WallTime(0))), (false, Gate::Unsound));
+        assert_eq!(board.unsound().as_deref(), Some("why"));
         board.mark_missing();
         assert_eq!((board.is_missing(), board.gate(WallTime(0))), (true, Gate::Missing));
+        assert_eq!(board.unsound(), None);
     }
 
     #[test]
@@ -639,6 +641,23 @@ mod tests {
         assert_eq!((board.available(), board.seen().opened), (0, 900));
         board.learn_synced(&back);
         assert_eq!((board.available(), board.seen().opened), (7, 5));
+    }
+
+    #[test]
+    fn two_syncs_in_a_row_are_believed_and_one_behind_late_answers_is_not() {
+        let known = SaleState { opened: 900, lineage: 900, ..state(0, 1000) };
+        let back = SaleState { opened: 5, lineage: 5, by_operator: true, ..state(7, 10) };
+        let synced = board(1);
+        synced.learn_synced(&known);
+        synced.learn_synced(&back);
+        synced.learn_synced(&back);
+        assert_eq!((synced.available(), synced.seen().opened), (7, 5));
+        let answered = board(1);
+        answered.learn_synced(&known);
+        answered.learn(&back);
+        answered.learn_waiting(&back);
+        answered.learn_synced(&back);
+        assert_eq!((answered.available(), answered.seen().opened), (0, 900));
     }
 
     fn id(text: &str) -> BookingId {

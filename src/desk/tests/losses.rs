@@ -118,11 +118,13 @@ fn names_all_that_it_knows_to_a_ledger_of_another_name() {
 #[test]
 fn a_sale_that_was_removed_is_known_no_more_and_another_of_its_name_is_as_good_as_any() {
     let (mut fixture, mut ledger) = known();
+    fixture.desk.memory.note(fixture.line, OPENED, &booked("a", 1), fixture.now.monotonic);
     (ledger.sale, ledger.removed) = (Ok(None), true);
     fixture.desk.read_all();
     ledger.sync(&mut fixture);
     fixture.turn();
     assert_eq!((fixture.desk.line("ticket"), gate(&fixture)), (None, None));
+    assert!(!fixture.desk.memory.knows(fixture.line), "its bookings went with it");
     // Its line is read no more.
     assert_eq!(recalls(&ledger.sync(&mut fixture)), []);
     let other = SaleState { opened: OPENED + 9, lineage: OPENED + 9, ..state(3, 0) };
