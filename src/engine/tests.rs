@@ -776,7 +776,14 @@ fn a_deed_under_a_condition_that_the_booking_does_not_meet_is_not_done() {
             assert!(format!("{asked:?}").starts_with(expected), "{text}: {asked:?}");
             let Call::LookUp { ids, .. } = asked else { continue };
             let (status, quantity) = (crate::booking::BookingStatus::Confirmed, Quantity::ONE);
-            let booking = crate::booking::Booking { id: ids[0], status, quantity, released: 0, buyer: None };
+            let booking = crate::booking::Booking {
+                id: ids[0],
+                status,
+                quantity,
+                released: 0,
+                buyer: None,
+                reassigned: 0,
+            };
             let answer = Answer::Found { state: selling(), bookings: vec![Some(booking)] };
             host.engine.begin_turn(host.now);
             host.engine.handle_answer(call, Ok(answer));
