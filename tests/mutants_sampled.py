@@ -248,13 +248,14 @@ def write_page(found, known, explained, options):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
     text = HEAD.read_text() + "\n## The pass\n\n"
     text += f"Written at commit {commit}; {options.seeds} seeds of the simulator for a mutant.\n\n"
-    text += table(found, known) + "\n## Survivors\n\n| mutant | passes | why nobody is hurt |\n| --- | --- | --- |\n"
+    text += table(found, known) + "\n## Survivors\n\nA tier that is not named was not tried.\n\n| mutant | passes | why nobody is hurt |\n| --- | --- | --- |\n"
     cell = lambda text: " ".join(text.split()).replace("|", "\\|")
     for name, each in sorted(known.items()):
         if each.get("verdict") == "survived":
-            passed = ", ".join(each["passed"])
+            passed = ", ".join(each["passed"] + [f"not always {cell(test)}" for test in each.get("at times", [])])
             text += f"| `{cell(name)}` | {passed} | {cell(explained.get(name, '**not explained**'))} |\n"
-    text += "\n## Survivors of before, and what convicts them now\n\n| mutant | by |\n| --- | --- |\n"
+    text += "\n## Survived at first\n\nThe tiers that were tried then, or the tests of then. What convicts them now:\n\n"
+    text += "| mutant | by |\n| --- | --- |\n"
     for name, each in sorted(known.items()):
         if each.get("survived once") and each.get("verdict") == "convicted":
             text += f"| `{cell(name)}` | {each['tier']}: `{each['by']}` |\n"
