@@ -13,9 +13,10 @@ have the smallest SHA-256: the same ones each time, and a larger sample has the 
 left out (tests, `check_invariants`).
 
 A mutant is tried tier by tier until a test fails, and fails once more alone: the unit tests of its folder; of the ledger,
-conformance; of the others and of ledger/redis, SEEDS of the simulator; the other unit tests, but for one that knows the
-connection alone; of ledger/redis, scripts; of the others, allocations; and the integration tests named in INTEGRATION. What is found is kept in target/mutants/sampled.json, so that
-a pass that was stopped goes on, and a larger sample costs only what is new. `--again` forgets it.
+conformance; of the others and of ledger/redis, so many seeds of the simulator; the other unit tests, but for one that knows
+the connection alone; of ledger/redis, scripts; of the others, allocations; and the integration tests named in INTEGRATION.
+What is found is kept in target/mutants/sampled.json, so that a pass that was stopped goes on, and a larger sample costs only
+what is new. `--again` forgets it. A program that has no end is taken for one that fails: on a busy machine, see why.
 
 tests/mutants_sampled.toml says of survivors why nobody is hurt; those that it does not name are an error. The table goes
 into tests/MUTANTS_SAMPLED.md.
@@ -245,13 +246,16 @@ def table(found, known):
 
 def write_page(found, known, explained, options):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    text = HEAD.read_text() + f"\n## The pass\n\nWritten at commit {commit}; {options.seeds} seeds of the simulator for a mutant.\n\n"
-    text += table(found, known) + "\n## Survivors\n\n| mutant | why nobody is hurt |\n| --- | --- |\n"
+    text = HEAD.read_text() + "\n## The pass\n\n"
+    text += f"Written at commit {commit}; {options.seeds} seeds of the simulator for a mutant.\n\n"
+    text += table(found, known) + "\n## Survivors\n\nA tier that is not named was not tried.\n\n| mutant | passes | why nobody is hurt |\n| --- | --- | --- |\n"
     cell = lambda text: " ".join(text.split()).replace("|", "\\|")
     for name, each in sorted(known.items()):
         if each.get("verdict") == "survived":
-            text += f"| `{cell(name)}` | {cell(explained.get(name, '**not explained**'))} |\n"
-    text += "\n## Survivors of before, and what convicts them now\n\n| mutant | by |\n| --- | --- |\n"
+            passed = ", ".join(each["passed"] + [f"not always {cell(test)}" for test in each.get("at times", [])])
+            text += f"| `{cell(name)}` | {passed} | {cell(explained.get(name, '**not explained**'))} |\n"
+    text += "\n## Survived at first\n\nThe tiers that were tried then, or the tests of then. What convicts them now:\n\n"
+    text += "| mutant | by |\n| --- | --- |\n"
     for name, each in sorted(known.items()):
         if each.get("survived once") and each.get("verdict") == "convicted":
             text += f"| `{cell(name)}` | {each['tier']}: `{each['by']}` |\n"
