@@ -31,7 +31,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
 import re
 import resource
 import signal
