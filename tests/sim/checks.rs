@@ -557,6 +557,15 @@ pub fn whole(run: &Whole<'_>) -> Result<(), Violation> {
             }
         }
     }
+    // Of a ledger that has forgotten nothing no booking is named as lost: operators look for its buyer.
+    let forgot = witness.fell_back_at.is_some()
+        || witness.deleted_at.is_some()
+        || witness.lost_half.is_some()
+        || witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
+    if let (false, Some(id)) = (forgot, run.lost.first()) {
+        let story = witness.stories.get(id);
+        return Err(Violation::new("named as lost", format!("{id}, and it is {story:?}")));
+    }
     for (id, asks) in &by_id {
         let was_missing = witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none());
         // What has a tombstone and no booking comes back from a loss as a cancelled booking, or not at all.
