@@ -385,6 +385,8 @@ fn a_release_and_an_extension_are_ways_that_a_booking_may_take_and_others_are_no
         ((held(5_000), 2), (held(5_000), 1), true),
         ((held(5_000), 2), (held(5_001), 1), false),
         ((held(5_000), 2), (held(5_000), 3), false),
+        ((held(5_000), 2), (held(5_001), 3), false),
+        ((held(5_000), 2), (confirmed, 3), false),
         ((confirmed, 2), (confirmed, 1), true),
         ((confirmed, 2), (confirmed, 2), false),
         ((confirmed, 1), (confirmed, 2), false),
