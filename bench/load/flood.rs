@@ -93,26 +93,26 @@ pub fn run(options: &Options) -> Result<String, Box<dyn Error + Send + Sync>> {
     crowd::say_ready()?;
     let started = Instant::now();
     let (mut sent, mut cut) = (0_u64, 0_u64);
+    let (mut next, mut taken_of_none) = (0, 0);
     while !ended.load(Ordering::Relaxed) {
         let due = started.elapsed().as_secs_f64() * options.bytes_per_second as f64;
-        if sent as f64 >= due {
+        if sent as f64 >= due || taken_of_none >= flooders.len() {
+            taken_of_none = 0;
             thread::sleep(PAUSE);
             continue;
         }
-        // Each in its turn, so that all take the same part.
-        let mut taken = 0;
-        for flooder in &mut flooders {
-            match flooder.go_on(&requests, options.reads) {
-                Some(bytes) => taken += bytes as u64,
-                None => {
-                    cut += 1;
-                    *flooder = Flooder::connect(options.to)?;
-                }
+        // One after the other as bytes are due: clients of their own would not all send in the same moment.
+        let flooder = &mut flooders[next];
+        next = (next + 1) % options.connections;
+        match flooder.go_on(&requests, options.reads) {
+            Some(bytes) => {
+                sent += bytes as u64;
+                taken_of_none = if bytes == 0 { taken_of_none + 1 } else { 0 };
             }
-        }
-        sent += taken;
-        if taken == 0 {
-            thread::sleep(PAUSE);
+            None => {
+                cut += 1;
+                *flooder = Flooder::connect(options.to)?;
+            }
         }
     }
     Ok(serde_json::json!({
