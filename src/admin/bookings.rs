@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use percent_encoding::percent_decode_str;
+
 use super::service::{Operator, Page, Trouble, unexpected};
 use crate::api::{Problem, decode, encode};
 use crate::booking::{Amended, Answer, Booking, BookingId, BuyerId, Call, Objection, SaleName, Seen};
@@ -131,26 +133,14 @@ fn buyer_of(query: Option<&str>) -> Result<BuyerId, String> {
         if name != "buyer" {
             return Err("the query takes buyer=B and nothing else".to_owned());
         }
-        let read = BuyerId::parse(percent_decoded(value)).map_err(|error| format!("buyer: {error}"))?;
+        // A target that was read has two hexadecimal digits behind each `%`.
+        let value: Vec<u8> = percent_decode_str(value).collect();
+        let read = BuyerId::parse(value).map_err(|error| format!("buyer: {error}"))?;
         if buyer.replace(read).is_some() {
             return Err("buyer: is there more than once".to_owned());
         }
     }
     buyer.ok_or_else(|| "buyer: is missing; the query takes buyer=B".to_owned())
-}
-
-/// Of a target that was read, in which each `%` has two hexadecimal digits behind it.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).unwrap_or(0) as u8;
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => digit(rest.next()) << 4 | digit(rest.next()),
-            byte => byte,
-        });
-    }
-    bytes
 }
 
 #[cfg(all(test, not(loom)))]

@@ -79,6 +79,17 @@ fn changes(names: &[SaleName]) -> Answer {
 }
 
 impl Fixture {
+    /// One request of each kind, by clients 1 to 5, and the end of the turn: reserve, look up, confirm, cancel, amend.
+    fn ask_all_that_there_is(&mut self) {
+        let (line, now) = (self.line, self.now);
+        self.reserve(1, Some("a"), 1).unwrap();
+        self.desk.look_up(|| 2, line, id("b"), now).unwrap();
+        self.desk.confirm(|| 3, line, id("c"), now).unwrap();
+        self.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
+        self.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
+        self.turn();
+    }
+
     fn reserve(&mut self, client: u32, own_id: Option<&str>, quantity: u64) -> Result<(), Refusal> {
         let wish = Wish { id: own_id.map(id), quantity: Quantity::new(quantity).unwrap(), buyer: None };
         let made = &mut self.made;
@@ -482,13 +493,8 @@ fn what_is_not_answered_is_told_by_what_may_have_come_of_it() {
     let lost = || Err(CallError::Unknown("cut".to_owned()));
     for late in [true, false] {
         let mut fixture = fixture(10);
-        let (line, now) = (fixture.line, fixture.now);
-        fixture.reserve(1, Some("a"), 1).unwrap();
-        fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
-        fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
-        fixture.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
-        fixture.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
-        fixture.turn();
+        let now = fixture.now;
+        fixture.ask_all_that_there_is();
         let calls: Vec<CallId> = std::iter::from_fn(|| fixture.batch()).map(|(call, _)| call).collect();
         match late {
             true => fixture.wait(TIMEOUT_MS),
@@ -602,13 +608,8 @@ fn an_answer_for_more_or_fewer_than_asked_is_unknown_whatever_was_asked() {
     use crate::booking::{Amended, Confirmation};
     for length in [0, 2] {
         let mut fixture = fixture(10);
-        let (line, now) = (fixture.line, fixture.now);
-        fixture.reserve(1, Some("a"), 1).unwrap();
-        fixture.desk.look_up(|| 2, line, id("b"), now).unwrap();
-        fixture.desk.confirm(|| 3, line, id("c"), now).unwrap();
-        fixture.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
-        fixture.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
-        fixture.turn();
+        let now = fixture.now;
+        fixture.ask_all_that_there_is();
         while let Some((call, asked)) = fixture.batch() {
             let (state, booking) = (state(9, 1), booked("x", 1));
             let answer = match asked {

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
+
 /// A parsed `--ledger`. Prints as it was written, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerUrl {
@@ -251,18 +253,13 @@ fn with_credentials(authority: &str) -> Result<Credentials<'_>, UrlError> {
 
 /// Resolves `%XX`; `None` where that is malformed or not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    // What has no two digits the library leaves as it is.
+    let mut after_each = text.split('%').skip(1);
+    let is_escape = |after: &str| matches!(after.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    if !after_each.all(is_escape) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }
 
 impl fmt::Display for LedgerUrl {

@@ -1,7 +1,6 @@
 //! The SQLite ledger: hosts killed at any write, a full disk, and files that are lost, moved, replaced and damaged.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::buyers::Buyers;
@@ -9,7 +8,6 @@ use crate::checker::{Rule, Violation};
 use crate::refusals::{ToldLie, convict_lies, tell_lies};
 use crate::scene::{Scene, TOTAL, sleep_up_to};
 use crate::support::host::{Host, boxoffice_started};
-use crate::support::process::Process;
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[
@@ -300,32 +298,14 @@ fn unusable(effort: &Effort) -> Row {
 }
 
 /// A host whose ledger is on a disk of 12 MiB, of which a file takes up most (without it there is room for the longest
-/// write-ahead log): a tmpfs in a mount namespace of its own, for which nobody has to be root.
+/// write-ahead log).
 fn on_a_small_disk(scene: &Scene) -> (Host, PathBuf) {
-    // As root in a container there may be no user namespace, and otherwise there must be one.
-    // SAFETY: it takes nothing and cannot fail.
-    let is_root = unsafe { libc::geteuid() } == 0;
     let disk = scene.folder.path().join("disk");
     std::fs::create_dir(&disk).expect("a folder");
-    let script =
-        "mount -t tmpfs -o size=12m tmpfs disk && head -c 11900000 /dev/zero >disk/filler && exec \"$@\"";
+    let mounts = "mount -t tmpfs -o size=12m tmpfs disk && head -c 11900000 /dev/zero >disk/filler";
     let sale = format!("ticket={TOTAL}");
-    let mut command = Command::new("unshare");
-    command.current_dir(scene.folder.path()).arg("--mount").args(["--propagation", "private"]);
-    if !is_root {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["sh", "-c", script, "sh", env!("CARGO_BIN_EXE_boxoffice"), "serve"]);
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--ledger",
-        "sqlite:disk/boxoffice.db",
-    ]);
-    command.args(["--sale", &sale, "--ledger-timeout", "1s"]);
-    let host = Host::wait_for(Process::start("boxoffice serve", &mut command)).unwrap_or_else(|ended| {
+    let words = ["--ledger", "sqlite:disk/boxoffice.db", "--sale", &sale, "--ledger-timeout", "1s"];
+    let host = Host::try_start_behind(mounts, scene.folder.path(), &words).unwrap_or_else(|ended| {
         panic!("no host on a small disk (it takes a mount namespace, by root or by a user): {ended:?}")
     });
     let inside = PathBuf::from(format!("/proc/{}/root{}", host.process.id(), disk.display()));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::both_ledgers::on_both_ledgers;
 use crate::support::client::{Client, Response};
 use crate::support::eventually;
 use crate::support::host::{Host, assert_audit_agrees, boxoffice};
@@ -24,22 +25,6 @@ fn extend(client: &mut Client, id: &str, seconds: u64) -> Response {
 
 fn release(client: &mut Client, id: &str, remaining: u64) -> Response {
     ask(client, id, "release", &format!("{{\"remaining\":{remaining}}}"))
-}
-
-/// Both ledgers, each with a host that sells `ticket` on these terms, and what clients were told held against the ledger.
-fn on_both_ledgers(terms: &str, test: impl Fn(&Host)) {
-    let _turn = turn::shared();
-    let folder = tempfile::tempdir().unwrap();
-    let redis = RedisServer::start(folder.path());
-    for (ledger, log) in [("sqlite:amendments.db", "file.log"), (&redis.url(), "redis.log")] {
-        let mut host =
-            Host::start(folder.path(), &["--ledger", ledger, "--sale", terms, "--access-log", log]);
-        test(&host);
-        host.stop();
-        boxoffice(folder.path(), &["audit", "ticket", "--ledger", ledger, "--access-log", log])
-            .expect(0)
-            .saying(&["no difference"]);
-    }
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 use boxoffice::limits::BUYER_BOOKINGS_MAX;
 use serde_json::{Value, json};
 
+use crate::both_ledgers::on_both_ledgers;
 use crate::support::client::{Client, Response};
 use crate::support::eventually;
-use crate::support::host::{Host, assert_audit_agrees, boxoffice};
+use crate::support::host::{Host, assert_audit_agrees};
 use crate::support::redis_server::RedisServer;
 use crate::support::turn;
 
@@ -20,22 +21,6 @@ fn give(operator: &mut Client, id: &str, buyer: Option<&str>) -> Response {
 
 fn book(client: &mut Client, id: &str, quantity: u64, buyer: &str) -> Response {
     client.put(&format!("{BOOKINGS}/{id}"), &json!({ "quantity": quantity, "buyer": buyer }).to_string())
-}
-
-/// Both ledgers, each with a host that sells `ticket` on these terms, and what clients were told held against the ledger.
-fn on_both_ledgers(terms: &str, test: impl Fn(&Host)) {
-    let _turn = turn::shared();
-    let folder = tempfile::tempdir().unwrap();
-    let redis = RedisServer::start(folder.path());
-    for (ledger, log) in [("sqlite:buyers.db", "file.log"), (&redis.url(), "redis.log")] {
-        let mut host =
-            Host::start(folder.path(), &["--ledger", ledger, "--sale", terms, "--access-log", log]);
-        test(&host);
-        host.stop();
-        boxoffice(folder.path(), &["audit", "ticket", "--ledger", ledger, "--access-log", log])
-            .expect(0)
-            .saying(&["no difference"]);
-    }
 }
 
 #[test]

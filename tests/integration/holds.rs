@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::both_ledgers::on_both_ledgers;
 use crate::support::client::Client;
 use crate::support::crowd::rush;
 use crate::support::host::{Host, assert_audit_agrees};
@@ -15,17 +16,6 @@ use crate::support::turn;
 use crate::support::{eventually, one_core};
 
 const BOOKINGS: &str = "/v1/sales/ticket/bookings";
-
-/// Both ledgers, each with a host that sells `ticket` on these terms.
-fn on_both_ledgers(terms: &str, test: impl Fn(&Host)) {
-    let _turn = turn::shared();
-    let folder = tempfile::tempdir().unwrap();
-    let redis = RedisServer::start(folder.path());
-    for ledger in ["sqlite:holds.db", &redis.url()] {
-        test(&Host::start(folder.path(), &["--ledger", ledger, "--sale", terms]));
-        assert_audit_agrees(folder.path(), "ticket", ledger);
-    }
-}
 
 #[test]
 fn a_hold_is_paid_or_given_back() {

@@ -1,28 +1,7 @@
-//! One SQLite file by two paths of which one is a mount: a bind mount of its folder or of the file itself, in a mount namespace
-//! of its own, for which nobody has to be root.
+//! One SQLite file by two paths of which one is a mount: a bind mount of its folder, or of the file itself.
 
-use std::path::Path;
-use std::process::Command;
-
-use crate::support::host::{Ended, Host, boxoffice};
-use crate::support::process::Process;
+use crate::support::host::{Host, boxoffice};
 use crate::support::turn;
-
-/// `boxoffice serve` on that ledger, where `mounts` was run before; it sees the mounts, and nobody else does.
-fn serve_behind(folder: &Path, mounts: &str, ledger: &str) -> Result<Host, Ended> {
-    // As root in a container there may be no user namespace, and otherwise there must be one.
-    // SAFETY: it takes nothing and cannot fail.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    let mut command = Command::new("unshare");
-    command.current_dir(folder).arg("--mount").args(["--propagation", "private"]);
-    if !is_root {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let script = format!("{mounts} && echo mounted && exec \"$@\"");
-    command.args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_boxoffice"), "serve"]);
-    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ledger", ledger]);
-    Host::wait_for(Process::start("boxoffice serve", &mut command))
-}
 
 /// Ways to the file `data/a.db` by a mount: what mounts it, and the other path.
 const WAYS: [(&str, &str); 3] = [
@@ -41,7 +20,7 @@ fn whoever_comes_to_a_ledger_by_a_mount_is_no_second_writer() {
     let mut host = Host::start(folder.path(), &words);
     for (n, (mounts, ledger)) in WAYS.iter().enumerate() {
         host.client().put(&format!("/v1/sales/ticket/bookings/b-{n}"), "{}").expect(201);
-        let Err(ended) = serve_behind(folder.path(), mounts, ledger) else {
+        let Err(ended) = Host::try_start_behind(mounts, folder.path(), &["--ledger", ledger]) else {
             panic!("{ledger} has two writers")
         };
         ended.expect(1).saying(&["mounted", "is in use by another boxoffice"]);
@@ -50,7 +29,7 @@ fn whoever_comes_to_a_ledger_by_a_mount_is_no_second_writer() {
     host.client().put("/v1/sales/ticket/bookings/after", "{}").expect(201);
     host.stop();
     // And the other way round.
-    let mut inside = serve_behind(folder.path(), WAYS[0].0, WAYS[0].1).unwrap();
+    let mut inside = Host::try_start_behind(WAYS[0].0, folder.path(), &["--ledger", WAYS[0].1]).unwrap();
     assert_eq!(inside.sale("ticket")["sold"], 4);
     let ended = Host::try_start(folder.path(), &words).err().expect("two writers");
     ended.expect(1).saying(&["is in use by another boxoffice"]);
@@ -72,11 +51,11 @@ fn a_ledger_that_is_mounted_as_a_file_is_not_served_without_what_was_written_las
     host.client().put("/v1/sales/ticket/bookings/a", "{}").expect(201);
     host.process.kill();
     let (mounts, ledger) = WAYS[1];
-    let Err(ended) = serve_behind(folder.path(), mounts, ledger) else {
+    let Err(ended) = Host::try_start_behind(mounts, folder.path(), &["--ledger", ledger]) else {
         panic!("it is served without its log")
     };
     ended.expect(1).saying(&["mounted", "is another name"]);
     // By the folder it is whole.
-    let inside = serve_behind(folder.path(), WAYS[0].0, WAYS[0].1).unwrap();
+    let inside = Host::try_start_behind(WAYS[0].0, folder.path(), &["--ledger", WAYS[0].1]).unwrap();
     assert_eq!(inside.sale("ticket")["sold"], 1);
 }

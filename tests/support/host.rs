@@ -108,6 +108,23 @@ impl Host {
         Host::wait_for(Process::start("boxoffice serve", command.args(words)))
     }
 
+    /// The same in a mount namespace of its own, for which nobody has to be root, after that script has mounted something there:
+    /// the host sees it, and nobody else does. The output has `mounted` if the script came to its end.
+    pub fn try_start_behind(mounts: &str, folder: &Path, words: &[&str]) -> Result<Host, Ended> {
+        // As root in a container there may be no user namespace, and otherwise there must be one.
+        // SAFETY: it takes nothing and cannot fail.
+        let is_root = unsafe { libc::geteuid() } == 0;
+        let mut command = Command::new("unshare");
+        command.current_dir(folder).arg("--mount").args(["--propagation", "private"]);
+        if !is_root {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let script = format!("{mounts} && echo mounted && exec \"$@\"");
+        command.args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_boxoffice"), "serve"]);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(words);
+        Host::wait_for(Process::start("boxoffice serve", &mut command))
+    }
+
     /// Waits until a `boxoffice serve` that was started by other means is ready; likewise.
     pub fn wait_for(mut process: Process) -> Result<Host, Ended> {
         let mut greeting = Vec::new();

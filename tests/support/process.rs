@@ -63,14 +63,12 @@ impl Process {
     }
 
     /// Lines that have all of these words, so far.
-    #[allow(dead_code, reason = "for the suite of real hosts")]
     pub fn lines_with(&self, words: &[&str]) -> usize {
         self.said().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     }
 
     /// Waits until that many lines have all of these words: what it does is seen before what it says of it has come through
     /// the pipe.
-    #[allow(dead_code, reason = "for the suite of real hosts")]
     #[track_caller]
     pub fn expect_lines_with(&self, words: &[&str], count: usize) {
         eventually(&format!("{count} lines with {words:?}"), PATIENCE, || {
