@@ -10,8 +10,8 @@ use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::RedisLedger;
 use boxoffice::ledger::sqlite::SqliteLedger;
 
-use crate::redis_server::RedisServer;
 use crate::subjects::{RedisSubject, START, SqliteSubject, Subject, connect};
+use crate::support::redis_server::RedisServer;
 use crate::words::*;
 
 const UUID: &str = "0198c0de-0a20-7000-8000-00000000000a";
@@ -106,7 +106,7 @@ struct Planted {
 
 impl Planted {
     fn new() -> Planted {
-        let server = RedisServer::start(&[]);
+        let server = RedisServer::on_socket(&[]);
         let mut ledger = connect(&server);
         sell(&mut ledger);
         let findings = audit_of(&mut ledger, sale());
@@ -543,7 +543,7 @@ fn a_repair_on_a_key_of_another_type_changes_nothing() {
 /// More than a page of everything, while another client books, pays, cancels and lets holds run out.
 #[test]
 fn an_audit_of_a_sale_in_motion_sees_one_moment() {
-    let server = RedisServer::start(&[]);
+    let server = RedisServer::on_socket(&[]);
     let mut ledger = connect(&server);
     let terms = SaleTerms { total: 100_000, hold_ms: Some(20), per_buyer: Some(50), ..SaleTerms::default() };
     ledger.execute(&[open_on(terms)]).remove(0).unwrap();

@@ -8,8 +8,8 @@ use boxoffice::ledger::redis::RedisLedger;
 use boxoffice::limits::REMOVED_PER_CALL;
 
 use crate::audits::audit_of;
-use crate::redis_server::RedisServer;
 use crate::subjects::{RedisSubject, START, SqliteSubject, Subject, connect, on_each_ledger};
+use crate::support::redis_server::RedisServer;
 use crate::words::*;
 
 const STOCK: &str = "bx:{ticket}:stock";

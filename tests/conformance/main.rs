@@ -15,10 +15,11 @@ mod model;
 mod named;
 mod overdue;
 mod random;
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod rollback;
 mod servers;
 mod subjects;
+#[allow(dead_code, reason = "the integration tests use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
 mod trimming;
 mod words;

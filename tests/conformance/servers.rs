@@ -7,8 +7,8 @@ use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::{ConnectError, RedisLedger};
 use boxoffice::ledger::url::{LedgerUrl, RedisUrl};
 
-use crate::redis_server::RedisServer;
 use crate::subjects::{RedisSubject, START, Subject, connect};
+use crate::support::redis_server::RedisServer;
 use crate::words::*;
 
 fn url(text: &str) -> RedisUrl {
@@ -64,7 +64,7 @@ fn a_redis_that_goes_away_leaves_the_outcome_unknown_and_is_found_again() {
 
 #[test]
 fn a_redis_that_hangs_is_not_waited_for_forever() {
-    let server = RedisServer::start(&[]);
+    let server = RedisServer::on_socket(&[]);
     let mut ledger = RedisLedger::connect_with_timeout(&url(&server.url()), Duration::from_secs(2)).unwrap();
     redis::cmd("CLIENT").arg("PAUSE").arg(600_000).exec(&mut server.connection()).unwrap();
     let started = Instant::now();
@@ -92,7 +92,7 @@ fn a_change_of_one_version_is_not_sent_twice() {
 
 #[test]
 fn a_password_is_asked_for_and_taken() {
-    let server = RedisServer::start(&["--requirepass", "open sesame"]);
+    let server = RedisServer::on_socket(&["--requirepass", "open sesame"]);
     let socket = server.socket();
     let error = RedisLedger::connect(&url(&server.url())).unwrap_err();
     assert!(matches!(&error, ConnectError::Refused { cause, .. } if cause.starts_with("NOAUTH")), "{error}");
@@ -279,7 +279,7 @@ fn a_sale_without_holds_logs_no_deadlines() {
 
 #[test]
 fn two_hosts_share_one_stock() {
-    let server = RedisServer::start(&[]);
+    let server = RedisServer::on_socket(&[]);
     let (mut one, mut other) = (connect(&server), connect(&server));
     one.execute(&[open(1)]);
     assert_eq!(reservations(one.execute(&[reserve_ids(&["a"])]).remove(0).unwrap()), [GRANTED]);

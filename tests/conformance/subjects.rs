@@ -12,7 +12,7 @@ use boxoffice::ledger::url::LedgerUrl;
 use tempfile::TempDir;
 
 use crate::model::{Model, TestClock};
-use crate::redis_server::RedisServer;
+use crate::support::redis_server::RedisServer;
 
 /// Where tests start: in 2096, so that Redis' own time, which a sale's clock never falls behind, is always earlier.
 pub const START: u64 = 4_000_000_000_000;
@@ -142,7 +142,7 @@ impl RedisSubject {
     }
 
     pub fn with_options(options: &[&str]) -> RedisSubject {
-        let server = RedisServer::start(options);
+        let server = RedisServer::on_socket(options);
         let ledger = connect(&server);
         RedisSubject { server, ledger, now: START }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::buyers::ask_once;
 use crate::checker::Rule;
 use crate::proxy::{Cut, Lie, RedisProxy, liar};
-use crate::redis::Redis;
 use crate::scene::Scene;
+use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, one_core};
 use crate::{Effort, Play, Row};
 
@@ -36,7 +36,7 @@ fn requests(effort: &Effort) -> Row {
 /// Cuts one connection after 0 bytes, the next after 1, and so on up to `bytes`.
 fn cut_each(at: fn(u64) -> Cut, bytes: u64) -> Row {
     let mut row = Row::default();
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let socket = redis.folder().join("proxy.sock");
     let proxy = RedisProxy::start(&socket, &redis.socket(), || Cut::Never);
     let mut scene = Scene::with_redis(&proxy.url(), &redis.url(), 1, &["--cores", &one_core()]);
@@ -59,7 +59,7 @@ fn cut_each(at: fn(u64) -> Cut, bytes: u64) -> Row {
     let id = scene.some_acknowledged_id();
     redis.command(&["hset", "bx:{ticket}:bookings", &id, "c9:somebody"]);
     row.mutants.push(("another's booking under an id", scene.expect_conviction(&[Rule::Altered])));
-    let other = Redis::start(&[]);
+    let other = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&other.url(), &other.url(), 1, &[]);
     scene.evidence.told.push(ask_once(liar(scene.hosts[0].address, Lie::NewId), "mine", 2));
     let sentence = scene.expect_conviction(&[Rule::Stranded]);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::checker::Rule;
 use crate::proxy::{Cut, RedisProxy};
-use crate::redis::Redis;
 use crate::scene::Scene;
+use crate::support::redis_server::RedisServer;
 use crate::support::{eventually, free_port};
 use crate::{Effort, Play, Row};
 
@@ -18,7 +18,7 @@ pub const FAULTS: &[(&str, &str, Play)] = &[(
 /// A Redis that can have replicas, and be one.
 pub struct Node {
     /// Its process.
-    pub redis: Redis,
+    pub redis: RedisServer,
     port: u16,
 }
 
@@ -26,7 +26,7 @@ impl Node {
     fn start() -> Node {
         let port = free_port();
         let words = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0"];
-        Node { redis: Redis::start(&words), port }
+        Node { redis: RedisServer::durable_on_socket(&words), port }
     }
 
     /// Makes it a replica of another; returns once it has all that the other has.

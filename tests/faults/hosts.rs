@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::checker::Rule;
-use crate::redis::Redis;
 use crate::scene::Scene;
 use crate::support::client::Client;
+use crate::support::redis_server::RedisServer;
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[
@@ -27,7 +27,7 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
 ];
 
 /// The ledger forgets an acknowledged booking.
-pub fn forget_one(redis: &Redis, scene: &mut Scene, row: &mut Row) {
+pub fn forget_one(redis: &RedisServer, scene: &mut Scene, row: &mut Row) {
     let id = scene.some_acknowledged_id();
     assert_eq!(redis.command(&["hdel", "bx:{ticket}:bookings", &id]).trim(), "1");
     row.mutants.push(("HDEL of a booking behind the hosts' back", scene.expect_conviction(&[Rule::Lost])));
@@ -36,7 +36,7 @@ pub fn forget_one(redis: &Redis, scene: &mut Scene, row: &mut Row) {
 
 fn killed(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let kills = 4 * effort.runs;
     let crowd = scene.buyers("crowd", 10);
@@ -57,7 +57,7 @@ fn killed(effort: &Effort) -> Row {
 
 fn frozen(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let crowd = scene.buyers("crowd", 10);
     for _ in 0..effort.runs {
@@ -91,7 +91,7 @@ fn limit_files(process: u32, most: u64) {
 
 fn exhausted(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 1, &[]);
     let crowd = scene.buyers("crowd", 10);
     crowd.wait_for(100);

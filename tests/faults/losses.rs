@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::buyers::{Buyers, ask_once};
 use crate::checker::{Rule, Violation, Word};
-use crate::redis::Redis;
 use crate::refusals::{ToldLie, convict_lies, tell_lies};
 use crate::scene::{Scene, TOTAL};
 use crate::support::eventually;
+use crate::support::redis_server::RedisServer;
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[
@@ -45,7 +45,13 @@ fn refused_everywhere(scene: &mut Scene, name: &str, row: &mut Row) {
 }
 
 /// FLUSHALL, and one of two hosts started again in the way that is asked for; ends before an operator does anything.
-fn lose_all(redis: &Redis, scene: &mut Scene, crowd: &Buyers, how: &[&str], row: &mut Row) -> Vec<ToldLie> {
+fn lose_all(
+    redis: &RedisServer,
+    scene: &mut Scene,
+    crowd: &Buyers,
+    how: &[&str],
+    row: &mut Row,
+) -> Vec<ToldLie> {
     crowd.wait_for(100);
     redis.command(&["flushall"]);
     let from = Instant::now();
@@ -62,7 +68,7 @@ fn lose_all(redis: &Redis, scene: &mut Scene, crowd: &Buyers, how: &[&str], row:
 fn emptied(effort: &Effort) -> Row {
     let mut row = Row::default();
     for _ in 0..effort.runs {
-        let redis = Redis::start(&[]);
+        let redis = RedisServer::durable_on_socket(&[]);
         let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
         let crowd = scene.buyers("crowd", 10);
         let mut lies = Vec::new();
@@ -94,7 +100,7 @@ fn emptied(effort: &Effort) -> Row {
 
 /// What a start with `--sale` does where neither Redis, nor a host, nor a state file knows of the sale.
 fn forgotten_by_all() -> Violation {
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let crowd = scene.buyers("crowd", 10);
     crowd.wait_for(20);
@@ -113,7 +119,7 @@ fn without_stock(effort: &Effort) -> Row {
     for run in 0..=effort.runs {
         // The last time the sale is opened as if nothing were left of it: what `boxoffice sale open` must never do.
         let is_mutant = run == effort.runs;
-        let redis = Redis::start(&[]);
+        let redis = RedisServer::durable_on_socket(&[]);
         let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
         let crowd = scene.buyers("crowd", 10);
         crowd.wait_for(100);
@@ -164,7 +170,7 @@ fn without_stock(effort: &Effort) -> Row {
 }
 
 /// Opens the sale by the operators' script without its question for what is left of the one before.
-fn open_uncounted(redis: &Redis) {
+fn open_uncounted(redis: &RedisServer) {
     const QUESTION: &str = "call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]) > 0";
     let script = concat!(include_str!("../../lua/sale.lua"), include_str!("../../lua/open.lua"));
     assert!(script.contains(QUESTION));

@@ -21,7 +21,6 @@ mod losses;
 mod outages;
 mod overdue;
 mod proxy;
-mod redis;
 mod refusals;
 mod rights;
 mod rollback;

@@ -1,13 +1,14 @@
 //! Redis killed, frozen, torn, emptied and made to forget its scripts.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::checker::{Rule, Word, check};
-use crate::redis::{Redis, copy_folder};
 use crate::refusals::{convict_lies, tell_lies};
 use crate::scene::{Scene, TOTAL, sleep_up_to};
 use crate::support::host::boxoffice;
+use crate::support::redis_server::RedisServer;
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[
@@ -38,8 +39,17 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
 const AT_ANY_TIME: [Rule; 6] =
     [Rule::Lost, Rule::Altered, Rule::BookedTwice, Rule::FalseSoldOut, Rule::OthersAnswer, Rule::Wrong];
 
+/// Copies a folder of plain files.
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a file");
+    }
+}
+
 /// A Redis that lost its data: hosts and Redis down, an older copy of the AOF in place of the last one.
-fn restore_old_copy(redis: &mut Redis, scene: &mut Scene, row: &mut Row) {
+fn restore_old_copy(redis: &mut RedisServer, scene: &mut Scene, row: &mut Row) {
     // One whose promises were judged is sold out; its last sales are what an old copy lacks.
     let copy = redis.folder().join("old");
     for host in 0..scene.hosts.len() {
@@ -59,7 +69,7 @@ fn killed(effort: &Effort) -> Row {
     // keeps that short, and the stock from selling out.
     const KILLS_PER_SALE: u32 = 40;
     for round in 0..kills.div_ceil(KILLS_PER_SALE) {
-        let mut redis = Redis::start(&[]);
+        let mut redis = RedisServer::durable_on_socket(&[]);
         let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 1, &[]);
         let crowd = scene.buyers("crowd", 8);
         crowd.wait_for(50);
@@ -88,20 +98,20 @@ fn killed(effort: &Effort) -> Row {
 
 fn frozen(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let mut redis = Redis::start(&[]);
+    let mut redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let crowd = scene.buyers("crowd", 10);
     let mut lies = Vec::new();
     for _ in 0..effort.runs {
         crowd.wait_for(100);
-        redis.signal(libc::SIGSTOP);
+        redis.freeze();
         std::thread::sleep(Duration::from_millis(20));
         let from = Instant::now();
         scene.wait_for_readiness(503);
         lies = tell_lies(&scene);
         std::thread::sleep(Duration::from_secs(5).saturating_sub(from.elapsed()));
         scene.unable_since(from, &crowd);
-        redis.signal(libc::SIGCONT);
+        redis.thaw();
         crowd.wait_for(100);
         scene.wait_for_readiness(200);
     }
@@ -113,7 +123,7 @@ fn frozen(effort: &Effort) -> Row {
 
 fn without_scripts(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let mut redis = Redis::start(&[]);
+    let mut redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let crowd = scene.buyers("crowd", 10);
     crowd.wait_for(50);
@@ -143,7 +153,7 @@ const TORN: &str = "*1\r\n$5\r\nMULTI\r\n*8\r\n$4\r\nHSET\r\n$17\r\nbx:{ticket}:
 
 fn torn(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let mut redis = Redis::start(&["--aof-load-truncated", "yes"]);
+    let mut redis = RedisServer::durable_on_socket(&["--aof-load-truncated", "yes"]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let crowd = scene.buyers("crowd", 10);
     crowd.wait_for(50);
@@ -177,7 +187,7 @@ fn empty(effort: &Effort) -> Row {
     for run in 0..=effort.runs {
         // The last time somebody opens the sale at once: what a host must never do by itself.
         let is_mutant = run == effort.runs;
-        let mut redis = Redis::start(&[]);
+        let mut redis = RedisServer::durable_on_socket(&[]);
         let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
         let crowd = scene.buyers("crowd", 10);
         crowd.wait_for(100);

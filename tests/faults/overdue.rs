@@ -12,8 +12,8 @@ use boxoffice::limits::ENTRIES_PER_CALL_MAX;
 use crate::buyers::ask_once;
 use crate::checker::{Rule, Told, Violation, Word};
 use crate::hosts::forget_one;
-use crate::redis::Redis;
 use crate::scene::{Scene, TOTAL};
+use crate::support::redis_server::RedisServer;
 use crate::support::{PATIENCE, eventually};
 use crate::{Effort, Play, Row};
 
@@ -101,7 +101,7 @@ fn fill(ledger: &mut dyn Ledger, name: &str, count: u64, after_ms: u64) -> Optio
 }
 
 /// A scene of which most is held, and a group was told so; nobody else has asked for anything.
-fn filled(redis: &Redis, count: u64) -> (Scene, Ends, Told) {
+fn filled(redis: &RedisServer, count: u64) -> (Scene, Ends, Told) {
     // Twice the time where a busy machine has not done it in time. A new sale for each try keeps them apart.
     for attempt in 0.. {
         let scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
@@ -152,7 +152,7 @@ fn ask_each_host(scene: &mut Scene, ends: &Ends) -> Vec<Violation> {
 fn ended_together(effort: &Effort) -> Row {
     let mut row = Row::default();
     for run in 0..effort.runs {
-        let redis = Redis::start(&[]);
+        let redis = RedisServer::durable_on_socket(&[]);
         let (mut scene, ends, refused) = filled(&redis, holds(effort));
         if refused.word != Word::SoldOut {
             let what = format!("held until {}, and a group was told {:?}", ends.first, refused.word);

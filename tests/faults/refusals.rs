@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::buyers::{Buyers, ask_once};
 use crate::checker::{Rule, Told};
 use crate::proxy::{Lie, liar};
-use crate::redis::Redis;
 use crate::scene::Scene;
+use crate::support::redis_server::RedisServer;
 use crate::{Effort, Play, Row};
 
 const PROMISE: &str =
@@ -67,10 +67,10 @@ pub fn convict_lies(scene: &mut Scene, lies: Vec<ToldLie>, row: &mut Row) {
 /// Plays an error: `begin` brings it about, `word` is what Redis then says to a write, `end` ends it.
 fn play(
     effort: &Effort,
-    redis: &mut Redis,
+    redis: &mut RedisServer,
     word: &str,
-    begin: impl Fn(&mut Redis, &Buyers),
-    end: impl Fn(&mut Redis),
+    begin: impl Fn(&mut RedisServer, &Buyers),
+    end: impl Fn(&mut RedisServer),
 ) -> Row {
     let mut row = Row::default();
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
@@ -100,7 +100,7 @@ fn play(
 
 fn unasked(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
     let set = |count: &str| drop(redis.command(&["config", "set", "min-replicas-to-write", count]));
     let mut lies = Vec::new();
@@ -131,12 +131,12 @@ fn unasked(effort: &Effort) -> Row {
 }
 
 fn loading(effort: &Effort) -> Row {
-    let mut redis = Redis::start(&["--rdbcompression", "no"]);
+    let mut redis = RedisServer::durable_on_socket(&["--rdbcompression", "no"]);
     // Something to load: each key takes its time, and Redis speaks to clients after each.
     for key in 0..150 {
         redis.command(&["set", &format!("filler-{key}"), &"x".repeat(2_000)]);
     }
-    let begin = |redis: &mut Redis, _: &Buyers| {
+    let begin = |redis: &mut RedisServer, _: &Buyers| {
         // Of the commands behind a snapshot, Redis loads a thousand before it speaks again.
         redis.command(&["bgrewriteaof"]);
         crate::support::eventually("the AOF is rewritten", Duration::from_secs(10), || {
@@ -151,7 +151,7 @@ fn loading(effort: &Effort) -> Row {
             redis.try_command(&["ping"]).is_ok_and(|said| said.contains("LOADING")).then_some(())
         });
     };
-    let end = |redis: &mut Redis| {
+    let end = |redis: &mut RedisServer| {
         redis.kill();
         redis.set_options(&["--rdbcompression", "no"]);
         redis.start_again();
@@ -160,8 +160,8 @@ fn loading(effort: &Effort) -> Row {
 }
 
 fn busy(effort: &Effort) -> Row {
-    let mut redis = Redis::start(&["--busy-reply-threshold", "100"]);
-    let begin = |redis: &mut Redis, _: &Buyers| {
+    let mut redis = RedisServer::durable_on_socket(&["--busy-reply-threshold", "100"]);
+    let begin = |redis: &mut RedisServer, _: &Buyers| {
         // Somebody else's script that never ends.
         let socket = redis.socket();
         let script = Command::new("redis-cli")
@@ -181,13 +181,13 @@ fn busy(effort: &Effort) -> Row {
             redis.try_command(&["ping"]).is_ok_and(|said| said.contains("BUSY")).then_some(())
         });
     };
-    let end = |redis: &mut Redis| drop(redis.command(&["script", "kill"]));
+    let end = |redis: &mut RedisServer| drop(redis.command(&["script", "kill"]));
     play(effort, &mut redis, "BUSY", begin, end)
 }
 
 fn out_of_memory(effort: &Effort) -> Row {
-    let mut redis = Redis::start(&[]);
-    let set = |redis: &mut Redis, bytes: &str| {
+    let mut redis = RedisServer::durable_on_socket(&[]);
+    let set = |redis: &mut RedisServer, bytes: &str| {
         redis.command(&["config", "set", "maxmemory", bytes, "maxmemory-policy", "noeviction"]);
     };
     play(effort, &mut redis, "OOM", |redis, _| set(redis, "1"), |redis| set(redis, "0"))
@@ -195,21 +195,21 @@ fn out_of_memory(effort: &Effort) -> Row {
 
 /// A snapshot that cannot be written stops writes. The file's name is a folder's, which also stops root.
 fn misconfigured(effort: &Effort) -> Row {
-    let mut redis = Redis::start(&["--dbfilename", "blocked"]);
-    let save = |redis: &Redis, status: &str| {
+    let mut redis = RedisServer::durable_on_socket(&["--dbfilename", "blocked"]);
+    let save = |redis: &RedisServer, status: &str| {
         redis.command(&["bgsave"]);
         crate::support::eventually("the snapshot ends", Duration::from_secs(10), || {
             redis.command(&["info", "persistence"]).contains(status).then_some(())
         });
     };
-    let begin = |redis: &mut Redis, _: &Buyers| {
+    let begin = |redis: &mut RedisServer, _: &Buyers| {
         let blocked = redis.folder().join("blocked");
         let _ = std::fs::remove_file(&blocked);
         std::fs::create_dir(&blocked).expect("a folder");
         redis.command(&["config", "set", "save", "86400 1"]);
         save(redis, "rdb_last_bgsave_status:err");
     };
-    let end = |redis: &mut Redis| {
+    let end = |redis: &mut RedisServer| {
         std::fs::remove_dir(redis.folder().join("blocked")).expect("a folder");
         save(redis, "rdb_last_bgsave_status:ok");
     };
@@ -217,9 +217,9 @@ fn misconfigured(effort: &Effort) -> Row {
 }
 
 fn read_only(effort: &Effort) -> Row {
-    let mut redis = Redis::start(&[]);
+    let mut redis = RedisServer::durable_on_socket(&[]);
     // A replica of a primary that is not there: it keeps what it has.
-    let begin = |redis: &mut Redis, _: &Buyers| drop(redis.command(&["replicaof", "127.0.0.1", "1"]));
-    let end = |redis: &mut Redis| drop(redis.command(&["replicaof", "no", "one"]));
+    let begin = |redis: &mut RedisServer, _: &Buyers| drop(redis.command(&["replicaof", "127.0.0.1", "1"]));
+    let end = |redis: &mut RedisServer| drop(redis.command(&["replicaof", "no", "one"]));
     play(effort, &mut redis, "READONLY", begin, end)
 }

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::checker::Rule;
-use crate::redis::Redis;
 use crate::refusals::{convict_lies, tell_lies};
 use crate::scene::Scene;
+use crate::support::redis_server::RedisServer;
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[(
@@ -23,7 +23,7 @@ const LASTS: Duration = Duration::from_millis(1_000);
 
 fn taken_away(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let redis = Redis::start(&[]);
+    let redis = RedisServer::durable_on_socket(&[]);
     let set = |change: &str| drop(redis.command(&["acl", "setuser", "boxoffice", change]));
     redis.command(&["acl", "setuser", "boxoffice", "on", ">secret", "~bx:*", "+@all"]);
     let host_url = redis.url().replace("://", "://boxoffice:secret@");
@@ -59,7 +59,7 @@ fn taken_away(effort: &Effort) -> Row {
 }
 
 /// Books by the script of hosts without its question, as their user; Redis may deny it something.
-fn book_unasked(redis: &Redis) {
+fn book_unasked(redis: &RedisServer) {
     const QUESTION: &str = "if sequence == sequence_before then ask_for_rights() end";
     let script = concat!(include_str!("../../lua/sale.lua"), include_str!("../../lua/reserve.lua"));
     assert!(script.contains(QUESTION));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::buyers::Buyers;
 use crate::checker::{Rule, Violation};
 use crate::failover::Pair;
-use crate::redis::Redis;
 use crate::scene::{Scene, TOTAL};
 use crate::support::eventually;
 use crate::support::host::boxoffice;
+use crate::support::redis_server::RedisServer;
 use crate::{Effort, Play, Row};
 
 pub const FAULTS: &[(&str, &str, Play)] = &[
@@ -158,12 +158,12 @@ fn is_lost_alone(violation: &Violation) -> bool {
 fn rewound(
     effort: &Effort,
     options: &[&str],
-    remember: impl Fn(&Redis),
-    rewind: impl Fn(&Redis),
+    remember: impl Fn(&RedisServer),
+    rewind: impl Fn(&RedisServer),
     row: &mut Row,
 ) {
     for run in 0..effort.runs {
-        let mut redis = Redis::start(options);
+        let mut redis = RedisServer::durable_on_socket(options);
         let mut scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
         let crowd = scene.buyers("crowd", 10);
         crowd.wait_for(100);
@@ -195,10 +195,10 @@ fn rewound(
 fn lost_tail(effort: &Effort) -> Row {
     let mut row = Row::default();
     let bytes = std::cell::Cell::new(0);
-    let length = |redis: &Redis| redis.aof_tail().metadata().expect("an AOF").len();
-    // At the end of a transaction, as `redis-check-aof --fix` does it: Redis 7.0 leaves the commands of half a transaction
+    let length = |redis: &RedisServer| redis.aof_tail().metadata().expect("an AOF").len();
+    // At the end of a transaction, as `redis-check-aof --fix` does it: RedisServer 7.0 leaves the commands of half a transaction
     // in the file when it starts, and carries them out when it starts the next time.
-    let cut = |redis: &Redis| {
+    let cut = |redis: &RedisServer| {
         let content = std::fs::read(redis.aof_tail()).expect("an AOF");
         let before = usize::try_from(bytes.get()).expect("a small file");
         let end = memchr::memmem::rfind(&content[..before], b"EXEC\r\n").expect("a transaction") + 6;
@@ -210,13 +210,13 @@ fn lost_tail(effort: &Effort) -> Row {
 
 fn old_copy(effort: &Effort) -> Row {
     let mut row = Row::default();
-    let files = |redis: &Redis| (redis.folder().join("dump.rdb"), redis.folder().join("old.rdb"));
-    let copy = |redis: &Redis| {
+    let files = |redis: &RedisServer| (redis.folder().join("dump.rdb"), redis.folder().join("old.rdb"));
+    let copy = |redis: &RedisServer| {
         redis.command(&["save"]);
         let (current, old) = files(redis);
         std::fs::copy(current, old).expect("a copy of the data");
     };
-    let put = |redis: &Redis| {
+    let put = |redis: &RedisServer| {
         let (current, old) = files(redis);
         std::fs::copy(old, current).expect("the old data");
     };

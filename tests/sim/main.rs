@@ -26,6 +26,7 @@ mod mutants;
 mod network;
 mod random;
 #[allow(dead_code, unused_imports, reason = "the comparison with a real redis-server uses the rest")]
+#[path = "../redis_model/mod.rs"]
 mod redis;
 mod scenario;
 mod shrink;

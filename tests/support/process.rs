@@ -39,7 +39,6 @@ impl Process {
     }
 
     /// Its process id.
-    #[allow(dead_code, reason = "for the faults, which look into /proc")]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -163,7 +162,6 @@ impl Process {
 }
 
 /// Bytes of that process's memory that are resident. By its id, so that any thread can ask.
-#[allow(dead_code, reason = "for the suite of raw bytes")]
 pub fn resident_bytes(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");

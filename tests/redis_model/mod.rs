@@ -1,7 +1,7 @@
 //! A model of a Redis server that runs the real scripts of `lua/`: deterministic, in memory, on virtual time.
 //!
 //! It owns one server process: the data, the append-only file, the script cache, the connections. It never does I/O, reads
-//! no clock and draws no random number. `tests/sim` puts it behind its network; `tests/sim/scripts.rs` holds it
+//! no clock and draws no random number. `tests/sim` puts it behind its network; `tests/scripts` holds it
 //! against a real redis-server, reply by reply.
 //!
 //! It speaks RESP2 in the words of Redis 7.0, has one database, and knows the commands in use and no other: one that it does

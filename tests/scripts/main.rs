@@ -4,11 +4,11 @@
 //! `SEED=7 SEQUENCES=1 cargo test --profile quick --test scripts` replays one sequence; `SEQUENCES=5000` runs thousands.
 
 #[allow(dead_code, unused_imports, reason = "the simulator uses what this does not")]
-#[path = "redis/mod.rs"]
+#[path = "../redis_model/mod.rs"]
 mod redis;
-#[allow(dead_code, reason = "others ask it for more")]
-#[path = "../support/redis.rs"]
-mod redis_server;
+#[allow(dead_code, reason = "the integration tests use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
 
 mod difference;
 mod following;

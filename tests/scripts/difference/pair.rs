@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use boxoffice::ledger::redis::codec;
 
 use crate::redis::{ClientId, Loss, ModelRedis, Options, Trouble};
-use crate::redis_server::RedisServer;
+use crate::support::redis_server::RedisServer;
 
 pub type Words = Vec<Vec<u8>>;
 
@@ -43,7 +43,7 @@ pub struct Pair {
 impl Pair {
     pub fn start() -> Pair {
         // Written before each reply, and read back after a SIGKILL; `everysec` may write later than that.
-        let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "no"]);
+        let server = RedisServer::on_socket(&["--appendonly", "yes", "--appendfsync", "no"]);
         let stream = connect(&server);
         let mut model = ModelRedis::new(Options::default());
         let client = model.connect();
