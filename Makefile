@@ -107,11 +107,11 @@ setup-bench:
 
 bench: setup-bench ## Measure boxoffice beside its peers, half an hour of it; writes bench/runs/ (BENCH="--only bookings")
 	$(CARGO) build --locked --release --bin boxoffice --example load
-	bench/run.py $(BENCH)
+	bench/macro/run.py $(BENCH)
 
 bench-smoke: setup-bench ## One tiny round of the bench: shows that all of it works, measures nothing
 	$(CARGO) build --locked --profile $(PROFILE) --bin boxoffice --example load
-	bench/run.py --smoke --binary target/$(PROFILE)/boxoffice --load target/$(PROFILE)/examples/load $(BENCH)
+	bench/macro/run.py --smoke --binary target/$(PROFILE)/boxoffice --load target/$(PROFILE)/examples/load $(BENCH)
 
 micro: ## Time each part of a request's way, and permits against one atomic and a mutex (criterion)
 	$(CARGO) bench --locked --bench micro
@@ -132,24 +132,24 @@ flamegraph: ## Draw where a loaded host's CPU time goes (WORKLOAD=booking LEDGER
 	CFLAGS="$(CFLAGS) -fno-omit-frame-pointer" RUSTFLAGS="$(RUSTFLAGS) -C force-frame-pointers=yes" \
 		CARGO_TARGET_DIR=target/profiling $(CARGO) build --locked --profile profiling \
 		--bin boxoffice --example load --example flame
-	bench/flamegraph.py --workload $(WORKLOAD) --ledger $(LEDGER)
+	bench/profile/flamegraph.py --workload $(WORKLOAD) --ledger $(LEDGER)
 
 pgo: setup ## Build with profile-guided optimisation and compare with the plain release (takes llvm-profdata); target/pgo/release/
 	$(CARGO) build --locked --release --bin boxoffice --example load
-	bench/pgo.py $(PGO)
+	bench/profile/pgo.py $(PGO)
 
 bench-bytes: setup-bench ## Measure the bytes a booking takes in each ledger; writes bench/runs/
 	$(CARGO) build --locked --release
-	bench/bytes.py
+	bench/macro/bytes.py
 
 bench-crowds: ## Measure what idle, dribbling and unread crowds cost the others; writes bench/runs/
 	$(CARGO) build --locked --release --bin boxoffice --example load
-	bench/crowds.py
+	bench/macro/crowds.py
 
 bench-news: setup-bench ## Measure how late news of sales are on other hosts; writes bench/runs/ (NEWS="--binary before --binary after")
 	$(CARGO) build --locked --release --bin boxoffice
-	bench/news.py $(NEWS)
+	bench/macro/news.py $(NEWS)
 
 bench-overdue: setup-bench ## Measure how soon holds that end at once can be bought; writes bench/runs/ (OVERDUE="--binary before --binary after")
 	$(CARGO) build --locked --release --bin boxoffice --example load
-	bench/overdue.py $(OVERDUE)
+	bench/macro/overdue.py $(OVERDUE)

@@ -3,7 +3,7 @@
 
     make bench                                   # builds, then runs this
     make bench-smoke                             # one tiny round of everything, to see that all of it works
-    bench/run.py --rounds 3 --only "open loop"   # a part of it
+    bench/macro/run.py --rounds 3 --only "open loop"   # a part of it
 
 The cases take turns, round after round, each round from another one on, so that a slow minute of a shared machine falls on
 all of them. Peers are up all the time; a host that books starts on an empty ledger each time. A run in which other

@@ -12,8 +12,8 @@ A workload is what `bench/load` asks for:
     booking     PUT of bookings with fresh ids
     mixed       bookings, of which half are confirmed and a quarter is cancelled
 
-perf interrupts the threads and notes their stacks, of user space and kernel; `bench/flame` draws. The stacks are followed by
-the unwind tables, not by frame pointers, which the C library has none of: whoever called it would be missing.
+perf interrupts the threads and notes their stacks, of user space and kernel; `bench/profile/flame.rs` draws. The stacks are
+followed by the unwind tables, not by frame pointers, which the C library has none of: whoever called it would be missing.
 Where perf cannot read the processor's counters, as in most virtual machines, it uses a timer: then what the kernel does
 with interrupts off is counted for where it turns them on again.
 
@@ -22,22 +22,19 @@ Python's standard library only.
 
 import argparse
 import json
-import os
 import pathlib
-import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "macro"))
+from servers import ROOT, Boxoffice, Redis, fail, find
+
 SAMPLES_PER_SECOND = 999  # not a round number, lest it keep step with what it samples
 STACK_BYTES = 24576  # noted with each sample: more than the deepest stack of a loop, a request's fields included
 WARM_SECONDS = 2
-HUGE = 100_000_000_000  # a stock that no run sells out
 
 WORKLOADS = {
     "soldout": ["--kind", "buy", "--sale", "gone"],
@@ -46,61 +43,6 @@ WORKLOADS = {
     "booking": ["--kind", "put", "--sale", "ticket"],
     "mixed": ["--kind", "mix", "--sale", "ticket"],
 }
-
-
-def fail(problem):
-    sys.exit(f"flamegraph: {problem}")
-
-
-def find(command):
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    return shutil.which(command, path=path) or fail(f"{command} is missing; `tests/setup.sh flamegraph` installs it")
-
-
-class Process:
-    """A server of ours: started here, ended here by its id."""
-
-    def __init__(self, arguments, folder):
-        self.name = pathlib.Path(arguments[0]).name
-        self.child = subprocess.Popen(
-            [str(word) for word in arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        )
-
-    def wait_for(self, pattern):
-        """Reads what it says until that is met; gives the match."""
-        for line in self.child.stdout:
-            if found := re.search(pattern, line):
-                return found
-        fail(f"{self.name} ended with status {self.child.wait()}")
-
-    def end(self):
-        if self.child.poll() is None:
-            self.child.send_signal(signal.SIGTERM)
-            try:
-                self.child.communicate(timeout=10)
-            except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
-
-
-def start_redis(folder, processes):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["--port", port, "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-    processes.append(Process([find("redis-server"), *words], folder))
-    processes[-1].wait_for("Ready to accept connections")
-    return f"redis://127.0.0.1:{port}/0"
-
-
-def start_host(binary, folder, ledger, processes):
-    words = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ledger", ledger]
-    sales = ["--sale", f"ticket={HUGE}", "--sale", "gone=1"]
-    host = Process([binary, "serve", *words, *sales], folder)
-    processes.append(host)
-    address = host.wait_for(r"^listening on (\S+)")[1]
-    host.wait_for("^ready$")
-    return host, address
 
 
 def run(words, **more):
@@ -135,11 +77,15 @@ def main():
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         folder = pathlib.Path(folder)
         try:
-            ledger = "sqlite:boxoffice.db" if options.ledger == "sqlite" else start_redis(folder, processes)
-            host, address = start_host(binary, folder, ledger, processes)
+            ledger = "sqlite:{home}/boxoffice.db"
+            if options.ledger == "redis":
+                redis = Redis(folder, "redis")
+                processes.append(redis.process)
+                ledger = f"redis://127.0.0.1:{redis.port}/0"
+            host = Boxoffice(folder, "boxoffice", binary, ledger)
+            processes.append(host.process)
+            address = f"127.0.0.1:{host.port}"
             ask = [load, "drive", "--to", address, *WORKLOADS[options.workload], "--connections", options.connections]
-            # Sells the one ticket of the sale that is to be sold out, and all that is done only once is done.
-            run([load, "drive", "--to", address, "--kind", "buy", "--sale", "gone", "--requests", 1, "--connections", 1])
             run([*ask, "--seconds", WARM_SECONDS, "--prefix", "warm"])
             # A second longer at both ends than what is recorded.
             words = [str(word) for word in (*ask, "--seconds", options.seconds + 2)]
@@ -148,7 +94,7 @@ def main():
                 time.sleep(1)
                 data = folder / "perf.data"
                 ways = ["--call-graph", f"dwarf,{STACK_BYTES}", "-F", SAMPLES_PER_SECOND]
-                record = ["record", "--quiet", *ways, "-p", host.child.pid, "-o", data]
+                record = ["record", "--quiet", *ways, "-p", host.process.child.pid, "-o", data]
                 run([perf, *record, "--", "sleep", options.seconds])
                 report = driving.communicate(timeout=60)[0]
             finally:

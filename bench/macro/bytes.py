@@ -2,7 +2,7 @@
 """Measures what a booking takes in each ledger and writes bench/runs/<date>-<machine>/: bytes.jsonl and bytes.md.
 
     make bench-bytes                       # builds, then runs this
-    bench/bytes.py --bookings 100000       # quicker; hash tables are filled to another part then
+    bench/macro/bytes.py --bookings 100000       # quicker; hash tables are filled to another part then
 
 How: for each case a new ledger and a new host, and a crowd of 8 connections that books one ticket a request, by PUT
 with UUIDv7 ids, each for a buyer of its own of 9 characters. In Redis it is `used_memory` after less before, and the
@@ -166,7 +166,7 @@ def summary(facts, results):
         f"# Bytes a booking, {facts['date']}",
         "",
         f"{facts['cpu']}, Linux {facts['kernel']}; boxoffice {facts['commit']}, Redis {facts['redis']} "
-        f"({facts['allocator']}). `bench/bytes.py` says how; `bytes.jsonl` has every figure.",
+        f"({facts['allocator']}). `bench/macro/bytes.py` says how; `bytes.jsonl` has every figure.",
         "",
         "Each booking: a UUIDv7 as id, one ticket, a buyer of its own whose name has 9 characters.",
         "",

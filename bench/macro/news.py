@@ -2,9 +2,9 @@
 """Measures how late news of sales are on other hosts; writes bench/runs/<date>-<machine>/: news.jsonl, news.md.
 
     make bench-news                                                  # builds, then runs this
-    bench/news.py --binary old/boxoffice --binary target/release/boxoffice   # before and after
-    bench/news.py --sales 2000 --hosts 2 --trials 5                  # a small part of it
-    bench/news.py --holds with --binary old/boxoffice                # in parts: news.md is of all in news.jsonl
+    bench/macro/news.py --binary old/boxoffice --binary target/release/boxoffice   # before and after
+    bench/macro/news.py --sales 2000 --hosts 2 --trials 5                  # a small part of it
+    bench/macro/news.py --holds with --binary old/boxoffice                # in parts: news.md is of all in news.jsonl
 
 Hosts of one loop each on one Redis with many sales, once without holds and once where every sale has an unpaid booking.
 A trial makes one change and asks every host in turn, without a pause, until each has it:
@@ -238,7 +238,7 @@ def summary(facts, options, results):
         "",
         f"{facts['cpu']}, Linux {facts['kernel']}, Redis {facts['redis']}.",
         f"{options.hosts} hosts of one loop, one Redis, {options.sales:,} sales, all on these cores; {options.trials} trials. "
-        "`bench/news.py` says how; `news.jsonl` has every trial. A host asks 5 times a second what has changed.",
+        "`bench/macro/news.py` says how; `news.jsonl` has every trial. A host asks 5 times a second what has changed.",
         "",
     ]
     for hold in (False, True):

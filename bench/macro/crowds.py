@@ -3,8 +3,8 @@
 crowds.md.
 
     make bench-crowds                           # builds, then runs this
-    bench/crowds.py --rounds 2 --idle 5000      # a small part of it
-    bench/crowds.py --only unread trickle       # some of the crowds
+    bench/macro/crowds.py --rounds 2 --idle 5000      # a small part of it
+    bench/macro/crowds.py --only unread trickle       # some of the crowds
 
 Crowds of `bench/load` over loopback, on a host with a SQLite ledger and a sale that is sold out:
 
@@ -185,7 +185,7 @@ def summary(facts, options, hosts, results):
         "",
         f"{facts['cpu']}, Linux {facts['kernel']}; boxoffice {facts['commit']}.",
         f"{options.rounds} rounds of {options.seconds} s with and without each crowd; the load on the same cores. "
-        "`bench/crowds.py` says how; `crowds.jsonl` has every run. Ratios are with the crowd by without, in the same round.",
+        "`bench/macro/crowds.py` says how; `crowds.jsonl` has every run. Ratios are with the crowd by without, in the same round.",
     ]
     if "dribble" in kinds:
         lines += summary_of_dribbling(options, results)

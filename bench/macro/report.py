@@ -17,7 +17,7 @@ def summary(facts, settings, results, tries, failures, idle_calls_per_second):
         f"Go {facts['go'].removeprefix('go')}, axum {facts['axum']}.",
         f"{rounds} rounds of {settings.seconds:g} s a case. The load is `bench/load` for everything, on the same cores as the servers: "
         "requests/s say as much of the load as of the server, CPU time a request is the server's own. "
-        "`bench/run.py` says how; `raw.jsonl` has every run.",
+        "`bench/macro/run.py` says how; `raw.jsonl` has every run.",
         f"Others took {statistics.median(others):.0f} % of the machine in the median run, {max(others):.0f} % in the worst.",
     ]
     if settings.smoke:

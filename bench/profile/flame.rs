@@ -1,4 +1,4 @@
-//! Draws what `perf script` prints as flame graphs, one a thread: `bench/flamegraph.py` calls it.
+//! Draws what `perf script` prints as flame graphs, one a thread: `bench/profile/flamegraph.py` calls it.
 //!
 //! Reads standard input as `perf script --no-inline -F comm,tid,ip,sym,dso` writes it. Addresses of the profiled binary
 //! are looked up here, with the functions that were inlined there: in a release nearly all of them were. Writes for each

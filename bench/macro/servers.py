@@ -1,5 +1,5 @@
 """Servers that the benches start: processes of our own, Redis and boxoffice. Each is started here, counted here and ended here
-by its id. Used by run.py, bytes.py and crowds.py; measures nothing itself. Python's standard library only."""
+by its id. Used by everything here and in bench/profile; measures nothing itself. Python's standard library only."""
 
 import datetime
 import json
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-BENCH = pathlib.Path(__file__).resolve().parent
+BENCH = pathlib.Path(__file__).resolve().parent.parent
 ROOT = BENCH.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
@@ -22,7 +22,7 @@ HUGE = 100_000_000_000  # a stock that no run sells out
 
 
 def fail(problem):
-    sys.exit(f"bench: {problem}")
+    sys.exit(f"{pathlib.Path(sys.argv[0]).stem}: {problem}")
 
 
 def find(command):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Builds boxoffice with profile-guided optimisation, and measures it beside the plain release.
 
-    make pgo                      # target/pgo/release/boxoffice
-    bench/pgo.py --rounds 7       # more rounds of the comparison; 0 for none
+    make pgo                          # target/pgo/release/boxoffice
+    bench/profile/pgo.py --rounds 7   # more rounds of the comparison; 0 for none
 
 Three steps: a release that counts its branches; the workloads below on it, on Redis and on SQLite; a release that is laid out
 by the counts. Then both releases take turns at the same workloads: CPU time a request and requests a second, as ratios
@@ -19,8 +19,10 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "macro"))
 import servers
 from measuring import measure, words_of
 from servers import ROOT, fail

@@ -3,8 +3,8 @@
 bench/runs/<date>-<machine>/: overdue.jsonl, overdue.md.
 
     make bench-overdue                                               # builds, then runs this
-    bench/overdue.py --binary old/before --binary target/release/after   # before and after: named by their files
-    bench/overdue.py --holds 40000 --trials 1                        # a small part of it
+    bench/macro/overdue.py --binary old/before --binary target/release/after   # before and after: named by their files
+    bench/macro/overdue.py --holds 40000 --trials 1                        # a small part of it
 
 One host of one loop on one Redis. A sale of which every ticket is held, by as many bookings of one ticket: they are booked
 by pipelined requests, and between these the operator sets the sale's hold so that all end within one second, however long
@@ -182,7 +182,7 @@ def summary(facts, options, results):
         f"{facts['cpu']}, Linux {facts['kernel']}, Redis {facts['redis']}; {options.note or 'release builds'}.",
         "One host of one loop, one Redis, and the load, all on these cores; medians, and in brackets the worst. "
         f"Holds of one ticket each, which are the whole stock, end within {spread:.2f} s. Another sale is booked "
-        f"{options.rate:,} times a second, for {options.seconds} s each. `bench/overdue.py` says how; `overdue.jsonl` has every "
+        f"{options.rate:,} times a second, for {options.seconds} s each. `bench/macro/overdue.py` says how; `overdue.jsonl` has every "
         "trial.",
         "",
     ]
