@@ -5,7 +5,6 @@ use std::io::Write;
 use serde::{Deserialize, Deserializer};
 
 use crate::api::decode::{self, Whole};
-use crate::api::encode;
 use crate::booking::{SaleChange, SaleName, SaleState, SaleTerms, TermsError};
 use crate::clock::{TimeError, WallTime};
 use crate::limits;
@@ -173,35 +172,6 @@ fn in_its_own_words(error: TermsError) -> String {
         TermsError::PerBuyer => format!("per_buyer: takes 1 to {} tickets", limits::QUANTITY_MAX),
         TermsError::Window => "ends_at: must be later than starts_at".to_owned(),
     }
-}
-
-/// Appends a sale with its terms as JSON.
-pub(super) fn push_terms(scratch: &mut Vec<u8>, sale: &SaleName, state: &SaleState) {
-    encode::push_sale(scratch, sale.as_str(), state);
-    // Into the same object.
-    scratch.pop();
-    let terms = &state.terms;
-    let mut push =
-        |arguments: std::fmt::Arguments<'_>| scratch.write_fmt(arguments).expect("a Vec takes every byte");
-    if let Some(ms) = terms.hold_ms {
-        push(format_args!(r#","hold_seconds":{}"#, ms as f64 / 1000.0));
-    }
-    if let Some(ms) = terms.hold_max_ms {
-        push(format_args!(r#","hold_max_seconds":{}"#, ms as f64 / 1000.0));
-    }
-    if let Some(tickets) = terms.per_buyer {
-        push(format_args!(r#","per_buyer":{tickets}"#));
-    }
-    if terms.buyer_required {
-        push(format_args!(r#","buyer_required":true"#));
-    }
-    if let Some(time) = terms.starts_at {
-        push(format_args!(r#","starts_at":"{time}""#));
-    }
-    if let Some(time) = terms.ends_at {
-        push(format_args!(r#","ends_at":"{time}""#));
-    }
-    push(format_args!(r#","version":{},"sequence":{}}}"#, state.version, state.sequence));
 }
 
 /// Appends a sale that this host knows and the ledger has not.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::sales::TotalError;
 use super::{Shared, metrics, profile, readiness, sales};
 use crate::api::encode::{self, Instance, JSON};
+use crate::api::sale::push_sale_with_terms;
 use crate::api::{Problem, openapi};
 use crate::booking::{
     Answer, Call, CallError, ChangeFault, Opener, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
@@ -269,7 +270,7 @@ impl<'a> Operator<'a> {
                 self.scratch.push(b',');
             }
             match sale.level() {
-                Some(state) => sales::push_terms(&mut self.scratch, sale.name(), &state),
+                Some(state) => push_sale_with_terms(&mut self.scratch, sale.name(), &state),
                 None => sales::push_missing(&mut self.scratch, sale.name()),
             }
         }
@@ -287,7 +288,7 @@ impl<'a> Operator<'a> {
     }
 
     fn sale_page(&mut self, status: Status, sale: &SaleName, state: &SaleState) -> Page {
-        sales::push_terms(&mut self.scratch, sale, state);
+        push_sale_with_terms(&mut self.scratch, sale, state);
         Page::Sale(status, state.version)
     }
 

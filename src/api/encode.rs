@@ -6,8 +6,8 @@ use std::io::Write;
 use arrayvec::ArrayString;
 
 use super::Problem;
+use super::sale::push_sale;
 use crate::booking::{Booking, BookingStatus, OffSale, Outcome, Refusal, SaleState};
-use crate::clock::WallTime;
 use crate::connection::{Answered, Reply};
 use crate::ending::Ending;
 use crate::http::Status;
@@ -96,33 +96,6 @@ pub fn push_booking(scratch: &mut Vec<u8>, sale: &str, booking: &Booking) {
         push(scratch, format_args!(r#","expires_at":"{expires_at}""#));
     }
     scratch.push(b'}');
-}
-
-/// Appends a sale's level as JSON, as the ledger told it at its own time `state.now`.
-pub fn push_sale(scratch: &mut Vec<u8>, sale: &str, state: &SaleState) {
-    push(
-        scratch,
-        format_args!(
-            r#"{{"sale":"{sale}","status":"{}","total":{},"available":{},"held":{},"sold":{},"as_of":"{}"}}"#,
-            sale_status(state, state.now),
-            state.terms.total,
-            state.available(),
-            state.held,
-            state.sold,
-            state.now
-        ),
-    );
-}
-
-/// The status of a sale at the ledger's time `now`: `open`, `paused` or `closed`, by its window `scheduled` or `ended`,
-/// and `frozen` while hosts put back what its ledger had forgotten.
-pub fn sale_status(state: &SaleState, now: WallTime) -> &'static str {
-    match (state.terms.starts_at, state.terms.ends_at) {
-        _ if state.is_frozen() || state.status != crate::booking::SaleStatus::Open => state.status_word(),
-        (Some(starts_at), _) if now < starts_at => "scheduled",
-        (_, Some(ends_at)) if now >= ends_at => "ended",
-        _ => state.status.word(),
-    }
 }
 
 /// The status that an outcome is answered with.

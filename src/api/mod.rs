@@ -5,6 +5,7 @@ pub mod encode;
 pub mod openapi;
 mod problem;
 mod route;
+pub mod sale;
 
 pub use problem::Problem;
 pub use route::Route;

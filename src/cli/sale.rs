@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::CommandError;
+use crate::api::sale::{push_sale_with_terms, sale_status};
 use crate::booking::{
     Answer, BookingStatus, Call, CallError, ChangeFault, LogEntry, Opener, SaleChange, SaleName, SaleState,
     SaleStatus, SaleTerms,
@@ -322,15 +323,15 @@ fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), 
     let width = sales.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0).max(4);
     writeln!(
         out,
-        "{:width$}  {:6}  {:>13}  {:>13}  {:>13}  {:>13}",
+        "{:width$}  {:9}  {:>13}  {:>13}  {:>13}  {:>13}",
         "SALE", "STATUS", "TOTAL", "AVAILABLE", "HELD", "SOLD"
     )?;
     for (name, state) in &sales {
         writeln!(
             out,
-            "{:width$}  {:6}  {:>13}  {:>13}  {:>13}  {:>13}",
+            "{:width$}  {:9}  {:>13}  {:>13}  {:>13}  {:>13}",
             name.as_str(),
-            state.status_word(),
+            sale_status(state, state.now),
             state.terms.total,
             state.available(),
             state.held,
@@ -539,47 +540,23 @@ fn log_line(entry: &LogEntry) -> Value {
 }
 
 fn write_json(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result<(), CommandError> {
-    let terms = &state.terms;
-    let mut object = Map::new();
-    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
-    put("sale", json!(name.as_str()));
-    put("status", json!(state.status_word()));
-    put("total", json!(terms.total));
-    put("available", json!(state.available()));
-    put("held", json!(state.held));
-    put("sold", json!(state.sold));
-    for (key, term) in [("hold_seconds", terms.hold_ms), ("hold_max_seconds", terms.hold_max_ms)] {
-        if let Some(ms) = term {
-            put(key, if ms % 1000 == 0 { json!(ms / 1000) } else { json!(ms as f64 / 1000.0) });
-        }
-    }
-    if let Some(tickets) = terms.per_buyer {
-        put("per_buyer", json!(tickets));
-    }
-    if let Some(time) = terms.starts_at {
-        put("starts_at", json!(time.to_string()));
-    }
-    if let Some(time) = terms.ends_at {
-        put("ends_at", json!(time.to_string()));
-    }
-    put("version", json!(state.version));
-    put("sequence", json!(state.sequence));
-    put("as_of", json!(state.now.to_string()));
-    writeln!(out, "{}", Value::Object(object))?;
+    let mut line = Vec::new();
+    push_sale_with_terms(&mut line, name, state);
+    line.push(b'\n');
+    out.write_all(&line)?;
     Ok(())
 }
 
 fn write_table(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result<(), CommandError> {
     let terms = &state.terms;
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-    let status = match state.status {
-        _ if state.is_frozen() => "frozen, while hosts put back what the ledger had forgotten".to_owned(),
-        SaleStatus::Open if !state.on_sale(state.now) => "open, outside of its window".to_owned(),
-        status => status.word().to_owned(),
+    let status = match sale_status(state, state.now) {
+        "frozen" => "frozen, while hosts put back what the ledger had forgotten",
+        status => status,
     };
     for (key, value) in [
         ("sale", name.to_string()),
-        ("status", status),
+        ("status", status.to_owned()),
         ("total", terms.total.to_string()),
         ("available", state.available().to_string()),
         ("held", state.held.to_string()),
@@ -587,6 +564,7 @@ fn write_table(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Resul
         ("hold", or_none(terms.hold_ms.map(span))),
         ("hold max", or_none(terms.hold_max_ms.map(span))),
         ("per buyer", or_none(terms.per_buyer.map(|tickets| tickets.to_string()))),
+        ("buyer", if terms.buyer_required { "required" } else { "optional" }.to_owned()),
         ("starts", or_none(terms.starts_at.map(|time| time.to_string()))),
         ("ends", or_none(terms.ends_at.map(|time| time.to_string()))),
         ("as of", state.now.to_string()),

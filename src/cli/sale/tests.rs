@@ -43,13 +43,13 @@ fn opens_shows_and_lists() {
     let mut ledger = FakeLedger::default();
     let shown = run(
         &mut ledger,
-        "open ticket --stock 100 --hold 1h30m --hold-max 2h --per-buyer 4 --starts 2026-02-01T10:00:00Z --ends none",
+        "open ticket --stock 100 --hold 1h30m --hold-max 2h --per-buyer 4 --buyer-required true --starts 2026-02-01T10:00:00Z --ends none",
     )
     .unwrap();
     assert_eq!(
         shown,
-        "sale       ticket\nstatus     open, outside of its window\ntotal      100\navailable  100\nheld       0\n\
-         sold       0\nhold       1h30m\nhold max   2h\nper buyer  4\nstarts     2026-02-01T10:00:00.000Z\nends       none\n\
+        "sale       ticket\nstatus     scheduled\ntotal      100\navailable  100\nheld       0\n\
+         sold       0\nhold       1h30m\nhold max   2h\nper buyer  4\nbuyer      required\nstarts     2026-02-01T10:00:00.000Z\nends       none\n\
          as of      1970-01-01T00:00:00.001Z\n"
     );
     run(&mut ledger, "open another --stock 5").unwrap();
@@ -57,9 +57,10 @@ fn opens_shows_and_lists() {
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["SALE", "STATUS", "TOTAL", "AVAILABLE", "HELD", "SOLD"]);
     assert_eq!(lines[1], ["another", "open", "5", "5", "0", "0"]);
-    assert_eq!(lines[2], ["ticket", "open", "100", "100", "0", "0"]);
+    assert_eq!(lines[2], ["ticket", "scheduled", "100", "100", "0", "0"]);
     let json: Value = serde_json::from_str(&run(&mut ledger, "show ticket --json").unwrap()).unwrap();
     assert_eq!(json["hold_max_seconds"], 7200);
+    assert_eq!((&json["status"], &json["buyer_required"]), (&json!("scheduled"), &json!(true)));
     assert_eq!((&json["hold_seconds"], &json["per_buyer"]), (&json!(5400), &json!(4)));
     assert_eq!((&json["starts_at"], &json["ends_at"]), (&json!("2026-02-01T10:00:00.000Z"), &Value::Null));
     assert_eq!(run(&mut ledger, "list --json").unwrap().lines().count(), 2);
