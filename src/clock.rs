@@ -46,21 +46,19 @@ impl fmt::Display for WallTime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     /// Of another form.
-    #[error("is no time as in RFC 3339, such as 2026-02-01T10:00:00Z")]
+    #[error("is not an RFC 3339 time such as 2026-02-01T10:00:00Z")]
     Form,
     /// A date alone.
-    #[error("is a date; it takes a time of day behind it, as in 2026-02-01T10:00:00Z")]
+    #[error("is a date without a time of day; write it as in 2026-02-01T10:00:00Z")]
     DateOnly,
     /// A date and a time of day alone.
-    #[error(
-        "does not say of which time zone it is; it takes Z or an offset behind it, as in 2026-02-01T10:00:00Z"
-    )]
+    #[error("has no time zone; add Z or an offset, as in 2026-02-01T10:00:00Z")]
     NoOffset,
     /// A month, a day, an hour, a minute or a second that there is not.
-    #[error("is of the form of RFC 3339, and there is no such day or time of day")]
+    #[error("is well-formed, but there is no such day or time of day")]
     OutOfRange,
     /// A second 60 where none can be.
-    #[error("has a second 60, which only the last minute of a month in UTC can have")]
+    #[error("has a second 60, which only the last minute of a month (UTC) can have")]
     NoLeapSecond,
     /// Before 1970.
     #[error("is before 1970")]

@@ -59,10 +59,10 @@ pub struct Config {
     pub buffer: f64,
     /// When a booking counts as made.
     pub durability: Durability,
-    /// How long a client waits for the ledger before it is told 503, [`bounds::LEDGER_TIMEOUT_MS_MIN`] to
+    /// How long a request waits for the ledger before it is answered 503, [`bounds::LEDGER_TIMEOUT_MS_MIN`] to
     /// [`bounds::LEDGER_TIMEOUT_MS_MAX`].
     pub ledger_timeout: Duration,
-    /// How long a host that drains goes on taking connections after it has said that it is not ready, 0 to
+    /// How long a draining host goes on accepting connections after it has said that it is not ready, 0 to
     /// [`bounds::DRAIN_DELAY_MS_MAX`].
     pub drain_delay: Duration,
     /// Where one line for each booking request goes.

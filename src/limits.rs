@@ -65,12 +65,12 @@ pub const LINGER_TIMEOUT_MS: u64 = 2_000;
 /// Longest lingering that can be configured, in milliseconds: a drain waits for it.
 pub const LINGER_CEILING_MS: u64 = 4_000;
 
-/// Requests of one connection, after which it is closed; 0 for any number. Connections cannot be moved between loops, but
+/// Requests of one connection, after which it is closed; 0 for no limit. Connections cannot be moved between loops, but
 /// new ones are dealt out anew, so that a long-lived crowd evens out. At a thousand requests a second it costs a
 /// handshake every 100 s.
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 100_000;
 
-/// Requests of one connection whose answers are not written yet; past it the connection is not read.
+/// Requests of one connection whose answers are not written yet; beyond that the connection is not read.
 pub const PIPELINE_DEPTH_MAX: usize = 128;
 
 /// Bytes read from one connection in one go; the buffer belongs to the core, not to the connection.
@@ -84,7 +84,7 @@ pub const UNSENT_BYTES_MAX: usize = 48 * 1024;
 /// below what a small machine has. The limit of open files bounds them too.
 pub const CONNECTIONS_MAX: usize = 100_000;
 
-/// Connections of one peer address, 0 for any number. Off: behind Nginx every client has the address of Nginx, and many
+/// Connections of one peer address, 0 for no limit. Off: behind Nginx every client has the address of Nginx, and many
 /// people share one behind a carrier's NAT. For hosts that clients reach directly.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 0;
 

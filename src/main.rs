@@ -151,7 +151,7 @@ fn exit_at_once() -> ! {
 fn serve(flags: &ServeFlags) -> ExitCode {
     let machine = match core_affinity::get_core_ids() {
         Some(cores) => cores.into_iter().map(|core| core.id).collect::<Vec<_>>(),
-        None => return fail(FAILED, &"the system does not say which CPUs it has"),
+        None => return fail(FAILED, &"cannot find out which CPUs this process may use"),
     };
     let variable = |name: &str| std::env::var(name).ok();
     let config = match flags.config(&variable, &|path| std::fs::read_to_string(path), &machine) {
@@ -159,7 +159,7 @@ fn serve(flags: &ServeFlags) -> ExitCode {
         Err(error) => return fail(USAGE, &error),
     };
     // Before anything is started, so that no signal finds the default and ends the process with work in hand.
-    let signals = match signals::Watch::start() {
+    let signals = match signals::SignalWatch::start() {
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &format!("cannot watch for signals: {error}")),
     };

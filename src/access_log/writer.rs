@@ -293,13 +293,13 @@ impl<S: Sink> Writer<S> {
             return;
         }
         match self.sink.reopen() {
-            Ok(()) if is_told => tracing::info!(log = %self.name, "the access log is opened anew"),
+            Ok(()) if is_told => tracing::info!(log = %self.name, "the access log was reopened"),
             Ok(()) => tracing::warn!(
                 log = %self.name,
-                "the access log was renamed or removed, and is opened anew; after a rotation send SIGHUP, and it is at once"
+                "the access log was renamed or removed, and was reopened; send SIGHUP after a rotation to have that at once"
             ),
             Err(error) => {
-                tracing::error!(log = %self.name, %error, "the access log cannot be opened anew; it goes on as before");
+                tracing::error!(log = %self.name, %error, "the access log cannot be reopened; lines still go to the old file");
             }
         }
     }
@@ -334,7 +334,7 @@ impl<S: Sink> Writer<S> {
             Ok(()) => {
                 self.dropped_told = dropped;
                 if std::mem::take(&mut self.failing) {
-                    tracing::info!(log = %self.name, "the access log is written again");
+                    tracing::info!(log = %self.name, "the access log can be written again");
                 }
             }
             Err(error) => {
@@ -344,8 +344,8 @@ impl<S: Sink> Writer<S> {
                     tracing::error!(
                         log = %self.name,
                         %error,
-                        "the access log cannot be written; sales go on, its lines are dropped and counted; make room \
-                         or mend the disk, and it goes on by itself"
+                        "the access log cannot be written; sales go on, and its lines are dropped and counted until there is room, or \
+                         the disk is repaired"
                     );
                 }
             }

@@ -236,9 +236,9 @@ mod tests {
             (r#"{"hold_max_seconds":0}"#, "hold_max_seconds: "),
             (r#"{"per_buyer":0}"#, "per_buyer: "),
             (r#"{"per_buyer":4294967297}"#, "per_buyer: "),
-            (r#"{"starts_at":"soon"}"#, "starts_at: \"soon\" is no time as in RFC 3339"),
+            (r#"{"starts_at":"soon"}"#, "starts_at: \"soon\" is not an RFC 3339 time"),
             (r#"{"starts_at":"1969-02-01T09:00:00Z"}"#, "starts_at: \"1969-02-01T09:00:00Z\" is before 1970"),
-            (r#"{"ends_at":"2026-02-01T09:00:00"}"#, "ends_at: \"2026-02-01T09:00:00\" does not say"),
+            (r#"{"ends_at":"2026-02-01T09:00:00"}"#, "ends_at: \"2026-02-01T09:00:00\" has no time zone"),
             (
                 r#"{"starts_at":"2026-02-01T09:00:00Z","ends_at":"2026-02-01T09:00:00Z"}"#,
                 "ends_at: must be later than starts_at",

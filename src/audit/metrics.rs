@@ -61,7 +61,7 @@ impl MetricsCount {
     /// `others` is how many bookings the other sales of the ledger have at most.
     pub(super) fn judge(&self, view: &View, state: &SaleState, others: u64, findings: &mut Findings) {
         let stored =
-            |entry: &&super::view::Entry| entry.in_ledger.is_some_and(|booking| booking.status.is_some());
+            |entry: &&super::view::Evidence| entry.in_ledger.is_some_and(|booking| booking.status.is_some());
         let bookings = view.entries.values().filter(stored).count() as u64;
         if self.granted > bookings + others {
             let of_others =

@@ -64,7 +64,7 @@ pub enum AuditError {
     #[error("{0}")]
     Ledger(#[from] CallError),
     /// The ledger answered another question than the one asked.
-    #[error("the ledger's answer does not fit the question: {0}")]
+    #[error("unexpected answer from the ledger: {0}")]
     Unexpected(String),
     /// A file or a host could not be read.
     #[error("{name}: {error}")]

@@ -20,7 +20,7 @@ const CHANGES_CALLS_MAX: u32 = 20_000;
 
 /// Everything known of a sale, by booking. Holds one entry a booking, about 250 bytes, and no text twice.
 pub(super) struct View {
-    pub(super) entries: HashMap<BookingId, Entry, FxBuildHasher>,
+    pub(super) entries: HashMap<BookingId, Evidence, FxBuildHasher>,
     pub(super) buyers: Buyers,
     pub(super) log: LogRead,
     /// Tickets of holds that end in each span, as the ledger counts them.
@@ -49,17 +49,17 @@ pub(super) struct View {
 
 /// What each source says of one booking.
 #[derive(Default)]
-pub(super) struct Entry {
+pub(super) struct Evidence {
     pub(super) in_ledger: Option<Claimed>,
     pub(super) last_logged: Option<Claimed>,
-    pub(super) told: Told,
+    pub(super) told: Acknowledged,
     /// The deadline of a group that it is in: its own where there is such a group.
     pub(super) grouped: Option<WallTime>,
 }
 
 /// What the access logs say of one booking.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Acknowledged {
     pub(super) granted: u32,
     pub(super) replayed: bool,
     pub(super) unknown: bool,

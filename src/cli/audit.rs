@@ -21,19 +21,19 @@ const ATTEMPTS: u32 = 3;
     usage."
 )]
 pub struct AuditFlags {
-    /// Which sale
+    /// The sale
     pub name: SaleName,
     /// Which ledger.
     #[command(flatten)]
     pub ledger: LedgerFlag,
-    /// Access logs to hold against the bookings
+    /// Access logs to compare with the bookings
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub access_log: Vec<PathBuf>,
-    /// Metrics of the hosts to hold against the bookings: http://ADDR:PORT/metrics, or files of them
+    /// Metrics of the hosts to compare with the bookings: http://ADDR:PORT/metrics, or files with them
     #[arg(long, value_name = "URL|FILE", num_args = 1..)]
     pub metrics: Vec<String>,
-    /// Mend counts, buyers' tickets, the index of holds and the list of sales; never bookings or log. Refused while a
-    /// difference is unexplained
+    /// Repair counts, buyers' tickets, the index of holds and the list of sales; never bookings or the log. Refused while
+    /// a difference is unexplained
     #[arg(long)]
     pub repair: bool,
     /// Report as one JSON object

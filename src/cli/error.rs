@@ -8,34 +8,34 @@ use crate::booking::{CallError, SaleName, TermsError};
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The ledger has no sale of that name.
-    #[error("the ledger has no sale {0:?}; `boxoffice sale list` names those it has")]
+    #[error("the ledger has no sale {0:?}; `boxoffice sale list` shows those it has")]
     NoSuchSale(SaleName),
     /// There is one of that name already, on other terms or not: opening never changes a sale.
-    #[error("there is a sale {0:?} already; `boxoffice sale set` changes it")]
+    #[error("sale {0:?} already exists; change it with `boxoffice sale set`")]
     SaleExists(SaleName),
     /// Only a closed sale is removed.
-    #[error("{0:?} is not closed: end it with `boxoffice sale close {0}` first")]
+    #[error("{0:?} is not closed: close it with `boxoffice sale close {0}` first")]
     NotClosed(SaleName),
     /// Only a sale of which nothing is held is removed.
     #[error("{held} tickets of {sale:?} are held: wait until the holds have ended")]
     StillHeld {
-        /// Which sale.
+        /// The sale.
         sale: SaleName,
         /// Tickets in unpaid bookings.
         held: u64,
     },
     /// Nobody said yes.
-    #[error("nothing was done: it asks first, and goes without asking with --yes")]
+    #[error("nothing was done: this asks first; --yes answers for you")]
     NotConfirmed,
     /// The ledger refused a window; nothing was changed.
-    #[error("the change of {0:?} was refused: a sale must end later than it starts, and this one would not")]
+    #[error("the change of {0:?} was refused: it would end before it starts")]
     EmptyWindow(SaleName),
     /// The ledger refused a total; nothing was changed.
     #[error(
-        "the change of {sale:?} was refused: {held} held + {sold} sold tickets are the least its total can be"
+        "the change of {sale:?} was refused: its total cannot be below {held} held + {sold} sold tickets"
     )]
     TotalTooLow {
-        /// Which sale.
+        /// The sale.
         sale: SaleName,
         /// Tickets in unpaid bookings.
         held: u64,
@@ -49,7 +49,7 @@ pub enum CommandError {
     #[error("{0}")]
     Ledger(#[from] CallError),
     /// The ledger answered another question than the one asked: a broken ledger, or one of another version.
-    #[error("the ledger's answer does not fit the question: {0}")]
+    #[error("unexpected answer from the ledger: {0}")]
     Unexpected(String),
     /// A file could not be read.
     #[error("{path}: {error}")]

@@ -45,7 +45,7 @@ pub enum Command {
     /// Print a completion script
     #[command(after_help = "Example: boxoffice completions bash > /etc/bash_completion.d/boxoffice")]
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }

@@ -10,7 +10,7 @@ use crate::limits::WEIGHT_MAX;
 /// `boxoffice nginx`.
 #[derive(Debug, Args)]
 pub struct NginxFlags {
-    /// A host and its weight (1 where left out); may be given again
+    /// A host and its weight, 1 if left out (repeatable)
     #[arg(long = "host", value_name = "ADDR:PORT=WEIGHT", required = true, num_args = 1.., value_parser = HostWeight::parse)]
     pub hosts: Vec<HostWeight>,
 }

@@ -41,15 +41,15 @@ fn parse_stock_change(text: &str) -> Result<StockChange, String> {
 pub enum SaleCommand {
     /// List all sales
     List {
-        /// One JSON object a line
+        /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// Show one sale
+    /// Show a sale
     Show {
-        /// Which sale
+        /// The sale
         name: SaleName,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -64,11 +64,11 @@ pub enum SaleCommand {
         #[command(flatten)]
         terms: TermFlags,
     },
-    /// Change a sale; what is not named stays
+    /// Change a sale; terms that are not given stay as they are
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
         .args(["stock", "hold", "hold_max", "per_buyer", "starts", "ends", "buyer_required"]))]
     Set {
-        /// Which sale
+        /// The sale
         name: SaleName,
         /// How many tickets in all, or by how many more (+50) or fewer (-50); never below those held and sold
         #[arg(long, value_name = "N|+N|-N", value_parser = parse_stock_change, allow_negative_numbers = true)]
@@ -79,17 +79,17 @@ pub enum SaleCommand {
     },
     /// Stop selling for now
     Pause {
-        /// Which sale
+        /// The sale
         name: SaleName,
     },
-    /// Sell on after a pause or a close
+    /// Resume selling after a pause or a close
     Resume {
-        /// Which sale
+        /// The sale
         name: SaleName,
     },
     /// End the sale; `resume` opens it again
     Close {
-        /// Which sale
+        /// The sale
         name: SaleName,
     },
     /// Remove a closed sale with all its bookings and its log; asks first
@@ -98,7 +98,7 @@ pub enum SaleCommand {
         sale of a SQLite ledger that a server has in use is removed through its admin address: DELETE /v1/sales/NAME."
     )]
     Remove {
-        /// Which sale
+        /// The sale
         name: SaleName,
         /// Do not ask
         #[arg(long)]
@@ -106,9 +106,9 @@ pub enum SaleCommand {
     },
     /// Print every change of a booking, one JSON object a line
     Log {
-        /// Which sale
+        /// The sale
         name: SaleName,
-        /// Go on with what comes, until interrupted
+        /// Keep printing new entries, until interrupted
         #[arg(long)]
         follow: bool,
     },
@@ -118,7 +118,7 @@ pub enum SaleCommand {
         ledger has no consumer groups and is kept whole."
     )]
     Trim {
-        /// Which sale
+        /// The sale
         name: SaleName,
     },
 }
@@ -138,16 +138,16 @@ pub struct TermFlags {
     /// How long a booking may stay unpaid, such as 5m; none: bookings are confirmed at once
     #[arg(long, value_name = "DURATION|none", value_parser = or_none(parse_hold_ms))]
     hold: Option<TermValue<u64>>,
-    /// How long a hold may become by extensions, such as 30m; none: there are no extensions
+    /// The longest a hold can be extended to, such as 30m; none: holds cannot be extended
     #[arg(long, value_name = "DURATION|none", value_parser = or_none(parse_hold_max_ms))]
     hold_max: Option<TermValue<u64>>,
-    /// Most tickets of one buyer, or none
+    /// The most tickets a buyer may have, or none
     #[arg(long, value_name = "N|none", value_parser = or_none(parse_per_buyer))]
     per_buyer: Option<TermValue<u32>>,
-    /// Not on sale before, such as 2026-02-01T10:00:00Z, or none
+    /// When the sale starts, such as 2026-02-01T10:00:00Z, or none
     #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
     starts: Option<TermValue<WallTime>>,
-    /// Not on sale from then on, or none
+    /// When the sale ends, or none
     #[arg(long, value_name = "TIME|none", value_parser = or_none(parse_time))]
     ends: Option<TermValue<WallTime>>,
     /// Whether each booking must name its buyer: true or false

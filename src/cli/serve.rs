@@ -22,7 +22,7 @@ fn after_long_help() -> String {
         text.push_str(&format!("  {:<22}{default:>7}   {least} to {most}\n", limit.name()));
     }
     text.push_str(
-        "requests and address-connections: 0 is any number. docs/configuration.md says what happens when one is exceeded.\n\n",
+        "requests and address-connections: 0 means unlimited. docs/configuration.md says what happens when one is exceeded.\n\n",
     );
     text + AFTER_HELP
 }
@@ -46,49 +46,49 @@ pub struct ServeFlags {
     /// BOXOFFICE_CORES]
     #[arg(long, value_name = "LIST|all")]
     cores: Option<String>,
-    /// Leave the loops unpinned [env: BOXOFFICE_NO_PIN]
+    /// Do not pin the loops to their CPUs [env: BOXOFFICE_NO_PIN]
     #[arg(long)]
     no_pin: bool,
     /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH [default:
     /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
-    /// File with the password of a Redis whose URL has none; read at each dial, so that it may change [env:
-    /// BOXOFFICE_LEDGER_PASSWORD_FILE]
+    /// File with the password of a Redis whose URL has none; read for each new connection, so that it can be changed
+    /// [env: BOXOFFICE_LEDGER_PASSWORD_FILE]
     #[arg(long, value_name = "FILE")]
     ledger_password_file: Option<String>,
-    /// Where to keep which sales of a Redis this host has known, so that no start opens one anew that Redis has lost
+    /// Where to remember which sales of a Redis this host has known, so that no restart reopens one that Redis has lost
     /// [default: boxoffice.state] [env: BOXOFFICE_STATE]
     #[arg(long, value_name = "FILE|none")]
     state: Option<String>,
-    /// Open a sale if the ledger never had one of that name; never changes one that exists. May be given again [env:
-    /// BOXOFFICE_SALE, several apart by spaces]
+    /// Open a sale if the ledger never had one of that name; never changes one that exists (repeatable) [env:
+    /// BOXOFFICE_SALE, space-separated]
     #[arg(long, value_name = "NAME=STOCK[,hold=5m][,hold-max=30m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
     sale: Vec<String>,
-    /// This host's share of the crowd, beside the weights of the other hosts, 1 to 10000; not used yet [default: 1]
+    /// This host's share of the crowd, relative to the weights of the other hosts, 1 to 10000; not used yet [default: 1]
     /// [env: BOXOFFICE_WEIGHT]
     #[arg(long, value_name = "N")]
     weight: Option<String>,
-    /// Spare permits to ask the ledger, as a part of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]
+    /// Spare permits to ask the ledger, as a fraction of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]
     #[arg(long, value_name = "F")]
     buffer: Option<String>,
-    /// When a booking counts as made (Redis): ack, when Redis has answered; aof, only by a Redis that has each write on
-    /// its disk first; replicas=N, when N replicas have it too [default: ack] [env: BOXOFFICE_DURABILITY]
+    /// When a booking on Redis counts as made: ack, once Redis has answered; aof, the same, from a Redis that syncs each
+    /// write to disk first; replicas=N, once N replicas have it too [default: ack] [env: BOXOFFICE_DURABILITY]
     #[arg(long, value_name = "ack|aof|replicas=N")]
     durability: Option<String>,
-    /// How long a client waits for the ledger before it is told 503, 10ms to 1m [default: 2s] [env:
+    /// How long a request waits for the ledger before it is answered 503, 10ms to 1m [default: 2s] [env:
     /// BOXOFFICE_LEDGER_TIMEOUT]
     #[arg(long, value_name = "DURATION")]
     ledger_timeout: Option<String>,
-    /// How long a host that drains still takes connections once /readyz says 503, 0s to 10m: the time that a load balancer
-    /// needs to notice [default: 0s] [env: BOXOFFICE_DRAIN_DELAY]
+    /// How long a draining host goes on accepting connections after /readyz turns 503, 0s to 10m: the time that a load
+    /// balancer needs to notice [default: 0s] [env: BOXOFFICE_DRAIN_DELAY]
     #[arg(long, value_name = "DURATION")]
     drain_delay: Option<String>,
     /// Append one JSON line for each booking request [env: BOXOFFICE_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     access_log: Option<String>,
-    /// Set a limit that clients meet, such as idle-time=60s; may be given again. `boxoffice serve --help` lists them
-    /// [env: BOXOFFICE_LIMIT, several apart by spaces]
+    /// Set a limit on clients, such as idle-time=60s (repeatable); `boxoffice serve --help` lists them [env:
+    /// BOXOFFICE_LIMIT, space-separated]
     #[arg(long, value_name = "NAME=VALUE")]
     limit: Vec<String>,
     /// TOML file with the same names [env: BOXOFFICE_CONFIG]

@@ -21,17 +21,19 @@ impl Reload {
         }
         if let Some(token) = &self.token {
             match token.read_again() {
-                Ok(()) => tracing::info!("the admin token is read anew"),
-                Err(error) => tracing::error!(%error, "the admin token stays as it was"),
+                Ok(()) => tracing::info!("the admin token was reloaded"),
+                Err(error) => {
+                    tracing::error!(%error, "the admin token could not be reloaded; the old one stays in force")
+                }
             }
         }
         // Each dial reads it. Better told now than when the connection that there is breaks.
         if let Some(url) = &self.password {
             match url.password_now() {
-                Ok(_) => tracing::info!(
-                    "the next connection to Redis shows the password that its file has by then"
-                ),
-                Err(error) => tracing::error!(%error, "the next connection to Redis cannot be made"),
+                Ok(_) => tracing::info!("the password file is read again for the next connection to Redis"),
+                Err(error) => {
+                    tracing::error!(%error, "the password file cannot be read, so that the next connection to Redis will fail")
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use rand::{RngCore, TryRngCore};
 
 use super::listen::{self, ListenError};
 use super::reload::Reload;
-use super::state_file::{Keeper, Known, StateFile};
+use super::state_file::{Keeper, KnownSales, StateFile};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
 use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener};
@@ -134,7 +134,7 @@ impl Server {
                 let told = |error| StartError::State(file.shown(), error);
                 file.read().map_err(told)?
             }
-            None => Known::new(),
+            None => KnownSales::new(),
         };
         open_sales(ready.ledger(), config, &board, known)?;
         let keeper = match state_file {
@@ -190,7 +190,7 @@ impl Server {
             let (cpu, pin, failed) = (cores[index], config.pin, drain.clone());
             let thread = std::thread::Builder::new().name(format!("loop-{cpu}")).spawn(move || {
                 if pin && !core_affinity::set_for_current(CoreId { id: cpu }) {
-                    tracing::warn!(cpu, "the system does not let this loop be pinned; it runs on any CPU");
+                    tracing::warn!(cpu, "cannot pin this loop to its CPU; it runs on any of them");
                 }
                 let ended = worker.run();
                 if ended.is_err() {
@@ -333,7 +333,7 @@ fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
 
 /// Tells the ledger which sales this host `knew` before; leaves those that are known and were not removed. Where the ledger
 /// has just got its name, it waits until the other hosts have done so.
-fn recall(ledger: &mut dyn Ledger, mut knew: Known, opens: bool) -> Result<Known, StartError> {
+fn recall(ledger: &mut dyn Ledger, mut knew: KnownSales, opens: bool) -> Result<KnownSales, StartError> {
     const NAME: &str = "take a name";
     let id =
         LedgerId(u128::from(OsRng.unwrap_err().next_u64()) << 64 | u128::from(OsRng.unwrap_err().next_u64()));
@@ -356,7 +356,7 @@ fn recall(ledger: &mut dyn Ledger, mut knew: Known, opens: bool) -> Result<Known
     }
     if opens && age_ms < limits::NEW_LEDGER_MS {
         tracing::info!(
-            "this ledger is new: hosts that know sales of it have {} ms to say so before any is opened",
+            "this ledger is new: waiting {} ms for hosts that know sales of it before any is opened",
             limits::NEW_LEDGER_MS - age_ms
         );
         std::thread::sleep(Duration::from_millis(limits::NEW_LEDGER_MS - age_ms));
@@ -369,7 +369,7 @@ fn open_sales(
     ledger: &mut dyn Ledger,
     config: &Config,
     board: &Board,
-    knew: Known,
+    knew: KnownSales,
 ) -> Result<(), StartError> {
     const OPEN: &str = "open a sale";
     let known = match recall(ledger, knew.clone(), !config.sales.is_empty()) {
@@ -395,7 +395,7 @@ fn open_sales(
             }
             Answer::Sale { state, created } => {
                 if !created && state.terms != *terms {
-                    tracing::warn!(%sale, total = state.terms.total, "the sale exists on other terms, which stay; change it with `boxoffice sale set`");
+                    tracing::warn!(%sale, total = state.terms.total, "the sale already exists with other terms, which are kept; change them with `boxoffice sale set`");
                 }
             }
             _ => return Err(StartError::Answer(OPEN)),
@@ -471,7 +471,7 @@ fn bound_by_descriptors(limits: &mut ClientLimits, cores: usize) {
     let descriptors = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(descriptors) => usize::try_from(descriptors).unwrap_or(usize::MAX),
         Err(error) => {
-            tracing::warn!(%error, "the system does not tell how many files may be open");
+            tracing::warn!(%error, "cannot read the limit of open files");
             return;
         }
     };
@@ -481,7 +481,7 @@ fn bound_by_descriptors(limits: &mut ClientLimits, cores: usize) {
         tracing::info!(
             connections,
             descriptors,
-            "connections are bounded by the limit of open files (ulimit -n)"
+            "the limit of open files (ulimit -n) allows fewer connections"
         );
         limits.connections = connections;
     }

@@ -53,16 +53,16 @@ const DEEDS: [(i32, Deed); 14] = [
 ];
 
 /// The signals of this process, watched but not acted on yet.
-pub struct Watch(Signals);
+pub struct SignalWatch(Signals);
 
-impl Watch {
+impl SignalWatch {
     /// Watches from now on. To be called before anything is started, so that no signal finds its default and ends the process
     /// with work in hand.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn start() -> io::Result<Watch> {
-        Signals::new(DEEDS.map(|(signal, _)| signal)).map(Watch)
+    pub fn start() -> io::Result<SignalWatch> {
+        Signals::new(DEEDS.map(|(signal, _)| signal)).map(SignalWatch)
     }
 
     /// Acts on what was sent so far, and on what comes, on threads of their own. `exit_at_once` ends the process.
@@ -70,7 +70,7 @@ impl Watch {
     /// # Errors
     /// If there is no thread.
     pub fn act(self, drain: Drain, reload: Reload, exit_at_once: fn() -> !) -> io::Result<()> {
-        let Watch(mut signals) = self;
+        let SignalWatch(mut signals) = self;
         // Files may be on a disk that stands still; the end of the host does not wait for them.
         let (reloads, wanted) = mpsc::sync_channel(1);
         std::thread::Builder::new()
@@ -109,7 +109,7 @@ fn act(
         // One that waits is enough: it sees what is there when its turn comes.
         Deed::Reload => drop(reloads.try_send(())),
         Deed::Nothing => {
-            tracing::info!(signal = signal_name(signal).unwrap_or("SIGSTKFLT"), "a signal that does nothing");
+            tracing::info!(signal = signal_name(signal).unwrap_or("SIGSTKFLT"), "ignored a signal");
         }
     }
     is_ending || deed == Deed::End

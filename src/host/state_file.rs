@@ -20,7 +20,7 @@ use crate::limits::{STATE_INTERVAL_MS, STATE_LEDGERS_MAX};
 use crate::stock::Board;
 
 /// When each sale was opened that a host knows.
-pub(super) type Known = BTreeMap<SaleName, u64>;
+pub(super) type KnownSales = BTreeMap<SaleName, u64>;
 
 /// The part of a state file that is about one ledger.
 #[derive(Clone, Debug)]
@@ -31,11 +31,11 @@ pub(super) struct StateFile {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Content {
-    ledgers: BTreeMap<String, Part>,
+    ledgers: BTreeMap<String, LedgerPart>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-struct Part {
+struct LedgerPart {
     /// When it was written, in ms since 1970: the oldest one makes room.
     written: u64,
     sales: BTreeMap<String, u64>,
@@ -52,7 +52,7 @@ impl StateFile {
     }
 
     /// What was known of this ledger; nothing where there is no such file.
-    pub(super) fn read(&self) -> io::Result<Known> {
+    pub(super) fn read(&self) -> io::Result<KnownSales> {
         let mut content = self.content()?;
         let sales = content.ledgers.remove(&self.ledger).unwrap_or_default().sales;
         Ok(sales.iter().filter_map(|(name, &opened)| Some((SaleName::parse(name).ok()?, opened))).collect())
@@ -70,10 +70,10 @@ impl StateFile {
     }
 
     /// Writes what is known of this ledger, on the disk when it returns.
-    pub(super) fn write(&self, known: &Known, now_ms: u64) -> io::Result<()> {
+    pub(super) fn write(&self, known: &KnownSales, now_ms: u64) -> io::Result<()> {
         let mut content = self.content()?;
         let sales = known.iter().map(|(name, &opened)| (name.to_string(), opened)).collect();
-        content.ledgers.insert(self.ledger.clone(), Part { written: now_ms, sales });
+        content.ledgers.insert(self.ledger.clone(), LedgerPart { written: now_ms, sales });
         while content.ledgers.len() > STATE_LEDGERS_MAX {
             let oldest = content.ledgers.iter().min_by_key(|(_, part)| part.written);
             let oldest = oldest.map(|(ledger, _)| ledger.clone()).unwrap_or_default();
@@ -134,7 +134,7 @@ struct Keep {
     file: StateFile,
     board: Arc<Board>,
     now_ms: fn() -> u64,
-    written: Option<Known>,
+    written: Option<KnownSales>,
     is_failing: bool,
 }
 
@@ -142,14 +142,14 @@ impl Keep {
     fn look(&mut self) {
         let directory = self.board.directory();
         let known = directory.sales().map(|sale| (*sale.name(), sale.seen().opened));
-        let known: Known = known.filter(|(_, opened)| *opened > 0).collect();
+        let known: KnownSales = known.filter(|(_, opened)| *opened > 0).collect();
         if self.written.as_ref() == Some(&known) {
             return;
         }
         match self.file.write(&known, (self.now_ms)()) {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
-                    tracing::info!(path = %self.file.path.display(), "the state file is written again");
+                    tracing::info!(path = %self.file.path.display(), "the state file can be written again");
                 }
                 self.written = Some(known);
             }
@@ -167,7 +167,7 @@ impl Keep {
 mod tests {
     use super::*;
 
-    fn known(sales: &[(&str, u64)]) -> Known {
+    fn known(sales: &[(&str, u64)]) -> KnownSales {
         sales.iter().map(|&(name, opened)| (SaleName::parse(name).unwrap(), opened)).collect()
     }
 

@@ -83,37 +83,37 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 client_limits! {
-    /// Bytes of a request target; past it 414.
+    /// Bytes of a request target; more is answered 414.
     TargetBytes target_bytes: usize, "target-bytes", Bytes, TARGET_BYTES_MAX, 256, 32 * KIB;
-    /// Bytes of a request head; past it 431.
+    /// Bytes of a request head; more is answered 431.
     HeadBytes head_bytes: usize, "head-bytes", Bytes, HEAD_BYTES_MAX, KIB, 60 * KIB;
-    /// Header fields of a request; past it 431.
+    /// Header fields of a request; more is answered 431.
     Fields fields: usize, "fields", Count, FIELDS_MAX, 8, FIELDS_CEILING as u64;
-    /// Bytes of a request body after decoding; past it 413.
+    /// Bytes of a request body after decoding; more is answered 413.
     BodyBytes body_bytes: usize, "body-bytes", Bytes, BODY_BYTES_MAX, 512, 16 * MIB;
-    /// Bytes of extensions and trailers of a chunked body; past it 413.
+    /// Bytes of extensions and trailers of a chunked body; more is answered 413.
     ChunkOverheadBytes chunk_overhead_bytes: usize, "chunk-overhead-bytes", Bytes, CHUNK_OVERHEAD_BYTES_MAX, 0, MIB;
-    /// From the first byte of a head to its last, for the first one from the connection's beginning; past it 408.
+    /// From the first byte of a head to its last, for the first one from the connection's beginning; then 408.
     HeadTime head_time_ms: u64, "head-time", Time, HEAD_TIMEOUT_MS, 100, 300_000;
-    /// From the end of a head to the end of its body; past it 408.
+    /// From the end of a head to the end of its body; then 408.
     BodyTime body_time_ms: u64, "body-time", Time, BODY_TIMEOUT_MS, 100, 600_000;
-    /// How long a connection may ask nothing; past it, it is closed.
+    /// How long a connection may be idle before it is closed.
     IdleTime idle_time_ms: u64, "idle-time", Time, IDLE_TIMEOUT_MS, 100, 3_600_000;
-    /// How long a client may read nothing of what is written to it; past it, it is cut.
+    /// How long a client may read nothing of its answers before it is cut.
     WriteStall write_stall_ms: u64, "write-stall", Time, WRITE_STALL_TIMEOUT_MS, 100, 600_000;
-    /// How long a closing connection is still read; past it, it is cut.
+    /// How long a closing connection is still read before it is cut.
     Linger linger_ms: u64, "linger", Time, LINGER_TIMEOUT_MS, 100, LINGER_CEILING_MS;
-    /// Requests of one connection, 0 for any number; the last answer says `Connection: close`.
+    /// Requests of one connection, 0 for no limit; the last answer says `Connection: close`.
     Requests requests: u32, "requests", Count, REQUESTS_PER_CONNECTION_MAX, 0, 1_000_000_000;
-    /// Requests of one connection whose answers are not written yet; past it, it is not read.
+    /// Requests of one connection whose answers are not written yet; beyond that it is not read.
     Pipeline pipeline: usize, "pipeline", Count, PIPELINE_DEPTH_MAX, 1, 1_024;
-    /// Unwritten answer bytes of one connection; past it, it is not read.
+    /// Unwritten answer bytes of one connection; beyond that it is not read.
     UnsentBytes unsent_bytes: usize, "unsent-bytes", Bytes, UNSENT_BYTES_MAX, KIB, 16 * MIB;
-    /// Connections of the host; past it 503.
+    /// Connections of the host; more are answered 503.
     Connections connections: usize, "connections", Count, CONNECTIONS_MAX, 1, 1_000_000;
-    /// Connections of one peer address, 0 for any number; past it 503.
+    /// Connections of one peer address, 0 for no limit; more are answered 503.
     AddressConnections address_connections: usize, "address-connections", Count, CONNECTIONS_PER_ADDRESS_MAX, 0, 1_000_000;
-    /// Bytes of buffers that the connections of one core hold; near it those that do not read are cut, past it 503.
+    /// Bytes of buffers that the connections of one core hold; near it those that do not read are cut, beyond it 503.
     BufferedBytes buffered_bytes: usize, "buffered-bytes", Bytes, BUFFERED_BYTES_PER_CORE_MAX, 16 * KIB, 64 * GIB;
 }
 

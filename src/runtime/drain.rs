@@ -38,7 +38,7 @@ impl Drain {
             drain.close();
         });
         if let Err(error) = waits {
-            tracing::error!(%error, "no thread to wait for --drain-delay; the listeners close at once");
+            tracing::error!(%error, "cannot start a thread to wait for --drain-delay; the listeners close at once");
             self.close();
         }
     }

@@ -70,7 +70,7 @@ fn rotates(rules: &str) {
         assert_eq!(told.wrong, [""; 0]);
         granted.extend(told.granted);
         eventually("the log was opened anew", PATIENCE, || {
-            (host.process.said().matches("the access log is opened anew").count() == round).then_some(())
+            (host.process.said().matches("the access log was reopened").count() == round).then_some(())
         });
     }
     // One more, of which every line is in the fresh file.

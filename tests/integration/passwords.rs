@@ -61,7 +61,10 @@ fn a_password_changes_without_a_restart() {
     });
     host.process.signal(libc::SIGHUP);
     eventually("the log says so", PATIENCE, || {
-        host.process.said().contains("the next connection to Redis cannot be made").then_some(())
+        host.process
+            .said()
+            .contains("the password file cannot be read, so that the next connection to Redis will fail")
+            .then_some(())
     });
     std::fs::write(&file, "third").unwrap();
     booked(&host, "d");

@@ -93,12 +93,12 @@ fn says_why_not() {
     fails("show tickets", 1, "no sale \"tickets\"");
     fails("log tickets", 1, "no sale \"tickets\"");
     fails("pause tickets", 1, "no sale \"tickets\"");
-    fails("open ticket --stock 5", 1, "there is a sale \"ticket\" already");
-    fails("set ticket --stock 6", 1, "0 held + 7 sold tickets are the least its total can be");
+    fails("open ticket --stock 5", 1, "sale \"ticket\" already exists");
+    fails("set ticket --stock 6", 1, "its total cannot be below 0 held + 7 sold tickets");
     fails(
         "set ticket --ends 1970-01-02T00:00:00Z --starts 1970-01-02T00:00:00Z",
         1,
-        "must end later than it starts",
+        "it would end before it starts",
     );
     fails(
         "open other --stock 5 --starts 2026-02-01T00:00:00Z --ends 2026-01-01T00:00:00Z",
