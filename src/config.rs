@@ -22,6 +22,7 @@ pub use words::{SETTINGS, Words};
 
 pub use crate::booking::Durability;
 use crate::booking::{SaleName, SaleTerms};
+use crate::ledger::url::names_a_ledger;
 use crate::limits::{self as bounds, ClientLimits};
 use terms::parse_span_ms;
 use words::Word;
@@ -171,12 +172,9 @@ fn ledger(words: &[Word]) -> Result<String, ConfigError> {
 
 /// Whether `url` has the scheme of a ledger and something behind it; else what it takes.
 pub fn check_ledger(url: &str) -> Result<(), &'static str> {
-    // The last three are known, and refused with their own sentence where the ledger is opened.
-    const SCHEMES: [&str; 6] =
-        ["sqlite:", "redis://", "redis+unix://", "rediss://", "redis+sentinel://", "redis+cluster://"];
-    match SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme)) {
-        Some(rest) if !rest.is_empty() => Ok(()),
-        _ => Err("takes sqlite:PATH, redis://HOST:PORT/DB or redis+unix:///PATH"),
+    match names_a_ledger(url) {
+        true => Ok(()),
+        false => Err("takes sqlite:PATH, redis://HOST:PORT/DB or redis+unix:///PATH"),
     }
 }
 

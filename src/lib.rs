@@ -39,6 +39,7 @@
 //! * [`admin`]: the operators' listener, on threads of its own.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`ending`]: what was done, as lines and as counts, in one set of words.
+//! * [`net`]: streams to the servers that this process connects to.
 //! * [`limits`]: every bound, with its unit and its reason. [`clock`]: time as values.
 //!
 //! # Rules that hold everywhere
@@ -66,5 +67,6 @@ pub mod http;
 pub mod ledger;
 pub mod limits;
 pub mod metrics;
+pub mod net;
 pub mod runtime;
 pub mod stock;

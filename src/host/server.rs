@@ -1,7 +1,7 @@
 //! A host: opens the ledger and the sales, binds, starts a loop a core, and ends them again.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,8 +24,9 @@ use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
+use crate::net::Endpoint;
 use crate::runtime::ledger_thread::{self, ThreadHandle};
-use crate::runtime::redis_link::{Endpoint, RedisLink};
+use crate::runtime::redis_link::RedisLink;
 use crate::runtime::worker::{self, Link, Worker};
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::{Board, CoreIndex};
@@ -301,22 +302,13 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     match url {
         LedgerUrl::Sqlite(path) => Ok(Ready::Sqlite(SqliteLedger::open(path)?)),
         LedgerUrl::Redis(url) => {
-            let endpoint = match &url.address {
-                RedisAddress::Unix(path) => Endpoint::Unix(path.clone()),
-                RedisAddress::Tcp { host, port } => Endpoint::Tcp(resolve(host, *port)?),
-            };
+            let endpoint = url.address.resolve().map_err(|error| match &url.address {
+                RedisAddress::Tcp { host, .. } => StartError::Resolve(host.clone(), error),
+                RedisAddress::Unix(_) => StartError::System(error),
+            })?;
             let ledger = RedisLedger::connect(url)?;
             Ok(Ready::Redis { ledger, url: url.clone(), endpoint })
         }
-    }
-}
-
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    let told = |error| StartError::Resolve(host.to_owned(), error);
-    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(told)?.collect();
-    match addresses.is_empty() {
-        false => Ok(addresses),
-        true => Err(told(io::Error::from(io::ErrorKind::NotFound))),
     }
 }
 

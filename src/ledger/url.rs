@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+
+use crate::net::Endpoint;
 
 /// A parsed `--ledger`. Prints as it was written, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,28 +146,67 @@ impl RedisUrl {
     }
 }
 
+impl RedisAddress {
+    /// Where that is now. Asks a name server, which may take its time.
+    ///
+    /// # Errors
+    /// If the name has no address, or nobody tells.
+    pub fn resolve(&self) -> io::Result<Endpoint> {
+        match self {
+            RedisAddress::Unix(path) => Ok(Endpoint::Unix(path.clone())),
+            RedisAddress::Tcp { host, port } => {
+                let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
+                match addresses.is_empty() {
+                    false => Ok(Endpoint::Tcp(addresses)),
+                    true => Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address")),
+                }
+            }
+        }
+    }
+}
+
+/// What a URL begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Sqlite,
+    Redis,
+    RedisUnix,
+    /// Known, and refused with a sentence of its own.
+    NotYet(&'static str),
+}
+
+/// The one list of what a ledger's URL may begin with.
+const SCHEMES: [(&str, Scheme); 6] = [
+    ("sqlite:", Scheme::Sqlite),
+    ("redis://", Scheme::Redis),
+    ("redis+unix://", Scheme::RedisUnix),
+    ("rediss://", Scheme::NotYet("rediss")),
+    ("redis+sentinel://", Scheme::NotYet("redis+sentinel")),
+    ("redis+cluster://", Scheme::NotYet("redis+cluster")),
+];
+
+fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
+    SCHEMES.iter().find_map(|(start, scheme)| Some((*scheme, url.strip_prefix(start)?)))
+}
+
+/// Whether `url` begins as that of a ledger does, also of one that this version does not speak to yet, and has something
+/// behind that.
+pub fn names_a_ledger(url: &str) -> bool {
+    split_scheme(url).is_some_and(|(_, rest)| !rest.is_empty())
+}
+
 impl FromStr for LedgerUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<LedgerUrl, UrlError> {
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            if path.is_empty() {
-                return Err(UrlError::NoPath("sqlite:", "boxoffice.db"));
-            }
-            return Ok(LedgerUrl::Sqlite(PathBuf::from(path)));
+        match split_scheme(text) {
+            Some((Scheme::Sqlite, "")) => Err(UrlError::NoPath("sqlite:", "boxoffice.db")),
+            Some((Scheme::Sqlite, path)) => Ok(LedgerUrl::Sqlite(PathBuf::from(path))),
+            Some((Scheme::Redis, rest)) => tcp(rest).map(LedgerUrl::Redis),
+            Some((Scheme::RedisUnix, rest)) => unix(rest).map(LedgerUrl::Redis),
+            Some((Scheme::NotYet(scheme), _)) => Err(UrlError::NotYet(scheme)),
+            None => Err(UrlError::Scheme),
         }
-        for scheme in ["rediss", "redis+sentinel", "redis+cluster"] {
-            if text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")) {
-                return Err(UrlError::NotYet(scheme));
-            }
-        }
-        if let Some(rest) = text.strip_prefix("redis+unix://") {
-            return unix(rest).map(LedgerUrl::Redis);
-        }
-        if let Some(rest) = text.strip_prefix("redis://") {
-            return tcp(rest).map(LedgerUrl::Redis);
-        }
-        Err(UrlError::Scheme)
     }
 }
 

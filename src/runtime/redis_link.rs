@@ -1,10 +1,7 @@
 //! A core's own connection to Redis: the socket under a [`Session`].
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event::Source};
 
 use crate::booking::{Answer, Call, CallError, CallId, Durability};
@@ -12,24 +9,11 @@ use crate::clock::Monotonic;
 use crate::ledger::Trouble;
 use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
-
-/// Where Redis listens.
-#[derive(Clone, Debug)]
-pub enum Endpoint {
-    /// The addresses of a name, tried one after another; names are resolved when the host starts, since a loop must not
-    /// wait for a name server.
-    Tcp(Vec<SocketAddr>),
-    /// A UNIX socket.
-    Unix(PathBuf),
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+use crate::net::{Endpoint, Stream};
 
 /// See the [module](self).
 pub struct RedisLink {
+    /// Names are resolved when the host starts, since a loop must not wait for a name server.
     endpoint: Endpoint,
     url: RedisUrl,
     session: Session,
@@ -125,20 +109,9 @@ impl RedisLink {
     }
 
     fn dial(&self, registry: &Registry) -> io::Result<Stream> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        match &self.endpoint {
-            Endpoint::Tcp(addresses) => {
-                let mut stream = TcpStream::connect(addresses[self.dials % addresses.len()])?;
-                stream.set_nodelay(true)?;
-                stream.register(registry, self.token, interests)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Endpoint::Unix(path) => {
-                let mut stream = UnixStream::connect(path)?;
-                stream.register(registry, self.token, interests)?;
-                Ok(Stream::Unix(stream))
-            }
-        }
+        let mut stream = Stream::connect(&self.endpoint, self.dials)?;
+        stream.register(registry, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stream)
     }
 
     fn lose(&mut self, reason: String, now: Monotonic) {
@@ -186,7 +159,7 @@ impl RedisLink {
         while self.connected
             && let Some(stream) = &mut self.stream
         {
-            let output = self.session.output();
+            let output = self.session.poll_output();
             if output.is_empty() {
                 return;
             }
@@ -200,49 +173,10 @@ impl RedisLink {
     }
 }
 
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Endpoint::Tcp(addresses) => {
-                let mut separator = "";
-                for address in addresses {
-                    write!(f, "{separator}{address}")?;
-                    separator = ", ";
-                }
-                Ok(())
-            }
-            Endpoint::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-impl Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.read(buffer),
-            Stream::Unix(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self {
-            Stream::Tcp(stream) => stream.take_error(),
-            Stream::Unix(stream) => stream.take_error(),
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::io::ErrorKind;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::time::{Duration, Instant};
 
     use mio::{Events, Poll};

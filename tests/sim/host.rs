@@ -578,7 +578,7 @@ impl Core {
         while self.connected
             && let Some(pipe) = self.link
         {
-            let output = self.session.output();
+            let output = self.session.poll_output();
             if output.is_empty() {
                 return;
             }

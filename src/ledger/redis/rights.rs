@@ -14,6 +14,17 @@ const SENT_ALONE: [&str; 7] = ["GET", "HGET", "HMGET", "SADD", "SMEMBERS", "TIME
 /// Where the keys of sales begin.
 const SALES_KEY: &str = "bx:sales";
 
+/// What a command does, by the rights that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Whatever changes a sale.
+    Change,
+    /// `sale trim`.
+    Trim,
+    /// `sale remove`.
+    Remove,
+}
+
 /// What is to be asked for: one question, packed.
 #[derive(Debug)]
 pub(super) struct Rights {
@@ -33,14 +44,13 @@ impl Rights {
         Rights::new(commands)
     }
 
-    /// What `sale trim` needs.
-    pub(super) fn of_trim() -> Rights {
-        Rights::new(scripts::called(&scripts::TRIM.text))
-    }
-
-    /// What `sale remove` needs.
-    pub(super) fn of_remove() -> Rights {
-        Rights::new(scripts::called(&scripts::REMOVE.text))
+    /// What that needs.
+    pub(super) fn of(need: Need) -> Rights {
+        match need {
+            Need::Change => Rights::of_calls(Durability::Ack),
+            Need::Trim => Rights::new(scripts::called(&scripts::TRIM.text)),
+            Need::Remove => Rights::new(scripts::called(&scripts::REMOVE.text)),
+        }
     }
 
     fn new(commands: impl IntoIterator<Item = String>) -> Rights {
@@ -206,7 +216,7 @@ mod tests {
         }
         assert!(!all.iter().any(|word| word == "WAIT"));
         assert!(words(&Rights::of_calls(Durability::Replicas(1))).iter().any(|word| word == "WAIT"));
-        assert!(words(&Rights::of_trim()).iter().any(|word| word == "XINFO GROUPS"));
+        assert!(words(&Rights::of(Need::Trim)).iter().any(|word| word == "XINFO GROUPS"));
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Play {
 
     /// So much of the output reaches Redis.
     fn move_output(&mut self, bytes_max: usize) {
-        let output = self.session.output();
+        let output = self.session.poll_output();
         let bytes = bytes_max.min(output.len());
         self.received.extend_from_slice(&output[..bytes]);
         self.session.handle_written(bytes);
@@ -334,7 +334,7 @@ impl Play {
                 self.deliver(usize::MAX);
             }
             if self.session.is_up() && self.open.is_empty() {
-                assert!(self.session.output().is_empty());
+                assert!(self.session.poll_output().is_empty());
                 return;
             }
         }

@@ -15,68 +15,67 @@
 //! only when N replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as not
 //! answered, and are sent again with all the others.
 
+mod setup;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::fence::Fence;
-use super::rights::{self, Fault, Rights};
-use super::{advice, codec, fitness};
+pub use super::rights::Need;
+use super::{codec, fitness, rights};
 use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
 use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
 use crate::limits;
+use setup::{FORGETFUL, Finding, Outgoing, SetUp, Step};
 
-/// Which reply comes next on the connection.
+/// What the next reply on the connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
-    /// Of the connection's set-up (AUTH, SELECT, CLIENT): an error ends the connection.
-    Greeting,
-    /// To what the [fence](Fence) asks. Likewise.
-    Fence,
-    /// Of the end of the connection of before this one, which has that number. Likewise.
-    Fenced(u64),
-    /// Of a SCRIPT LOAD: likewise.
-    Script,
-    /// To what the user may do. Likewise.
-    Rights,
-    /// To what the Redis is asked for [advice]: that many replies, of which none ends the connection.
-    Advice(usize),
-    /// To what the Redis is asked about its [fitness]: that many replies. Likewise.
-    Fitness(usize),
-    /// Of the call with that id.
+enum Due {
+    /// The set-up of the connection, or a question of it that is asked again.
+    SetUp(Step),
+    /// The call with that id.
     Call(CallId),
-    /// To a WAIT and the write before it: of all calls before.
+    /// A WAIT and the write before it: for all calls before.
     Replicas,
 }
 
 /// Why a connection is of no more use.
-struct Loss {
-    cause: Cause,
-    reason: String,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Redis refuses something of the set-up.
+    #[error("Redis refused the connection's set-up: {said}")]
+    Refused {
+        /// The kind of trouble that it is.
+        cause: Cause,
+        /// In the words of Redis.
+        said: String,
+    },
+    /// It must not be used as it is.
+    #[error("{reason}")]
+    Unfit {
+        /// The kind of trouble that it is.
+        cause: Cause,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// It sent what was not asked for.
+    #[error("{0}")]
+    Garbled(String),
 }
 
-impl From<String> for Loss {
-    fn from(reason: String) -> Loss {
-        Loss { cause: Cause::Unreachable, reason }
+impl SessionError {
+    fn cause(&self) -> Cause {
+        match self {
+            SessionError::Refused { cause, .. } | SessionError::Unfit { cause, .. } => *cause,
+            SessionError::Garbled(_) => Cause::Unreachable,
+        }
     }
-}
-
-/// Of an error in the set-up.
-fn cause_of(error: &str) -> Cause {
-    match rights::denial(error) {
-        Some(_) => Cause::Denied,
-        None if codec::is_refusal(error) => Cause::Refusing,
-        None => Cause::Unreachable,
-    }
-}
-
-/// Of the first error among those replies.
-fn cause_in(replies: &[u8]) -> Cause {
-    codec::first_error(replies).map_or(Cause::Unreachable, |error| cause_of(&error))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,11 +96,7 @@ struct Unanswered {
 
 /// See the [module](self).
 pub struct Session {
-    url: RedisUrl,
-    durability: Durability,
-    rights: Rights,
-    /// Its Redis was found unfit, and not fit since.
-    unfit: bool,
+    set_up: SetUp,
     /// What became of the last connection, where it was lost.
     cause: Cause,
     /// Why this Redis carries nothing out, or no writes, where it is so.
@@ -110,19 +105,20 @@ pub struct Session {
     changes: u64,
     /// What an operator should know of the Redis; until it was taken.
     advice: Option<Vec<String>>,
+    /// What the user of a command was found to be allowed, on this connection.
+    allowed: Vec<Need>,
+    /// Whether it may do what was asked for last; until it was taken.
+    verdict: Option<Result<(), String>>,
     /// When to ask again, on a connection that is up.
     check_at: Monotonic,
     state: State,
-    fence: Fence,
     failures: u32,
     jitter: StdRng,
     /// Calls not answered yet, oldest first.
     unanswered: VecDeque<Unanswered>,
-    expected: VecDeque<Expected>,
+    out: Outgoing,
     /// When the last reply came, or the last call left an idle connection.
     heard_at: Monotonic,
-    output: Vec<u8>,
-    written: usize,
     input: Vec<u8>,
     consumed: usize,
     answers: VecDeque<(CallId, Result<Answer, CallError>)>,
@@ -136,29 +132,36 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that wants to be dialled at once. No other may have its `seed`, which gives its connections their name
-    /// and varies the pauses between attempts, so that a returning Redis isn't dialled by all at the same instant.
+    /// A host's session, which wants to be dialled at once. No other may have its `seed`, which gives its connections their
+    /// name and varies the pauses between attempts, so that a returning Redis isn't dialled by all at the same instant.
     pub fn new(url: RedisUrl, durability: Durability, seed: u64, now: Monotonic) -> Session {
         let mut jitter = StdRng::seed_from_u64(seed);
+        Session::with(SetUp::of_host(url, durability, jitter.random()), jitter, now)
+    }
+
+    /// A session for the calls of commands and operators, with such a seed. It asks for the rights of a user only where it is
+    /// [told to](Session::ask_right), and checks nothing by itself.
+    pub fn of_command(url: RedisUrl, seed: u64, now: Monotonic) -> Session {
+        let mut jitter = StdRng::seed_from_u64(seed);
+        Session::with(SetUp::of_command(url, jitter.random()), jitter, now)
+    }
+
+    fn with(set_up: SetUp, jitter: StdRng, now: Monotonic) -> Session {
         Session {
-            url,
-            durability,
-            rights: Rights::of_calls(durability),
-            unfit: false,
+            set_up,
             cause: Cause::Unreachable,
             refusal: None,
             changes: 0,
             advice: None,
+            allowed: Vec::new(),
+            verdict: None,
             check_at: now,
             state: State::Down { dial_at: now },
             failures: 0,
-            fence: Fence::new(jitter.random()),
             jitter,
             unanswered: VecDeque::new(),
-            expected: VecDeque::new(),
+            out: Outgoing::default(),
             heard_at: now,
-            output: Vec::new(),
-            written: 0,
             input: Vec::new(),
             consumed: 0,
             answers: VecDeque::new(),
@@ -205,22 +208,14 @@ impl Session {
 
     /// Shows another password from the next dial on.
     pub fn set_password(&mut self, password: Option<String>) {
-        self.url.password = password;
+        self.set_up.set_password(password);
     }
 
     /// The runtime has begun to connect. The set-up is ready to be written; calls follow once all of it is answered.
     pub fn handle_dialling(&mut self, now: Monotonic) {
         self.state = State::Dialling { give_up_at: now.plus_ms(limits::DIAL_TIMEOUT_MS) };
         self.heard_at = now;
-        let RedisUrl { user, password, database, .. } = &self.url;
-        let (user, password, name) = (user.as_deref(), password.as_deref(), self.fence.name());
-        let greetings = codec::hello(user, password, *database, name, &mut self.output);
-        self.expected.extend(std::iter::repeat_n(Expected::Greeting, greetings));
-        self.fence.ask(&mut self.output);
-        self.expected.push_back(Expected::Fence);
-        self.load_scripts();
-        self.ask_rights();
-        self.ask_fitness();
+        self.set_up.begin(&mut self.out);
     }
 
     /// The set-up is through.
@@ -248,31 +243,29 @@ impl Session {
     /// Writes the call at that place.
     fn send(&mut self, place: usize) {
         let Unanswered { id, call, .. } = &self.unanswered[place];
-        codec::pack(call, &mut self.output);
-        self.expected.push_back(Expected::Call(*id));
+        codec::pack(call, self.out.ask(Due::Call(*id)));
         self.unsealed |= self.needs_replicas(call);
     }
 
-    /// Whether a client may be told something by the answer.
+    /// Whether a client may be told something by the answer, which replicas must have by then.
     fn needs_replicas(&self, call: &Call) -> bool {
-        matches!(self.durability, Durability::Replicas(_)) && call.entries() > 0
+        self.set_up.replicas().is_some() && call.entries() > 0
     }
 
-    fn ask_rights(&mut self) {
-        self.rights.ask(self.state != State::Up, &mut self.output);
-        self.expected.push_back(Expected::Rights);
+    /// Asks whether the user of a command may do that; see [`Session::poll_verdict`].
+    pub fn ask_right(&mut self, need: Need) {
+        self.verdict = None;
+        self.set_up.ask_right(need, &mut self.out);
     }
 
-    fn ask_fitness(&mut self) {
-        match fitness::ask(self.durability, &mut self.output) {
-            0 => {}
-            replies => self.expected.push_back(Expected::Fitness(replies)),
-        }
+    /// Whether it may, and why not, once Redis has said so.
+    pub fn poll_verdict(&mut self) -> Option<Result<(), String>> {
+        self.verdict.take()
     }
 
-    fn load_scripts(&mut self) {
-        let scripts = codec::load_scripts(&mut self.output);
-        self.expected.extend(std::iter::repeat_n(Expected::Script, scripts));
+    /// Whether the user was found to be allowed that on this connection.
+    pub fn is_allowed(&self, need: Need) -> bool {
+        self.allowed.contains(&need)
     }
 
     /// The connection came about; the set-up is on its way.
@@ -304,11 +297,11 @@ impl Session {
             unanswered.ahead = false;
         }
         self.resend_due = false;
-        self.expected.clear();
+        self.out.clear();
+        self.allowed.clear();
+        self.verdict = None;
         self.held.clear();
         self.unsealed = false;
-        self.output.clear();
-        self.written = 0;
         self.input.clear();
         self.consumed = 0;
     }
@@ -318,155 +311,124 @@ impl Session {
         let ahead = self.resend_due && matches!(call, Call::Restore { .. });
         self.unanswered.push_back(Unanswered { id, call, doubtful: false, ahead });
         if self.state == State::Up && (ahead || !self.resend_due) {
-            if self.expected.is_empty() {
+            if self.out.due.is_empty() {
                 self.heard_at = now;
             }
             self.send(self.unanswered.len() - 1);
         }
     }
 
-    /// What to write next: all calls since the last time leave together, with one WAIT behind them where they need it.
-    pub fn output(&mut self) -> &[u8] {
-        self.resend();
-        if let Durability::Replicas(replicas) = self.durability
-            && std::mem::take(&mut self.unsealed)
-        {
-            fitness::wait(replicas, &mut self.output);
-            self.expected.push_back(Expected::Replicas);
-        }
-        &self.output[self.written..]
+    /// Nobody waits any more for the calls that are not answered: they are not sent again. Only on a connection that was
+    /// lost, where no reply is due to them.
+    pub fn abandon_calls(&mut self) {
+        debug_assert!(self.out.due.is_empty(), "a reply would find no call");
+        self.unanswered.clear();
+        self.answers.clear();
     }
 
-    /// That much of [`Session::output`] was written.
-    pub fn handle_written(&mut self, bytes: usize) {
-        self.written += bytes;
-        if self.written == self.output.len() {
-            self.output.clear();
-            self.written = 0;
+    /// What to write next: all calls since the last time leave together, with one WAIT behind them where they need it.
+    pub fn poll_output(&mut self) -> &[u8] {
+        self.resend();
+        if let Some(replicas) = self.set_up.replicas()
+            && std::mem::take(&mut self.unsealed)
+        {
+            fitness::wait(replicas, self.out.ask(Due::Replicas));
         }
+        self.out.rest()
+    }
+
+    /// That much of [`Session::poll_output`] was written.
+    pub fn handle_written(&mut self, bytes: usize) {
+        self.out.handle_written(bytes);
     }
 
     /// Bytes from Redis, in any fragmentation.
     ///
     /// # Errors
-    /// Where the bytes are not replies, or the set-up was refused, or the Redis is unfit or denies something: the connection
+    /// If the bytes are not replies, or the set-up was refused, or the Redis is unfit or denies something: the connection
     /// is of no use and must be closed; the session has noted the loss.
-    pub fn handle_bytes(&mut self, bytes: &[u8], now: Monotonic) -> Result<(), String> {
+    pub fn handle_bytes(&mut self, bytes: &[u8], now: Monotonic) -> Result<(), SessionError> {
         self.heard_at = now;
         self.input.extend_from_slice(bytes);
         let outcome = self.read_frames(now);
         self.input.drain(..self.consumed);
         self.consumed = 0;
-        outcome.map_err(|Loss { cause, reason }| {
-            self.lose(cause, reason.clone(), now);
-            reason
-        })
+        if let Err(error) = &outcome {
+            self.lose(error.cause(), error.to_string(), now);
+        }
+        outcome
     }
 
-    fn read_frames(&mut self, now: Monotonic) -> Result<(), Loss> {
-        while let Some(&expected) = self.expected.front() {
+    fn read_frames(&mut self, now: Monotonic) -> Result<(), SessionError> {
+        while let Some(&due) = self.out.due.front() {
             let rest = &self.input[self.consumed..];
-            let length = match expected {
-                Expected::Greeting | Expected::Fenced(_) | Expected::Script | Expected::Rights => {
-                    codec::frames_length(1, rest)
-                }
-                Expected::Fence => codec::frames_length(Fence::REPLIES, rest),
-                Expected::Fitness(replies) | Expected::Advice(replies) => codec::frames_length(replies, rest),
-                Expected::Replicas => codec::frames_length(2, rest),
-                Expected::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
+            let length = match due {
+                Due::SetUp(step) => codec::frames_length(step.replies(), rest),
+                Due::Replicas => codec::frames_length(2, rest),
+                Due::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
             };
-            let Some(length) = length.map_err(|error| error.to_string())? else { return Ok(()) };
+            let length = length.map_err(|error| SessionError::Garbled(error.to_string()))?;
+            let Some(length) = length else { return Ok(()) };
             let replies = self.consumed..self.consumed + length;
             self.consumed += length;
-            self.expected.pop_front();
-            match expected {
-                Expected::Greeting | Expected::Script => {
-                    if let Some(error) = codec::first_error(&self.input[replies]) {
-                        let cause = cause_of(&error);
-                        let reason = format!("Redis refused the connection's set-up: {error}");
-                        return Err(Loss { cause, reason });
-                    }
-                }
-                Expected::Fence => {
-                    let replies = &self.input[replies];
-                    let read = self.fence.read(replies, &mut self.output);
-                    let id = read.map_err(|reason| Loss { cause: cause_in(replies), reason })?;
-                    self.expected.push_back(Expected::Fenced(id));
-                }
-                Expected::Fenced(id) => {
-                    let reply = &self.input[replies];
-                    let read = self.fence.read_end(id, reply);
-                    read.map_err(|reason| Loss { cause: cause_in(reply), reason })?;
-                }
-                Expected::Rights => self.read_rights(replies)?,
-                Expected::Advice(_) => {
-                    self.advice = Some(advice::read(self.durability, &self.input[replies]));
-                }
-                Expected::Fitness(_) => {
-                    let judged = fitness::judge(self.durability, self.unfit, &self.input[replies]);
-                    self.unfit = judged.is_err();
-                    judged.map_err(|reason| Loss { cause: Cause::Durability, reason })?;
-                }
-                Expected::Call(id) => self.read_answer(id, replies)?,
-                Expected::Replicas => self.read_replicas(replies)?,
+            self.out.due.pop_front();
+            match due {
+                Due::SetUp(step) => self.read_step(step, replies)?,
+                Due::Call(id) => self.read_answer(id, replies)?,
+                Due::Replicas => self.read_replicas(replies)?,
             }
             // What advice there is does not keep calls waiting.
-            let is_through = || self.expected.iter().all(|next| matches!(next, Expected::Advice(_)));
+            let is_through = || self.out.due.iter().all(|next| matches!(next, Due::SetUp(Step::Advice(_))));
             if matches!(self.state, State::Dialling { .. }) && is_through() {
                 self.handle_up(now);
             }
         }
         match self.consumed == self.input.len() {
             true => Ok(()),
-            false => Err(Loss::from("Redis sent a reply that nobody asked for".to_owned())),
+            false => Err(SessionError::Garbled("Redis sent a reply that nobody asked for".to_owned())),
         }
+    }
+
+    fn read_step(&mut self, step: Step, replies: Range<usize>) -> Result<(), SessionError> {
+        let is_new = self.state != State::Up;
+        match self.set_up.read(step, &self.input[replies], is_new, &mut self.out)? {
+            Finding::Nothing => {}
+            Finding::Refusal(refusal) => {
+                if self.refusal != refusal {
+                    self.refusal = refusal;
+                    self.changes += 1;
+                }
+            }
+            Finding::Advice(advice) => self.advice = Some(advice),
+            Finding::Verdict(verdict) => {
+                self.verdict = Some(verdict.map(|need| self.allowed.push(need)));
+            }
+        }
+        Ok(())
     }
 
     /// Where a call stands among the unanswered: nearly always first.
-    fn place(&self, id: CallId) -> Result<usize, String> {
+    fn place(&self, id: CallId) -> Result<usize, SessionError> {
         let place = self.unanswered.iter().position(|unanswered| unanswered.id == id);
-        place.ok_or_else(|| "a reply is due to a call that was answered before".to_owned())
+        place.ok_or_else(|| {
+            SessionError::Garbled("a reply is due to a call that was answered before".to_owned())
+        })
     }
 
-    /// What the user may do, and whether its Redis takes writes.
-    fn read_rights(&mut self, reply: Range<usize>) -> Result<(), Loss> {
-        match rights::read(&self.input[reply]) {
-            Ok(findings) => {
-                if self.refusal != findings.refusal {
-                    self.refusal = findings.refusal;
-                    self.changes += 1;
-                }
-                if findings.may_ask_info && self.state != State::Up {
-                    let replies = advice::ask(&mut self.output);
-                    self.expected.push_back(Expected::Advice(replies));
-                }
-                Ok(())
-            }
-            // The scripts were flushed.
-            Err(Fault::NoScript) => {
-                self.load_scripts_once();
-                self.ask_rights();
-                Ok(())
-            }
-            Err(Fault::Denied(reason)) => Err(Loss { cause: Cause::Denied, reason }),
-            Err(Fault::Garbled(reason)) => Err(Loss::from(reason)),
-        }
-    }
-
-    fn load_scripts_once(&mut self) {
-        if !self.expected.contains(&Expected::Script) {
-            self.load_scripts();
-        }
-    }
-
-    fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), Loss> {
+    fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), SessionError> {
         let place = self.place(id)?;
         if codec::is_noscript(&self.input[replies.clone()]) {
             // The scripts were flushed. Load them once for all the calls that met the same, then send this one again.
-            self.load_scripts_once();
-            self.send(place);
+            match self.set_up.reload_scripts(&mut self.out) {
+                true => self.send(place),
+                false => {
+                    self.unanswered.remove(place);
+                    self.answers.push_back((id, Err(CallError::Refused(FORGETFUL.to_owned()))));
+                }
+            }
             return Ok(());
         }
+        self.set_up.note_scripts_found();
         let error = codec::first_error(&self.input[replies.clone()]);
         let denied =
             error.filter(|error| !rights::is_about_keys(error)).and_then(|error| rights::denial(&error));
@@ -492,21 +454,16 @@ impl Session {
             self.unanswered.remove(place);
             self.answers.push_back((id, answer));
         }
-        // A right was taken away. Whatever else is on its way may meet the same, so nothing more is sent.
-        denied.map_or(Ok(()), |reason| Err(Loss { cause: Cause::Denied, reason }))
+        // A right was taken away. Whatever else a host has on its way may meet the same, so nothing more is sent.
+        match denied.filter(|_| self.set_up.is_of_host()) {
+            None => Ok(()),
+            Some(reason) => Err(SessionError::Unfit { cause: Cause::Denied, reason }),
+        }
     }
 
     /// What replicas have of the calls before.
-    fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), Loss> {
-        let Durability::Replicas(replicas) = self.durability else { return Ok(()) };
-        let judged = fitness::judge_wait(replicas, &self.input[replies.clone()]);
-        self.unfit = judged.is_err();
-        judged.map_err(|reason| match codec::first_error(&self.input[replies]) {
-            Some(error) if codec::is_refusal(&error) => {
-                Loss { cause: Cause::Refusing, reason: rights::refusal(&error) }
-            }
-            _ => Loss { cause: Cause::Durability, reason },
-        })?;
+    fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), SessionError> {
+        self.set_up.read_wait(&self.input[replies])?;
         for (id, answer) in std::mem::take(&mut self.held) {
             let place = self.place(id)?;
             self.unanswered.remove(place);
@@ -531,13 +488,13 @@ impl Session {
 
     /// When a connection that is up counts as silent.
     fn silent_at(&self) -> Option<Monotonic> {
-        (!self.expected.is_empty()).then(|| self.heard_at.plus_ms(limits::LEDGER_SILENCE_MS))
+        (!self.out.due.is_empty()).then(|| self.heard_at.plus_ms(limits::LEDGER_SILENCE_MS))
     }
 
     /// When a Redis in use is asked again whether it is fit and takes writes; one question at a time.
     fn next_check(&self) -> Option<Monotonic> {
-        let is_question = |next: &Expected| matches!(next, Expected::Fitness(_) | Expected::Rights);
-        (!self.expected.iter().any(is_question)).then_some(self.check_at)
+        let is_question = |next: &Due| matches!(next, Due::SetUp(Step::Fitness(_) | Step::Rights));
+        (!self.out.due.iter().any(is_question)).then_some(self.check_at)
     }
 
     /// Gives a silent connection up; `true` where the runtime must close it. Asks again whether the Redis is fit, where
@@ -554,15 +511,11 @@ impl Session {
         }
         if self.state == State::Up && self.next_check().is_some_and(|at| now >= at) {
             self.check_at = now.plus_ms(limits::FITNESS_CHECK_MS);
-            if self.expected.is_empty() {
+            if self.out.due.is_empty() {
                 self.heard_at = now;
             }
-            self.ask_rights();
-            self.ask_fitness();
+            self.set_up.check(false, &mut self.out);
         }
         false
     }
 }
-
-#[cfg(all(test, not(loom)))]
-mod tests;

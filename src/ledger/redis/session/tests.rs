@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::booking::{SaleName, Seen};
-use crate::ledger::url::RedisAddress;
+use crate::ledger::url::{LedgerUrl, RedisAddress};
 
 fn session() -> Session {
     session_with(Durability::Ack)
@@ -30,7 +30,7 @@ fn expire(name: &str) -> Call {
 
 /// Takes what the session writes, and counts the commands in it.
 fn take_commands(session: &mut Session) -> Vec<String> {
-    let bytes = session.output().to_vec();
+    let bytes = session.poll_output().to_vec();
     session.handle_written(bytes.len());
     let mut commands = Vec::new();
     let mut rest = &bytes[..];
@@ -51,7 +51,12 @@ fn connect(session: &mut Session, now: Monotonic) -> Vec<String> {
 }
 
 /// Answers these commands of a set-up, those about the fitness with that, and what is written on these answers.
-fn set_up(session: &mut Session, commands: &[String], fitness: &str, now: Monotonic) -> Result<(), String> {
+fn set_up(
+    session: &mut Session,
+    commands: &[String],
+    fitness: &str,
+    now: Monotonic,
+) -> Result<(), SessionError> {
     session.handle_bytes((set_up_replies(commands) + fitness).as_bytes(), now)?;
     assert!(!session.is_up());
     let end = take_commands(session);
@@ -104,7 +109,10 @@ fn greets_loads_and_is_up_when_all_of_it_is_answered() {
 fn a_refused_set_up_ends_the_connection_and_says_why() {
     let mut session = session();
     session.handle_dialling(ms(0));
-    let error = session.handle_bytes(b"-WRONGPASS invalid username-password pair\r\n", ms(1)).unwrap_err();
+    let error = session
+        .handle_bytes(b"-WRONGPASS invalid username-password pair\r\n", ms(1))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("WRONGPASS"), "{error}");
     assert!(session.dial_at().is_some_and(|at| at > ms(1)));
 }
@@ -155,7 +163,7 @@ fn the_connection_that_took_calls_is_ended_before_they_are_sent_again() {
     session.handle_lost("reset", ms(2));
     let list =
         |commands: &[String]| commands.iter().any(|command| command.contains("LIST\r\n$2\r\nID\r\n$1\r\n7"));
-    let own = format!("id=7 name={}\n", session.fence.name());
+    let own = format!("id=7 name={}\n", session.set_up.name());
     let found = format!("${}\r\n{own}\r\n", own.len());
     // However many dials that takes: without an answer nobody knows whether it has ended.
     for at in [100, 1_000, 2_000] {
@@ -180,7 +188,7 @@ fn a_redis_that_ends_no_connection_is_not_used() {
     let mut session = session();
     let commands = dial(&mut session, ms(0));
     session.handle_bytes(set_up_replies(&commands).as_bytes(), ms(1)).unwrap();
-    let error = session.handle_bytes(b"-NOPERM no\r\n", ms(1)).unwrap_err();
+    let error = session.handle_bytes(b"-NOPERM no\r\n", ms(1)).unwrap_err().to_string();
     assert!(error.contains("+client|kill"), "{error}");
     assert!(!session.is_up());
 }
@@ -195,7 +203,7 @@ fn a_redis_that_denies_a_right_is_not_used_and_that_is_told() {
     let commands = dial(&mut session, ms(0));
     let denied =
         set_up_replies(&commands).rsplit_once(ALL_RIGHT).unwrap().0.to_owned() + &bulk("denied HSET");
-    let error = session.handle_bytes(denied.as_bytes(), ms(1)).unwrap_err();
+    let error = session.handle_bytes(denied.as_bytes(), ms(1)).unwrap_err().to_string();
     assert!(error.contains("+hset"), "{error}");
     assert_eq!(session.condition(), Some((Cause::Denied, error.as_str())));
     assert!(is_told(&session));
@@ -438,7 +446,8 @@ fn a_call_waits_until_the_redis_is_found_fit() {
     session.submit(CallId(1), expire("a"), ms(0));
     let commands = dial(&mut session, ms(0));
     session.submit(CallId(2), expire("b"), ms(0));
-    let unfit = set_up(&mut session, &commands, &AOF.replace("always", "everys"), ms(1)).unwrap_err();
+    let unfit =
+        set_up(&mut session, &commands, &AOF.replace("always", "everys"), ms(1)).unwrap_err().to_string();
     assert!(unfit.contains("CONFIG SET appendfsync always"), "{unfit}");
     assert_eq!(cause(&session), Some(Cause::Durability));
     let commands = dial(&mut session, ms(500));
@@ -531,4 +540,63 @@ fn a_call_sent_again_for_want_of_its_script_has_a_wait_of_its_own() {
     assert!(answers(&mut session).is_empty());
     session.handle_bytes(b"+OK\r\n:1\r\n", ms(3)).unwrap();
     assert_eq!(answers(&mut session), [1]);
+}
+
+#[test]
+fn a_command_is_asked_for_a_right_when_it_needs_it_and_for_nothing_else() {
+    let LedgerUrl::Redis(url) = "redis://h".parse().unwrap() else { unreachable!() };
+    let mut session = Session::of_command(url, 7, ms(0));
+    let commands = dial(&mut session, ms(0));
+    assert!(!commands.iter().any(|command| command.contains("\r\nbx:sales\r\n")), "{commands:?}");
+    set_up(&mut session, &commands, "", ms(1)).unwrap();
+    assert!(session.is_up());
+    session.ask_right(Need::Trim);
+    assert_eq!(take_commands(&mut session).len(), 1);
+    session.handle_bytes(bulk("denied XTRIM").as_bytes(), ms(2)).unwrap();
+    let denied = session.poll_verdict().unwrap().unwrap_err();
+    assert!(denied.contains("+xtrim") && !session.is_allowed(Need::Trim), "{denied}");
+    session.ask_right(Need::Change);
+    session.handle_bytes(ALL_RIGHT.as_bytes(), ms(3)).unwrap();
+    assert_eq!(session.poll_verdict(), Some(Ok(())));
+    assert!(session.is_allowed(Need::Change) && session.poll_verdict().is_none());
+    // A call that is denied something is that call's business.
+    session.submit(CallId(1), expire("a"), ms(4));
+    session
+        .handle_bytes(b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n", ms(5))
+        .unwrap();
+    assert_eq!(answers(&mut session), [1]);
+    // Another connection may be another user's.
+    session.handle_lost("reset", ms(6));
+    assert!(!session.is_allowed(Need::Change));
+    session.submit(CallId(2), expire("a"), ms(7));
+    session.abandon_calls();
+    assert!(session.is_up() || connect(&mut session, ms(20)).is_empty());
+}
+
+#[test]
+fn scripts_that_are_flushed_as_fast_as_a_command_loads_them_are_told() {
+    let LedgerUrl::Redis(url) = "redis://h".parse().unwrap() else { unreachable!() };
+    let mut session = Session::of_command(url, 7, ms(0));
+    let noscript = b"-NOSCRIPT No matching script.\r\n";
+    connect(&mut session, ms(0));
+    let loaded = |session: &mut Session| {
+        let loads = take_commands(session).iter().filter(|command| command.contains("SCRIPT")).count();
+        session.handle_bytes("+sha\r\n".repeat(loads).as_bytes(), ms(2)).unwrap();
+        loads > 0
+    };
+    for id in 1..=2 {
+        session.submit(CallId(id), expire("a"), ms(1));
+    }
+    take_commands(&mut session);
+    session.handle_bytes(&noscript.repeat(2), ms(2)).unwrap();
+    assert!(loaded(&mut session));
+    session.handle_bytes(&noscript.repeat(2), ms(3)).unwrap();
+    assert!(!loaded(&mut session));
+    for _ in 1..=2 {
+        let (_, answer) = session.poll_answer().unwrap();
+        assert!(matches!(&answer, Err(CallError::Refused(why)) if why.contains("forgets")), "{answer:?}");
+    }
+    session.ask_right(Need::Remove);
+    session.handle_bytes(noscript, ms(4)).unwrap();
+    assert!(session.poll_verdict().unwrap().unwrap_err().contains("forgets"));
 }
