@@ -20,6 +20,8 @@
 //!   request: route, read, ask the desk.
 //! * [`connection`]: one client. Reading and writing are two machines; answers leave in the order of their requests,
 //!   however they are made. The admin listener uses it too.
+//! * [`connections`]: those of a loop: keys, timers, who is let in, and when sockets are read, written and closed. Sockets
+//!   and servers are behind traits: operators are served by it too, and the simulator runs it.
 //! * [`http`]: bytes to a request, a response to bytes. How long a body is, is decided in one place.
 //! * [`api`]: routes, JSON to the domain's words and back, and the problem types.
 //! * [`booking`]: the domain. Its words (a [`Call`](booking::Call), an [`Answer`](booking::Answer), an
@@ -59,6 +61,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod connections;
 pub mod desk;
 pub mod ending;
 pub mod engine;

@@ -4,51 +4,30 @@
 //! the ledger brought (`handle_*`), ends the turn, then takes what is to be written and sent (`poll_*`). So the same engine
 //! runs on mio and in tests that have no socket.
 
-mod admission;
 mod ids;
 mod service;
 #[cfg(all(test, not(loom)))]
 mod tests;
-pub mod timers;
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slab::Slab;
 
 use crate::access_log::{Line, LineBuffer};
 use crate::api::encode::{self, About, Asked};
 use crate::booking::{Answer, BookingId, BuyerId, Call, CallError, CallId, Outcome, Quantity, Refusal};
 
 use crate::clock::{Monotonic, Now};
-use crate::connection::{BufferPool, Connection, Cut, Exchange, Fate, Turn};
+use crate::connection::{Connection, Cut, Exchange, Turn};
+use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Notes};
 use crate::desk::{Desk, LineIndex, Resolved, Wish};
 use crate::ending::Ending;
-use crate::http::DateCache;
-use crate::limits::{self, ClientLimits, Limit};
+use crate::limits::ClientLimits;
 use crate::metrics::CoreMetrics;
 use crate::stock::{Board, CoreIndex};
-pub use admission::Admission;
-use admission::Admitted;
 use service::Clerk;
-use timers::Timers;
-
-/// A connection of this core. A key is never used for two connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnectionKey {
-    index: u32,
-    generation: u32,
-}
-
-impl ConnectionKey {
-    /// The connection's place, small and reused by later connections: for a table of sockets beside the engine.
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-}
 
 /// The address of a waiting request: which one, of which connection, and how it wants to be answered.
 #[derive(Debug)]
@@ -63,23 +42,23 @@ pub(crate) struct Waiter {
 /// Tickets and buyer of a booking that is asked for only if it is there. Apart from its waiter, since hardly any has one.
 type Repeat = Box<(Quantity, Option<BuyerId>)>;
 
-#[derive(Debug)]
-struct Slot {
-    connection: Connection,
-    generation: u32,
-    touched: bool,
-    /// The deadline that the wheel knows of; entries with another one are stale.
-    timer_at: Option<Monotonic>,
-    admitted: Admitted,
-    /// Bookings under ids made here whose answers wait for those before them: with them the ids would be lost.
-    untold: Vec<Untold>,
-}
+/// Bookings of a connection under ids made here whose answers wait for those before them: with them the ids would be lost.
+#[derive(Debug, Default)]
+pub struct Untold(Vec<UntoldBooking>);
 
 #[derive(Debug)]
-struct Untold {
+struct UntoldBooking {
     sequence: u32,
     line: LineIndex,
     id: BookingId,
+}
+
+impl Notes for Untold {
+    fn handle_written(&mut self, connection: &Connection) {
+        if !self.0.is_empty() && connection.is_idle() {
+            self.0 = Vec::new();
+        }
+    }
 }
 
 /// What an engine is made with.
@@ -127,21 +106,7 @@ impl Core {
 /// See the [module](self).
 pub struct Engine {
     core: Core,
-    connections: Slab<Slot>,
-    limits: Arc<ClientLimits>,
-    admission: Arc<Admission>,
-    next_generation: u32,
-    timers: Timers<ConnectionKey>,
-    /// What the wheel has handed over and no turn had room for yet.
-    due: VecDeque<(ConnectionKey, Monotonic)>,
-    touched: Vec<ConnectionKey>,
-    /// Those that hold most of what their clients do not read, the most last; some may have gone, or read on.
-    unread: Vec<ConnectionKey>,
-    /// When they are looked up again at the earliest.
-    look_again_at: Monotonic,
-    pool: BufferPool,
-    date: DateCache,
-    draining: bool,
+    connections: Connections<Untold>,
 }
 
 impl Engine {
@@ -164,18 +129,7 @@ impl Engine {
                 log,
                 now,
             },
-            connections: Slab::new(),
-            admission: settings.admission,
-            next_generation: 0,
-            timers: Timers::new(now.monotonic),
-            due: VecDeque::new(),
-            touched: Vec::new(),
-            unread: Vec::new(),
-            look_again_at: now.monotonic,
-            pool: BufferPool::new(settings.limits.buffered_bytes),
-            limits: settings.limits,
-            date: DateCache::new(now.wall),
-            draining: false,
+            connections: Connections::new(settings.limits, settings.admission, now),
         }
     }
 
@@ -184,216 +138,17 @@ impl Engine {
         self.core.now = now;
         // A sale that another core has heard of is known to whoever asks in this turn.
         self.core.desk.refresh_lines();
-        self.date.update(now.wall);
+        self.connections.begin_turn(now);
         self.core.metrics.last_turn_ms.set(now.monotonic.0 / 1_000_000);
     }
 
-    /// A client connected from `peer`; `None` where there is no room for it (answer it with
-    /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
-    pub fn handle_accepted(&mut self, peer: IpAddr) -> Option<ConnectionKey> {
-        self.relieve();
-        let admitted = match self.admit(peer) {
-            Ok(admitted) => admitted,
-            Err(limit) => {
-                self.core.metrics.connections_refused.add(1);
-                limit.into_iter().for_each(|limit| self.core.metrics.count_limit(limit));
-                return None;
-            }
-        };
-        let generation = self.next_generation;
-        self.next_generation = generation.wrapping_add(1);
-        let connection = Connection::new(self.core.now.monotonic, Arc::clone(&self.limits));
-        let slot =
-            Slot { connection, generation, touched: false, timer_at: None, admitted, untold: Vec::new() };
-        let index =
-            u32::try_from(self.connections.insert(slot)).expect("the limit of connections fits in u32");
-        let key = ConnectionKey { index, generation };
-        self.core.metrics.connections_accepted.add(1);
-        self.core.metrics.connections_open.set(self.connections.len() as u64);
-        self.arm(key);
-        Some(key)
-    }
-
-    /// The system would not let a connection be accepted.
-    pub fn count_accept_failure(&mut self) {
-        self.core.metrics.accept_failures.add(1);
-    }
-
-    /// Lets a connection in, or names the limit that keeps it out; none where the host drains.
-    fn admit(&self, peer: IpAddr) -> Result<Admitted, Option<Limit>> {
-        if self.draining {
-            return Err(None);
-        }
-        if self.pool.is_exhausted() {
-            return Err(Some(Limit::BufferedBytes));
-        }
-        self.admission.admit(peer).map_err(Some)
-    }
-
-    /// Bytes from a client, in any fragmentation.
-    pub fn handle_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
-        self.on_connection(key, |connection, turn, clerk| connection.handle_bytes(bytes, turn, clerk));
-    }
-
-    /// Whether buffers are so nearly used up that what is to be written is to be written at once, and not at the end of the
-    /// turn: what stays is then what clients do not read, and [`Engine::relieve`] knows whose.
-    pub fn is_pressed(&self) -> bool {
-        self.pool.is_pressed()
-    }
-
-    /// Where buffers are nearly used up, cuts the connections that hold most since their clients do not read, so that no
-    /// other client is refused for their sake.
-    pub fn relieve(&mut self) {
-        while self.pool.is_short() {
-            let Some(key) = self.next_unread() else { return };
-            let Some(slot) = self.connections.get_mut(key.index()) else { continue };
-            if slot.generation != key.generation || slot.connection.unread_bytes() == 0 {
-                continue;
-            }
-            slot.connection.close(&mut self.pool);
-            self.core.metrics.count_cut(Cut::Unread);
-            if !std::mem::replace(&mut slot.touched, true) {
-                self.touched.push(key);
-            }
-        }
-    }
-
-    /// The connection to be cut next, where the pool is short: a look at all of them gives many.
-    fn next_unread(&mut self) -> Option<ConnectionKey> {
-        if self.unread.is_empty() && self.core.now.monotonic >= self.look_again_at {
-            let slots =
-                self.connections.iter().map(|(index, slot)| (slot.connection.unread_bytes(), index, slot));
-            let mut unread: Vec<_> = slots
-                .filter(|(bytes, ..)| *bytes > 0)
-                .map(|(bytes, index, slot)| {
-                    (bytes, ConnectionKey { index: index as u32, generation: slot.generation })
-                })
-                .collect();
-            let most = unread.len().min(limits::UNREAD_LOOKED_UP_MAX);
-            if most < unread.len() {
-                unread.select_nth_unstable_by_key(most, |(bytes, _)| std::cmp::Reverse(*bytes));
-                unread.truncate(most);
-            }
-            unread.sort_unstable_by_key(|(bytes, _)| *bytes);
-            self.unread.extend(unread.into_iter().map(|(_, key)| key));
-            if self.unread.is_empty() {
-                self.look_again_at = self.core.now.monotonic.plus_ms(limits::UNREAD_LOOK_MS);
-            }
-        }
-        self.unread.pop()
-    }
-
-    /// A client will send no more.
-    pub fn handle_end(&mut self, key: ConnectionKey) {
-        self.on_connection(key, |connection, turn, _| connection.handle_end(turn));
-    }
-
-    /// A client's socket broke, or the runtime closed it: whatever it waits for has nobody to go to.
-    pub fn handle_gone(&mut self, key: ConnectionKey) {
-        if let Some(slot) = self.connections.get_mut(key.index())
-            && slot.generation == key.generation
-        {
-            slot.connection.close(&mut self.pool);
-            let slot = self.connections.remove(key.index());
-            for Untold { sequence, line, id } in slot.untold {
-                if slot.connection.owes(sequence) {
-                    self.core.desk.cancel_unheard(line, id, self.core.now);
-                }
-            }
-            self.admission.release(slot.admitted);
-            self.core.metrics.connections_open.set(self.connections.len() as u64);
-        }
-    }
-
-    /// Runs `act` on a connection, lets it go on where it was held back, and notes what must be written.
-    fn on_connection<R>(
+    fn serve<R>(
         &mut self,
         key: ConnectionKey,
         act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Clerk<'_>) -> R,
     ) -> Option<R> {
-        let slot = self.connections.get_mut(key.index())?;
-        if slot.generation != key.generation {
-            return None;
-        }
-        let mut turn = Turn { now: self.core.now.monotonic, date: &self.date, pool: &mut self.pool };
         let mut clerk = Clerk { core: &mut self.core, connection: key };
-        let result = act(&mut slot.connection, &mut turn, &mut clerk);
-        while slot.connection.wants_resume() {
-            slot.connection.resume(&mut turn, &mut clerk);
-        }
-        if self.draining {
-            slot.connection.drain(&mut turn);
-        }
-        if !slot.touched {
-            slot.touched = true;
-            self.touched.push(key);
-        }
-        self.arm(key);
-        Some(result)
-    }
-
-    /// Sees to it that the wheel wakes the engine no later than the connection's deadline.
-    fn arm(&mut self, key: ConnectionKey) {
-        let Some(slot) = self.connections.get_mut(key.index()) else { return };
-        let Some(deadline) = slot.connection.deadline() else { return };
-        if slot.timer_at.is_none_or(|at| deadline < at) {
-            slot.timer_at = Some(deadline);
-            self.timers.insert(key, deadline);
-        }
-    }
-
-    /// Whether the runtime should read this client's socket.
-    pub fn wants_read(&self, key: ConnectionKey) -> bool {
-        self.connection(key).is_some_and(Connection::wants_read)
-    }
-
-    /// What is to be written to this client now.
-    pub fn output(&self, key: ConnectionKey) -> &[u8] {
-        self.connection(key).map_or(&[], Connection::output)
-    }
-
-    /// Whether the client gets no more than that, and its socket is then shut down or closed.
-    pub fn ends_with_output(&self, key: ConnectionKey) -> bool {
-        self.connection(key).is_some_and(Connection::ends_with_output)
-    }
-
-    /// What is to become of this client's socket.
-    pub fn fate(&self, key: ConnectionKey) -> Fate {
-        self.connection(key).map_or(Fate::Closed, Connection::fate)
-    }
-
-    fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
-        let slot = self.connections.get(key.index())?;
-        (slot.generation == key.generation).then_some(&slot.connection)
-    }
-
-    /// That much of [`Engine::output`] was written.
-    pub fn handle_written(&mut self, key: ConnectionKey, bytes: usize) {
-        let Some(slot) = self.connections.get_mut(key.index()) else { return };
-        if slot.generation != key.generation {
-            return;
-        }
-        let mut turn = Turn { now: self.core.now.monotonic, date: &self.date, pool: &mut self.pool };
-        slot.connection.handle_written(bytes, &mut turn);
-        if !slot.untold.is_empty() && slot.connection.is_idle() {
-            slot.untold = Vec::new();
-        }
-        if slot.connection.wants_resume() {
-            self.on_connection(key, |_, _, _| ());
-        } else {
-            self.arm(key);
-        }
-    }
-
-    /// The next connection that has something to be written, or another fate.
-    pub fn poll_touched(&mut self) -> Option<ConnectionKey> {
-        let key = self.touched.pop()?;
-        if let Some(slot) = self.connections.get_mut(key.index())
-            && slot.generation == key.generation
-        {
-            slot.touched = false;
-        }
-        Some(key)
+        self.connections.serve(key, &mut clerk, act)
     }
 
     /// The way to the ledger works.
@@ -419,51 +174,26 @@ impl Engine {
 
     /// When [`Engine::end_turn`] is wanted at the latest.
     pub fn next_deadline(&self) -> Monotonic {
-        if self.due.is_empty() { self.core.desk.next_deadline() } else { self.core.now.monotonic }
+        if self.connections.is_behind() { self.core.now.monotonic } else { self.core.desk.next_deadline() }
     }
 
     /// Ends the turn: does what is due, answers those whose outcome came, and sends what gathered.
     pub fn end_turn(&mut self) {
         self.core.desk.handle_deadline(self.core.now);
-        self.handle_due_connections();
+        self.handle_deadlines();
         while let Some(resolved) = self.core.desk.poll_resolved() {
             self.answer(resolved);
         }
         self.core.desk.end_turn(self.core.now);
         self.relieve();
-        if !self.pool.is_pressed() {
-            self.unread.clear();
-        }
+        self.connections.end_turn();
         let guard = self.core.desk.guard_counts();
         self.core.metrics.bookings_put_back.set(guard.put_back);
         self.core.metrics.bookings_lost.set(guard.lost);
         self.core.metrics.waiting.set(self.core.desk.waiting() as u64);
-        self.core.metrics.buffered_bytes.set(self.pool.lent_bytes() as u64);
+        self.core.metrics.buffered_bytes.set(self.connections.buffered_bytes() as u64);
         if let Some(log) = &mut self.core.log {
             log.hand_over();
-        }
-    }
-
-    fn handle_due_connections(&mut self) {
-        self.timers.take_due(self.core.now.monotonic, &mut self.due);
-        let mut left = limits::TIMEOUTS_PER_TURN_MAX;
-        while left > 0
-            && let Some((key, at)) = self.due.pop_front()
-        {
-            let Some(slot) = self.connections.get_mut(key.index()) else { continue };
-            if slot.generation != key.generation || slot.timer_at != Some(at) {
-                continue;
-            }
-            slot.timer_at = None;
-            if slot.connection.deadline().is_some_and(|deadline| deadline <= self.core.now.monotonic) {
-                left -= 1;
-                let cut = self
-                    .on_connection(key, |connection, turn, clerk| connection.handle_deadline(turn, clerk));
-                if let Some(Some(cut)) = cut {
-                    self.core.metrics.count_cut(cut);
-                }
-            }
-            self.arm(key);
         }
     }
 
@@ -480,7 +210,7 @@ impl Engine {
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
         let sale = *self.core.desk.sale(line).name();
         let sequence = exchange.sequence();
-        let answered = self.on_connection(connection, |connection, turn, clerk| {
+        let answered = self.serve(connection, |connection, turn, clerk| {
             let reply = connection.reply(exchange, turn)?;
             let scratch = &mut clerk.core.scratch;
             let about = About { sale: sale.as_str(), id: id.as_str(), made_here };
@@ -491,7 +221,7 @@ impl Engine {
             match answered.flatten() {
                 // The client has gone, and took the only way to this booking with it.
                 None => self.core.desk.cancel_unheard(line, id, self.core.now),
-                Some(true) => self.note_untold(connection, Untold { sequence, line, id }),
+                Some(true) => self.note_untold(connection, UntoldBooking { sequence, line, id }),
                 Some(false) => {}
             }
         }
@@ -502,10 +232,10 @@ impl Engine {
 
     /// An answer waits for its turn; those that had theirs since are no matter any more.
     #[cold]
-    fn note_untold(&mut self, key: ConnectionKey, untold: Untold) {
-        let Some(slot) = self.connections.get_mut(key.index()) else { return };
-        slot.untold.retain(|other| slot.connection.owes(other.sequence));
-        slot.untold.push(untold);
+    fn note_untold(&mut self, key: ConnectionKey, untold: UntoldBooking) {
+        let Some((connection, Untold(bookings))) = self.connections.with_notes(key) else { return };
+        bookings.retain(|other| connection.owes(other.sequence));
+        bookings.push(untold);
     }
 
     /// The next call for the ledger.
@@ -516,15 +246,6 @@ impl Engine {
         Some((id, call))
     }
 
-    /// No new connections; those there are end when they have their answers.
-    pub fn drain(&mut self) {
-        self.draining = true;
-        let keys: Vec<_> = self.keys().collect();
-        for key in keys {
-            self.on_connection(key, |_, _, _| ());
-        }
-    }
-
     /// Whether nothing is left to be answered or written.
     pub fn is_drained(&self) -> bool {
         self.connections.is_empty() && self.core.desk.waiting() == 0
@@ -533,23 +254,62 @@ impl Engine {
     /// Panics where the engine contradicts itself. For tests and the simulator, between turns.
     pub fn check_invariants(&self) {
         self.core.desk.check_invariants();
-        let mut buffered_bytes = 0;
-        for (_, slot) in &self.connections {
-            slot.connection.check_invariants();
-            buffered_bytes += slot.connection.buffered_bytes();
-        }
-        assert_eq!(self.pool.lent_bytes(), buffered_bytes, "every buffer is with a connection");
-        assert!(!self.draining || self.connections.iter().all(|(_, slot)| !slot.connection.is_idle()));
+        self.connections.check_invariants();
     }
 
     /// Its booking desk. For tests and the simulator.
     pub fn desk(&self) -> &Desk<impl Sized> {
         &self.core.desk
     }
+}
 
-    fn keys(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
-        self.connections
-            .iter()
-            .map(|(index, slot)| ConnectionKey { index: index as u32, generation: slot.generation })
+impl ConnectionServer for Engine {
+    type Notes = Untold;
+    type Service<'a> = Clerk<'a>;
+
+    fn connections(&self) -> &Connections<Untold> {
+        &self.connections
+    }
+
+    fn connections_mut(&mut self) -> &mut Connections<Untold> {
+        &mut self.connections
+    }
+
+    fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Untold>, Clerk<'_>) {
+        (&mut self.connections, Clerk { core: &mut self.core, connection: key })
+    }
+
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
+        self.relieve();
+        match self.connections.admit(peer.ip()) {
+            Ok(key) => {
+                self.core.metrics.connections_accepted.add(1);
+                self.core.metrics.connections_open.set(self.connections.len() as u64);
+                Some(key)
+            }
+            Err(limit) => {
+                self.core.metrics.connections_refused.add(1);
+                limit.into_iter().for_each(|limit| self.core.metrics.count_limit(limit));
+                None
+            }
+        }
+    }
+
+    fn handle_accept_failure(&mut self) {
+        self.core.metrics.accept_failures.add(1);
+    }
+
+    fn handle_gone(&mut self, key: ConnectionKey) {
+        let Some((connection, Untold(bookings))) = self.connections.remove(key) else { return };
+        for UntoldBooking { sequence, line, id } in bookings {
+            if connection.owes(sequence) {
+                self.core.desk.cancel_unheard(line, id, self.core.now);
+            }
+        }
+        self.core.metrics.connections_open.set(self.connections.len() as u64);
+    }
+
+    fn handle_cut(&mut self, cut: Cut) {
+        self.core.metrics.count_cut(cut);
     }
 }

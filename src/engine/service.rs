@@ -1,10 +1,11 @@
 //! What a core does with one request: route it, read it, ask the desk, answer or put off the answer.
 
-use super::{ConnectionKey, Core, Repeat, Waiter};
+use super::{Core, Repeat, Waiter};
 use crate::api::encode::{self, Asked, Instance};
 use crate::api::{Problem, Route, decode};
 use crate::booking::{Amendment, BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
+use crate::connections::ConnectionKey;
 use crate::desk::{LineIndex, Wish};
 use crate::ending::Ending;
 use crate::http::precondition::{Current, Preconditions};
@@ -12,7 +13,7 @@ use crate::http::{Caching, HttpError, Method, Request, Response, Status};
 use crate::limits::Limit;
 
 /// Serves the requests of one connection.
-pub(super) struct Clerk<'a> {
+pub struct Clerk<'a> {
     pub(super) core: &'a mut Core,
     pub(super) connection: ConnectionKey,
 }

@@ -1,17 +1,19 @@
 //! A core and its clients without sockets: what each limit does, and that each is counted.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::*;
 use crate::booking::{Cancellation, Confirmation, Reservation, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
-use crate::connection::Cut;
+use crate::connection::Fate;
 use crate::http::Reason;
+use crate::limits::{self, Limit};
 
 /// One loop, as the worker runs it, with sockets that take everything, or nothing.
 struct Loop {
     engine: Engine,
+    admission: Arc<Admission>,
     metrics: Arc<CoreMetrics>,
     now: Now,
     /// What each client was sent.
@@ -22,7 +24,7 @@ struct Loop {
     calls: Vec<(CallId, Call)>,
 }
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 40_000));
 const GET: &[u8] = b"GET /v1/sales/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
 const BUY_TEXT: &str = "GET /buy/ticket HTTP/1.1\r\nHost: h\r\n\r\n";
 const BUY: &[u8] = BUY_TEXT.as_bytes();
@@ -69,7 +71,15 @@ impl Loop {
         let mut engine = Engine::new(settings, board, Arc::clone(&metrics), None, now);
         engine.begin_turn(now);
         engine.handle_ledger_up();
-        Loop { engine, metrics, now, written: HashMap::new(), stuck: HashSet::new(), calls: Vec::new() }
+        Loop {
+            engine,
+            admission: Arc::clone(admission),
+            metrics,
+            now,
+            written: HashMap::new(),
+            stuck: HashSet::new(),
+            calls: Vec::new(),
+        }
     }
 
     fn accept(&mut self) -> Option<ConnectionKey> {
@@ -93,7 +103,7 @@ impl Loop {
         self.now.monotonic = self.now.monotonic.plus_ms(ms);
         self.engine.begin_turn(self.now);
         self.end_turn();
-        while !self.engine.due.is_empty() {
+        while self.engine.connections.is_behind() {
             self.engine.begin_turn(self.now);
             self.end_turn();
         }
@@ -107,12 +117,7 @@ impl Loop {
             }
         }
         self.flush_touched();
-        for (_, slot) in &self.engine.connections {
-            slot.connection.check_invariants();
-        }
-        let held: usize =
-            self.engine.connections.iter().map(|(_, slot)| slot.connection.buffered_bytes()).sum();
-        assert_eq!(self.engine.pool.lent_bytes(), held, "all that is lent is with a connection");
+        self.engine.connections.check_invariants();
     }
 
     fn flush_touched(&mut self) {
@@ -372,7 +377,7 @@ fn meet(limit: Limit) -> Loop {
             let mut host = with(|limits| limits.address_connections = 2);
             let first = host.accept().unwrap();
             assert!(host.accept().is_some() && host.accept().is_none());
-            assert!(host.engine.handle_accepted(Ipv4Addr::new(10, 0, 0, 2).into()).is_some());
+            assert!(host.engine.handle_accepted((Ipv4Addr::new(10, 0, 0, 2), 1).into()).is_some());
             host.engine.handle_gone(first);
             assert!(host.accept().is_some());
             host
@@ -433,9 +438,9 @@ fn unread() -> (Loop, Vec<ConnectionKey>) {
 fn who_does_not_read_pays_for_the_room_that_is_short() {
     let (mut host, crowd) = unread();
     assert!(crowd.len() > 8, "{}", crowd.len());
-    let gone = |host: &Loop| crowd.iter().filter(|key| host.engine.connection(**key).is_none()).count();
+    let gone = |host: &Loop| crowd.iter().filter(|key| host.engine.connections.get(**key).is_none()).count();
     assert_eq!(gone(&host), 1);
-    assert!(host.engine.connection(crowd[3]).is_none(), "whoever holds most goes first");
+    assert!(host.engine.connections.get(crowd[3]).is_none(), "whoever holds most goes first");
     let others: Vec<_> = (0..20).map(|_| host.accept().unwrap()).collect();
     let mut refilled = 0;
     for round in 1..=50 {
@@ -447,18 +452,19 @@ fn who_does_not_read_pays_for_the_room_that_is_short() {
             host.send(other, GET);
             assert_eq!(host.text(other).matches("HTTP/1.1 200").count(), round);
         }
-        assert!(host.engine.pool.lent_bytes() <= unread_limits().buffered_bytes);
+        assert!(host.engine.connections.buffered_bytes() <= unread_limits().buffered_bytes);
         refilled += 1;
     }
     assert!(host.metrics.cut(Cut::Unread) > refilled / 2, "{}", host.metrics.cut(Cut::Unread));
     assert_eq!((host.metrics.malformed(Reason::Overloaded), host.metrics.connections_refused.get()), (0, 0));
     // Whoever has begun to read again is none of them.
-    let reads = *crowd.iter().rev().find(|key| host.engine.connection(**key).is_some()).unwrap_or(&others[0]);
+    let reads =
+        *crowd.iter().rev().find(|key| host.engine.connections.get(**key).is_some()).unwrap_or(&others[0]);
     host.stuck.remove(&reads);
     host.engine.begin_turn(host.now);
     host.engine.handle_bytes(reads, b"");
     host.end_turn();
-    assert_eq!(host.engine.connection(reads).unwrap().unread_bytes(), 0);
+    assert_eq!(host.engine.connections.get(reads).unwrap().unread_bytes(), 0);
 }
 
 #[test]
@@ -694,7 +700,7 @@ fn a_core_buffers_no_more_than_it_may_and_nobody_waits_for_room() {
         host.send(key, b"POST /v1/sales/ticket/bookings HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\n{");
         assert!(slow.len() < 100, "half requests fill the core");
     }
-    assert_eq!((slow.len(), host.engine.pool.lent_bytes()), (16, 16 * 1024));
+    assert_eq!((slow.len(), host.engine.connections.buffered_bytes()), (16, 16 * 1024));
     assert_eq!(host.metrics.limit(Limit::BufferedBytes), 1, "the newcomer");
     // Those that are there already get their answer at once, be it a 503.
     host.send(client, GET);
@@ -708,7 +714,7 @@ fn a_core_buffers_no_more_than_it_may_and_nobody_waits_for_room() {
     // Clocks run against those that fill it.
     host.advance(10_200);
     assert!(slow[1..].iter().all(|&key| host.text(key).starts_with("HTTP/1.1 408")));
-    assert_eq!(host.engine.pool.lent_bytes(), 0);
+    assert_eq!(host.engine.connections.buffered_bytes(), 0);
 }
 
 proptest::proptest! {
@@ -745,16 +751,16 @@ proptest::proptest! {
             }
             // Begun before, or refused: an answer of at most a kilobyte each, in a buffer of at most four times that.
             let most = limits.buffered_bytes + 4 * (limits.connections * (limits.pipeline + 1)) * 1024;
-            proptest::prop_assert!(host.engine.pool.lent_bytes() <= most);
-            proptest::prop_assert!(host.engine.admission.open() <= limits.connections);
+            proptest::prop_assert!(host.engine.connections.buffered_bytes() <= most);
+            proptest::prop_assert!(host.admission.open() <= limits.connections);
         }
         // The ledger never answers: those who wait for it are told so, those who do not read are cut.
         for _ in 0..8 {
             host.advance(100_000);
             host.advance(200);
         }
-        proptest::prop_assert_eq!(host.engine.pool.lent_bytes(), 0);
-        proptest::prop_assert_eq!((host.engine.connections.len(), host.engine.admission.open()), (0, 0));
+        proptest::prop_assert_eq!(host.engine.connections.buffered_bytes(), 0);
+        proptest::prop_assert_eq!((host.engine.connections.len(), host.admission.open()), (0, 0));
     }
 }
 

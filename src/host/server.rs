@@ -17,7 +17,8 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
 use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener};
 use crate::config::Config;
-use crate::engine::{Admission, Engine, Settings};
+use crate::connections::Admission;
+use crate::engine::{Engine, Settings};
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{OpenError, SqliteLedger};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
@@ -448,7 +449,6 @@ fn connect(
                     url.clone(),
                     durability,
                     seed,
-                    worker::LEDGER,
                     (trouble.clone(), way),
                     now,
                 )))

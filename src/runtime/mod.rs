@@ -4,8 +4,8 @@
 mod clock;
 mod drain;
 pub(crate) mod ledger_thread;
-pub(crate) mod redis_link;
-mod wire;
+pub mod redis_link;
+pub(crate) mod sockets;
 pub(crate) mod worker;
 
 pub use clock::SystemClock;

@@ -1,4 +1,6 @@
-//! A core's own connection to Redis: the socket under a [`Session`].
+//! A core's own connection to Redis: when the stream under a [`Session`] is dialled, read, written and given up.
+//!
+//! The stream is behind a trait ([`Streams`]), so that the simulator runs the same decisions over its network.
 
 use std::io::{self, Read, Write};
 
@@ -11,24 +13,88 @@ use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
 use crate::net::{Endpoint, Stream};
 
+/// The streams of a loop to its ledger, as its system has them. None of the calls waits.
+pub trait Streams {
+    /// One of them.
+    type Stream;
+
+    /// Begins to connect. Each number of a `dial` takes the next address.
+    ///
+    /// # Errors
+    /// If that is refused at once.
+    fn dial(&mut self, endpoint: &Endpoint, dial: usize) -> io::Result<Self::Stream>;
+
+    /// What went wrong since the last time.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>>;
+
+    /// Reads what has arrived; 0 at the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there; others as of `recv(2)`.
+    fn read(&mut self, stream: &mut Self::Stream, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as the stream takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if that is nothing; others as of `send(2)`.
+    fn write(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Closes it.
+    fn close(&mut self, stream: Self::Stream);
+}
+
+/// Those of mio.
+pub(super) struct MioStreams<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) token: Token,
+}
+
+impl Streams for MioStreams<'_> {
+    type Stream = Stream;
+
+    fn dial(&mut self, endpoint: &Endpoint, dial: usize) -> io::Result<Stream> {
+        let mut stream = Stream::connect(endpoint, dial)?;
+        stream.register(self.registry, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stream)
+    }
+
+    fn take_error(&mut self, stream: &mut Stream) -> io::Result<Option<io::Error>> {
+        stream.take_error()
+    }
+
+    fn read(&mut self, stream: &mut Stream, buffer: &mut [u8]) -> io::Result<usize> {
+        stream.read(buffer)
+    }
+
+    fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+        stream.write(bytes)
+    }
+
+    fn close(&mut self, stream: Stream) {
+        drop(stream);
+    }
+}
+
 /// See the [module](self).
-pub struct RedisLink {
+pub struct RedisLink<T> {
     /// Names are resolved when the host starts, since a loop must not wait for a name server.
     endpoint: Endpoint,
     url: RedisUrl,
     session: Session,
-    stream: Option<Stream>,
+    stream: Option<T>,
     connected: bool,
     /// How often it was dialled: the next address each time.
     dials: usize,
-    token: Token,
     /// Where operators are told how it is, and as which of the host's ways to the ledger.
     trouble: (Trouble, usize),
     /// The state of the session that was told last.
     told: u64,
 }
 
-impl RedisLink {
+impl<T> RedisLink<T> {
     /// A link that dials when it is first [driven](RedisLink::drive). What keeps it from its Redis it says in `trouble`, under
     /// a number of its own.
     pub fn new(
@@ -36,10 +102,9 @@ impl RedisLink {
         url: RedisUrl,
         durability: Durability,
         seed: u64,
-        token: Token,
         trouble: (Trouble, usize),
         now: Monotonic,
-    ) -> RedisLink {
+    ) -> RedisLink<T> {
         RedisLink {
             endpoint,
             url: url.clone(),
@@ -47,7 +112,6 @@ impl RedisLink {
             stream: None,
             connected: false,
             dials: 0,
-            token,
             trouble,
             told: 0,
         }
@@ -74,9 +138,9 @@ impl RedisLink {
     }
 
     /// Dials, or gives a silent connection up, where it is time for that. Tells operators what has changed.
-    pub fn drive(&mut self, registry: &Registry, now: Monotonic) {
+    pub fn drive<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         if self.session.handle_deadline(now) {
-            self.stream = None;
+            self.close(streams);
         }
         if self.session.dial_at().is_some_and(|at| now >= at) {
             // A short file of this machine, at a dial alone: the one thing that a loop reads from a disk.
@@ -88,7 +152,7 @@ impl RedisLink {
             self.connected = false;
             let dialled = match password {
                 Ok(_) => {
-                    let dialled = self.dial(registry);
+                    let dialled = streams.dial(&self.endpoint, self.dials);
                     self.dials = self.dials.wrapping_add(1);
                     dialled.map_err(|error| format!("cannot connect to {}: {error}", self.endpoint))
                 }
@@ -96,7 +160,7 @@ impl RedisLink {
             };
             match dialled {
                 Ok(stream) => self.stream = Some(stream),
-                Err(reason) => self.lose(reason, now),
+                Err(reason) => self.lose(reason, streams, now),
             }
         }
         let (trouble, way) = &self.trouble;
@@ -108,29 +172,35 @@ impl RedisLink {
         }
     }
 
-    fn dial(&self, registry: &Registry) -> io::Result<Stream> {
-        let mut stream = Stream::connect(&self.endpoint, self.dials)?;
-        stream.register(registry, self.token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(stream)
+    fn lose<S: Streams<Stream = T>>(&mut self, reason: String, streams: &mut S, now: Monotonic) {
+        self.session.handle_lost(reason, now);
+        self.close(streams);
     }
 
-    fn lose(&mut self, reason: String, now: Monotonic) {
-        self.session.handle_lost(reason, now);
-        self.stream = None;
+    fn close<S: Streams<Stream = T>>(&mut self, streams: &mut S) {
+        self.stream.take().into_iter().for_each(|stream| streams.close(stream));
     }
 
     /// Reads what has arrived. Where the other side has `ended`, to its end: the kernel will not tell again.
-    pub fn handle_readable(&mut self, buffer: &mut [u8], ended: bool, now: Monotonic) {
+    pub fn handle_readable<S: Streams<Stream = T>>(
+        &mut self,
+        buffer: &mut [u8],
+        ended: bool,
+        streams: &mut S,
+        now: Monotonic,
+    ) {
         while let Some(stream) = &mut self.stream {
-            let bytes = match stream.read(buffer) {
-                Ok(0) => return self.lose("Redis closed the connection".to_owned(), now),
+            let bytes = match streams.read(stream, buffer) {
+                Ok(0) => return self.lose("Redis closed the connection".to_owned(), streams, now),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.lose(format!("reading from {}: {error}", self.endpoint), now),
+                Err(error) => {
+                    return self.lose(format!("reading from {}: {error}", self.endpoint), streams, now);
+                }
             };
             if self.session.handle_bytes(&buffer[..bytes], now).is_err() {
-                self.stream = None;
+                self.close(streams);
             }
             if bytes < buffer.len() && !ended {
                 return;
@@ -139,23 +209,23 @@ impl RedisLink {
     }
 
     /// Notes that the connection came about, or can take more.
-    pub fn handle_writable(&mut self, now: Monotonic) {
-        if let Some(stream) = &self.stream {
-            match stream.take_error() {
+    pub fn handle_writable<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
+        if let Some(stream) = &mut self.stream {
+            match streams.take_error(stream) {
                 Ok(None) => {
                     if !std::mem::replace(&mut self.connected, true) {
                         self.session.handle_connected(now);
                     }
                 }
                 Ok(Some(error)) | Err(error) => {
-                    self.lose(format!("cannot connect to {}: {error}", self.endpoint), now);
+                    self.lose(format!("cannot connect to {}: {error}", self.endpoint), streams, now);
                 }
             }
         }
     }
 
     /// Writes what the session has to say.
-    pub fn flush(&mut self, now: Monotonic) {
+    pub fn flush<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         while self.connected
             && let Some(stream) = &mut self.stream
         {
@@ -163,11 +233,13 @@ impl RedisLink {
             if output.is_empty() {
                 return;
             }
-            match stream.write(output) {
+            match streams.write(stream, output) {
                 Ok(bytes) => self.session.handle_written(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.lose(format!("writing to {}: {error}", self.endpoint), now),
+                Err(error) => {
+                    return self.lose(format!("writing to {}: {error}", self.endpoint), streams, now);
+                }
             }
         }
     }
@@ -195,7 +267,7 @@ mod tests {
 
     /// A link, and the loop under it, whose time is the test's.
     struct Loop {
-        link: RedisLink,
+        link: RedisLink<Stream>,
         poll: Poll,
         trouble: Trouble,
         now: Monotonic,
@@ -206,34 +278,36 @@ mod tests {
             let LedgerUrl::Redis(url) = "redis://name:6379/0".parse().unwrap() else { unreachable!() };
             let (poll, trouble, now) = (Poll::new().unwrap(), Trouble::default(), Monotonic(0));
             let told = (trouble.clone(), 0);
-            let link = RedisLink::new(endpoint, url, Durability::Ack, 7, Token(0), told, now);
+            let link = RedisLink::new(endpoint, url, Durability::Ack, 7, told, now);
             Loop { link, poll, trouble, now }
         }
 
         /// Dials as soon as the session wants to.
         fn dial(&mut self) {
             self.now = self.link.next_deadline().expect("it is to be dialled").max(self.now);
-            self.link.drive(self.poll.registry(), self.now);
+            self.drive();
+        }
+
+        fn drive(&mut self) {
+            self.link.drive(&mut MioStreams { registry: self.poll.registry(), token: Token(0) }, self.now);
         }
 
         /// Hands over what the kernel tells, until `is_over`.
-        fn turn_until(&mut self, mut is_over: impl FnMut(&mut RedisLink) -> bool) {
+        fn turn_until(&mut self, mut is_over: impl FnMut(&mut RedisLink<Stream>) -> bool) {
             let (mut events, mut buffer, until) =
                 (Events::with_capacity(8), [0; 4096], Instant::now() + PATIENCE);
             while !is_over(&mut self.link) {
                 assert!(Instant::now() < until, "nothing came of it");
                 self.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+                let mut streams = MioStreams { registry: self.poll.registry(), token: Token(0) };
                 for event in &events {
                     if event.is_writable() {
-                        self.link.handle_writable(self.now);
-                        self.link.flush(self.now);
+                        self.link.handle_writable(&mut streams, self.now);
+                        self.link.flush(&mut streams, self.now);
                     }
                     if event.is_readable() || event.is_read_closed() {
-                        self.link.handle_readable(
-                            &mut buffer,
-                            event.is_read_closed() || event.is_error(),
-                            self.now,
-                        );
+                        let ended = event.is_read_closed() || event.is_error();
+                        self.link.handle_readable(&mut buffer, ended, &mut streams, self.now);
                     }
                 }
             }
@@ -241,7 +315,7 @@ mod tests {
 
         /// What operators are told of it.
         fn told(&mut self) -> String {
-            self.link.drive(self.poll.registry(), self.now);
+            self.drive();
             self.trouble.get().unwrap_or_default()
         }
     }
@@ -311,7 +385,8 @@ mod tests {
             host.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
             ended = events.iter().any(|event| event.is_read_closed());
         }
-        host.link.handle_readable(&mut [0; 4096], true, host.now);
+        let mut streams = MioStreams { registry: host.poll.registry(), token: Token(0) };
+        host.link.handle_readable(&mut [0; 4096], true, &mut streams, host.now);
         assert!(host.link.session.dial_at().is_some(), "it is to be dialled again");
         let told = host.told();
         assert!(told.contains("Redis closed the connection"), "{told}");

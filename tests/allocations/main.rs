@@ -9,7 +9,8 @@ use std::sync::Arc;
 use boxoffice::access_log::AccessLog;
 use boxoffice::booking::{SaleName, SaleState, SaleTerms};
 use boxoffice::clock::{Monotonic, Now, WallTime};
-use boxoffice::engine::{Admission, ConnectionKey, Engine, Settings};
+use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer};
+use boxoffice::engine::{Engine, Settings};
 use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::stock::{Board, CoreIndex};
@@ -74,7 +75,8 @@ impl Host {
             Engine::new(settings, board, Arc::new(CoreMetrics::default()), log.map(AccessLog::buffer), now);
         engine.begin_turn(now);
         engine.handle_ledger_up();
-        let client = engine.handle_accepted(std::net::Ipv4Addr::LOCALHOST.into()).expect("room for a client");
+        let client =
+            engine.handle_accepted((std::net::Ipv4Addr::LOCALHOST, 1).into()).expect("room for a client");
         let mut host = Host { engine, client, turns: 0 };
         // The sync that a new engine begins with; nobody answers it, and none is due again within this test's clock.
         host.turn(b"");

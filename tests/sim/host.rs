@@ -1,29 +1,31 @@
-//! A host: the real board and engines, and around each engine what `runtime/worker.rs` and `runtime/redis_link.rs` do with
-//! mio, done with the simulated network.
+//! A host: the real board, engines, and the loop that ships around each of them: what is read, read again, written, closed and
+//! dialled is decided by the product's [`Driver`] and [`RedisLink`], over the simulated network ([`kernel`](crate::kernel)).
 //!
-//! A loop has mail: what came since its last turn. A turn takes it in, drives the session with Redis, ends the engine's
-//! turn, sends calls, and writes to clients, in the worker's order.
+//! A loop has mail: what came since its last turn. A turn takes it in, drives the link to Redis, ends the engine's turn, sends
+//! calls, and writes to clients, in the worker's order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use boxoffice::booking::{Answer, Call, CallId, SaleName, SaleState};
 use boxoffice::clock::{Monotonic, Now, WallTime};
-use boxoffice::connection::Fate;
-use boxoffice::engine::{Admission, ConnectionKey, Engine, Settings};
-use boxoffice::http::encode::OVERLOADED;
-use boxoffice::ledger::redis::session::Session;
+use boxoffice::connections::{Admission, ConnectionServer, Driver};
+use boxoffice::engine::{Engine, Settings};
+use boxoffice::ledger::Trouble;
 use boxoffice::ledger::url::LedgerUrl;
-use boxoffice::limits::ClientLimits;
+use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::metrics::CoreMetrics;
+use boxoffice::net::Endpoint;
+use boxoffice::runtime::redis_link::RedisLink;
 use boxoffice::stock::{Board, CoreIndex};
 
-use crate::client::read_answer;
+use crate::kernel::{Ends, Kernel};
 use crate::ledger::BASE_US;
 use crate::mutants::Seam;
-use crate::network::{Network, Piece, PipeId, Place, Side};
+use crate::network::{Network, Piece, PipeId, Place};
 use crate::random::Random;
 use crate::scenario::{SALE, Scenario};
+use crate::served::Served;
 
 /// Whether a host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    fn note_said(&mut self, output: &[u8]) {
+    /// Takes note of the ids in what is written to a client.
+    pub fn note_said(&mut self, output: &[u8]) {
         const MARK: &[u8] = b"\"booking\":\"";
         for at in memchr::memmem::find_iter(output, MARK) {
             let id = output[at + MARK.len()..].split(|byte| *byte == b'"').next().unwrap_or_default();
@@ -90,16 +93,12 @@ impl Watch {
 /// One loop.
 pub struct Core {
     index: usize,
-    place: Place,
-    /// The brain.
-    pub engine: Engine,
-    /// The session with Redis.
-    pub session: Session,
-    link: Option<PipeId>,
-    connected: bool,
+    /// The brain, and what a mutant puts before it.
+    pub served: Served,
+    link: RedisLink<PipeId>,
+    driver: Driver<PipeId>,
+    kernel: Kernel,
     ledger_up: bool,
-    sockets: BTreeMap<PipeId, Socket>,
-    by_index: BTreeMap<usize, PipeId>,
     /// What came since the last turn.
     pub mail: Vec<(PipeId, Piece)>,
     /// When its next turn is.
@@ -110,17 +109,6 @@ pub struct Core {
     /// By how much the ledger's clock was ahead of the world's at least, in milliseconds.
     ahead_ms: i64,
     seam: Seam,
-}
-
-struct Socket {
-    key: ConnectionKey,
-    received: Vec<u8>,
-    /// Requests that a mutant serves apart, in their order: what each was answered so far.
-    apart: Vec<(ConnectionKey, Vec<u8>)>,
-    ended: bool,
-    told_end: bool,
-    shut: bool,
-    writable: bool,
 }
 
 impl Host {
@@ -197,22 +185,32 @@ impl Host {
                     Some(crate::mutants::SeamKind::TellEarly) => boxoffice::booking::Durability::Ack,
                     _ => scenario.keeping.durability(),
                 };
+                let link = RedisLink::new(
+                    Endpoint::Unix("/sim/redis.sock".into()),
+                    url.clone(),
+                    durability,
+                    random.next(),
+                    (Trouble::default(), index),
+                    at.monotonic,
+                );
+                // So short a buffer that a pipeline takes many reads, or one that takes it in one.
+                let read_bytes =
+                    if random.chance(500) { random.range(40, 600) as usize } else { READ_CHUNK_BYTES };
+                let place = Place::Loop { host: self.number, core: index, incarnation: self.incarnation };
+                let seam = Seam::new(seam, random.clone());
                 Core {
                     index,
-                    place: Place::Loop { host: self.number, core: index, incarnation: self.incarnation },
-                    engine,
-                    session: Session::new(url.clone(), durability, random.next(), at.monotonic),
-                    link: None,
-                    connected: false,
+                    served: Served::new(engine, &seam),
+                    link,
+                    driver: Driver::new(read_bytes),
+                    kernel: Kernel::new(place),
                     ledger_up: false,
-                    sockets: BTreeMap::new(),
-                    by_index: BTreeMap::new(),
                     mail: Vec::new(),
                     turn_at: None,
                     submitted: BTreeMap::new(),
                     quiet: false,
                     ahead_ms: i64::MIN,
-                    seam: Seam::new(seam, random.clone()),
+                    seam,
                 }
             })
             .collect();
@@ -244,15 +242,7 @@ impl Host {
     /// Ends at once, as by SIGKILL: what its kernel was given may still arrive.
     pub fn kill(&mut self, net: &mut Network, random: &mut Random, now: u64) {
         for core in std::mem::take(&mut self.cores) {
-            let pipes: Vec<(PipeId, Side)> = core
-                .sockets
-                .keys()
-                .map(|&pipe| (pipe, Side::Acceptor))
-                .chain(core.link.map(|pipe| (pipe, Side::Dialler)))
-                .collect();
-            // Connections that it was about to accept go with it.
-            let unaccepted = core.mail.iter().map(|(pipe, _)| *pipe).filter(|pipe| Some(*pipe) != core.link);
-            for (pipe, side) in pipes.into_iter().chain(unaccepted.map(|pipe| (pipe, Side::Acceptor))) {
+            for (pipe, side) in core.kernel.pipes(&core.mail) {
                 match random.chance(600) {
                     true => net.close(pipe, side, now),
                     false => net.abort(pipe, side, now),
@@ -268,8 +258,7 @@ impl Host {
     pub fn turn(&mut self, core: usize, net: &mut Network, redis: Place, now: u64) {
         let clocks = self.now(now);
         let board = self.board.clone().expect("a host that runs has a board");
-        let draining = matches!(self.running, Running::Draining { .. });
-        let mut turn = Turn { net, redis, now, clocks, watch: &mut self.watch, board: &board, draining };
+        let mut turn = Turn { net, redis, now, clocks, watch: &mut self.watch, board: &board };
         self.cores[core].turn(&mut turn);
         self.check(&board);
     }
@@ -280,9 +269,9 @@ impl Host {
         let directory = board.directory();
         let (mut held, mut marked) = (0, 0);
         for core in &self.cores {
-            core.engine.check_invariants();
-            held += core.engine.desk().permits_held(&sale);
-            marked += core.engine.desk().ids_marked(&sale);
+            core.served.engine.check_invariants();
+            held += core.served.engine.desk().permits_held(&sale);
+            marked += core.served.engine.desk().ids_marked(&sale);
         }
         if let Some(sale) = directory.get(SALE) {
             let taken: u64 = sale.totals().map(|shard| shard.taken).sum();
@@ -295,16 +284,16 @@ impl Host {
     pub fn begin_drain(&mut self, until: u64, down_us: u64, net: &mut Network, now: u64) {
         self.running = Running::Draining { until, down_us };
         let (clocks, board) = (self.now(now), self.board.clone().expect("it runs"));
+        let redis = Place::Redis { incarnation: 0 };
+        let mut turn = Turn { net, redis, now, clocks, watch: &mut self.watch, board: &board };
         for core in &mut self.cores {
-            core.engine.begin_turn(clocks);
-            core.engine.drain();
-            core.flush_touched(net, &mut self.watch, &board, clocks, now);
+            core.begin_drain(&mut turn);
         }
     }
 
     /// Whether a draining host has nothing left to do.
     pub fn is_drained(&self) -> bool {
-        self.cores.iter().all(|core| core.engine.is_drained())
+        self.cores.iter().all(|core| core.served.engine.is_drained())
     }
 
     /// Whether it knows the sale.
@@ -320,12 +309,12 @@ impl Host {
 
     /// Whether all its loops reach Redis.
     pub fn is_linked(&self) -> bool {
-        self.cores.iter().all(|core| core.session.is_up())
+        self.cores.iter().all(|core| core.link.is_up())
     }
 
     /// Entries and orphans that wait for the ledger.
     pub fn waiting(&self) -> usize {
-        self.cores.iter().map(|core| core.engine.desk().waiting()).sum()
+        self.cores.iter().map(|core| core.served.engine.desk().waiting()).sum()
     }
 }
 
@@ -341,7 +330,6 @@ struct Turn<'a> {
     clocks: Now,
     watch: &'a mut Watch,
     board: &'a Board,
-    draining: bool,
 }
 
 impl Turn<'_> {
@@ -351,177 +339,97 @@ impl Turn<'_> {
 }
 
 impl Core {
+    /// As `Worker::run`.
     fn turn(&mut self, turn: &mut Turn<'_>) {
         self.turn_at = None;
-        self.engine.begin_turn(turn.clocks);
-        for (pipe, piece) in std::mem::take(&mut self.mail) {
-            match Some(pipe) == self.link {
-                true => self.handle_ledger_piece(pipe, piece, turn),
-                false => self.handle_client_piece(pipe, piece, turn),
-            }
-        }
+        self.served.engine.begin_turn(turn.clocks);
+        self.kernel.take(&mut self.mail);
+        self.handle_events(turn);
         let mut taken = turn.taken();
-        let pipes: Vec<PipeId> = self.sockets.keys().copied().collect();
-        for pipe in pipes {
-            self.read(pipe);
-            taken = taken.max(turn.taken());
-        }
         self.handle_ledger(turn);
-        self.engine.end_turn();
+        self.served.engine.end_turn();
         taken = taken.max(turn.taken());
         if turn.watch.taken.last().is_none_or(|(_, before)| *before != taken) {
             turn.watch.taken.push((turn.now, taken));
         }
         self.send_calls(turn);
-        while let Some(key) = self.engine.poll_touched() {
-            self.flush(key, turn);
+        self.drive(turn, |driver, ends, served, _| driver.flush_touched(ends, served));
+        self.plan_turn(turn.now);
+    }
+
+    /// Has the driver or the link do something over this loop's ends of the network.
+    fn drive<R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        act: impl FnOnce(&mut Driver<PipeId>, &mut Ends<'_>, &mut Served, &mut RedisLink<PipeId>) -> R,
+    ) -> R {
+        let Core { driver, served, link, kernel, seam, .. } = self;
+        let (net, watch) = (&mut *turn.net, &mut *turn.watch);
+        let mut ends =
+            Ends { net, redis: turn.redis, now: turn.now, kernel, seam, watch, has_lost_link: false };
+        let done = act(driver, &mut ends, served, link);
+        if ends.has_lost_link {
+            self.quiet = false;
+            self.seam.note_loss(&self.submitted);
         }
+        done
+    }
+
+    fn handle_events(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.clocks.monotonic;
+        self.drive(turn, |driver, ends, served, link| {
+            served.reads_again(|served| driver.begin_turn(ends, served, now));
+            if ends.kernel.has_newcomers() {
+                driver.handle_newcomers(ends, served, now);
+            }
+            while let Some((pipe, is)) = ends.kernel.poll_event() {
+                match ends.kernel.index_of(pipe) {
+                    Some(index) => driver.handle_ready(index, is, ends, served),
+                    None => {
+                        if is.writable || is.ended {
+                            link.handle_writable(ends, now);
+                        }
+                        if is.readable || is.ended {
+                            link.handle_readable(driver.buffer(), is.ended, ends, now);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// As `Worker::is_done` does once.
+    fn begin_drain(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.clocks.monotonic;
+        self.served.engine.begin_turn(turn.clocks);
+        self.kernel.take(&mut self.mail);
+        self.drive(turn, |driver, ends, served, _| {
+            driver.accept_last(ends, served, now);
+            served.drain();
+            driver.flush_touched(ends, served);
+        });
         self.plan_turn(turn.now);
     }
 
     fn plan_turn(&mut self, now: u64) {
-        let unread = self.sockets.values().any(|socket| {
-            let is_whole = !self.seam.serves_beside() || whole_request(&socket.received).is_some();
-            (!socket.received.is_empty() && is_whole || socket.ended && !socket.told_end)
-                && self.engine.wants_read(socket.key)
-        });
-        let deadlines = [Some(self.engine.next_deadline()), self.session.next_deadline()];
+        let deadlines = [
+            Some(self.served.engine.next_deadline()),
+            self.link.next_deadline(),
+            self.driver.next_deadline(),
+        ];
         let deadline = deadlines.into_iter().flatten().min().map_or(now + 1, |at| at.0.div_ceil(1_000));
-        self.turn_at = Some(if unread { now + 1 } else { deadline.max(now + 1) });
+        self.turn_at = Some(deadline.max(now + 1));
     }
 
-    fn handle_ledger_piece(&mut self, pipe: PipeId, piece: Piece, turn: &mut Turn<'_>) {
-        let now = turn.clocks.monotonic;
-        match piece {
-            Piece::Open => {
-                self.connected = true;
-                self.session.handle_connected(now);
-            }
-            Piece::Bytes(bytes) => {
-                if self.session.handle_bytes(&bytes, now).is_err() {
-                    self.drop_link(pipe, turn);
-                }
-            }
-            Piece::End | Piece::Reset => {
-                self.session.handle_lost("Redis closed the connection", now);
-                self.drop_link(pipe, turn);
-            }
-            Piece::Taken => {}
-        }
-    }
-
-    fn drop_link(&mut self, pipe: PipeId, turn: &mut Turn<'_>) {
-        turn.net.close(pipe, Side::Dialler, turn.now);
-        self.link = None;
-        self.connected = false;
-        self.quiet = false;
-        self.seam.note_loss(&self.submitted);
-    }
-
-    fn handle_client_piece(&mut self, pipe: PipeId, piece: Piece, turn: &mut Turn<'_>) {
-        match piece {
-            Piece::Open => {
-                let peer = std::net::Ipv4Addr::new(10, 0, 0, 1).into();
-                match (turn.draining, self.engine.handle_accepted(peer)) {
-                    (false, Some(key)) => {
-                        let socket = Socket {
-                            key,
-                            received: Vec::new(),
-                            apart: Vec::new(),
-                            ended: false,
-                            told_end: false,
-                            shut: false,
-                            writable: true,
-                        };
-                        self.sockets.insert(pipe, socket);
-                        self.by_index.insert(key.index(), pipe);
-                    }
-                    (_, None) => {
-                        turn.watch.turned_away.push(turn.now);
-                        turn.net.write(pipe, Side::Acceptor, OVERLOADED, turn.now);
-                        turn.net.close(pipe, Side::Acceptor, turn.now);
-                    }
-                    (true, Some(_)) => unreachable!("a draining engine accepts nobody"),
-                }
-            }
-            Piece::Bytes(bytes) => {
-                if let Some(socket) = self.sockets.get_mut(&pipe) {
-                    socket.received.extend(bytes);
-                }
-            }
-            Piece::End => {
-                if let Some(socket) = self.sockets.get_mut(&pipe) {
-                    socket.ended = true;
-                }
-            }
-            Piece::Reset => self.drop_socket(pipe, turn),
-            Piece::Taken => {
-                if let Some(socket) = self.sockets.get_mut(&pipe) {
-                    socket.writable = true;
-                    let key = socket.key;
-                    self.flush(key, turn);
-                }
-            }
-        }
-    }
-
-    /// Reads once.
-    fn read(&mut self, pipe: PipeId) {
-        let Some(socket) = self.sockets.get_mut(&pipe) else { return };
-        let key = socket.key;
-        if !self.engine.wants_read(key) {
-            return;
-        }
-        while self.seam.serves_beside()
-            && let Some(length) = whole_request(&socket.received)
-            && let Some(apart) = self.engine.handle_accepted(std::net::Ipv4Addr::LOCALHOST.into())
-        {
-            let request: Vec<u8> = socket.received.drain(..length).collect();
-            socket.apart.push((apart, Vec::new()));
-            self.by_index.insert(apart.index(), pipe);
-            self.engine.handle_bytes(apart, &request);
-        }
-        if !socket.received.is_empty() && self.seam.serves_beside() {
-            // The rest of a request is to come.
-        } else if !socket.received.is_empty() {
-            let length = socket.received.len().min(boxoffice::limits::READ_CHUNK_BYTES);
-            let bytes: Vec<u8> = socket.received.drain(..length).collect();
-            self.engine.handle_bytes(key, &bytes);
-        } else if socket.ended && !std::mem::replace(&mut socket.told_end, true) {
-            self.engine.handle_end(key);
-        }
-    }
-
-    fn drop_socket(&mut self, pipe: PipeId, turn: &mut Turn<'_>) {
-        if let Some(socket) = self.sockets.remove(&pipe) {
-            for (apart, _) in socket.apart {
-                self.engine.handle_gone(apart);
-                self.by_index.remove(&apart.index());
-            }
-            self.engine.handle_gone(socket.key);
-            self.by_index.remove(&socket.key.index());
-        }
-        turn.net.close(pipe, Side::Acceptor, turn.now);
-    }
-
-    /// As `RedisLink::drive` and `Worker::handle_ledger`.
+    /// As `Worker::handle_ledger`.
     fn handle_ledger(&mut self, turn: &mut Turn<'_>) {
         let now = turn.clocks.monotonic;
-        if self.session.handle_deadline(now)
-            && let Some(pipe) = self.link
-        {
-            self.drop_link(pipe, turn);
-        }
-        if self.session.dial_at().is_some_and(|at| now >= at) {
-            self.session.handle_dialling(now);
-            self.connected = false;
-            self.link = Some(turn.net.dial(self.place, turn.redis, turn.now));
-        }
-        while let Some((id, answer)) = self.session.poll_answer() {
+        self.drive(turn, |_, ends, _, link| link.drive(ends, now));
+        while let Some((id, answer)) = self.link.poll_answer() {
             let Some((asked_at, call)) = self.submitted.remove(&id.0) else { continue };
             let told = answer.as_ref().ok().and_then(level_in).cloned();
             if let Call::Changes { after } = &call
-                && self.engine.desk().reads_sale(&sale())
+                && self.served.engine.desk().reads_sale(&sale())
             {
                 let is_still = matches!(&answer, Ok(Answer::Changes { names, reset: false, .. })
                     if after.is_some() && !names.contains(&sale()));
@@ -537,7 +445,7 @@ impl Core {
                 }
             }
             for (id, answer) in self.seam.answers(id, &call, answer, turn.board, self.index) {
-                self.engine.handle_answer(id, answer);
+                self.served.engine.handle_answer(id, answer);
             }
             if let Some(told) = told {
                 let is_believed = turn.board.directory().get(SALE).is_some_and(|sale| {
@@ -557,110 +465,27 @@ impl Core {
                 }
             }
         }
-        let up = self.session.is_up();
+        let up = self.link.is_up();
         if up != std::mem::replace(&mut self.ledger_up, up) {
             match up {
-                true => self.engine.handle_ledger_up(),
-                false => self.engine.handle_ledger_down(),
+                true => self.served.engine.handle_ledger_up(),
+                false => self.served.engine.handle_ledger_down(),
             }
         }
     }
 
     fn send_calls(&mut self, turn: &mut Turn<'_>) {
-        while let Some((id, call)) = self.engine.poll_call() {
+        while let Some((id, call)) = self.served.engine.poll_call() {
             self.submitted.insert(id.0, (turn.now, call.clone()));
-            self.session.submit(id, call, turn.clocks.monotonic);
+            self.link.submit(id, call, turn.clocks.monotonic);
         }
-        for (id, call) in self.seam.more_calls(self.session.is_up()) {
+        for (id, call) in self.seam.more_calls(self.link.is_up()) {
             self.submitted.insert(id.0, (turn.now, call.clone()));
-            self.session.submit(id, call, turn.clocks.monotonic);
+            self.link.submit(id, call, turn.clocks.monotonic);
         }
-        while self.connected
-            && let Some(pipe) = self.link
-        {
-            let output = self.session.poll_output();
-            if output.is_empty() {
-                return;
-            }
-            let length = output.len();
-            let written = turn.net.write(pipe, Side::Dialler, &self.seam.calls(output), turn.now);
-            self.session.handle_written(written);
-            if written < length {
-                return;
-            }
-        }
+        let now = turn.clocks.monotonic;
+        self.drive(turn, |_, ends, _, link| link.flush(ends, now));
     }
-
-    /// As `Worker::flush`.
-    fn flush(&mut self, key: ConnectionKey, turn: &mut Turn<'_>) {
-        let Some(&pipe) = self.by_index.get(&key.index()) else { return };
-        loop {
-            let Some(socket) = self.sockets.get_mut(&pipe) else { return };
-            if socket.key != key {
-                return self.flush_apart(pipe, key, turn);
-            }
-            let output = self.engine.output(key);
-            if output.is_empty() || !socket.writable {
-                break;
-            }
-            let output = self.seam.output(output);
-            let written = turn.net.write(pipe, Side::Acceptor, &output, turn.now);
-            socket.writable = written == output.len();
-            turn.watch.note_said(&output);
-            self.engine.handle_written(key, written);
-        }
-        match self.engine.fate(key) {
-            Fate::Open => {}
-            Fate::Linger => {
-                let socket = self.sockets.get_mut(&pipe).expect("it was there");
-                if !std::mem::replace(&mut socket.shut, true) {
-                    turn.net.end(pipe, Side::Acceptor, turn.now);
-                }
-            }
-            Fate::Closed => self.drop_socket(pipe, turn),
-        }
-    }
-
-    /// Takes the answer of a request that is served apart, and writes those whose turn it is.
-    fn flush_apart(&mut self, pipe: PipeId, key: ConnectionKey, turn: &mut Turn<'_>) {
-        let Some(socket) = self.sockets.get_mut(&pipe) else { return };
-        let Some((_, answer)) = socket.apart.iter_mut().find(|(apart, _)| *apart == key) else { return };
-        let output = self.engine.output(key).to_vec();
-        answer.extend_from_slice(&output);
-        self.engine.handle_written(key, output.len());
-        while let Some((apart, answer)) =
-            self.sockets.get(&pipe).and_then(|socket| socket.apart.first()).cloned()
-            && read_answer(&answer).is_some()
-        {
-            turn.watch.note_said(&answer);
-            turn.net.write_all(pipe, Side::Acceptor, &answer, turn.now);
-            self.engine.handle_gone(apart);
-            self.by_index.remove(&apart.index());
-            self.sockets.get_mut(&pipe).expect("it was there").apart.remove(0);
-        }
-    }
-
-    /// Writes what draining made.
-    fn flush_touched(&mut self, net: &mut Network, watch: &mut Watch, board: &Board, clocks: Now, now: u64) {
-        let redis = Place::Redis { incarnation: 0 };
-        let mut turn = Turn { net, redis, now, clocks, watch, board, draining: true };
-        while let Some(key) = self.engine.poll_touched() {
-            self.flush(key, &mut turn);
-        }
-        self.plan_turn(now);
-    }
-}
-
-/// The length of the request that `received` begins with, where it is whole. As clients here write them.
-fn whole_request(received: &[u8]) -> Option<usize> {
-    let head_bytes = memchr::memmem::find(received, b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&received[..head_bytes]);
-    if head.contains("Transfer-Encoding: chunked") {
-        return Some(head_bytes + memchr::memmem::find(&received[head_bytes..], b"\r\n0\r\n\r\n")? + 7);
-    }
-    let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-    let whole = head_bytes + length.unwrap_or(0);
-    (whole <= received.len()).then_some(whole)
 }
 
 /// How the sale stands, where an answer says it.

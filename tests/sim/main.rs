@@ -7,8 +7,9 @@
 //! * [`world`]: one run. Events in the order of time until the faults are over; then all of them heal, and what is promised of
 //!   a healthy system must come about in bounded time.
 //! * [`network`]: byte streams that are torn, late and cut. [`client`]: people who book, by bytes of HTTP. [`host`]: the real
-//!   `Engine`, `Board` and `Session`, with the network where the worker has mio. [`ledger`]: the Redis, which is the model in
-//!   [`redis`] that runs the real `lua/`, its replica and what befalls both.
+//!   `Engine` and `Board`, and the real `Driver` and `RedisLink` around them, with a [`kernel`] on the network where the worker
+//!   has mio. [`ledger`]: the Redis, which is the model in [`redis`] that runs the real `lua/`, its replica and what befalls
+//!   both.
 //! * [`faults`]: what strikes, and how often each kind did: a kind that never fires in a whole run fails it.
 //! * [`witness`]: what the ledger was at every moment, and whether each step of it was allowed. [`checks`]: what is promised,
 //!   of each answer as it comes and of the run as a whole.
@@ -21,6 +22,7 @@ mod checks;
 mod client;
 mod faults;
 mod host;
+mod kernel;
 mod ledger;
 mod mutants;
 mod network;
@@ -29,6 +31,7 @@ mod random;
 #[path = "../redis_model/mod.rs"]
 mod redis;
 mod scenario;
+mod served;
 mod shrink;
 mod witness;
 mod world;

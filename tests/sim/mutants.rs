@@ -49,6 +49,8 @@ pub enum SeamKind {
     ReadOnce,
     /// What was announced is not heard, now and then.
     Deaf,
+    /// What a read has left in a socket is not read in the next turn.
+    ReadsOnce,
 }
 
 const fn script(name: &'static str, rewrite: Rewrite) -> Mutant {
@@ -263,6 +265,7 @@ pub const MUTANTS: &[Mutant] = &[
     seam("answers of a connection out of order", SeamKind::SwapResponses),
     seam("deeds of a connection beside each other", SeamKind::Beside),
     seam("a broken connection is not ended", SeamKind::Unfenced),
+    seam("what a read has left in a socket is not read again", SeamKind::ReadsOnce),
 ];
 
 /// The seam of one loop; does nothing unless a mutant is at work.
@@ -284,6 +287,11 @@ impl Seam {
     /// Whether each request of a connection is served as if it had a connection of its own.
     pub fn serves_beside(&self) -> bool {
         self.kind == Some(SeamKind::Beside)
+    }
+
+    /// Whether a loop waits for the system to tell again of what it has left in a socket.
+    pub fn reads_once(&self) -> bool {
+        self.kind == Some(SeamKind::ReadsOnce)
     }
 
     fn every(&mut self, times: u64) -> bool {

@@ -258,6 +258,12 @@ impl Network {
         }
     }
 
+    /// This side closes a socket of which it has read everything: the peer sees the end, if it did not see it before.
+    pub fn close_read(&mut self, id: PipeId, side: Side, now: u64) {
+        self.end(id, side, now);
+        self.pipes[id.0].closed[side as usize] = true;
+    }
+
     fn end_or_reset(&mut self, id: PipeId, side: Side, now: u64) {
         let flow = &mut self.pipes[id.0].flows[side as usize];
         if !std::mem::replace(&mut flow.ended, true) {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use boxoffice::booking::{Answer, Call, Reservation, SaleName, SaleState, SaleTerms};
 use boxoffice::clock::{Monotonic, Now, WallTime};
-use boxoffice::engine::timers::Timers;
-use boxoffice::engine::{Admission, ConnectionKey, Engine, Settings};
+use boxoffice::connections::timers::Timers;
+use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer};
+use boxoffice::engine::{Engine, Settings};
 use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::stock::{Board, CoreIndex};
@@ -46,7 +47,7 @@ impl Core {
         engine.begin_turn(NOW);
         engine.handle_ledger_up();
         let accept =
-            |_| engine.handle_accepted(Ipv4Addr::LOCALHOST.into()).expect("there is room for a client");
+            |_| engine.handle_accepted((Ipv4Addr::LOCALHOST, 1).into()).expect("there is room for a client");
         let clients = (0..clients).map(accept).collect();
         let mut core = Core { engine, clients };
         // The sync that an engine begins with; nobody answers it.

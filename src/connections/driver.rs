@@ -1,0 +1,415 @@
+//! When the sockets of a loop are accepted, read, read again, written and closed: the decisions, for whatever sockets there
+//! are.
+//!
+//! The system tells of a socket's readiness once, when it changes. So it is kept here for as long as it lasts: a socket is
+//! read once a turn, and what it has beyond that is read in the next turn without another word from the system.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use super::server::ConnectionServer;
+use super::table::ConnectionKey;
+use crate::clock::Monotonic;
+use crate::connection::Fate;
+use crate::http::encode::OVERLOADED;
+use crate::limits;
+
+/// The sockets of a loop, as its system has them. None of the calls waits.
+pub trait Sockets {
+    /// One of them.
+    type Socket;
+
+    /// The next connection that has come about, and its peer.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; others as of `accept(2)`.
+    fn accept(&mut self) -> io::Result<(Self::Socket, SocketAddr)>;
+
+    /// From now on the system tells of its readiness, under the index of that key.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn register(&mut self, socket: &mut Self::Socket, key: ConnectionKey) -> io::Result<()>;
+
+    /// Reads what has arrived, up to the size of `buffer`; 0 if the peer has ended its side.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there; others as of `recv(2)`.
+    fn read(&mut self, socket: &mut Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as the socket takes. If `is_last`, nothing is written after all of it.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing now; others as of `send(2)`.
+    fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8], is_last: bool) -> io::Result<usize>;
+
+    /// Ends the writing side: the peer sees the end behind what was written.
+    fn shut_down(&mut self, socket: &mut Self::Socket);
+
+    /// Closes it.
+    fn close(&mut self, socket: Self::Socket);
+}
+
+/// What the system tells of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Something has arrived.
+    pub readable: bool,
+    /// There is room again for what is to be written.
+    pub writable: bool,
+    /// The peer has ended its side, or the socket is broken.
+    pub ended: bool,
+    /// An urgent mark has arrived.
+    pub urgent: bool,
+}
+
+struct Entry<T> {
+    key: ConnectionKey,
+    socket: T,
+    /// The system said so, and nothing said otherwise since.
+    readable: bool,
+    writable: bool,
+    /// The peer has closed or half-closed: reads go on until they say so.
+    ended: bool,
+    /// An urgent mark is in the stream: a read ends there, though there may be more behind it.
+    urgent: bool,
+    /// Our writing side is shut down.
+    shut: bool,
+    /// It is among the unread.
+    unread: bool,
+}
+
+/// Drives the sockets of a loop. See the [module](self).
+pub struct Driver<T> {
+    entries: Vec<Option<Entry<T>>>,
+    /// Connections with more to read than one turn takes.
+    unread: VecDeque<ConnectionKey>,
+    buffer: Vec<u8>,
+    /// One that was accepted and waits for room, with when it came.
+    newcomer: Option<(T, SocketAddr, Monotonic)>,
+    /// When to accept again, whatever the system says until then.
+    accept_again_at: Option<Monotonic>,
+    /// The last attempt to accept a connection failed.
+    accept_fails: bool,
+}
+
+impl<T> Driver<T> {
+    /// Without sockets. At most `read_bytes` are read from one at a time.
+    pub fn new(read_bytes: usize) -> Driver<T> {
+        Driver {
+            entries: Vec::new(),
+            unread: VecDeque::new(),
+            buffer: vec![0; read_bytes],
+            newcomer: None,
+            accept_again_at: None,
+            accept_fails: false,
+        }
+    }
+
+    /// What it reads into: between its calls it is anybody's.
+    pub fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    /// When the next turn is wanted at the latest, whatever the system has to tell.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.unread.is_empty() { self.accept_again_at } else { Some(Monotonic::default()) }
+    }
+
+    /// Begins a turn: what was left in sockets is read, and what was left at the listener is accepted.
+    pub fn begin_turn<S: Sockets<Socket = T>>(
+        &mut self,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+        now: Monotonic,
+    ) {
+        for _ in 0..self.unread.len() {
+            let Some(key) = self.unread.pop_front() else { break };
+            if let Some(entry) = self.entry(key) {
+                entry.unread = false;
+                self.read(key, sockets, server);
+            }
+        }
+        if self.accept_again_at.is_some_and(|at| now >= at) {
+            self.accept_again_at = None;
+            self.accept(sockets, server, now);
+        }
+    }
+
+    /// The system tells of newcomers.
+    pub fn handle_newcomers<S: Sockets<Socket = T>>(
+        &mut self,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+        now: Monotonic,
+    ) {
+        // Each newcomer raises an event, also while there is no descriptor for any: the pause holds for all.
+        if self.accept_again_at.is_none() {
+            self.accept(sockets, server, now);
+        }
+    }
+
+    /// The system tells of the socket of the connection with that index.
+    pub fn handle_ready<S: Sockets<Socket = T>>(
+        &mut self,
+        index: usize,
+        is: Readiness,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+    ) {
+        let Some(Some(entry)) = self.entries.get_mut(index) else { return };
+        entry.writable |= is.writable;
+        entry.ended |= is.ended;
+        entry.urgent |= is.urgent;
+        entry.readable |= is.readable || entry.ended || entry.urgent;
+        let key = entry.key;
+        if is.writable && !server.output(key).is_empty() {
+            self.flush(key, sockets, server);
+        }
+        self.read(key, sockets, server);
+    }
+
+    fn accept<S: Sockets<Socket = T>>(
+        &mut self,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+        now: Monotonic,
+    ) {
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            let (socket, peer, since) = match self.newcomer.take() {
+                Some(newcomer) => newcomer,
+                None => match sockets.accept() {
+                    Ok((socket, peer)) => {
+                        self.accept_fails = false;
+                        (socket, peer, now)
+                    }
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => return,
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
+                        _ => {
+                            server.handle_accept_failure();
+                            // Once, not ten times a second for as long as it lasts.
+                            if !std::mem::replace(&mut self.accept_fails, true) {
+                                tracing::error!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
+                            }
+                            self.accept_again_at = Some(now.plus_ms(limits::ACCEPT_PAUSE_MS));
+                            return;
+                        }
+                    },
+                },
+            };
+            if let Some(at) = server.wait_for_room(since) {
+                self.newcomer = Some((socket, peer, since));
+                self.accept_again_at = Some(at);
+                return;
+            }
+            self.admit(socket, peer, sockets, server);
+        }
+        // There may be more: the kernel tells of a backlog only once.
+        self.accept_again_at = Some(now);
+    }
+
+    /// Takes the connections that the system has completed, and what they ask, before the listener closes: they were let
+    /// in, and are answered.
+    pub fn accept_last<S: Sockets<Socket = T>>(
+        &mut self,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+        now: Monotonic,
+    ) {
+        self.accept_again_at = Some(now);
+        while self.accept_again_at == Some(now) {
+            self.accept_again_at = None;
+            self.accept(sockets, server, now);
+        }
+        self.accept_again_at = None;
+        let fresh: Vec<_> = self
+            .entries
+            .iter_mut()
+            .flatten()
+            .map(|entry| {
+                entry.readable = true;
+                entry.key
+            })
+            .collect();
+        for key in fresh {
+            self.read(key, sockets, server);
+        }
+    }
+
+    fn admit<S: Sockets<Socket = T>>(
+        &mut self,
+        mut socket: T,
+        peer: SocketAddr,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+    ) {
+        let Some(key) = server.handle_accepted(peer) else {
+            // A fresh socket's buffer takes the few bytes; whoever is gone already needs none. What the client has sent
+            // is read, since closing over it would reset the connection before the answer is.
+            let _ = sockets.write(&mut socket, OVERLOADED, true);
+            sockets.shut_down(&mut socket);
+            let _ = sockets.read(&mut socket, &mut self.buffer);
+            sockets.close(socket);
+            return;
+        };
+        if let Err(error) = sockets.register(&mut socket, key) {
+            tracing::warn!(%error, "a connection could not be set up");
+            server.handle_gone(key);
+            sockets.close(socket);
+            return;
+        }
+        if self.entries.len() <= key.index() {
+            self.entries.resize_with(key.index() + 1, || None);
+        }
+        self.entries[key.index()] = Some(Entry {
+            key,
+            socket,
+            readable: false,
+            writable: true,
+            ended: false,
+            urgent: false,
+            shut: false,
+            unread: false,
+        });
+    }
+
+    fn entry(&mut self, key: ConnectionKey) -> Option<&mut Entry<T>> {
+        self.entries.get_mut(key.index())?.as_mut().filter(|entry| entry.key == key)
+    }
+
+    /// Reads once; a client that sends faster than that has its next turn with all others.
+    fn read<S: Sockets<Socket = T>>(
+        &mut self,
+        key: ConnectionKey,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+    ) {
+        if !server.wants_read(key) {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(key.index()).and_then(Option::as_mut) else { return };
+        if entry.key != key || !entry.readable {
+            return;
+        }
+        match sockets.read(&mut entry.socket, &mut self.buffer) {
+            Ok(0) => {
+                entry.readable = false;
+                server.handle_end(key);
+            }
+            Ok(bytes) => {
+                // A short read has emptied the socket: the next byte, or the end, raises a new event.
+                entry.readable = bytes == self.buffer.len() || entry.ended || entry.urgent;
+                let again = entry.readable;
+                server.handle_bytes(key, &self.buffer[..bytes]);
+                if again {
+                    self.read_again(key);
+                }
+                if server.is_pressed() {
+                    self.flush_touched(sockets, server);
+                    server.relieve();
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                (entry.readable, entry.urgent) = (false, false);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_again(key),
+            Err(_) => self.drop_socket(key, sockets, server),
+        }
+    }
+
+    fn read_again(&mut self, key: ConnectionKey) {
+        if let Some(entry) = self.entry(key)
+            && !std::mem::replace(&mut entry.unread, true)
+        {
+            self.unread.push_back(key);
+        }
+    }
+
+    fn drop_socket<S: Sockets<Socket = T>>(
+        &mut self,
+        key: ConnectionKey,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+    ) {
+        server.handle_gone(key);
+        if self.entry(key).is_some()
+            && let Some(entry) = self.entries[key.index()].take()
+        {
+            sockets.close(entry.socket);
+        }
+    }
+
+    /// Writes to all clients for which something was made.
+    pub fn flush_touched<S: Sockets<Socket = T>>(
+        &mut self,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+    ) {
+        while let Some(key) = server.poll_touched() {
+            self.flush(key, sockets, server);
+        }
+    }
+
+    /// Writes what a client is to get, and carries out its connection's fate.
+    fn flush<S: Sockets<Socket = T>>(
+        &mut self,
+        key: ConnectionKey,
+        sockets: &mut S,
+        server: &mut impl ConnectionServer,
+    ) {
+        loop {
+            let Some(entry) = self.entries.get_mut(key.index()).and_then(Option::as_mut) else { return };
+            if entry.key != key {
+                return;
+            }
+            let output = server.output(key);
+            if output.is_empty() || !entry.writable {
+                break;
+            }
+            match sockets.write(&mut entry.socket, output, server.ends_with_output(key)) {
+                Ok(bytes) => {
+                    entry.writable = bytes == output.len();
+                    server.handle_written(key, bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    entry.writable = false;
+                    server.handle_written(key, 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.drop_socket(key, sockets, server),
+            }
+        }
+        let fate = server.fate(key);
+        let wants_read = server.wants_read(key);
+        let Some(entry) = self.entry(key) else { return };
+        match fate {
+            Fate::Open => {
+                // Held back before, and the system will not tell again.
+                if wants_read && entry.readable {
+                    self.read_again(key);
+                }
+            }
+            Fate::Linger => {
+                if !std::mem::replace(&mut entry.shut, true) {
+                    // If this fails the peer is gone, and the next read says so.
+                    sockets.shut_down(&mut entry.socket);
+                    if entry.readable {
+                        self.read_again(key);
+                    }
+                }
+            }
+            Fate::Closed => {
+                // Sends off what waits for the end. A close alone would drop it where bytes have arrived unread.
+                sockets.shut_down(&mut entry.socket);
+                self.drop_socket(key, sockets, server);
+            }
+        }
+    }
+
+    /// The sockets that are open. For tests and the simulator.
+    pub fn sockets(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten().map(|entry| &entry.socket)
+    }
+}

@@ -1,0 +1,132 @@
+//! Who serves the connections of a loop, as its [`Driver`](super::Driver) and its tests see it: bytes and time in, bytes and
+//! fates out.
+
+use std::net::SocketAddr;
+
+use super::table::{ConnectionKey, Connections, Notes};
+use crate::clock::Monotonic;
+use crate::connection::{Cut, Fate, Service};
+use crate::limits;
+
+/// See the [module](self). What is provided is the same for all; what is asked for is how they differ.
+pub trait ConnectionServer {
+    /// What is kept beside each connection.
+    type Notes: Notes;
+
+    /// What answers the requests of one connection.
+    type Service<'a>: Service
+    where
+        Self: 'a;
+
+    /// The connections.
+    fn connections(&self) -> &Connections<Self::Notes>;
+
+    /// The connections, and beside them what answers the requests of that one.
+    fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Self::Notes>, Self::Service<'_>);
+
+    /// The connections, to change them.
+    fn connections_mut(&mut self) -> &mut Connections<Self::Notes>;
+
+    /// A client connected from `peer`; `None` if there is no room for it (answer it with
+    /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey>;
+
+    /// When to ask for room again for a client that came `since` then; none if there is room, or it has waited long enough.
+    fn wait_for_room(&mut self, since: Monotonic) -> Option<Monotonic> {
+        let _ = since;
+        None
+    }
+
+    /// The system would not let a connection be accepted.
+    fn handle_accept_failure(&mut self);
+
+    /// A client's socket broke, or was closed: whatever it waits for has nobody to go to.
+    fn handle_gone(&mut self, key: ConnectionKey);
+
+    /// A connection was cut.
+    fn handle_cut(&mut self, cut: Cut);
+
+    /// Bytes from a client, in any fragmentation.
+    fn handle_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        let (connections, mut service) = self.split(key);
+        connections.serve(key, &mut service, |connection, turn, service| {
+            connection.handle_bytes(bytes, turn, service)
+        });
+    }
+
+    /// A client will send no more.
+    fn handle_end(&mut self, key: ConnectionKey) {
+        let (connections, mut service) = self.split(key);
+        connections.serve(key, &mut service, |connection, turn, _| connection.handle_end(turn));
+    }
+
+    /// That much of [`ConnectionServer::output`] was written.
+    fn handle_written(&mut self, key: ConnectionKey, bytes: usize) {
+        let (connections, mut service) = self.split(key);
+        connections.handle_written(key, bytes, &mut service);
+    }
+
+    /// Does what is due, as much of it as one turn has room for.
+    fn handle_deadlines(&mut self) {
+        self.connections_mut().take_due();
+        for _ in 0..limits::TIMEOUTS_PER_TURN_MAX {
+            let Some(key) = self.connections_mut().poll_due() else { return };
+            let cut = {
+                let (connections, mut service) = self.split(key);
+                connections.serve(key, &mut service, |connection, turn, service| {
+                    connection.handle_deadline(turn, service)
+                })
+            };
+            if let Some(Some(cut)) = cut {
+                self.handle_cut(cut);
+            }
+        }
+    }
+
+    /// Cuts clients that do not read, if there is no other way to keep room; see [`Connections::relieve`].
+    fn relieve(&mut self) {
+        for _ in 0..self.connections_mut().relieve() {
+            self.handle_cut(Cut::Unread);
+        }
+    }
+
+    /// No new connections; those there are end when they have their answers.
+    fn drain(&mut self) {
+        self.connections_mut().begin_drain();
+        let keys: Vec<_> = self.connections().keys().collect();
+        for key in keys {
+            let (connections, mut service) = self.split(key);
+            connections.serve(key, &mut service, |_, _, _| ());
+        }
+    }
+
+    /// The next connection that has something to be written, or another fate.
+    fn poll_touched(&mut self) -> Option<ConnectionKey> {
+        self.connections_mut().poll_touched()
+    }
+
+    /// Whether this client's socket is to be read.
+    fn wants_read(&self, key: ConnectionKey) -> bool {
+        self.connections().wants_read(key)
+    }
+
+    /// What is to be written to this client now.
+    fn output(&self, key: ConnectionKey) -> &[u8] {
+        self.connections().output(key)
+    }
+
+    /// Whether the client gets no more than that, and its socket is then shut down or closed.
+    fn ends_with_output(&self, key: ConnectionKey) -> bool {
+        self.connections().ends_with_output(key)
+    }
+
+    /// What is to become of this client's socket.
+    fn fate(&self, key: ConnectionKey) -> Fate {
+        self.connections().fate(key)
+    }
+
+    /// Whether what is to be written is to be written at once, and not at the end of the turn.
+    fn is_pressed(&self) -> bool {
+        self.connections().is_pressed()
+    }
+}

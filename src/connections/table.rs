@@ -1,0 +1,357 @@
+//! The table of a loop's connections: a place, a key and a timer for each, and the buffers that all of them share.
+//!
+//! It never touches a socket or a clock. Who serves a connection's requests comes along with each call, and what its server
+//! keeps beside each connection is a type of the server's.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::admission::{Admission, Admitted};
+use super::timers::Timers;
+use crate::clock::{Monotonic, Now};
+use crate::connection::{BufferPool, Connection, Fate, Service, Turn};
+use crate::http::DateCache;
+use crate::limits::{self, ClientLimits, Limit};
+
+/// A connection of a loop. A key is never used for two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionKey {
+    index: u32,
+    generation: u32,
+}
+
+impl ConnectionKey {
+    /// The connection's place, small and reused by later connections: for a table of sockets beside this one.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What a server keeps beside a connection.
+pub trait Notes: Default {
+    /// Some of the connection's output was written.
+    fn handle_written(&mut self, connection: &Connection) {
+        let _ = connection;
+    }
+}
+
+#[derive(Debug)]
+struct Slot<N> {
+    connection: Connection,
+    generation: u32,
+    touched: bool,
+    /// The deadline that the wheel knows of; entries with another one are stale.
+    timer_at: Option<Monotonic>,
+    admitted: Admitted,
+    notes: N,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Connections<N> {
+    slots: Slab<Slot<N>>,
+    limits: Arc<ClientLimits>,
+    admission: Arc<Admission>,
+    next_generation: u32,
+    timers: Timers<ConnectionKey>,
+    /// What the wheel has handed over and no turn had room for yet.
+    due: VecDeque<(ConnectionKey, Monotonic)>,
+    touched: Vec<ConnectionKey>,
+    /// Those that hold most of what their clients do not read, the most last; some may have gone, or read on.
+    unread: Vec<ConnectionKey>,
+    /// When they are looked up again at the earliest.
+    look_again_at: Monotonic,
+    pool: BufferPool,
+    date: DateCache,
+    now: Monotonic,
+    draining: bool,
+}
+
+impl<N: Notes> Connections<N> {
+    /// A table without connections. `admission` is what it shares with other loops.
+    pub fn new(limits: Arc<ClientLimits>, admission: Arc<Admission>, now: Now) -> Connections<N> {
+        Connections {
+            slots: Slab::new(),
+            admission,
+            next_generation: 0,
+            timers: Timers::new(now.monotonic),
+            due: VecDeque::new(),
+            touched: Vec::new(),
+            unread: Vec::new(),
+            look_again_at: now.monotonic,
+            pool: BufferPool::new(limits.buffered_bytes),
+            limits,
+            date: DateCache::new(now.wall),
+            now: now.monotonic,
+            draining: false,
+        }
+    }
+
+    /// Begins a turn of the loop: everything until [`Connections::end_turn`] happens at `now`.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now = now.monotonic;
+        self.date.update(now.wall);
+    }
+
+    /// Lets a connection in.
+    ///
+    /// # Errors
+    /// The limit that keeps it out; none while the loop drains.
+    pub fn admit(&mut self, peer: IpAddr) -> Result<ConnectionKey, Option<Limit>> {
+        if self.draining {
+            return Err(None);
+        }
+        if self.pool.is_exhausted() {
+            return Err(Some(Limit::BufferedBytes));
+        }
+        let admitted = self.admission.admit(peer).map_err(Some)?;
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let connection = Connection::new(self.now, Arc::clone(&self.limits));
+        let slot =
+            Slot { connection, generation, touched: false, timer_at: None, admitted, notes: N::default() };
+        let index = u32::try_from(self.slots.insert(slot)).expect("the limit of connections fits in u32");
+        let key = ConnectionKey { index, generation };
+        self.arm(key);
+        Ok(key)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Runs `act` on a connection, lets it go on where it was held back, and notes what must be written. `None` if it has
+    /// gone.
+    pub fn serve<S: Service, R>(
+        &mut self,
+        key: ConnectionKey,
+        service: &mut S,
+        act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut S) -> R,
+    ) -> Option<R> {
+        let slot = self.slots.get_mut(key.index())?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let result = act(&mut slot.connection, &mut turn, service);
+        while slot.connection.wants_resume() {
+            slot.connection.resume(&mut turn, service);
+        }
+        if self.draining {
+            slot.connection.drain(&mut turn);
+        }
+        if !slot.touched {
+            slot.touched = true;
+            self.touched.push(key);
+        }
+        self.arm(key);
+        Some(result)
+    }
+
+    /// That much of a connection's [output](Connections::output) was written.
+    pub fn handle_written<S: Service>(&mut self, key: ConnectionKey, bytes: usize, service: &mut S) {
+        let Some(slot) = self.slots.get_mut(key.index()) else { return };
+        if slot.generation != key.generation {
+            return;
+        }
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        slot.connection.handle_written(bytes, &mut turn);
+        slot.notes.handle_written(&slot.connection);
+        if slot.connection.wants_resume() {
+            self.serve(key, service, |_, _, _| ());
+        } else {
+            self.arm(key);
+        }
+    }
+
+    /// Ends a connection at once, whatever is unsent or owed to it. It stays in the table until it is
+    /// [removed](Connections::remove).
+    pub fn close(&mut self, key: ConnectionKey) {
+        let Some(slot) = self.slots.get_mut(key.index()) else { return };
+        if slot.generation == key.generation {
+            slot.connection.close(&mut self.pool);
+            if !std::mem::replace(&mut slot.touched, true) {
+                self.touched.push(key);
+            }
+        }
+    }
+
+    /// Takes a connection out, with what its server kept beside it: its socket is gone.
+    pub fn remove(&mut self, key: ConnectionKey) -> Option<(Connection, N)> {
+        let slot = self.slots.get_mut(key.index())?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        slot.connection.close(&mut self.pool);
+        let slot = self.slots.remove(key.index());
+        self.admission.release(slot.admitted);
+        Some((slot.connection, slot.notes))
+    }
+
+    /// A connection, with what its server keeps beside it.
+    pub fn with_notes(&mut self, key: ConnectionKey) -> Option<(&Connection, &mut N)> {
+        let slot = self.slots.get_mut(key.index())?;
+        (slot.generation == key.generation).then_some((&slot.connection, &mut slot.notes))
+    }
+
+    /// Sees to it that the wheel wakes the loop no later than the connection's deadline.
+    fn arm(&mut self, key: ConnectionKey) {
+        let Some(slot) = self.slots.get_mut(key.index()) else { return };
+        let Some(deadline) = slot.connection.deadline() else { return };
+        if slot.timer_at.is_none_or(|at| deadline < at) {
+            slot.timer_at = Some(deadline);
+            self.timers.insert(key, deadline);
+        }
+    }
+
+    /// Takes from the wheel what is due by now.
+    pub fn take_due(&mut self) {
+        self.timers.take_due(self.now, &mut self.due);
+    }
+
+    /// The next connection of those whose [`handle_deadline`](Connection::handle_deadline) has something to do.
+    pub fn poll_due(&mut self) -> Option<ConnectionKey> {
+        loop {
+            let (key, at) = self.due.pop_front()?;
+            let Some(slot) = self.slots.get_mut(key.index()) else { continue };
+            if slot.generation != key.generation || slot.timer_at != Some(at) {
+                continue;
+            }
+            slot.timer_at = None;
+            if slot.connection.deadline().is_some_and(|deadline| deadline <= self.now) {
+                return Some(key);
+            }
+            self.arm(key);
+        }
+    }
+
+    /// Whether a turn had no room for all that was due.
+    pub fn is_behind(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// The next connection that has something to be written, or another fate.
+    pub fn poll_touched(&mut self) -> Option<ConnectionKey> {
+        let key = self.touched.pop()?;
+        if let Some(slot) = self.slots.get_mut(key.index())
+            && slot.generation == key.generation
+        {
+            slot.touched = false;
+        }
+        Some(key)
+    }
+
+    /// A connection, to look at it.
+    pub fn get(&self, key: ConnectionKey) -> Option<&Connection> {
+        let slot = self.slots.get(key.index())?;
+        (slot.generation == key.generation).then_some(&slot.connection)
+    }
+
+    /// Whether a connection's socket is to be read.
+    pub fn wants_read(&self, key: ConnectionKey) -> bool {
+        self.get(key).is_some_and(Connection::wants_read)
+    }
+
+    /// What is to be written to a client now.
+    pub fn output(&self, key: ConnectionKey) -> &[u8] {
+        self.get(key).map_or(&[], Connection::output)
+    }
+
+    /// Whether a client gets no more than that, and its socket is then shut down or closed.
+    pub fn ends_with_output(&self, key: ConnectionKey) -> bool {
+        self.get(key).is_some_and(Connection::ends_with_output)
+    }
+
+    /// What is to become of a connection's socket.
+    pub fn fate(&self, key: ConnectionKey) -> Fate {
+        self.get(key).map_or(Fate::Closed, Connection::fate)
+    }
+
+    /// Whether buffers are so nearly used up that what is to be written is to be written at once, and not at the end of the
+    /// turn: what stays is then what clients do not read, and [`Connections::relieve`] knows whose.
+    pub fn is_pressed(&self) -> bool {
+        self.pool.is_pressed()
+    }
+
+    /// Capacity of all buffers of its connections, in bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        self.pool.lent_bytes()
+    }
+
+    /// Where buffers are nearly used up, cuts the connections that hold most since their clients do not read, so that no
+    /// other client is refused for their sake. Returns how many were cut.
+    pub fn relieve(&mut self) -> usize {
+        let mut cut = 0;
+        while self.pool.is_short() {
+            let Some(key) = self.next_unread() else { break };
+            if self.get(key).is_some_and(|connection| connection.unread_bytes() > 0) {
+                self.close(key);
+                cut += 1;
+            }
+        }
+        cut
+    }
+
+    /// The connection to be cut next, where the pool is short: a look at all of them gives many.
+    fn next_unread(&mut self) -> Option<ConnectionKey> {
+        if self.unread.is_empty() && self.now >= self.look_again_at {
+            let slots = self.slots.iter().map(|(index, slot)| (slot.connection.unread_bytes(), index, slot));
+            let mut unread: Vec<_> = slots
+                .filter(|(bytes, ..)| *bytes > 0)
+                .map(|(bytes, index, slot)| {
+                    (bytes, ConnectionKey { index: index as u32, generation: slot.generation })
+                })
+                .collect();
+            let most = unread.len().min(limits::UNREAD_LOOKED_UP_MAX);
+            if most < unread.len() {
+                unread.select_nth_unstable_by_key(most, |(bytes, _)| std::cmp::Reverse(*bytes));
+                unread.truncate(most);
+            }
+            unread.sort_unstable_by_key(|(bytes, _)| *bytes);
+            self.unread.extend(unread.into_iter().map(|(_, key)| key));
+            if self.unread.is_empty() {
+                self.look_again_at = self.now.plus_ms(limits::UNREAD_LOOK_MS);
+            }
+        }
+        self.unread.pop()
+    }
+
+    /// Ends the turn, after [`Connections::relieve`].
+    pub fn end_turn(&mut self) {
+        if !self.pool.is_pressed() {
+            self.unread.clear();
+        }
+    }
+
+    /// From now on nobody is let in, and each connection ends with the answers that it waits for.
+    pub fn begin_drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Those there are.
+    pub fn keys(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
+        self.slots
+            .iter()
+            .map(|(index, slot)| ConnectionKey { index: index as u32, generation: slot.generation })
+    }
+
+    /// Panics if the table contradicts itself. For tests and the simulator, between turns.
+    pub fn check_invariants(&self) {
+        let mut buffered_bytes = 0;
+        for (_, slot) in &self.slots {
+            slot.connection.check_invariants();
+            buffered_bytes += slot.connection.buffered_bytes();
+        }
+        assert_eq!(self.pool.lent_bytes(), buffered_bytes, "every buffer is with a connection");
+        assert!(!self.draining || self.slots.iter().all(|(_, slot)| !slot.connection.is_idle()));
+    }
+}
