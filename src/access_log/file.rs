@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::writer::{Look, Sink};
+use super::sink::{Look, Sink};
 
 /// An open log. Only a regular file is made durable, and looked after: of a pipe or a device there is nothing to sync, and
 /// nothing to be rotated.

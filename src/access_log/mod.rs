@@ -31,10 +31,12 @@
 
 mod buffer;
 mod file;
+mod sink;
 mod writer;
 
 pub use buffer::LineBuffer;
-pub use writer::{AccessLog, AccessLogCounters, Look, Reopener, Sink};
+pub use sink::{Look, Sink};
+pub use writer::{AccessLog, AccessLogCounters, Reopener};
 
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
 use crate::clock::WallTime;

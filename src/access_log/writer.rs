@@ -11,6 +11,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::LineBuffer;
 use super::file::LogFile;
+use super::sink::{Look, Sink};
 use crate::limits::{ACCESS_LOG_BLOCK_BYTES, ACCESS_LOG_BLOCKS_MAX, ACCESS_LOG_LOOK_MS, ACCESS_LOG_STALL_MS};
 
 /// How often the thread looks whether its file is still at its path.
@@ -24,37 +25,6 @@ const WRITE_BYTES: usize = 4 * ACCESS_LOG_BLOCK_BYTES;
 
 /// Room past a full block for the line that filled it.
 const BLOCK_CAPACITY: usize = ACCESS_LOG_BLOCK_BYTES + 1024;
-
-/// Where the log's bytes go.
-pub trait Sink: Write + Send + 'static {
-    /// Makes what was written durable, if that can be done to it.
-    ///
-    /// # Errors
-    /// If that failed.
-    fn sync(&mut self) -> io::Result<()>;
-
-    /// Goes on in what is at its path now, if it has one.
-    ///
-    /// # Errors
-    /// If that cannot be opened, and it goes on where it was; or if what was written before could not be made durable.
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Looks whether what is written is still at its path.
-    fn look(&mut self) -> Look {
-        Look::Same
-    }
-}
-
-/// What a log found at its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// What it writes to.
-    Same,
-    /// Nothing, or another file, and that for longer than a rotation takes.
-    Gone,
-}
 
 /// An open access log.
 pub struct AccessLog {
