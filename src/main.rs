@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use boxoffice::audit::Sources;
-use boxoffice::cli::{self, Cli, Command, CommandError, LedgerFlag, Operator, ServeFlags};
+use boxoffice::cli::{self, Cli, Command, CommandError, Console, LedgerFlag, ServeFlags};
 use boxoffice::host::{Server, signals};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
@@ -86,7 +86,7 @@ fn with_ledger(
 /// Whoever sits at it.
 struct Terminal;
 
-impl Operator for Terminal {
+impl Console for Terminal {
     fn confirms(&mut self, question: &str) -> bool {
         if !io::stdin().is_terminal() {
             return false;

@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub use audit::{AuditFlags, AuditReport};
 pub use error::CommandError;
 pub use nginx::{HostWeight, NginxFlags};
-pub use sale::{Operator, SaleCommand, TermFlags, TermValue};
+pub use sale::{Console, SaleCommand, TermFlags, TermValue};
 pub use serve::ServeFlags;
 
 use crate::config::{DEFAULT_LEDGER, check_ledger};

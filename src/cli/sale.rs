@@ -123,8 +123,8 @@ pub enum SaleCommand {
     },
 }
 
-/// Whoever runs a command.
-pub trait Operator {
+/// Whoever runs a command, at its terminal.
+pub trait Console {
     /// Asks, and waits for an answer: whether it is yes. Where nobody can be asked it is no.
     fn confirms(&mut self, question: &str) -> bool;
 
@@ -205,7 +205,7 @@ impl SaleCommand {
         &self,
         ledger: &mut dyn Ledger,
         out: &mut dyn Write,
-        operator: &mut dyn Operator,
+        operator: &mut dyn Console,
     ) -> Result<(), CommandError> {
         match self {
             SaleCommand::List { json } => list(ledger, out, *json),
@@ -429,7 +429,7 @@ fn remove(
     out: &mut dyn Write,
     sale: SaleName,
     yes: bool,
-    operator: &mut dyn Operator,
+    operator: &mut dyn Console,
 ) -> Result<(), CommandError> {
     let what = match ask(ledger, as_of_now(sale)) {
         Ok(Answer::Found { state, .. }) => format!("{} tickets sold, {} held", state.sold, state.held),
@@ -467,7 +467,7 @@ fn log(
     ledger: &mut dyn Ledger,
     out: &mut dyn Write,
     sale: SaleName,
-    mut operator: Option<&mut dyn Operator>,
+    mut operator: Option<&mut dyn Console>,
 ) -> Result<(), CommandError> {
     let mut after = 0;
     loop {

@@ -34,7 +34,7 @@ use crate::booking::{
 };
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::stock::{Board, CoreIndex, Familiar, Gate, Permits, Place, SaleBoard, Settlement};
+use crate::stock::{Board, CoreIndex, DirectoryPlace, Familiar, Gate, Permits, SaleBoard, Settlement};
 use guard::Guard;
 use losses::Losses;
 use memory::Memory;
@@ -232,7 +232,7 @@ pub struct Desk<C> {
     core: CoreIndex,
     board: Arc<Board>,
     directory_version: u64,
-    directory_place: Place,
+    directory_place: DirectoryPlace,
     lines: Vec<Line>,
     line_by_name: FxHashMap<SaleName, LineIndex>,
     entries: Slab<Entry<C>>,
@@ -279,7 +279,7 @@ impl<C> Desk<C> {
             core,
             board,
             directory_version: u64::MAX,
-            directory_place: Place::default(),
+            directory_place: DirectoryPlace::default(),
             lines: Vec::new(),
             line_by_name: FxHashMap::default(),
             entries: Slab::new(),

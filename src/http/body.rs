@@ -4,7 +4,7 @@
 //! The connection calls it with what has arrived. httparse's chunk-size reader is not used: it accepts empty
 //! sizes, bare line feeds and extensions without end.
 
-use super::{HttpError, Place, Reason, is_token_byte, is_value_byte};
+use super::{ErrorPlace, HttpError, Reason, is_token_byte, is_value_byte};
 use crate::limits::ClientLimits;
 
 /// Most digits of a chunk size: what fits 64 bits, leading zeros included.
@@ -81,9 +81,10 @@ impl ChunkedDecoder {
                 }
                 at += carried;
             } else {
-                self.state = self
-                    .step(bytes[at], limits)
-                    .map_err(|reason| HttpError { reason, place: Place::BodyByte(self.taken + at as u32) })?;
+                self.state = self.step(bytes[at], limits).map_err(|reason| HttpError {
+                    reason,
+                    place: ErrorPlace::BodyByte(self.taken + at as u32),
+                })?;
                 at += 1;
             }
         }

@@ -12,12 +12,12 @@ pub struct HttpError {
     /// What was wrong.
     pub reason: Reason,
     /// Where it was seen.
-    pub place: Place,
+    pub place: ErrorPlace,
 }
 
 /// Where in the request something was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ErrorPlace {
     /// Nowhere in particular.
     Request,
     /// A byte of the head, counted from 0.
@@ -165,7 +165,7 @@ impl HttpError {
 
 impl From<Reason> for HttpError {
     fn from(reason: Reason) -> HttpError {
-        HttpError { reason, place: Place::Request }
+        HttpError { reason, place: ErrorPlace::Request }
     }
 }
 
@@ -173,11 +173,11 @@ impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason.sentence())?;
         match self.place {
-            Place::Request => Ok(()),
-            Place::HeadByte(at) => write!(f, " (byte {at} of the head)"),
-            Place::TargetByte(at) => write!(f, " (byte {at} of the target)"),
-            Place::Line(line) => write!(f, " (line {line} of the head)"),
-            Place::BodyByte(at) => write!(f, " (byte {at} of the body)"),
+            ErrorPlace::Request => Ok(()),
+            ErrorPlace::HeadByte(at) => write!(f, " (byte {at} of the head)"),
+            ErrorPlace::TargetByte(at) => write!(f, " (byte {at} of the target)"),
+            ErrorPlace::Line(line) => write!(f, " (line {line} of the head)"),
+            ErrorPlace::BodyByte(at) => write!(f, " (byte {at} of the body)"),
         }
     }
 }
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_sentence_says_what_and_where() {
-        let error = HttpError { reason: Reason::ObsoleteFolding, place: Place::Line(3) };
+        let error = HttpError { reason: Reason::ObsoleteFolding, place: ErrorPlace::Line(3) };
         assert_eq!(error.to_string(), "a header line begins with white space (line 3 of the head)");
         assert_eq!(HttpError::from(Reason::BodyTooLarge).to_string(), "the request body is too large");
     }

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 
 use super::framing::{self, BodyLength, ConnectionOptions, Expectations, Occurrence};
 use super::target;
-use super::{HttpError, Method, Place, Reason, Request, Version, is_token_byte, is_value_byte};
+use super::{ErrorPlace, HttpError, Method, Reason, Request, Version, is_token_byte, is_value_byte};
 use crate::limits::{self, ClientLimits, REQUEST_LINE_SPARE_BYTES};
 
 /// Longest method that is told from an endless one.
@@ -228,7 +228,7 @@ fn diagnose(head: &[u8], error: Option<httparse::Error>) -> HttpError {
                     let at = line.iter().position(|byte| !is_value_byte(*byte)).unwrap_or(0);
                     at_head_byte(reason, offset + at)
                 }
-                _ => HttpError { reason, place: Place::Line(index as u32 + 1) },
+                _ => HttpError { reason, place: ErrorPlace::Line(index as u32 + 1) },
             };
         }
         offset += line_bytes;
@@ -292,7 +292,7 @@ fn field_line_fault(line: &[u8]) -> Option<Reason> {
 }
 
 fn at_head_byte(reason: Reason, at: usize) -> HttpError {
-    HttpError { reason, place: Place::HeadByte(at as u32) }
+    HttpError { reason, place: ErrorPlace::HeadByte(at as u32) }
 }
 
 #[cfg(debug_assertions)]

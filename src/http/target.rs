@@ -1,6 +1,6 @@
 //! The request target (RFC 9112 section 3.2) and the host it names (RFC 3986 section 3.2).
 
-use super::{HttpError, Method, Place, Reason};
+use super::{ErrorPlace, HttpError, Method, Reason};
 
 /// What a byte may do in a target.
 const REFUSED: u8 = 0;
@@ -107,7 +107,7 @@ fn absolute_form(target: &str, method: Method) -> Result<Target<'_>, HttpError> 
 }
 
 fn refusal(reason: Reason, at: usize) -> HttpError {
-    HttpError { reason, place: Place::TargetByte(at as u32) }
+    HttpError { reason, place: ErrorPlace::TargetByte(at as u32) }
 }
 
 /// Whether `bytes` is `uri-host [":" port]` (RFC 9110 section 7.2) with a host that is not empty, as the http

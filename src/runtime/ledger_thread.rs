@@ -11,9 +11,9 @@ use crate::ledger::Ledger;
 use crate::limits;
 
 /// An answer on its way back to a core.
-pub type Answered = (CallId, Result<Answer, CallError>);
+pub type ThreadAnswer = (CallId, Result<Answer, CallError>);
 
-enum Request {
+enum Job {
     /// From a core; answered through its channel, with a wake-up.
     FromCore { core: usize, id: CallId, call: Call },
     /// No more calls come: ends the thread and closes the ledger.
@@ -26,19 +26,19 @@ enum Request {
 #[derive(Debug)]
 pub struct CoreHandle {
     core: usize,
-    requests: Sender<Request>,
-    answers: Receiver<Answered>,
+    requests: Sender<Job>,
+    answers: Receiver<ThreadAnswer>,
 }
 
 impl CoreHandle {
     /// Hands a call over; it never waits. The desk bounds how many are on the way.
     pub fn submit(&self, id: CallId, call: Call) {
         // The thread lives as long as any handle does.
-        let _ = self.requests.send(Request::FromCore { core: self.core, id, call });
+        let _ = self.requests.send(Job::FromCore { core: self.core, id, call });
     }
 
     /// The next answer that is there.
-    pub fn poll_answer(&self) -> Option<Answered> {
+    pub fn poll_answer(&self) -> Option<ThreadAnswer> {
         self.answers.try_recv().ok()
     }
 }
@@ -46,21 +46,21 @@ impl CoreHandle {
 /// A way to the thread for callers that may wait: the admin listener.
 #[derive(Clone, Debug)]
 pub struct ThreadHandle {
-    requests: Sender<Request>,
+    requests: Sender<Job>,
 }
 
 impl ThreadHandle {
     /// Ends the thread once it has done what was asked before.
     pub fn stop(&self) {
         // Where the thread has ended already there is nothing to stop.
-        let _ = self.requests.send(Request::Stop);
+        let _ = self.requests.send(Job::Stop);
     }
 }
 
 impl Ledger for ThreadHandle {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
         let (answers, answered) = bounded(1);
-        let request = Request::FromThread { calls: calls.to_vec(), answers };
+        let request = Job::FromThread { calls: calls.to_vec(), answers };
         let gone = || CallError::Unknown("the ledger thread has ended".to_owned());
         if self.requests.send(request).is_err() {
             return calls.iter().map(|_| Err(gone())).collect();
@@ -90,8 +90,8 @@ pub fn start(
 
 fn run(
     mut ledger: Box<dyn Ledger + Send>,
-    inbox: &Receiver<Request>,
-    outboxes: &[Sender<Answered>],
+    inbox: &Receiver<Job>,
+    outboxes: &[Sender<ThreadAnswer>],
     wakers: &[Arc<mio::Waker>],
 ) {
     let mut woken = vec![false; wakers.len()];
@@ -102,12 +102,12 @@ fn run(
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
-                Request::FromCore { core, id, call } => {
+                Job::FromCore { core, id, call } => {
                     origins.push((core, id));
                     calls.push(call);
                 }
-                Request::Stop => stopping = true,
-                Request::FromThread { calls, answers } => {
+                Job::Stop => stopping = true,
+                Job::FromThread { calls, answers } => {
                     // Who has gone away meanwhile needs no answer.
                     let _ = answers.send(ledger.execute(&calls));
                 }

@@ -51,14 +51,14 @@ pub struct Directory {
 
 /// How much of a directory was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct DirectoryPlace {
     removals: u64,
     sales: usize,
 }
 
-impl Place {
+impl DirectoryPlace {
     /// Whether sales were taken out between both.
-    pub fn is_after_removals(&self, before: Place) -> bool {
+    pub fn is_after_removals(&self, before: DirectoryPlace) -> bool {
         self.removals != before.removals
     }
 }
@@ -80,14 +80,14 @@ impl Directory {
     }
 
     /// Those that came after that place; all of them where some were taken out since.
-    pub fn sales_after(&self, place: Place) -> impl Iterator<Item = &Arc<SaleBoard>> {
+    pub fn sales_after(&self, place: DirectoryPlace) -> impl Iterator<Item = &Arc<SaleBoard>> {
         let from = if place.removals == self.removals { place.sales.min(self.order.len()) } else { 0 };
         self.order[from..].iter()
     }
 
     /// After all of them.
-    pub fn place(&self) -> Place {
-        Place { removals: self.removals, sales: self.order.len() }
+    pub fn place(&self) -> DirectoryPlace {
+        DirectoryPlace { removals: self.removals, sales: self.order.len() }
     }
 
     /// How many sales.
@@ -402,7 +402,7 @@ mod tests {
         };
         board.learn(&name("a"), &state(1)).unwrap();
         let place = board.directory().place();
-        assert_eq!(after(&board, Place::default()), ["a"]);
+        assert_eq!(after(&board, DirectoryPlace::default()), ["a"]);
         board.learn(&name("b"), &state(1)).unwrap();
         board.learn(&name("c"), &state(1)).unwrap();
         assert_eq!(after(&board, place), ["b", "c"]);

@@ -33,7 +33,7 @@ mod seen;
 mod shard;
 mod sync;
 
-pub use board::{Board, BoardFull, Directory, Place};
+pub use board::{Board, BoardFull, Directory, DirectoryPlace};
 pub use gate::Gate;
 pub use permits::{Permits, Settlement};
 pub use sale::{Dealt, Familiar, SaleBoard};

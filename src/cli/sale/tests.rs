@@ -12,7 +12,7 @@ struct Says {
     waits: u32,
 }
 
-impl Operator for Says {
+impl Console for Says {
     fn confirms(&mut self, question: &str) -> bool {
         assert!(question.contains("for good"), "{question}");
         self.yes

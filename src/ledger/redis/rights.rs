@@ -71,14 +71,14 @@ impl Rights {
 
 /// What Redis says of a user that it does not deny anything.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Findings {
+pub(super) struct UserCheck {
     /// Writes are refused, or everything is: why, and what to do.
     pub(super) refusal: Option<String>,
     /// INFO may be asked.
     pub(super) may_ask_info: bool,
 }
 
-/// Why there are no [`Findings`].
+/// Why there are no [`UserCheck`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The scripts are not loaded.
@@ -90,7 +90,7 @@ pub(super) enum Fault {
 }
 
 /// Reads the reply to the question.
-pub(super) fn read(reply: &[u8]) -> Result<Findings, Fault> {
+pub(super) fn read(reply: &[u8]) -> Result<UserCheck, Fault> {
     if is_noscript(reply) {
         return Err(Fault::NoScript);
     }
@@ -98,14 +98,14 @@ pub(super) fn read(reply: &[u8]) -> Result<Findings, Fault> {
         return match denial(&error) {
             Some(what) => Err(Fault::Denied(what)),
             None if is_refusal(&error) => {
-                Ok(Findings { refusal: Some(refusal(&error)), ..Findings::default() })
+                Ok(UserCheck { refusal: Some(refusal(&error)), ..UserCheck::default() })
             }
             None => Err(Fault::Garbled(format!("Redis does not tell what this user may do: {error}"))),
         };
     }
     let garbled = || Fault::Garbled("the reply to the question of rights was not understood".to_owned());
     let text = std::str::from_utf8(bulk_string(reply).ok_or_else(garbled)?).map_err(|_| garbled())?;
-    let mut findings = Findings::default();
+    let mut findings = UserCheck::default();
     let (mut denied, mut unknown) = (Vec::new(), Vec::new());
     for line in text.lines() {
         match line.split_once(' ') {
@@ -189,7 +189,7 @@ mod tests {
         format!("${}\r\n{text}\r\n", text.len())
     }
 
-    fn read_text(text: &str) -> Result<Findings, Fault> {
+    fn read_text(text: &str) -> Result<UserCheck, Fault> {
         read(bulk(text).as_bytes())
     }
 
@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn what_is_denied_or_renamed_is_named_with_what_to_do() {
-        assert_eq!(read_text(""), Ok(Findings::default()));
-        assert_eq!(read_text("may INFO"), Ok(Findings { may_ask_info: true, ..Findings::default() }));
+        assert_eq!(read_text(""), Ok(UserCheck::default()));
+        assert_eq!(read_text("may INFO"), Ok(UserCheck { may_ask_info: true, ..UserCheck::default() }));
         let said = denied(&bulk("denied ZADD\ndenied XINFO GROUPS\nmay INFO"));
         assert!(said.contains("ZADD, XINFO GROUPS") && said.contains("+zadd '+xinfo|groups'"), "{said}");
         assert!(denied(&bulk("unknown HSET")).contains("renamed"));
