@@ -20,10 +20,10 @@ pub use error::{ConfigError, Source};
 pub use terms::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
 pub use words::{SETTINGS, Words};
 
-pub use crate::booking::Durability;
 use crate::booking::{SaleName, SaleTerms};
 use crate::ledger::url::names_a_ledger;
 use crate::limits::{self as bounds, ClientLimits};
+pub use crate::protocol::Durability;
 use terms::parse_span_ms;
 use words::Word;
 

@@ -24,13 +24,13 @@
 //!   and servers are behind traits: operators are served by it too, and the simulator runs it.
 //! * [`http`]: bytes to a request, a response to bytes. How long a body is, is decided in one place.
 //! * [`api`]: routes, JSON to the domain's words and back, and the problem types.
-//! * [`booking`]: the domain. Its words (a [`Call`](booking::Call), an [`Answer`](booking::Answer), an
-//!   [`Outcome`](booking::Outcome)) are all that a ledger and the API have in common.
+//! * [`booking`]: the domain's values. [`protocol`]: what is asked of a ledger (a [`Call`](protocol::Call)) and what it
+//!   answers (an [`Answer`](protocol::Answer)), the same for both ledgers.
 //! * [`desk`]: admits requests against permits, gathers them into batches, and turns answers into outcomes.
 //! * [`stock`]: what cores share about sales. A permit is the right to ask the ledger for one ticket; shards of permits
 //!   are what makes a loser cheap, and decide nothing about a ticket.
 //! * [`ledger`]: the truth. One [trait](ledger::Ledger), two implementations, one conformance suite. The rules are in
-//!   `lua/` for Redis and in `ledger/sqlite/rules.rs` for SQLite; the session with Redis is sans-I/O, like the engine.
+//!   `lua/` for Redis and in `ledger/sqlite/` for SQLite; the session with Redis is sans-I/O, like the engine.
 //!
 //! # Around it
 //!
@@ -71,5 +71,6 @@ pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod net;
+pub mod protocol;
 pub mod runtime;
 pub mod stock;

@@ -8,9 +8,10 @@ use percent_encoding::percent_decode_str;
 
 use super::service::{Operator, Page, Trouble, unexpected};
 use crate::api::{Problem, decode, encode};
-use crate::booking::{Amended, Answer, Booking, BookingId, BuyerId, Call, Objection, SaleName, Seen};
+use crate::booking::{Booking, BookingId, BuyerId, SaleName};
 use crate::http::{Request, Status};
 use crate::limits::{BUYER_BOOKINGS_MAX, BUYER_BOOKINGS_MS_MAX};
+use crate::protocol::{Amended, Answer, BookingOp, Objection, SaleOp, SaleResult, Watermark};
 
 /// Between two pages of a sale's bookings; longer than those who wait for their turn at the ledger look away from it.
 const PAGE_PAUSE: Duration = Duration::from_millis(2);
@@ -29,9 +30,10 @@ impl Operator<'_> {
         let buyer = decode::owner_body(request.body).map_err(bad_request)?;
         // A ledger that has less than this host has seen is found out by this call as by any other that changes bookings.
         let seen = self.seen(&sale);
-        let (state, amended) = match self.call(Call::Assign { sale, seen, id, buyer: buyer.map(Box::new) })? {
-            Answer::Amended { state, mut bookings } if bookings.len() == 1 => (state, bookings.remove(0)),
-            Answer::Withheld { .. } => {
+        let assign = BookingOp::Assign { id, buyer: buyer.map(Box::new) };
+        let (state, amended) = match self.call(assign.on(sale, seen))? {
+            Answer::Sale { state, result: SaleResult::Assigned(amended) } => (state, amended),
+            Answer::Stale(_) => {
                 let detail = "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. \
                     Nothing was done. Ask again after Retry-After.";
                 return Err(Trouble::new(Problem::LEDGER_UNAVAILABLE, detail));
@@ -53,8 +55,8 @@ impl Operator<'_> {
                     Objection::BuyerRequired => Problem::BUYER_REQUIRED.into(),
                     // What speaks against other changes alone.
                     other => {
-                        let told = Answer::Amended { state, bookings: vec![Amended::Refused(other)] };
-                        unexpected(&told)
+                        let result = SaleResult::Assigned(Amended::Refused(other));
+                        unexpected(&Answer::Sale { state, result })
                     }
                 });
             }
@@ -73,8 +75,8 @@ impl Operator<'_> {
         let mut found: BTreeMap<BookingId, Booking> = BTreeMap::new();
         let mut cursor = String::new();
         let more = loop {
-            let (bookings, next) = match self.call(Call::Page { sale, cursor })? {
-                Answer::Page { bookings, next } => (bookings, next),
+            let (bookings, next) = match self.call(SaleOp::Page { cursor }.on(sale))? {
+                Answer::Sale { result: SaleResult::Page { bookings, next }, .. } => (bookings, next),
                 other => return Err(unexpected(&other)),
             };
             for booking in bookings {
@@ -107,9 +109,9 @@ impl Operator<'_> {
     }
 
     /// What this host has seen of a sale.
-    fn seen(&self, sale: &SaleName) -> Seen {
+    fn seen(&self, sale: &SaleName) -> Watermark {
         let sales = self.shared.board.directory();
-        sales.get(sale.as_str()).map_or_else(Seen::default, |sale| sale.seen())
+        sales.get(sale.as_str()).map_or_else(Watermark::default, |sale| sale.seen())
     }
 
     fn is_stopping(&self) -> bool {

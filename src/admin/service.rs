@@ -10,14 +10,13 @@ use super::{Shared, metrics, profile, readiness, sales};
 use crate::api::encode::{self, Instance, JSON};
 use crate::api::sale::push_sale_with_terms;
 use crate::api::{Problem, openapi};
-use crate::booking::{
-    Answer, Call, CallError, ChangeFault, Opener, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms,
-};
+use crate::booking::{SaleChange, SaleName, SaleState, SaleStatus, SaleTerms};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::http::precondition::{Current, Preconditions};
 use crate::http::{Caching, HttpError, Method, Request, Response, Status};
 use crate::ledger::Ledger;
 use crate::limits;
+use crate::protocol::{Answer, Call, CallError, ChangeFault, Opener, SaleOp, SaleResult};
 
 /// How long a call waits for its turn at the ledger.
 const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
@@ -281,8 +280,10 @@ impl<'a> Operator<'a> {
     fn show_sale(&mut self, sale: &str) -> Result<Page, Trouble> {
         let sale = self.sale_name(sale)?;
         // As of now: a snapshot may have holds in it that are over.
-        match self.call(Call::LookUp { sale, ids: Vec::new() })? {
-            Answer::Found { state, .. } => Ok(self.sale_page(Status::Ok, &sale, &state)),
+        match self.call(SaleOp::LookUp(Vec::new()).on(sale))? {
+            Answer::Sale { state, result: SaleResult::Found(_) } => {
+                Ok(self.sale_page(Status::Ok, &sale, &state))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -331,19 +332,19 @@ impl<'a> Operator<'a> {
     /// changes it; each finds what was asked for.
     fn open_or_alter(&self, sale: SaleName, body: &sales::SaleBody) -> Result<Changed, Trouble> {
         let opened = match body.terms() {
-            Ok(terms) => match self.call(Call::Open { sale, terms, by: Opener::Operator })? {
-                Answer::Sale { state, created: true } => Some(state),
+            Ok(terms) => match self.call(SaleOp::Open { terms, by: Opener::Operator }.on(sale))? {
+                Answer::Sale { state, result: SaleResult::Created } => Some(state),
                 _ => None,
             },
-            Err(detail) => match self.raw_call(Call::Snapshot { sale })? {
-                Answer::NoSuchSale => return Err(Trouble::new(Problem::BAD_REQUEST, detail)),
+            Err(detail) => match self.raw_call(SaleOp::Snapshot.on(sale))? {
+                Answer::Missing => return Err(Trouble::new(Problem::BAD_REQUEST, detail)),
                 _ => None,
             },
         };
         match opened {
             Some(state) => Ok((state, "opened", Status::Created)),
-            None => match self.call(Call::Alter { sale, change: body.change() })? {
-                Answer::Sale { state, .. } => Ok((state, "altered", Status::Ok)),
+            None => match self.call(SaleOp::Alter(body.change()).on(sale))? {
+                Answer::Sale { state, result: SaleResult::Done } => Ok((state, "altered", Status::Ok)),
                 other => Err(unexpected(&other)),
             },
         }
@@ -362,17 +363,19 @@ impl<'a> Operator<'a> {
             match self.current(sale, conditions)? {
                 None => {
                     let terms = terms().map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
-                    match self.call(Call::Open { sale, terms, by: Opener::Operator })? {
-                        Answer::Sale { state, created: true } => {
+                    match self.call(SaleOp::Open { terms, by: Opener::Operator }.on(sale))? {
+                        Answer::Sale { state, result: SaleResult::Created } => {
                             return Ok((state, "opened", Status::Created));
                         }
-                        Answer::Sale { .. } => {}
+                        Answer::Sale { result: SaleResult::Exists, .. } => {}
                         other => return Err(unexpected(&other)),
                     }
                 }
-                Some(state) => match self.call(Call::Alter { sale, change: change(&state)? })? {
-                    Answer::Sale { state, .. } => return Ok((state, "altered", Status::Ok)),
-                    Answer::ChangeRefused { fault: ChangeFault::OtherVersion, .. } => {}
+                Some(state) => match self.call(SaleOp::Alter(change(&state)?).on(sale))? {
+                    Answer::Sale { state, result: SaleResult::Done } => {
+                        return Ok((state, "altered", Status::Ok));
+                    }
+                    Answer::Sale { result: SaleResult::Refused(ChangeFault::OtherVersion), .. } => {}
                     other => return Err(unexpected(&other)),
                 },
             }
@@ -387,9 +390,9 @@ impl<'a> Operator<'a> {
         sale: SaleName,
         conditions: Option<&Preconditions<'_>>,
     ) -> Result<Option<SaleState>, Trouble> {
-        let state = match self.raw_call(Call::LookUp { sale, ids: Vec::new() })? {
-            Answer::Found { state, .. } => Some(state),
-            Answer::NoSuchSale => None,
+        let state = match self.raw_call(SaleOp::LookUp(Vec::new()).on(sale))? {
+            Answer::Sale { state, result: SaleResult::Found(_) } => Some(state),
+            Answer::Missing => None,
             other => return Err(unexpected(&other)),
         };
         let version = state.as_ref().map(|state| state.version.to_string());
@@ -412,7 +415,7 @@ impl<'a> Operator<'a> {
             self.current(sale, conditions.as_ref())?;
         }
         loop {
-            match self.call(Call::Remove { sale })? {
+            match self.call(SaleOp::Remove.on(sale))? {
                 // Others have their turn at the ledger in between.
                 Answer::Removed { done: false } => {}
                 Answer::Removed { done: true } => break,
@@ -435,8 +438,8 @@ impl<'a> Operator<'a> {
         let sale = self.sale_name(sale)?;
         let change = SaleChange { status: Some(status), ..SaleChange::default() };
         let state = match conditions {
-            None => match self.call(Call::Alter { sale, change })? {
-                Answer::Sale { state, .. } => state,
+            None => match self.call(SaleOp::Alter(change).on(sale))? {
+                Answer::Sale { state, result: SaleResult::Done } => state,
                 other => return Err(unexpected(&other)),
             },
             // Without a sale that is the answer, whatever the condition (RFC 9110 section 13.2.1).
@@ -496,27 +499,26 @@ impl<'a> Operator<'a> {
     pub(super) fn call(&self, call: Call) -> Result<Answer, Trouble> {
         loop {
             return match self.raw_call(call.clone())? {
-                Answer::NoSuchSale => Err(Problem::NO_SUCH_SALE.into()),
-                Answer::ChangeRefused { fault: ChangeFault::TotalTooLow, state } => {
+                Answer::Missing => Err(Problem::NO_SUCH_SALE.into()),
+                Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
                     let (held, sold) = (state.held, state.sold);
                     let detail = format!(
                         "The total cannot be below the tickets that are taken: {held} held and {sold} sold."
                     );
                     Err(Trouble::new(Problem::TOTAL_TOO_LOW, detail))
                 }
-                Answer::ChangeRefused { fault: ChangeFault::NotClosed, .. } => Err(Trouble::new(
-                    Problem::SALE_NOT_CLOSED,
-                    "Close the sale first; then it can be removed.",
-                )),
-                Answer::ChangeRefused { fault: ChangeFault::StillHeld, state } => {
+                Answer::Sale { result: SaleResult::Refused(ChangeFault::NotClosed), .. } => Err(
+                    Trouble::new(Problem::SALE_NOT_CLOSED, "Close the sale first; then it can be removed."),
+                ),
+                Answer::Sale { state, result: SaleResult::Refused(ChangeFault::StillHeld) } => {
                     let detail = format!("{} tickets are held. Wait until the holds have ended.", state.held);
                     Err(Trouble::new(Problem::SALE_NOT_CLOSED, detail))
                 }
-                Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
+                Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } => {
                     Err(Problem::EMPTY_WINDOW.into())
                 }
                 // Others have their turn at the ledger in between.
-                Answer::Counting { .. } => continue,
+                Answer::Sale { result: SaleResult::Counting, .. } => continue,
                 answer => Ok(answer),
             };
         }
@@ -528,7 +530,7 @@ impl<'a> Operator<'a> {
         answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned()))).map_err(|error| {
             match call {
                 // Nothing can have come of it.
-                Call::Snapshot { .. } | Call::Page { .. } => {
+                Call::Sale { op: SaleOp::Snapshot | SaleOp::Page { .. }, .. } => {
                     Trouble::new(Problem::LEDGER_UNAVAILABLE, error.to_string())
                 }
                 _ => error.into(),

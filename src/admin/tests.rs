@@ -1,11 +1,9 @@
 //! The listener on a socket, before a host that has no loops and no ledger: who may ask for what, and what it says.
 
 use super::*;
-use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, Call, CallError, Quantity, SaleName, SaleState,
-    SaleTerms,
-};
+use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, Quantity, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
+use crate::protocol::{Answer, Call, CallError, SaleOp, SaleResult};
 use crate::stock::CoreIndex;
 
 /// A ledger that carries nothing out.
@@ -238,7 +236,7 @@ impl Paged {
 impl Ledger for Paged {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
         let answer = |call: &Call| match call {
-            Call::Page { cursor, .. } => {
+            Call::Sale { op: SaleOp::Page { cursor }, .. } => {
                 std::thread::sleep(Duration::from_millis(20));
                 let page: usize = cursor.parse().unwrap_or(0);
                 let mut bookings = vec![Paged::booking(page)];
@@ -249,11 +247,11 @@ impl Ledger for Paged {
                     Booking { buyer, ..Paged::booking(before) }
                 }));
                 let next = (page + 1 < self.pages).then(|| (page + 1).to_string());
-                Ok(Answer::Page { bookings, next })
+                Ok(Answer::Sale { state: SaleState::default(), result: SaleResult::Page { bookings, next } })
             }
-            _ => Ok(Answer::Found {
+            _ => Ok(Answer::Sale {
                 state: SaleState { version: 1, ..SaleState::default() },
-                bookings: Vec::new(),
+                result: SaleResult::Found(Vec::new()),
             }),
         };
         calls.iter().map(answer).collect()

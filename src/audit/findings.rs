@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::booking::{Repair, SaleName, SaleState};
+use crate::booking::{SaleName, SaleState};
 use crate::limits::AUDIT_DIFFERENCES_MAX;
+use crate::protocol::Repair;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident $label:literal,)*) => {

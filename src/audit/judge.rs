@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::findings::{Findings, Kind};
 use super::view::{Acknowledged, BuyerIndex, Claimed, View};
 use super::{AuditError, ask, unexpected};
-use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerTickets, Call, LostCause, Part, Repair, SaleName, SaleState, Span,
-};
+use crate::booking::{BookingId, BookingStatus, SaleName, SaleState};
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
 use crate::limits::{CLOCK_AHEAD_MS_MAX, GROUP_BOOKINGS_MAX};
+use crate::protocol::{Answer, BuyerTickets, Call, LedgerOp, LedgerResult, LostCause, Part, Repair, Span};
 
 /// Holds the parts of the ledger against each other.
 pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
@@ -353,8 +352,8 @@ pub(super) fn judge_name(
     sale: SaleName,
     findings: &mut Findings,
 ) -> Result<(), AuditError> {
-    match ask(ledger, Call::Sales) {
-        Ok(Answer::Sales { names, odd }) => {
+    match ask(ledger, Call::Ledger(LedgerOp::Sales)) {
+        Ok(Answer::Ledger(LedgerResult::Sales { names, odd })) => {
             if !names.contains(&sale) {
                 findings.derived(Kind::Name, "name", "the ledger's list of sales does not have it");
                 findings.mend(Repair::Name, vec!["name: added to the ledger's list of sales".to_owned()]);

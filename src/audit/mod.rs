@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 
 pub use findings::{Difference, Findings, Kind, Mend};
 
-use crate::booking::{Answer, Call, CallError, ChangeFault, SaleName, SaleState};
+use crate::booking::{SaleName, SaleState};
 use crate::ledger::Ledger;
 use crate::limits::REPAIRS_PER_CALL_MAX;
+use crate::protocol::{Answer, Call, CallError, ChangeFault, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use access::AccessCount;
 use metrics::MetricsCount;
 use view::View;
@@ -79,11 +80,11 @@ pub enum AuditError {
 /// One call.
 fn ask(ledger: &mut dyn Ledger, call: Call) -> Result<Answer, AuditError> {
     let sale = match &call {
-        Call::Survey { sale, .. } | Call::Repair { sale, .. } => Some(*sale),
+        Call::Sale { sale, op: SaleOp::Survey { .. } | SaleOp::Repair { .. } } => Some(*sale),
         _ => None,
     };
     match (ledger.execute(&[call]).pop(), sale) {
-        (Some(Ok(Answer::NoSuchSale)), Some(sale)) => Err(AuditError::NoSuchSale(sale)),
+        (Some(Ok(Answer::Missing)), Some(sale)) => Err(AuditError::NoSuchSale(sale)),
         (Some(answer), _) => Ok(answer?),
         (None, _) => Err(AuditError::Unexpected("no answer at all".to_owned())),
     }
@@ -183,16 +184,16 @@ fn sale_line(sale: &SaleName, state: &SaleState) -> String {
 
 /// How many changes the other sales of the ledger have seen: no fewer than they have bookings.
 fn others_sequences(ledger: &mut dyn Ledger, sale: &SaleName) -> Result<u64, AuditError> {
-    let names = match ask(ledger, Call::Sales)? {
-        Answer::Sales { names, .. } => names,
+    let names = match ask(ledger, Call::Ledger(LedgerOp::Sales))? {
+        Answer::Ledger(LedgerResult::Sales { names, .. }) => names,
         other => return Err(unexpected(&other)),
     };
     let mut sum = 0;
     for name in names.into_iter().filter(|name| name != sale) {
-        match ask(ledger, Call::Snapshot { sale: name })? {
-            Answer::Sale { state, .. } => sum += state.sequence,
+        match ask(ledger, SaleOp::Snapshot.on(name))? {
+            Answer::Sale { state, result: SaleResult::Done } => sum += state.sequence,
             // A name whose sale was never made.
-            Answer::NoSuchSale => {}
+            Answer::Missing => {}
             other => return Err(unexpected(&other)),
         }
     }
@@ -217,15 +218,15 @@ pub enum Repaired {
 pub fn repair(ledger: &mut dyn Ledger, findings: &Findings) -> Result<Repaired, AuditError> {
     assert_eq!(findings.unexplained, 0, "a repair while something is unexplained would hide it");
     for (index, mends) in findings.mends.chunks(REPAIRS_PER_CALL_MAX).enumerate() {
-        let call = Call::Repair {
-            sale: findings.sale,
+        let call = SaleOp::Repair {
             version: findings.state.version,
             sequence: findings.state.sequence,
             repairs: mends.iter().map(|mend| mend.repair.clone()).collect(),
-        };
+        }
+        .on(findings.sale);
         match ask(ledger, call)? {
-            Answer::Sale { .. } => {}
-            Answer::ChangeRefused { fault: ChangeFault::Moved, .. } => {
+            Answer::Sale { result: SaleResult::Done, .. } => {}
+            Answer::Sale { result: SaleResult::Refused(ChangeFault::Moved), .. } => {
                 return Ok(Repaired::Moved(index * REPAIRS_PER_CALL_MAX));
             }
             other => return Err(unexpected(&other)),

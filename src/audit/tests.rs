@@ -1,8 +1,9 @@
 use super::*;
-use crate::booking::{BookingStatus, BuyerId, Opener, Quantity, SaleTerms};
+use crate::booking::{BookingStatus, BuyerId, Quantity, SaleTerms};
 use crate::cli::CommandError;
 use crate::cli::fake_ledger::{FakeLedger, id, name};
 use crate::clock::WallTime;
+use crate::protocol::{Opener, SaleOp};
 
 /// Three bookings in a sale of ten, and one cancelled.
 fn sold() -> FakeLedger {
@@ -345,11 +346,11 @@ fn metrics_are_held_against_the_ledger() {
     assert!(count == 0 && report.contains("the sale was changed meanwhile"), "{report}");
     // What other sales granted is counted by the same hosts.
     let mut ledger = sold();
-    ledger.execute(&[Call::Open {
-        sale: name("other"),
+    ledger.execute(&[SaleOp::Open {
         terms: SaleTerms { total: 1, ..SaleTerms::default() },
         by: Opener::Operator,
-    }]);
+    }
+    .on(name("other"))]);
     ledger.sale("other").book("o", 1, None);
     let (count, report) = verdict(&mut ledger, &[&page(5, [4, 4, 2])]);
     assert_eq!(count, 0, "{report}");

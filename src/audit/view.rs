@@ -8,12 +8,10 @@ use rustc_hash::FxBuildHasher;
 
 use super::findings::{Findings, Kind};
 use super::{AuditError, ask, unexpected};
-use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, LogEntry, LostCause, Part, Row, SaleName,
-    SaleState, Span, StoredBooking,
-};
+use crate::booking::{BookingId, BookingStatus, BuyerId, LogEntry, SaleName, SaleState};
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
+use crate::protocol::{Answer, BuyerTickets, LostCause, Part, Row, SaleOp, SaleResult, Span, StoredBooking};
 
 /// Calls for what changed meanwhile before the reading stops: a sale that is sold from faster than it can be read.
 const CHANGES_CALLS_MAX: u32 = 20_000;
@@ -180,11 +178,13 @@ impl Claimed {
 
 /// The oldest sequence that is kept.
 fn first_of_log(ledger: &mut dyn Ledger, sale: SaleName) -> Result<Option<u64>, AuditError> {
-    match ask(ledger, Call::Survey { sale, part: Part::Log, cursor: String::new() })? {
-        Answer::Surveyed { rows, .. } => Ok(rows.iter().find_map(|row| match row {
-            Row::Change(entry) => Some(entry.sequence),
-            _ => None,
-        })),
+    match ask(ledger, SaleOp::Survey { part: Part::Log, cursor: String::new() }.on(sale))? {
+        Answer::Sale { result: SaleResult::Surveyed { rows, .. }, .. } => {
+            Ok(rows.iter().find_map(|row| match row {
+                Row::Change(entry) => Some(entry.sequence),
+                _ => None,
+            }))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -319,8 +319,8 @@ impl View {
     ) -> Result<(String, SaleState), AuditError> {
         let mut calls = 0;
         loop {
-            match ask(ledger, Call::Survey { sale, part, cursor: cursor.clone() })? {
-                Answer::Surveyed { state, clock, time, rows, next, done } => {
+            match ask(ledger, SaleOp::Survey { part, cursor: cursor.clone() }.on(sale))? {
+                Answer::Sale { state, result: SaleResult::Surveyed { clock, time, rows, next, done } } => {
                     self.began_at.get_or_insert((state.version, state.sequence));
                     self.clocks = (clock, time);
                     let gap_before = self.gap_at;

@@ -1,23 +1,15 @@
-//! The domain: names, sales, bookings, and what can be asked of a ledger.
+//! The domain: names, sales, bookings, and what a client is told of them.
 //!
-//! Knows nothing of HTTP, of Redis or SQLite. The ledgers and the API both speak these words.
+//! Values alone. It knows nothing of HTTP, of a ledger, or of what is asked of one ([`crate::protocol`]): all of them speak
+//! these words.
 
-mod call;
-mod durability;
 mod identifier;
 mod outcome;
 mod sale;
-mod survey;
 
-pub use call::{
-    Amended, Amendment, Answer, Call, CallError, CallId, Cancellation, ChangeFault, Claim, Confirmation,
-    LedgerId, LogEntry, LostCause, Objection, Opener, Reservation, Restoration,
-};
-pub use durability::Durability;
 pub use identifier::{Alphabet, BookingId, BuyerId, IdentifierError, SaleName};
 pub use outcome::{Outcome, Refusal};
-pub use sale::{OffSale, SaleChange, SaleState, SaleStatus, SaleTerms, Seen, TermsError};
-pub use survey::{BuyerTickets, Part, Repair, Row, SPANS_MS, Span, StoredBooking};
+pub use sale::{OffSale, SaleChange, SaleState, SaleStatus, SaleTerms, TermsError};
 
 use crate::clock::WallTime;
 use crate::limits;
@@ -108,4 +100,33 @@ impl Booking {
     pub fn made_with(&self) -> u32 {
         self.quantity.get().saturating_add(self.released)
     }
+}
+
+/// How a booking is to change; the same again changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amendment {
+    /// Its hold is to end no earlier than so long from now, by the ledger's clock.
+    Extend {
+        /// How long, in milliseconds, 1 to [`limits::HOLD_MS_MAX`].
+        ms: u64,
+    },
+    /// It gives back what it has beyond these.
+    Release {
+        /// How many are to remain.
+        remaining: Quantity,
+    },
+    /// If it is expired, its tickets are taken again, as those of a new booking are: held with the sale's hold, or confirmed
+    /// if the sale has none.
+    HoldAgain,
+}
+
+/// One change of a booking, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place in the sale's log: 1, 2, 3 and so on, without gaps.
+    pub sequence: u64,
+    /// When, by the ledger's clock (never earlier than the entry before).
+    pub at: WallTime,
+    /// The booking after the change. A held booking's `expires_at` is in it.
+    pub booking: Booking,
 }

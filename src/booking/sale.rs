@@ -172,33 +172,10 @@ pub struct SaleState {
     pub by_operator: bool,
 }
 
-/// What a caller has seen of a sale: a ledger that knows less than that has forgotten something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// [`SaleState::opened`]; 0 with all else for a caller that has seen nothing, which is asked for nothing.
-    pub opened: u64,
-    /// [`SaleState::lineage`].
-    pub lineage: u64,
-    /// The highest [`SaleState::sequence`] of that lineage.
-    pub sequence: u64,
-}
-
-impl Seen {
-    /// Whether anything was seen.
-    pub fn is_something(&self) -> bool {
-        *self != Seen::default()
-    }
-}
-
 impl SaleState {
     /// Tickets that can still be booked.
     pub fn available(&self) -> u64 {
         self.terms.total.saturating_sub(self.held + self.sold)
-    }
-
-    /// What whoever reads this state has seen.
-    pub fn seen(&self) -> Seen {
-        Seen { opened: self.opened, lineage: self.lineage, sequence: self.sequence }
     }
 
     /// Whether a change at this moment is not announced, since another one was a moment before.
@@ -235,33 +212,6 @@ impl SaleState {
     /// Whether the ledger was ever found to have forgotten something of this sale.
     pub fn has_forgotten(&self) -> bool {
         self.lineage != self.opened
-    }
-
-    /// Whether a caller that has seen this must put back what it acknowledged before the ledger books for it: this state
-    /// is of another sale or of another history, or it is frozen.
-    pub fn withholds_from(&self, seen: &Seen) -> bool {
-        let stranger = (seen.opened, seen.lineage) != (self.opened, self.lineage);
-        self.is_frozen() || (seen.is_something() && stranger)
-    }
-
-    /// Whether this state is of a ledger that has forgotten some of what the caller has seen of the same sale.
-    pub fn is_less_than(&self, seen: &Seen) -> bool {
-        let same_sale = seen.is_something() && seen.opened == self.opened;
-        same_sale && (self.lineage, self.sequence) < (seen.lineage, seen.sequence)
-    }
-
-    /// Begins a freeze with a new lineage where there is none, or the caller has seen more (`less`); makes the one that is
-    /// there last otherwise, up to [`limits::FREEZE_MS_MAX`] after
-    /// `frozen_since`. Returns when it began.
-    pub fn freeze(&mut self, seen: &Seen, less: bool, frozen_since: WallTime) -> WallTime {
-        let mut since = frozen_since;
-        if less || !self.is_frozen() {
-            self.lineage = self.now.0.max(self.lineage + 1).max(seen.lineage + 1);
-            since = self.now;
-        }
-        let until = (self.now.0 + limits::FREEZE_MS).min(since.0 + limits::FREEZE_MS_MAX);
-        self.frozen_until = self.frozen_until.max(WallTime(until));
-        since
     }
 
     /// Why it does not sell at the ledger's time `now`; `None` where it does. What an operator did comes before the window.

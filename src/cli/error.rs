@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::booking::{CallError, SaleName, TermsError};
+use crate::booking::{SaleName, TermsError};
+use crate::protocol::CallError;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

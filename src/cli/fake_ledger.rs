@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, CallError, ChangeFault, LogEntry,
-    Opener, Part, Quantity, Repair, Row, SaleName, SaleState, SaleStatus, SaleTerms, StoredBooking,
+    Booking, BookingId, BookingStatus, BuyerId, LogEntry, Quantity, SaleName, SaleState, SaleStatus,
+    SaleTerms,
 };
 use crate::clock::WallTime;
 use crate::ledger::Ledger;
+use crate::protocol::{
+    Answer, BuyerTickets, Call, CallError, ChangeFault, LedgerOp, LedgerResult, Opener, Part, Repair, Row,
+    SaleOp, SaleResult, StoredBooking,
+};
 
 const PAGE: usize = 3;
 
@@ -45,7 +49,7 @@ impl FakeLedger {
     /// One sale of that name.
     pub(crate) fn with(sale: &str, terms: SaleTerms) -> FakeLedger {
         let mut ledger = FakeLedger::default();
-        ledger.answer(Call::Open { sale: name(sale), terms, by: Opener::Operator });
+        ledger.answer(SaleOp::Open { terms, by: Opener::Operator }.on(name(sale)));
         ledger
     }
 
@@ -102,47 +106,47 @@ impl FakeLedger {
     fn answer(&mut self, call: Call) -> Answer {
         self.clock += 1;
         match call {
-            Call::Sales => {
+            Call::Ledger(LedgerOp::Sales) => {
                 let names = self.sales.keys().rev().copied().collect();
-                return Answer::Sales { names, odd: Vec::new() };
+                Answer::Ledger(LedgerResult::Sales { names, odd: Vec::new() })
             }
-            Call::Remove { sale } => {
-                let Some(known) = self.sales.get(&sale) else { return Answer::NoSuchSale };
-                let state = known.state.clone();
-                let fault = match state.status {
-                    SaleStatus::Closed if state.held > 0 => ChangeFault::StillHeld,
-                    SaleStatus::Closed => {
-                        self.sales.remove(&sale);
-                        return Answer::Removed { done: true };
-                    }
-                    _ => ChangeFault::NotClosed,
+            Call::Sale { sale, op: SaleOp::Remove } => self.remove(&sale),
+            Call::Sale { sale, op: SaleOp::Open { terms, .. } } => {
+                let result = match self.sales.contains_key(&sale) {
+                    true => SaleResult::Exists,
+                    false => SaleResult::Created,
                 };
-                return Answer::ChangeRefused { state, fault };
-            }
-            Call::Open { sale, terms, .. } => {
-                let created = !self.sales.contains_key(&sale);
                 let fresh =
                     SaleState { terms, version: 1, now: WallTime(self.clock), ..SaleState::default() };
                 let sale = self.sales.entry(sale).or_insert(FakeSale { state: fresh, ..FakeSale::default() });
-                return Answer::Sale { state: sale.state.clone(), created };
+                Answer::Sale { state: sale.state.clone(), result }
             }
-            _ => {}
+            Call::Sale { sale, op } => self.act(&sale, op),
+            other => panic!("no command asks that: {other:?}"),
         }
-        let (Call::Alter { sale, .. }
-        | Call::LookUp { sale, .. }
-        | Call::Snapshot { sale }
-        | Call::Page { sale, .. }
-        | Call::Log { sale, .. }
-        | Call::Survey { sale, .. }
-        | Call::Repair { sale, .. }
-        | Call::Trim { sale }) = &call
-        else {
-            panic!("no command asks that: {call:?}")
+    }
+
+    fn remove(&mut self, name: &SaleName) -> Answer {
+        let Some(known) = self.sales.get(name) else { return Answer::Missing };
+        let state = known.state.clone();
+        let fault = match state.status {
+            SaleStatus::Closed if state.held > 0 => ChangeFault::StillHeld,
+            SaleStatus::Closed => {
+                self.sales.remove(name);
+                return Answer::Removed { done: true };
+            }
+            _ => ChangeFault::NotClosed,
         };
-        let Some(sale) = self.sales.get_mut(sale) else { return Answer::NoSuchSale };
+        Answer::Sale { state, result: SaleResult::Refused(fault) }
+    }
+
+    /// The state in the answer is as it was before somebody else came in between.
+    fn act(&mut self, name: &SaleName, op: SaleOp) -> Answer {
+        let Some(sale) = self.sales.get_mut(name) else { return Answer::Missing };
         sale.state.now = WallTime(self.clock);
-        match call {
-            Call::Alter { change, .. } => {
+        let mut state = sale.state.clone();
+        let result = match op {
+            SaleOp::Alter(change) => {
                 let mut terms = sale.state.terms.clone();
                 terms.total = change.total.unwrap_or(terms.total);
                 terms.hold_ms = change.hold_ms.unwrap_or(terms.hold_ms);
@@ -151,25 +155,22 @@ impl FakeLedger {
                 terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
                 terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
                 if change.if_version.is_some_and(|version| version != sale.state.version) {
-                    let fault = ChangeFault::OtherVersion;
-                    return Answer::ChangeRefused { state: sale.state.clone(), fault };
+                    return Answer::Sale { state, result: SaleResult::Refused(ChangeFault::OtherVersion) };
                 }
                 if terms.total < sale.state.held + sale.state.sold {
-                    let fault = ChangeFault::TotalTooLow;
-                    return Answer::ChangeRefused { state: sale.state.clone(), fault };
+                    return Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) };
                 }
                 if terms.check().is_err() {
-                    let fault = ChangeFault::EmptyWindow;
-                    return Answer::ChangeRefused { state: sale.state.clone(), fault };
+                    return Answer::Sale { state, result: SaleResult::Refused(ChangeFault::EmptyWindow) };
                 }
                 sale.state.terms = terms;
                 sale.state.status = change.status.unwrap_or(sale.state.status);
                 sale.state.version += 1;
-                Answer::Sale { state: sale.state.clone(), created: false }
+                state = sale.state.clone();
+                SaleResult::Done
             }
-            Call::Snapshot { .. } => Answer::Sale { state: sale.state.clone(), created: false },
-            Call::LookUp { ids, .. } if ids.is_empty() => {
-                let state = sale.state.clone();
+            SaleOp::Snapshot => SaleResult::Done,
+            SaleOp::LookUp(ids) if ids.is_empty() => {
                 if self.changes_between > 0 {
                     self.changes_between -= 1;
                     sale.state.terms.total += 1;
@@ -179,28 +180,28 @@ impl FakeLedger {
                     self.bookings_between -= 1;
                     sale.book(&format!("meanwhile-{}", self.clock), 1, None);
                 }
-                Answer::Found { state, bookings: Vec::new() }
+                SaleResult::Found(Vec::new())
             }
-            Call::Page { cursor, .. } => {
+            SaleOp::Page { cursor } => {
                 let from: usize = if cursor.is_empty() { 0 } else { cursor.parse().unwrap() };
                 let to = (from + PAGE).min(sale.bookings.len());
                 let next = (to < sale.bookings.len()).then(|| to.to_string());
-                Answer::Page { bookings: sale.bookings[from..to].to_vec(), next }
+                SaleResult::Page { bookings: sale.bookings[from..to].to_vec(), next }
             }
-            Call::Log { after, .. } => {
+            SaleOp::Log { after } => {
                 let entries = sale.log.iter().filter(|entry| entry.sequence > after);
                 let page = entries.take(PAGE).cloned().collect();
                 sale.log.retain(|entry| entry.sequence > sale.trimmed_meanwhile);
-                Answer::Log(page)
+                SaleResult::Log(page)
             }
-            Call::Trim { .. } => {
+            SaleOp::Trim => {
                 let done = sale.groups.iter().min().copied().unwrap_or(0);
                 let removed = sale.log.iter().take(PAGE).filter(|entry| entry.sequence <= done).count();
                 sale.log.drain(..removed);
                 let (groups, left) = (sale.groups.len() as u64, sale.log.len() as u64);
-                Answer::Trimmed { groups, removed: removed as u64, left }
+                SaleResult::Trimmed { groups, removed: removed as u64, left }
             }
-            Call::Survey { part, cursor, .. } => {
+            SaleOp::Survey { part, cursor } => {
                 let rows = match part {
                     Part::Changes => sale.changes(cursor.parse().unwrap_or(0)),
                     part => sale.rows(part),
@@ -224,16 +225,15 @@ impl FakeLedger {
                 let next = if of_log { last.unwrap_or(cursor) } else { (after + rows.len()).to_string() };
                 let now = sale.state.now;
                 sale.log.retain(|entry| entry.sequence > sale.trimmed_meanwhile);
-                let state = sale.state.clone();
                 if self.bookings_between > 0 && !matches!(part, Part::Changes | Part::Due) {
                     self.bookings_between -= 1;
                     sale.book(&format!("meanwhile-{}", self.clock), 1, None);
                 }
-                Answer::Surveyed { state, clock: now, time: now, rows, next, done }
+                SaleResult::Surveyed { clock: now, time: now, rows, next, done }
             }
-            Call::Repair { version, sequence, repairs, .. } => {
+            SaleOp::Repair { version, sequence, repairs } => {
                 if (version, sequence) != (sale.state.version, sale.state.sequence) {
-                    return Answer::ChangeRefused { state: sale.state.clone(), fault: ChangeFault::Moved };
+                    return Answer::Sale { state, result: SaleResult::Refused(ChangeFault::Moved) };
                 }
                 for repair in repairs {
                     match repair {
@@ -241,10 +241,12 @@ impl FakeLedger {
                         other => panic!("nothing else is ever wrong here: {other:?}"),
                     }
                 }
-                Answer::Sale { state: sale.state.clone(), created: false }
+                state = sale.state.clone();
+                SaleResult::Done
             }
-            _ => unreachable!(),
-        }
+            other => panic!("no command asks that: {other:?}"),
+        };
+        Answer::Sale { state, result }
     }
 }
 

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::CommandError;
 use crate::api::sale::{push_sale_with_terms, sale_status};
-use crate::booking::{
-    Answer, BookingStatus, Call, CallError, ChangeFault, LogEntry, Opener, SaleChange, SaleName, SaleState,
-    SaleStatus, SaleTerms,
-};
+use crate::booking::{BookingStatus, LogEntry, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms};
 use crate::clock::WallTime;
 use crate::config::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
 use crate::ledger::Ledger;
 use crate::limits;
+use crate::protocol::{
+    Answer, Call, CallError, ChangeFault, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
+};
 
 /// A new total, or by how many it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,13 +280,13 @@ pub(super) fn state_of(
 ) -> Result<SaleState, CommandError> {
     loop {
         return match ask(ledger, call.clone())? {
-            Answer::Counting { .. } => continue,
-            Answer::Sale { state, .. } | Answer::Found { state, .. } => Ok(state),
-            Answer::NoSuchSale => Err(CommandError::NoSuchSale(sale)),
-            Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow } => {
+            Answer::Sale { result: SaleResult::Counting, .. } => continue,
+            Answer::Sale { state, result: SaleResult::Done | SaleResult::Found(_) } => Ok(state),
+            Answer::Missing => Err(CommandError::NoSuchSale(sale)),
+            Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
                 Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold })
             }
-            Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
+            Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } => {
                 Err(CommandError::EmptyWindow(sale))
             }
             other => Err(unexpected(&other)),
@@ -296,12 +296,12 @@ pub(super) fn state_of(
 
 /// Asks for a sale: a snapshot may have holds in it that are over.
 fn as_of_now(sale: SaleName) -> Call {
-    Call::LookUp { sale, ids: Vec::new() }
+    SaleOp::LookUp(Vec::new()).on(sale)
 }
 
 fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), CommandError> {
-    let mut names = match ask(ledger, Call::Sales)? {
-        Answer::Sales { names, .. } => names,
+    let mut names = match ask(ledger, Call::Ledger(LedgerOp::Sales))? {
+        Answer::Ledger(LedgerResult::Sales { names, .. }) => names,
         other => return Err(unexpected(&other)),
     };
     names.sort_unstable();
@@ -311,8 +311,8 @@ fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), 
     for (names, calls) in names.chunks(256).zip(calls.chunks(256)) {
         for (name, answer) in names.iter().zip(ledger.execute(calls)) {
             match answer? {
-                Answer::Found { state, .. } => sales.push((*name, state)),
-                Answer::NoSuchSale => {}
+                Answer::Sale { state, result: SaleResult::Found(_) } => sales.push((*name, state)),
+                Answer::Missing => {}
                 other => return Err(unexpected(&other)),
             }
         }
@@ -348,8 +348,8 @@ fn open(
     terms: SaleTerms,
 ) -> Result<(), CommandError> {
     terms.check()?;
-    match ask(ledger, Call::Open { sale, terms, by: Opener::Operator })? {
-        Answer::Sale { state, created: true } => {
+    match ask(ledger, SaleOp::Open { terms, by: Opener::Operator }.on(sale))? {
+        Answer::Sale { state, result: SaleResult::Created } => {
             write_table(out, &sale, &state)?;
             if state.status == SaleStatus::Paused {
                 writeln!(
@@ -361,10 +361,10 @@ fn open(
             }
             Ok(())
         }
-        Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow } => {
+        Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
             Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold })
         }
-        Answer::Sale { created: false, .. } => Err(CommandError::SaleExists(sale)),
+        Answer::Sale { result: SaleResult::Exists, .. } => Err(CommandError::SaleExists(sale)),
         other => Err(unexpected(&other)),
     }
 }
@@ -375,7 +375,7 @@ fn alter(
     sale: SaleName,
     change: SaleChange,
 ) -> Result<(), CommandError> {
-    let state = state_of(ledger, sale, Call::Alter { sale, change })?;
+    let state = state_of(ledger, sale, SaleOp::Alter(change).on(sale))?;
     write_table(out, &sale, &state)
 }
 
@@ -395,17 +395,17 @@ fn alter_by(
         let total = total.ok_or(CommandError::TotalTooLow { sale, held, sold })?;
         SaleTerms { total, ..SaleTerms::default() }.check()?;
         let change = SaleChange { total: Some(total), if_version: Some(state.version), ..change.clone() };
-        let call = Call::Alter { sale, change };
+        let call = SaleOp::Alter(change).on(sale);
         loop {
             match ask(ledger, call.clone())? {
-                Answer::Counting { .. } => {}
-                Answer::ChangeRefused { fault: ChangeFault::OtherVersion, .. } => break,
-                Answer::Sale { state, .. } => return write_table(out, &sale, &state),
-                Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
-                Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow } => {
+                Answer::Sale { result: SaleResult::Counting, .. } => {}
+                Answer::Sale { result: SaleResult::Refused(ChangeFault::OtherVersion), .. } => break,
+                Answer::Sale { state, result: SaleResult::Done } => return write_table(out, &sale, &state),
+                Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
+                Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
                     return Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold });
                 }
-                Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } => {
+                Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } => {
                     return Err(CommandError::EmptyWindow(sale));
                 }
                 other => return Err(unexpected(&other)),
@@ -432,8 +432,10 @@ fn remove(
     operator: &mut dyn Console,
 ) -> Result<(), CommandError> {
     let what = match ask(ledger, as_of_now(sale)) {
-        Ok(Answer::Found { state, .. }) => format!("{} tickets sold, {} held", state.sold, state.held),
-        Ok(Answer::NoSuchSale) => "what is left of it".to_owned(),
+        Ok(Answer::Sale { state, result: SaleResult::Found(_) }) => {
+            format!("{} tickets sold, {} held", state.sold, state.held)
+        }
+        Ok(Answer::Missing) => "what is left of it".to_owned(),
         Ok(other) => return Err(unexpected(&other)),
         Err(CommandError::Ledger(CallError::Unsound(why))) => format!("not sound: {why}"),
         Err(error) => return Err(error),
@@ -445,17 +447,17 @@ fn remove(
         return Err(CommandError::NotConfirmed);
     }
     loop {
-        match ask(ledger, Call::Remove { sale })? {
+        match ask(ledger, SaleOp::Remove.on(sale))? {
             Answer::Removed { done: false } => {}
             Answer::Removed { done: true } => {
                 writeln!(out, "removed {sale}")?;
                 return Ok(());
             }
-            Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
-            Answer::ChangeRefused { fault: ChangeFault::NotClosed, .. } => {
+            Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
+            Answer::Sale { result: SaleResult::Refused(ChangeFault::NotClosed), .. } => {
                 return Err(CommandError::NotClosed(sale));
             }
-            Answer::ChangeRefused { fault: ChangeFault::StillHeld, state } => {
+            Answer::Sale { state, result: SaleResult::Refused(ChangeFault::StillHeld) } => {
                 return Err(CommandError::StillHeld { sale, held: state.held });
             }
             other => return Err(unexpected(&other)),
@@ -471,9 +473,9 @@ fn log(
 ) -> Result<(), CommandError> {
     let mut after = 0;
     loop {
-        let entries = match ask(ledger, Call::Log { sale, after })? {
-            Answer::Log(entries) => entries,
-            Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
+        let entries = match ask(ledger, SaleOp::Log { after }.on(sale))? {
+            Answer::Sale { result: SaleResult::Log(entries), .. } => entries,
+            Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
             other => return Err(unexpected(&other)),
         };
         for entry in &entries {
@@ -497,8 +499,8 @@ fn log(
 fn trim(ledger: &mut dyn Ledger, out: &mut dyn Write, sale: SaleName) -> Result<(), CommandError> {
     let mut total = 0;
     loop {
-        match ask(ledger, Call::Trim { sale })? {
-            Answer::Trimmed { groups: 0, left, .. } => {
+        match ask(ledger, SaleOp::Trim.on(sale))? {
+            Answer::Sale { result: SaleResult::Trimmed { groups: 0, left, .. }, .. } => {
                 writeln!(
                     out,
                     "removed nothing: the log has no consumer group, so that nobody has consumed it; {left} entries \
@@ -506,7 +508,7 @@ fn trim(ledger: &mut dyn Ledger, out: &mut dyn Write, sale: SaleName) -> Result<
                 )?;
                 return Ok(());
             }
-            Answer::Trimmed { groups, removed: 0, left } => {
+            Answer::Sale { result: SaleResult::Trimmed { groups, removed: 0, left }, .. } => {
                 writeln!(
                     out,
                     "removed {total} entries that each of {groups} consumer groups had acknowledged; {left} entries \
@@ -514,8 +516,8 @@ fn trim(ledger: &mut dyn Ledger, out: &mut dyn Write, sale: SaleName) -> Result<
                 )?;
                 return Ok(());
             }
-            Answer::Trimmed { removed, .. } => total += removed,
-            Answer::NoSuchSale => return Err(CommandError::NoSuchSale(sale)),
+            Answer::Sale { result: SaleResult::Trimmed { removed, .. }, .. } => total += removed,
+            Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
             other => return Err(unexpected(&other)),
         }
     }

@@ -1,13 +1,13 @@
 //! What answers of the ledger mean: permits settled, clients told.
 
 use super::orphans::Orphan;
-use super::{Desk, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
-use crate::booking::{
-    Amended, Amendment, Answer, Booking, BookingStatus, CallError, CallId, Cancellation, Confirmation,
-    Objection, Outcome, Refusal, Reservation, SaleState,
-};
+use super::{Desk, Entry, Errand, InFlight, LineIndex, Operation, Resolved, Sent};
+use crate::booking::{Amendment, Booking, BookingStatus, Outcome, Refusal, SaleState};
 use crate::clock::{Monotonic, Now};
-use crate::stock::Settlement;
+use crate::protocol::{
+    Amended, Answer, CallError, CallId, Cancellation, Confirmation, Objection, Reservation, SaleResult,
+};
+use crate::stock::{Permits, Settlement};
 
 impl<C> Desk<C> {
     /// The ledger's answer to a call. Returns when the call was sent.
@@ -56,13 +56,19 @@ impl<C> Desk<C> {
         self.lines[line.0 as usize].clock_offset_ms = ledger.saturating_sub(here);
     }
 
-    /// Takes in what came with the answer to a batch.
+    /// Takes in the state that came with the answer to a batch.
     fn learn(&mut self, line: LineIndex, state: &SaleState, now: Now) {
         self.learn_clock(line, state, now);
         self.judge_answer(line, state);
         if !self.lines[line.0 as usize].board.learn(state) {
             self.undealt.push(line);
         }
+    }
+
+    /// As [`learn`](Desk::learn), of an answer that is waited for: the level is taken in whoever else is at it.
+    pub(super) fn learn_waiting(&mut self, line: LineIndex, state: &SaleState, now: Now) {
+        self.learn_clock(line, state, now);
+        self.lines[line.0 as usize].board.learn_waiting(state);
     }
 
     fn handle_batch(
@@ -74,81 +80,25 @@ impl<C> Desk<C> {
         now: Now,
     ) {
         let sale = *self.lines[line.0 as usize].board.name();
-        if let Ok(
-            Answer::Reserved { state, .. }
-            | Answer::Found { state, .. }
-            | Answer::Confirmed { state, .. }
-            | Answer::Cancelled { state, .. }
-            | Answer::Amended { state, .. },
-        ) = &answer
-        {
-            self.answered = (state.opened, now.monotonic);
-        }
-        // Permits are settled before the new level is learnt: the level already knows of them.
         match answer {
-            Ok(Answer::Reserved { state, reservations }) if reservations.len() == entries.len() => {
-                let each = entries.iter().zip(&reservations);
-                let granted = each.filter(|(_, what)| matches!(what, Reservation::Granted { .. }));
-                let ids = granted.map(|(&key, _)| &self.entries[key].id);
-                self.lines[line.0 as usize].board.note_all_granted(ids);
-                for (key, reservation) in entries.into_iter().zip(reservations) {
-                    self.settle_reservation(key, reservation, &state, now.monotonic);
+            // Permits are settled before the new level is learnt: the level already knows of them.
+            Ok(Answer::Sale { state, result }) => {
+                match self.settle_batch(line, operation, &entries, result, &state, now.monotonic) {
+                    Ok(()) => self.learn(line, &state, now),
+                    Err(other) => {
+                        let reason = format!("an answer of another kind or length: {other:?}");
+                        self.lose_batch(line, entries, &reason);
+                    }
                 }
-                self.learn(line, &state, now);
             }
-            Ok(Answer::Found { state, bookings }) if bookings.len() == entries.len() => {
-                let complete = self.is_complete(line, &state);
-                for (key, booking) in entries.into_iter().zip(bookings) {
-                    self.settle_look_up(key, booking, complete);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Confirmed { state, confirmations }) if confirmations.len() == entries.len() => {
-                for (key, confirmation) in entries.into_iter().zip(confirmations) {
-                    let outcome = match confirmation {
-                        Confirmation::Confirmed(booking) => Outcome::Confirmed(booking),
-                        Confirmation::HoldExpired(_) => Outcome::Refused(Refusal::HoldExpired),
-                        Confirmation::BuyerLimit(_) => Outcome::Refused(Refusal::BuyerLimit),
-                        Confirmation::Cancelled(_) => Outcome::Refused(Refusal::BookingCancelled),
-                        Confirmation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
-                    };
-                    self.finish(key, outcome, Settlement::Returned);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Cancelled { state, cancellations }) if cancellations.len() == entries.len() => {
-                for (key, cancellation) in entries.into_iter().zip(cancellations) {
-                    let outcome = match cancellation {
-                        Cancellation::Cancelled(booking) => Outcome::Cancelled(booking),
-                        Cancellation::NotFound
-                            if matches!(
-                                self.entries[key].errand,
-                                Errand::Cancel { tombstone: true, own: false }
-                            ) =>
-                        {
-                            Outcome::Tombstoned(self.entries[key].id)
-                        }
-                        Cancellation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
-                    };
-                    self.finish(key, outcome, Settlement::Returned);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Amended { state, bookings }) if bookings.len() == entries.len() => {
-                for (key, amended) in entries.into_iter().zip(bookings) {
-                    self.settle_amendment(key, amended, &state);
-                }
-                self.learn(line, &state, now);
-            }
-            Ok(Answer::Withheld { state }) => {
+            Ok(Answer::Stale(state)) => {
                 tracing::warn!(%sale, ?operation, frozen = state.is_frozen(), "the ledger had forgotten something; nothing of a \
                      batch happened");
                 self.fail_batch(entries, Refusal::SaleFrozen);
-                self.learn_clock(line, &state, now);
                 self.judge_answer(line, &state);
-                self.lines[line.0 as usize].board.learn_waiting(&state);
+                self.learn_waiting(line, &state, now);
             }
-            Ok(Answer::NoSuchSale) => {
+            Ok(Answer::Missing) => {
                 self.lines[line.0 as usize].board.mark_missing();
                 self.fail_batch(entries, Refusal::SaleMissing);
             }
@@ -171,12 +121,67 @@ impl<C> Desk<C> {
         }
     }
 
+    /// Ends the entries of a batch by what became of each; gives a result back that is none of this batch.
+    fn settle_batch(
+        &mut self,
+        line: LineIndex,
+        operation: Operation,
+        entries: &[usize],
+        result: SaleResult,
+        state: &SaleState,
+        now: Monotonic,
+    ) -> Result<(), SaleResult> {
+        match (operation, result) {
+            (Operation::Reserve, SaleResult::Reserved(reservations))
+                if reservations.len() == entries.len() =>
+            {
+                let each = entries.iter().zip(&reservations);
+                let granted = each.filter(|(_, what)| matches!(what, Reservation::Granted { .. }));
+                let ids = granted.map(|(&key, _)| &self.entries[key].id);
+                self.lines[line.0 as usize].board.note_all_granted(ids);
+                for (&key, reservation) in entries.iter().zip(reservations) {
+                    self.settle_reservation(key, reservation, state, now);
+                }
+            }
+            (Operation::LookUp, SaleResult::Found(bookings)) if bookings.len() == entries.len() => {
+                let complete = self.is_complete(line, state);
+                for (&key, booking) in entries.iter().zip(bookings) {
+                    let outcome = outcome_of_look_up(&self.entries[key].errand, booking, complete);
+                    self.conclude(key, outcome, state, now);
+                }
+            }
+            (Operation::Confirm, SaleResult::Confirmed(confirmations))
+                if confirmations.len() == entries.len() =>
+            {
+                for (&key, confirmation) in entries.iter().zip(confirmations) {
+                    self.conclude(key, outcome_of_confirmation(confirmation), state, now);
+                }
+            }
+            (Operation::Cancel, SaleResult::Cancelled(cancellations))
+                if cancellations.len() == entries.len() =>
+            {
+                for (&key, cancellation) in entries.iter().zip(cancellations) {
+                    let outcome = outcome_of_cancellation(&self.entries[key], cancellation);
+                    self.conclude(key, outcome, state, now);
+                }
+            }
+            (Operation::Amend, SaleResult::Amended(bookings)) if bookings.len() == entries.len() => {
+                for (&key, amended) in entries.iter().zip(bookings) {
+                    let outcome = outcome_of_amendment(&self.entries[key].errand, amended, state);
+                    self.conclude(key, outcome, state, now);
+                }
+            }
+            (_, other) => return Err(other),
+        }
+        Ok(())
+    }
+
     fn fail_batch(&mut self, entries: Vec<usize>, refusal: Refusal) {
         for key in entries {
             if self.entries[key].errand.is_own() {
                 self.orphan(key);
             }
-            self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
+            self.finish(key, Outcome::Refused(refusal));
         }
     }
 
@@ -190,7 +195,7 @@ impl<C> Desk<C> {
                 self.orphan(key);
             }
             let refusal = self.entries[key].errand.refusal_when_lost();
-            self.finish(key, Outcome::Refused(refusal), Settlement::Returned);
+            self.finish(key, Outcome::Refused(refusal));
         }
     }
 
@@ -245,54 +250,27 @@ impl<C> Desk<C> {
             let marked = std::mem::take(&mut self.entries[key].marked);
             self.cancel_orphan(Orphan { line, id, marked }, now);
         }
-        self.finish(key, outcome, settlement);
+        self.remember_told(key, &outcome, state, now);
+        if let Some(permits) = self.end(key, outcome) {
+            self.lines[line.0 as usize].board.settle(permits, settlement);
+        }
     }
 
-    fn settle_amendment(&mut self, key: usize, amended: Amended, state: &SaleState) {
-        let Errand::Amend(amendment) = self.entries[key].errand else {
-            unreachable!("only amendments travel in an amend call")
-        };
-        let outcome = match (amended, amendment) {
-            (Amended::Done(booking), Amendment::Extend { .. }) => Outcome::Extended(booking),
-            (Amended::Done(booking), Amendment::Release { .. }) => Outcome::Released(booking),
-            (Amended::Done(booking), Amendment::HoldAgain) => Outcome::HeldAgain(booking),
-            (Amended::NotFound, _) => Outcome::Refused(Refusal::NoSuchBooking),
-            (Amended::Refused(objection), _) => Outcome::Refused(match objection {
-                Objection::Confirmed => Refusal::BookingConfirmed,
-                Objection::Cancelled => Refusal::BookingCancelled,
-                Objection::HoldExpired => Refusal::HoldExpired,
-                Objection::HoldLimit => Refusal::HoldLimit,
-                Objection::NotARelease => Refusal::NotARelease,
-                Objection::NotOnSale => off_sale(state),
-                Objection::BuyerRequired => Refusal::BuyerRequired,
-                Objection::BuyerLimit => Refusal::BuyerLimit,
-                Objection::SoldOut => Refusal::SoldOut,
-            }),
-        };
-        self.finish(key, outcome, Settlement::Returned);
+    /// The end of an entry that the ledger has answered: the client is told, and what it is told is remembered.
+    fn conclude(&mut self, key: usize, outcome: Outcome, state: &SaleState, now: Monotonic) {
+        self.remember_told(key, &outcome, state, now);
+        self.finish(key, outcome);
     }
 
-    /// `complete` says that what was not found is not there.
-    fn settle_look_up(&mut self, key: usize, found: Option<Booking>, complete: bool) {
-        let outcome = match (&self.entries[key].errand, found) {
-            (Errand::Replay { quantity, buyer, .. }, Some(booking)) => {
-                match booking.made_with() == quantity.get() && booking.buyer == *buyer {
-                    true => Outcome::Replayed(booking),
-                    false => Outcome::Refused(Refusal::IdReused),
-                }
-            }
-            (_, None) if !complete => Outcome::Refused(Refusal::SaleFrozen),
-            (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
-            (_, Some(booking)) => Outcome::Found(booking),
-            (_, None) => Outcome::Refused(Refusal::NoSuchBooking),
-        };
-        self.finish(key, outcome, Settlement::Returned);
+    /// Remembers what the client of an entry is about to be told by an answer that came now.
+    fn remember_told(&mut self, key: usize, outcome: &Outcome, state: &SaleState, now: Monotonic) {
+        let Entry { line, client, .. } = &self.entries[key];
+        let (line, is_told) = (*line, client.is_some());
+        self.remember(line, outcome, is_told, state.opened, now);
     }
 
-    /// Tells the client, where one still waits; the entry stays.
+    /// Tells the client, if one still waits; the entry stays.
     pub(super) fn resolve(&mut self, key: usize, outcome: Outcome) {
-        let (line, is_told) = (self.entries[key].line, self.entries[key].client.is_some());
-        self.remember(line, &outcome, is_told);
         let entry = &mut self.entries[key];
         let Some(client) = entry.client.take() else { return };
         let made_here = matches!(entry.errand, Errand::Reserve { made_here: true, .. });
@@ -306,18 +284,83 @@ impl<C> Desk<C> {
         self.resolved.push_back(Resolved { client, line, id, made_here, wish, asked_at, outcome });
     }
 
-    /// The end of an entry: its client is told, its permits are settled, it is gone.
-    pub(super) fn finish(&mut self, key: usize, outcome: Outcome, settlement: Settlement) {
+    /// The end of an entry that took nothing: its client is told, its permits are free again, it is gone.
+    pub(super) fn finish(&mut self, key: usize, outcome: Outcome) {
+        let line = self.entries[key].line;
+        if let Some(permits) = self.end(key, outcome) {
+            self.lines[line.0 as usize].board.settle(permits, Settlement::Returned);
+        }
+    }
+
+    /// Tells the client and removes the entry; its permits are the caller's to settle.
+    fn end(&mut self, key: usize, outcome: Outcome) -> Option<Permits> {
         self.resolve(key, outcome);
         let entry = self.entries.remove(key);
         self.orphans.note_ended(&entry.errand);
-        let board = &self.lines[entry.line.0 as usize].board;
         if entry.marked {
-            board.end(&entry.id);
+            self.lines[entry.line.0 as usize].board.end(&entry.id);
         }
-        if let Errand::Reserve { permits, .. } = entry.errand {
-            board.settle(permits, settlement);
+        match entry.errand {
+            Errand::Reserve { permits, .. } => Some(permits),
+            _ => None,
         }
+    }
+}
+
+fn outcome_of_confirmation(confirmation: Confirmation) -> Outcome {
+    match confirmation {
+        Confirmation::Confirmed(booking) => Outcome::Confirmed(booking),
+        Confirmation::HoldExpired(_) => Outcome::Refused(Refusal::HoldExpired),
+        Confirmation::BuyerLimit(_) => Outcome::Refused(Refusal::BuyerLimit),
+        Confirmation::Cancelled(_) => Outcome::Refused(Refusal::BookingCancelled),
+        Confirmation::NotFound => Outcome::Refused(Refusal::NoSuchBooking),
+    }
+}
+
+fn outcome_of_cancellation<C>(entry: &Entry<C>, cancellation: Cancellation) -> Outcome {
+    match (cancellation, &entry.errand) {
+        (Cancellation::Cancelled(booking), _) => Outcome::Cancelled(booking),
+        (Cancellation::NotFound, Errand::Cancel { tombstone: true, own: false }) => {
+            Outcome::Tombstoned(entry.id)
+        }
+        (Cancellation::NotFound, _) => Outcome::Refused(Refusal::NoSuchBooking),
+    }
+}
+
+fn outcome_of_amendment(errand: &Errand, amended: Amended, state: &SaleState) -> Outcome {
+    let Errand::Amend(amendment) = errand else { unreachable!("only amendments travel in an amend call") };
+    match (amended, amendment) {
+        (Amended::Done(booking), Amendment::Extend { .. }) => Outcome::Extended(booking),
+        (Amended::Done(booking), Amendment::Release { .. }) => Outcome::Released(booking),
+        (Amended::Done(booking), Amendment::HoldAgain) => Outcome::HeldAgain(booking),
+        (Amended::NotFound, _) => Outcome::Refused(Refusal::NoSuchBooking),
+        (Amended::Refused(objection), _) => Outcome::Refused(match objection {
+            Objection::Confirmed => Refusal::BookingConfirmed,
+            Objection::Cancelled => Refusal::BookingCancelled,
+            Objection::HoldExpired => Refusal::HoldExpired,
+            Objection::HoldLimit => Refusal::HoldLimit,
+            Objection::NotARelease => Refusal::NotARelease,
+            Objection::NotOnSale => off_sale(state),
+            Objection::BuyerRequired => Refusal::BuyerRequired,
+            Objection::BuyerLimit => Refusal::BuyerLimit,
+            Objection::SoldOut => Refusal::SoldOut,
+        }),
+    }
+}
+
+/// `complete` says that what was not found is not there.
+fn outcome_of_look_up(errand: &Errand, found: Option<Booking>, complete: bool) -> Outcome {
+    match (errand, found) {
+        (Errand::Replay { quantity, buyer, .. }, Some(booking)) => {
+            match booking.made_with() == quantity.get() && booking.buyer == *buyer {
+                true => Outcome::Replayed(booking),
+                false => Outcome::Refused(Refusal::IdReused),
+            }
+        }
+        (_, None) if !complete => Outcome::Refused(Refusal::SaleFrozen),
+        (Errand::Replay { otherwise, .. }, None) => Outcome::Refused(*otherwise),
+        (_, Some(booking)) => Outcome::Found(booking),
+        (_, None) => Outcome::Refused(Refusal::NoSuchBooking),
     }
 }
 

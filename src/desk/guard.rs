@@ -3,19 +3,17 @@
 //!
 //! A core trusts one history of a sale: the lineage that the ledger told when this core had put back all that it
 //! remembers. It trusts none on a new connection, when a reading tells of another lineage, or of less than was seen; then
-//! it offers what it remembers by [`Call::Restore`], which changes nothing where all of it stands, and sends no other
-//! call of the sale until that is answered. Each call that books carries what this host has [`Seen`], so that the ledger
+//! it offers what it remembers by [`BookingOp::Restore`], which changes nothing where all of it stands, and sends no other
+//! call of the sale until that is answered. Each call that books carries what this host has [`Watermark`], so that the ledger
 //! itself notices, before it books for anyone, that it has forgotten something.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desk, Line, LineIndex, Sent};
-use crate::booking::{
-    Answer, Booking, BookingStatus, Call, CallError, Outcome, Quantity, Restoration, SaleName, SaleState,
-    Seen,
-};
+use crate::booking::{Booking, BookingStatus, Outcome, Quantity, SaleName, SaleState};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::{ENTRIES_PER_CALL_MAX, RESTORE_RETRY_MS};
+use crate::protocol::{Answer, BookingOp, CallError, Restoration, SaleResult, Watermark};
 
 /// When the sale was opened, and which of its histories it is.
 type History = (u64, u64);
@@ -80,13 +78,13 @@ impl<C> Desk<C> {
     }
 
     /// What calls that book are to carry.
-    pub(super) fn seen(&self, line: LineIndex) -> Seen {
+    pub(super) fn seen(&self, line: LineIndex) -> Watermark {
         let line = &self.lines[line.0 as usize];
         let seen = line.board.seen();
         match line.guard.trusted {
             // Another core has just learnt of another history.
             Some((opened, lineage)) if (opened, lineage) != (seen.opened, seen.lineage) => {
-                Seen { opened, lineage, sequence: 0 }
+                Watermark { opened, lineage, sequence: 0 }
             }
             _ => seen,
         }
@@ -145,7 +143,7 @@ impl<C> Desk<C> {
         let entry = &self.lines[line.0 as usize];
         let seen = entry.board.seen();
         // Sequences and clock rise together: less at a later time is proof. Less at an earlier one is a late reading.
-        let less = state.is_less_than(&seen)
+        let less = seen.is_ahead_of(state)
             && entry
                 .board
                 .level()
@@ -203,12 +201,12 @@ impl<C> Desk<C> {
             for (opened, mut bookings) in of_sale {
                 let seen = match opened == seen.opened {
                     true => seen,
-                    false => Seen { opened, lineage: opened, sequence: 0 },
+                    false => Watermark { opened, lineage: opened, sequence: 0 },
                 };
                 for _ in 0..bookings.len().div_ceil(ENTRIES_PER_CALL_MAX).max(1) {
                     let rest = bookings.split_off(bookings.len().min(ENTRIES_PER_CALL_MAX));
                     let offered = std::mem::replace(&mut bookings, rest);
-                    let call = Call::Restore { sale, seen, bookings: offered.clone() };
+                    let call = BookingOp::Restore(offered.clone()).on(sale, seen);
                     self.lines[line.0 as usize].guard.pending += 1;
                     self.send(Sent::Restore { line, opened, offered }, call, now);
                 }
@@ -226,13 +224,14 @@ impl<C> Desk<C> {
     ) {
         let sale = *self.sale(line).name();
         let found = match answer {
-            Ok(Answer::Restored { state, restorations }) if restorations.len() == offered.len() => {
+            Ok(Answer::Sale { state, result: SaleResult::Restored(restorations) })
+                if restorations.len() == offered.len() =>
+            {
                 self.report(line, offered, &restorations);
                 Some(state)
             }
-            Ok(Answer::Withheld { state }) => {
-                self.learn_clock(line, &state, now);
-                self.sale(line).learn_waiting(&state);
+            Ok(Answer::Stale(state)) => {
+                self.learn_waiting(line, &state, now);
                 // Nobody has said yet that it is to be sold from: what was acknowledged is remembered until somebody does.
                 match self.sale(line).is_stranger() {
                     true => None,
@@ -242,7 +241,7 @@ impl<C> Desk<C> {
                     }
                 }
             }
-            Ok(Answer::NoSuchSale) => {
+            Ok(Answer::Missing) => {
                 self.sale(line).mark_missing();
                 None
             }
@@ -261,8 +260,7 @@ impl<C> Desk<C> {
             }
         };
         if let Some(state) = &found {
-            self.learn_clock(line, state, now);
-            self.sale(line).learn_waiting(state);
+            self.learn_waiting(line, state, now);
         }
         let guard = &mut self.lines[line.0 as usize].guard;
         guard.pending -= 1;
@@ -337,8 +335,15 @@ impl<C> Desk<C> {
         self.memory.forget(line, |id| offered.iter().any(|booking| booking.id == *id));
     }
 
-    /// Remembers what a client is told by this outcome.
-    pub(super) fn remember(&mut self, line: LineIndex, outcome: &Outcome, is_told: bool) {
+    /// Remembers what a client is told by this outcome, of the sale that was `opened` then.
+    pub(super) fn remember(
+        &mut self,
+        line: LineIndex,
+        outcome: &Outcome,
+        is_told: bool,
+        opened: u64,
+        now: Monotonic,
+    ) {
         let barred;
         let booking = match outcome {
             // A tombstone has no quantity: what is put back is a cancelled booking of its id, which is never granted either.
@@ -361,8 +366,7 @@ impl<C> Desk<C> {
             }
             _ => return,
         };
-        let (opened, at) = self.answered;
-        self.memory.note(line, opened, booking, at);
+        self.memory.note(line, opened, booking, now);
     }
 }
 

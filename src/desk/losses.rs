@@ -1,6 +1,6 @@
 //! Sales that the ledger has lost, or has in a state that nothing is done with.
 //!
-//! A host that knows a sale which the ledger does not have names it there ([`Call::Recall`]), so that no host that starts
+//! A host that knows a sale which the ledger does not have names it there ([`LedgerOp::Recall`]), so that no host that starts
 //! opens it as if it were new; or learns that an operator has removed it, and forgets it. One that finds another sale in its
 //! place, opened by a host that started before it could know, pauses that: nobody sells the same tickets again until an
 //! operator says so.
@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 
 use super::{Desk, LineIndex, Sent};
-use crate::booking::{Answer, Call, CallError, SaleChange, SaleStatus};
+use crate::booking::{SaleChange, SaleStatus};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::RECALLED_PER_CALL_MAX;
+use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use crate::stock::Gate;
 
 /// What this core, which reads them for all, has found of its sales.
@@ -80,7 +81,7 @@ impl<C> Desk<C> {
         let lines: Vec<_> = std::iter::from_fn(|| found.pop_first()).take(RECALLED_PER_CALL_MAX).collect();
         let sales =
             lines.iter().map(|&line| (*self.sale(line).name(), self.sale(line).seen().opened)).collect();
-        self.send(Sent::Recall { lines }, Call::Recall { sales }, now);
+        self.send(Sent::Recall { lines }, Call::Ledger(LedgerOp::Recall { sales }), now);
     }
 
     /// What became of sales that were named.
@@ -92,7 +93,7 @@ impl<C> Desk<C> {
     ) {
         self.losses.recalling = false;
         match answer {
-            Ok(Answer::Recalled { removed }) if removed.len() == lines.len() => {
+            Ok(Answer::Ledger(LedgerResult::Recalled { removed })) if removed.len() == lines.len() => {
                 for (&line, removed) in lines.iter().zip(removed) {
                     self.judge_recalled(line, removed, now);
                 }
@@ -124,7 +125,7 @@ impl<C> Desk<C> {
                     ),
                 );
                 let change = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
-                self.send(Sent::Pause { line }, Call::Alter { sale: name, change }, now);
+                self.send(Sent::Pause { line }, SaleOp::Alter(change).on(name), now);
             }
             (false, true) if self.sale(line).gate(WallTime(0)) == Gate::Missing => self.note_trouble(
                 line,
@@ -138,9 +139,8 @@ impl<C> Desk<C> {
     /// it was.
     pub(super) fn handle_paused(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
         match answer {
-            Ok(Answer::Sale { state, .. }) => {
-                self.learn_clock(line, &state, now);
-                self.sale(line).learn_waiting(&state);
+            Ok(Answer::Sale { state, result: SaleResult::Done }) => {
+                self.learn_waiting(line, &state, now);
             }
             other => tracing::debug!(?other, "a sale was not paused; the next sync repeats it"),
         }

@@ -29,11 +29,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::booking::{
-    Amendment, Booking, BookingId, BuyerId, Call, CallId, Claim, Outcome, Quantity, Refusal, SaleName,
-};
+use crate::booking::{Amendment, Booking, BookingId, BuyerId, Outcome, Quantity, Refusal, SaleName};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
+use crate::protocol::{BookingOp, Call, CallId, Cancel, Claim, SaleOp};
 use crate::stock::{Board, CoreIndex, DirectoryPlace, Familiar, Gate, Permits, SaleBoard, Settlement};
 use guard::Guard;
 use losses::Losses;
@@ -268,8 +267,6 @@ pub struct Desk<C> {
     /// Lines of whose permits an answer could not be taken in, since another core was at them.
     undealt: Vec<LineIndex>,
     guard_counts: GuardCounts,
-    /// When the sale of the last answer was opened, and when that answer came.
-    answered: (u64, Monotonic),
 }
 
 impl<C> Desk<C> {
@@ -306,7 +303,6 @@ impl<C> Desk<C> {
             untrusted: Vec::new(),
             undealt: Vec::new(),
             guard_counts: GuardCounts::default(),
-            answered: (0, now.monotonic),
         }
     }
 
@@ -601,7 +597,7 @@ impl<C> Desk<C> {
                     forming.into_iter().partition(|&key| self.entries[key].overdue);
                 self.lines[line].forming[operation as usize] = kept;
                 for key in overdue {
-                    self.finish(key, Outcome::Refused(Refusal::LedgerUnavailable), Settlement::Returned);
+                    self.finish(key, Outcome::Refused(Refusal::LedgerUnavailable));
                 }
             }
         }
@@ -655,19 +651,27 @@ impl<C> Desk<C> {
             self.entries[key].sent = true;
         }
         let each = entries.iter().map(|&key| &self.entries[key]);
-        let call = match operation {
-            Operation::Reserve => Call::Reserve { sale, seen, claims: each.map(Entry::claim).collect() },
-            Operation::Confirm => Call::Confirm { sale, seen, ids: each.map(|entry| entry.id).collect() },
-            Operation::Amend => Call::Amend { sale, seen, amendments: each.map(Entry::amendment).collect() },
-            Operation::LookUp => Call::LookUp { sale, ids: each.map(|entry| entry.id).collect() },
-            Operation::Cancel => Call::Cancel {
-                sale,
-                seen,
-                ids: each
-                    .map(|entry| (entry.id, matches!(entry.errand, Errand::Cancel { tombstone: true, .. })))
-                    .collect(),
-            },
+        let op = match operation {
+            Operation::Reserve => BookingOp::Reserve(each.map(Entry::claim).collect()),
+            Operation::Confirm => BookingOp::Confirm(each.map(|entry| entry.id).collect()),
+            Operation::Amend => BookingOp::Amend(each.map(Entry::amendment).collect()),
+            Operation::Cancel => BookingOp::Cancel(each.map(Entry::cancel).collect()),
+            Operation::LookUp => {
+                let look_up = SaleOp::LookUp(each.map(|entry| entry.id).collect());
+                return self.send_entries(line, operation, entries, look_up.on(sale), now);
+            }
         };
+        self.send_entries(line, operation, entries, op.on(sale, seen), now);
+    }
+
+    fn send_entries(
+        &mut self,
+        line: LineIndex,
+        operation: Operation,
+        entries: Vec<usize>,
+        call: Call,
+        now: Monotonic,
+    ) {
         self.lines[line.0 as usize].calls_in_flight += 1;
         self.send(Sent::Batch { line, operation, entries }, call, now);
     }
@@ -714,6 +718,10 @@ impl<C> Entry<C> {
             Errand::Reserve { quantity, buyer, .. } => Claim { id: self.id, quantity, buyer },
             _ => unreachable!("only reservations travel in a reserve call"),
         }
+    }
+
+    fn cancel(&self) -> Cancel {
+        Cancel { id: self.id, tombstone: matches!(self.errand, Errand::Cancel { tombstone: true, .. }) }
     }
 
     fn amendment(&self) -> (BookingId, Amendment) {

@@ -16,9 +16,10 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::guard::Guard;
 use super::reads::{LineReads, Question};
 use super::{Desk, Line, LineIndex, Sent};
-use crate::booking::{Answer, Call, CallError, LogEntry, SaleName, SaleState};
+use crate::booking::{LogEntry, SaleName, SaleState};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
+use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use crate::stock::{CoreIndex, Gate, SaleBoard};
 
 /// How this core follows the ledger's feed.
@@ -122,7 +123,7 @@ impl<C> Desk<C> {
         if self.core.0 == 0 && !self.feed.listing && now >= self.feed.list_at {
             self.feed.listing = true;
             self.feed.list_at = now.plus_ms(limits::LIST_INTERVAL_MS);
-            self.send(Sent::Sales, Call::Sales, now);
+            self.send(Sent::Sales, Call::Ledger(LedgerOp::Sales), now);
         }
         self.watch_histories(now);
         self.watch_losses(now);
@@ -137,7 +138,7 @@ impl<C> Desk<C> {
     fn ask_for_changes(&mut self, now: Monotonic) {
         self.feed.asking = true;
         let sent = Sent::Changes { connection: self.feed.connection };
-        self.send(sent, Call::Changes { after: self.feed.at }, now);
+        self.send(sent, Call::Ledger(LedgerOp::Changes { after: self.feed.at }), now);
     }
 
     /// What was announced as changed.
@@ -155,7 +156,7 @@ impl<C> Desk<C> {
             return;
         }
         match answer {
-            Ok(Answer::Changes { names, at, more, reset, ledger, now: told_at }) => {
+            Ok(Answer::Ledger(LedgerResult::Changes { names, at, more, reset, ledger, now: told_at })) => {
                 self.feed.failing = false;
                 let is_other = self.feed.ledger.as_ref().is_some_and(|known| *known != ledger);
                 self.feed.ledger = Some(ledger);
@@ -214,16 +215,16 @@ impl<C> Desk<C> {
         while let Some(question) = self.reads.next(now, &mut self.lines[..]) {
             let (line, call) = match question {
                 Question::Unknown(sale, named) => {
-                    self.send(Sent::Discovery { sale, named }, Call::Snapshot { sale }, now);
+                    self.send(Sent::Discovery { sale, named }, SaleOp::Snapshot.on(sale), now);
                     continue;
                 }
                 // A snapshot sees nothing but the counts.
                 Question::Snapshot(line) if self.sale(line).gate(WallTime(0)) == Gate::Unsound => {
-                    (line, Call::LookUp { sale: *self.sale(line).name(), ids: Vec::new() })
+                    (line, SaleOp::LookUp(Vec::new()).on(*self.sale(line).name()))
                 }
-                Question::Snapshot(line) => (line, Call::Snapshot { sale: *self.sale(line).name() }),
+                Question::Snapshot(line) => (line, SaleOp::Snapshot.on(*self.sale(line).name())),
                 // Holds that are over give their stock back when anybody asks; this is where somebody does.
-                Question::Expire(line) => (line, Call::Expire { sale: *self.sale(line).name() }),
+                Question::Expire(line) => (line, SaleOp::Expire.on(*self.sale(line).name())),
             };
             let serial = self.send(Sent::Snapshot { line }, call, now);
             self.reads.note_asked(line, serial, &mut self.lines[..]);
@@ -238,7 +239,7 @@ impl<C> Desk<C> {
             return;
         }
         match answer {
-            Ok(Answer::Sale { state, .. } | Answer::Found { state, .. }) => {
+            Ok(Answer::Sale { state, result: SaleResult::Done | SaleResult::Found(_) }) => {
                 self.judge_reading(line, &state);
                 let is_believed = self.sale(line).learn_synced(&state);
                 if self.sale(line).is_stranger() {
@@ -252,7 +253,7 @@ impl<C> Desk<C> {
                 self.note_trouble(line, None);
                 self.plan_next_read(line, &state, is_believed, now.monotonic);
             }
-            Ok(Answer::NoSuchSale) => {
+            Ok(Answer::Missing) => {
                 self.sale(line).mark_missing();
                 self.losses.note(line);
                 self.recall(now.monotonic);
@@ -348,18 +349,18 @@ impl<C> Desk<C> {
     ) {
         self.reads.note_found(sale, named, answer.is_ok());
         match answer {
-            Ok(Answer::Sale { state, .. }) => {
+            Ok(Answer::Sale { state, result: SaleResult::Done }) => {
                 if let Err(full) = self.board.learn(&sale, &state) {
                     tracing::warn!(%sale, %full, "a sale is left out");
                 }
             }
             // Nobody but the ledger knows of it any more.
-            Ok(Answer::NoSuchSale) if named => {
+            Ok(Answer::Missing) if named => {
                 if let Err(full) = self.board.remember(&sale, 0) {
                     tracing::warn!(%sale, %full, "a sale is left out");
                 }
             }
-            Ok(Answer::NoSuchSale) => {}
+            Ok(Answer::Missing) => {}
             Ok(other) => tracing::error!(%sale, ?other, "a snapshot was answered with something else"),
             Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it"),
         }
@@ -376,7 +377,7 @@ impl<C> Desk<C> {
             Some(after) if entry.log_gone_after != Some(after) => {
                 entry.following = true;
                 let sale = *entry.board.name();
-                self.send(Sent::Log { line, after }, Call::Log { sale, after }, now);
+                self.send(Sent::Log { line, after }, SaleOp::Log { after }.on(sale), now);
             }
             Some(_) => {}
             None => entry.log_gone_after = None,
@@ -394,7 +395,7 @@ impl<C> Desk<C> {
         let entry = &mut self.lines[line.0 as usize];
         entry.following = false;
         match answer {
-            Ok(Answer::Log(entries)) => {
+            Ok(Answer::Sale { result: SaleResult::Log(entries), .. }) => {
                 // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
                 let whole = entries.first().is_some_and(|first| first.sequence == after + 1);
                 match entries.last().filter(|_| whole) {
@@ -406,7 +407,7 @@ impl<C> Desk<C> {
                     None => entry.log_gone_after = Some(after),
                 }
             }
-            Ok(Answer::NoSuchSale) => entry.board.mark_missing(),
+            Ok(Answer::Missing) => entry.board.mark_missing(),
             Ok(other) => tracing::error!(?other, "a log was answered with something else"),
             Err(error) => {
                 tracing::debug!(%error, "a page of a log failed; the next sync repeats it");
@@ -419,7 +420,7 @@ impl<C> Desk<C> {
     pub(super) fn handle_sales(&mut self, answer: Result<Answer, CallError>, now: Monotonic) {
         self.feed.listing = false;
         match answer {
-            Ok(Answer::Sales { names, odd }) => {
+            Ok(Answer::Ledger(LedgerResult::Sales { names, odd })) => {
                 for odd in odd {
                     if !self.feed.odd.contains(&odd) && self.feed.odd.len() < limits::ODD_NAMES_MAX {
                         tracing::warn!(

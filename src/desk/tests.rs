@@ -9,9 +9,10 @@ mod orphans;
 use std::sync::Arc;
 
 use super::*;
-use crate::booking::{
-    Answer, Booking, BookingStatus, CallError, Cancellation, LogEntry, Reservation, SaleState, SaleStatus,
-    SaleTerms, Seen,
+use crate::booking::{Booking, BookingStatus, LogEntry, SaleState, SaleStatus, SaleTerms};
+use crate::protocol::{
+    Answer, BookingOp, CallError, Cancel, Cancellation, LedgerOp, LedgerResult, Reservation, SaleOp,
+    SaleResult, Watermark,
 };
 
 const TIMEOUT_MS: u64 = 2_000;
@@ -52,9 +53,11 @@ fn fixture_beside(others: usize, available: u64) -> Fixture {
     fixture.turn();
     while let Some((call, asked)) = fixture.desk.poll_call() {
         let answer = match asked {
-            Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
-            Call::Changes { .. } => changes(&[]),
-            _ => Answer::Sale { state: state(available, 0), created: false },
+            Call::Ledger(LedgerOp::Sales) => {
+                Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() })
+            }
+            Call::Ledger(LedgerOp::Changes { .. }) => changes(&[]),
+            _ => Answer::Sale { state: state(available, 0), result: SaleResult::Done },
         };
         fixture.desk.handle_answer(call, Ok(answer), fixture.now);
     }
@@ -75,7 +78,14 @@ fn state(available: u64, sequence: u64) -> SaleState {
 /// These were announced as changed.
 fn changes(names: &[SaleName]) -> Answer {
     let ledger = String::new();
-    Answer::Changes { names: names.to_vec(), at: 1, more: false, reset: false, ledger, now: WallTime(0) }
+    Answer::Ledger(LedgerResult::Changes {
+        names: names.to_vec(),
+        at: 1,
+        more: false,
+        reset: false,
+        ledger,
+        now: WallTime(0),
+    })
 }
 
 impl Fixture {
@@ -124,7 +134,11 @@ impl Fixture {
     fn answer(&mut self, call: CallId, available: u64, reservations: Vec<Reservation>) {
         self.sequence += 1;
         let state = state(available, self.sequence);
-        self.desk.handle_answer(call, Ok(Answer::Reserved { state, reservations }), self.now);
+        self.desk.handle_answer(
+            call,
+            Ok(Answer::Sale { state, result: SaleResult::Reserved(reservations) }),
+            self.now,
+        );
     }
 
     fn told(&mut self) -> Vec<(u32, Outcome)> {
@@ -213,9 +227,13 @@ fn sold_out_with_an_id_asks_whether_it_is_a_repeat_while_the_log_is_unread() {
     fixture.reserve(3, Some("c"), 1).unwrap();
     fixture.turn();
     let (call, asked) = fixture.batch().unwrap();
-    assert_eq!(asked, Call::LookUp { sale: sale(), ids: vec![id("a"), id("b"), id("c")] });
+    assert_eq!(asked, SaleOp::LookUp(vec![id("a"), id("b"), id("c")]).on(sale()));
     let bookings = vec![Some(booked("a", 1)), Some(booked("b", 2)), None];
-    fixture.desk.handle_answer(call, Ok(Answer::Found { state: state(0, 3), bookings }), fixture.now);
+    fixture.desk.handle_answer(
+        call,
+        Ok(Answer::Sale { state: state(0, 3), result: SaleResult::Found(bookings) }),
+        fixture.now,
+    );
     assert_eq!(
         fixture.told(),
         [
@@ -234,15 +252,24 @@ fn follows_the_log_of_a_sold_out_sale_and_then_refuses_unknown_ids_from_memory()
         fixture.wait(limits::SYNC_INTERVAL_MS);
         while let Some((call, asked)) = fixture.desk.poll_call() {
             let answer = match asked {
-                Call::Log { after, .. } => {
+                Call::Sale { op: SaleOp::Log { after }, .. } => {
                     pages += 1;
                     // One entry a page, so that it takes three.
                     let booking = booked(&format!("elsewhere-{}", after + 1), 1);
-                    Answer::Log(vec![LogEntry { sequence: after + 1, at: WallTime(1), booking }])
+                    Answer::Sale {
+                        state: state(0, 3),
+                        result: SaleResult::Log(vec![LogEntry {
+                            sequence: after + 1,
+                            at: WallTime(1),
+                            booking,
+                        }]),
+                    }
                 }
-                Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
-                Call::Changes { .. } => changes(&[sale()]),
-                _ => Answer::Sale { state: state(0, 3), created: false },
+                Call::Ledger(LedgerOp::Sales) => {
+                    Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() })
+                }
+                Call::Ledger(LedgerOp::Changes { .. }) => changes(&[sale()]),
+                _ => Answer::Sale { state: state(0, 3), result: SaleResult::Done },
             };
             fixture.desk.handle_answer(call, Ok(answer), fixture.now);
         }
@@ -264,13 +291,22 @@ fn a_log_with_a_gap_leaves_unknown_ids_to_the_ledger() {
         fixture.wait(limits::SYNC_INTERVAL_MS);
         while let Some((call, asked)) = fixture.desk.poll_call() {
             let answer = match asked {
-                Call::Log { .. } => {
+                Call::Sale { op: SaleOp::Log { .. }, .. } => {
                     pages += 1;
-                    Answer::Log(vec![LogEntry { sequence: 3, at: WallTime(1), booking: booked("c", 1) }])
+                    Answer::Sale {
+                        state: state(0, 3),
+                        result: SaleResult::Log(vec![LogEntry {
+                            sequence: 3,
+                            at: WallTime(1),
+                            booking: booked("c", 1),
+                        }]),
+                    }
                 }
-                Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
-                Call::Changes { .. } => changes(&[sale()]),
-                _ => Answer::Sale { state: state(0, 3), created: false },
+                Call::Ledger(LedgerOp::Sales) => {
+                    Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() })
+                }
+                Call::Ledger(LedgerOp::Changes { .. }) => changes(&[sale()]),
+                _ => Answer::Sale { state: state(0, 3), result: SaleResult::Done },
             };
             fixture.desk.handle_answer(call, Ok(answer), fixture.now);
         }
@@ -289,7 +325,7 @@ fn an_own_grant_is_found_again_at_once_when_the_sale_is_sold_out() {
     assert_eq!(fixture.told().len(), 1);
     fixture.reserve(2, Some("own"), 1).unwrap();
     fixture.turn();
-    assert!(matches!(fixture.batch().unwrap().1, Call::LookUp { .. }));
+    assert!(matches!(fixture.batch().unwrap().1, Call::Sale { op: SaleOp::LookUp(_), .. }));
 }
 
 #[test]
@@ -373,8 +409,8 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
     // Who has an id of its own may ask again, so only the made one is cancelled; until it is, nobody is told of it.
     assert_eq!(fixture.reserve(3, Some("made-1"), 1), Err(Refusal::InProgress));
     fixture.turn();
-    let seen = Seen { sequence: 1, ..Seen::default() };
-    let expected = Call::Cancel { sale: sale(), seen, ids: vec![(id("made-1"), true)] };
+    let seen = Watermark { sequence: 1, ..Watermark::default() };
+    let expected = BookingOp::Cancel(vec![Cancel { id: id("made-1"), tombstone: true }]).on(sale(), seen);
     let (cancel, asked) = fixture.batch().unwrap();
     assert_eq!(asked, expected);
     fixture.desk.handle_answer(cancel, Err(CallError::Refused("OOM".to_owned())), fixture.now);
@@ -392,7 +428,7 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
     let cancellations = vec![Cancellation::Cancelled(booking)];
     fixture.desk.handle_answer(
         cancel,
-        Ok(Answer::Cancelled { state: state(9, 9), cancellations }),
+        Ok(Answer::Sale { state: state(9, 9), result: SaleResult::Cancelled(cancellations) }),
         fixture.now,
     );
     assert_eq!((fixture.desk.waiting(), fixture.permits()), (0, (11, 0)));
@@ -452,7 +488,7 @@ fn a_missing_sale_is_not_sold_out() {
     fixture.reserve(1, None, 1).unwrap();
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
-    fixture.desk.handle_answer(call, Ok(Answer::NoSuchSale), fixture.now);
+    fixture.desk.handle_answer(call, Ok(Answer::Missing), fixture.now);
     assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::SaleMissing))]);
     assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::SaleMissing));
 }
@@ -479,7 +515,8 @@ fn a_refusal_says_why_a_sale_does_not_sell_by_the_gate_and_by_the_ledger() {
         fixture.reserve(1, Some("a"), 1).unwrap();
         fixture.turn();
         let (call, _) = fixture.batch().unwrap();
-        let answer = Answer::Reserved { state: off.clone(), reservations: vec![Reservation::NotOnSale] };
+        let answer =
+            Answer::Sale { state: off.clone(), result: SaleResult::Reserved(vec![Reservation::NotOnSale]) };
         fixture.desk.handle_answer(call, Ok(answer), fixture.now);
         assert_eq!(fixture.told(), [(1, Outcome::Refused(refused))]);
         // And from memory.
@@ -514,7 +551,7 @@ fn what_is_not_answered_is_told_by_what_may_have_come_of_it() {
 
 #[test]
 fn a_late_payment_is_told_what_forbids_it() {
-    use crate::booking::Confirmation;
+    use crate::protocol::Confirmation;
     let mut fixture = fixture(10);
     for (client, own) in (0..).zip(["a", "b", "c", "d"]) {
         fixture.desk.confirm(|| client, fixture.line, id(own), fixture.now).unwrap();
@@ -530,7 +567,7 @@ fn a_late_payment_is_told_what_forbids_it() {
     ];
     fixture.desk.handle_answer(
         call,
-        Ok(Answer::Confirmed { state: state(9, 2), confirmations }),
+        Ok(Answer::Sale { state: state(9, 2), result: SaleResult::Confirmed(confirmations) }),
         fixture.now,
     );
     let refusals =
@@ -541,7 +578,8 @@ fn a_late_payment_is_told_what_forbids_it() {
 
 #[test]
 fn each_change_of_a_booking_is_told_as_what_it_is() {
-    use crate::booking::{Amended, Objection, OffSale};
+    use crate::booking::OffSale;
+    use crate::protocol::{Amended, Objection};
     let mut fixture = fixture(10);
     let ms = 1_000;
     let kinds =
@@ -564,13 +602,17 @@ fn each_change_of_a_booking_is_told_as_what_it_is() {
     }
     fixture.turn();
     let (call, asked) = fixture.batch().unwrap();
-    let Call::Amend { amendments: sent, .. } = &asked else { panic!("{asked:?}") };
+    let Call::Bookings { op: BookingOp::Amend(sent), .. } = &asked else { panic!("{asked:?}") };
     assert_eq!(sent.iter().map(|(_, amendment)| *amendment).collect::<Vec<_>>(), amendments);
     let done = ["b-0", "b-1", "b-2"].map(|own| Amended::Done(booked(own, 1)));
     let refused = objections.map(|(objection, _)| Amended::Refused(objection));
     let bookings = done.into_iter().chain(refused).chain([Amended::NotFound]).collect();
     let state = SaleState { status: SaleStatus::Paused, ..state(9, 2) };
-    fixture.desk.handle_answer(call, Ok(Answer::Amended { state, bookings }), fixture.now);
+    fixture.desk.handle_answer(
+        call,
+        Ok(Answer::Sale { state, result: SaleResult::Amended(bookings) }),
+        fixture.now,
+    );
     let told: Vec<_> = fixture.told().into_iter().map(|(_, outcome)| outcome).collect();
     let done = [
         Outcome::Extended(booked("b-0", 1)),
@@ -605,7 +647,7 @@ fn a_nonsensical_answer_is_unknown_and_never_a_grant() {
 
 #[test]
 fn an_answer_for_more_or_fewer_than_asked_is_unknown_whatever_was_asked() {
-    use crate::booking::{Amended, Confirmation};
+    use crate::protocol::{Amended, Confirmation};
     for length in [0, 2] {
         let mut fixture = fixture(10);
         let now = fixture.now;
@@ -613,18 +655,22 @@ fn an_answer_for_more_or_fewer_than_asked_is_unknown_whatever_was_asked() {
         while let Some((call, asked)) = fixture.batch() {
             let (state, booking) = (state(9, 1), booked("x", 1));
             let answer = match asked {
-                Call::Reserve { .. } => Answer::Reserved { state, reservations: vec![granted(); length] },
-                Call::LookUp { .. } => Answer::Found { state, bookings: vec![Some(booking); length] },
-                Call::Confirm { .. } => {
+                Call::Bookings { op: BookingOp::Reserve(_), .. } => {
+                    Answer::Sale { state, result: SaleResult::Reserved(vec![granted(); length]) }
+                }
+                Call::Sale { op: SaleOp::LookUp(_), .. } => {
+                    Answer::Sale { state, result: SaleResult::Found(vec![Some(booking); length]) }
+                }
+                Call::Bookings { op: BookingOp::Confirm(_), .. } => {
                     let confirmations = vec![Confirmation::Confirmed(booking); length];
-                    Answer::Confirmed { state, confirmations }
+                    Answer::Sale { state, result: SaleResult::Confirmed(confirmations) }
                 }
-                Call::Cancel { .. } => {
+                Call::Bookings { op: BookingOp::Cancel(_), .. } => {
                     let cancellations = vec![Cancellation::Cancelled(booking); length];
-                    Answer::Cancelled { state, cancellations }
+                    Answer::Sale { state, result: SaleResult::Cancelled(cancellations) }
                 }
-                Call::Amend { .. } => {
-                    Answer::Amended { state, bookings: vec![Amended::Done(booking); length] }
+                Call::Bookings { op: BookingOp::Amend(_), .. } => {
+                    Answer::Sale { state, result: SaleResult::Amended(vec![Amended::Done(booking); length]) }
                 }
                 other => panic!("{other:?}"),
             };

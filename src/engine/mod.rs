@@ -17,7 +17,8 @@ use rand::rngs::StdRng;
 
 use crate::access_log::{Line, LineBuffer};
 use crate::api::encode::{self, About, Asked};
-use crate::booking::{Answer, BookingId, BuyerId, Call, CallError, CallId, Outcome, Quantity, Refusal};
+use crate::booking::{BookingId, BuyerId, Outcome, Quantity, Refusal};
+use crate::protocol::{Answer, Call, CallError, CallId};
 
 use crate::clock::{Monotonic, Now};
 use crate::connection::{Connection, Cut, Exchange, Turn};

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::*;
-use crate::booking::{Cancellation, Confirmation, Reservation, SaleName, SaleState, SaleTerms};
+use crate::booking::{SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
 use crate::connection::Fate;
 use crate::http::Reason;
 use crate::limits::{self, Limit};
+use crate::protocol::{BookingOp, Cancel, Cancellation, Confirmation, Reservation, SaleOp, SaleResult};
 
 /// One loop, as the worker runs it, with sockets that take everything, or nothing.
 struct Loop {
@@ -139,11 +140,20 @@ impl Loop {
 
     /// The ledger grants the one booking that it was asked for; gives its id.
     fn grant_one(&mut self) -> BookingId {
-        let place = self.calls.iter().position(|(_, call)| matches!(call, Call::Reserve { .. })).unwrap();
-        let (call, Call::Reserve { claims, .. }) = self.calls.remove(place) else { unreachable!() };
+        let place = self
+            .calls
+            .iter()
+            .position(|(_, call)| matches!(call, Call::Bookings { op: BookingOp::Reserve(_), .. }))
+            .unwrap();
+        let (call, Call::Bookings { op: BookingOp::Reserve(claims), .. }) = self.calls.remove(place) else {
+            unreachable!()
+        };
         let reservations = vec![Reservation::Granted { expires_at: None }];
         self.engine.begin_turn(self.now);
-        self.engine.handle_answer(call, Ok(Answer::Reserved { state: selling(), reservations }));
+        self.engine.handle_answer(
+            call,
+            Ok(Answer::Sale { state: selling(), result: SaleResult::Reserved(reservations) }),
+        );
         self.end_turn();
         claims[0].id
     }
@@ -153,9 +163,12 @@ impl Loop {
         self.engine.begin_turn(self.now);
         for (call, asked) in std::mem::take(&mut self.calls) {
             match asked {
-                Call::LookUp { ids, .. } => {
+                Call::Sale { op: SaleOp::LookUp(ids), .. } => {
                     let bookings = vec![None; ids.len()];
-                    self.engine.handle_answer(call, Ok(Answer::Found { state: selling(), bookings }));
+                    self.engine.handle_answer(
+                        call,
+                        Ok(Answer::Sale { state: selling(), result: SaleResult::Found(bookings) }),
+                    );
                 }
                 _ => self.calls.push((call, asked)),
             }
@@ -168,12 +181,12 @@ impl Loop {
         self.calls
             .iter()
             .find_map(|(_, call)| match call {
-                Call::Cancel { ids, .. } => Some(ids[0]),
+                Call::Bookings { op: BookingOp::Cancel(cancels), .. } => Some(cancels[0]),
                 _ => None,
             })
-            .map(|(id, is_own)| {
-                assert!(is_own, "with a tombstone");
-                id
+            .map(|cancel| {
+                assert!(cancel.tombstone, "with a tombstone");
+                cancel.id
             })
     }
 
@@ -510,17 +523,22 @@ fn a_booking_that_its_client_can_never_hear_of_is_cancelled() {
         let look_up = b"GET /v1/sales/ticket/bookings/other HTTP/1.1\r\nHost: h\r\n\r\n";
         host.send(client, &[&look_up[..], BUY].concat());
         let mut calls = std::mem::take(&mut host.calls);
-        calls.sort_by_key(|(_, call)| matches!(call, Call::LookUp { .. }));
-        let [(reserve, Call::Reserve { sale, claims, .. }), (looked_up, Call::LookUp { .. })] =
-            calls.as_slice()
+        calls.sort_by_key(|(_, call)| matches!(call, Call::Sale { op: SaleOp::LookUp(_), .. }));
+        let [
+            (reserve, Call::Bookings { sale, op: BookingOp::Reserve(claims), .. }),
+            (looked_up, Call::Sale { op: SaleOp::LookUp(_), .. }),
+        ] = calls.as_slice()
         else {
             panic!("{calls:?}")
         };
         let state = selling();
         host.engine.begin_turn(host.now);
         let reservations = vec![Reservation::Granted { expires_at: None }];
-        host.engine.handle_answer(*reserve, Ok(Answer::Reserved { state: state.clone(), reservations }));
-        let found = Ok(Answer::Found { state, bookings: vec![None] });
+        host.engine.handle_answer(
+            *reserve,
+            Ok(Answer::Sale { state: state.clone(), result: SaleResult::Reserved(reservations) }),
+        );
+        let found = Ok(Answer::Sale { state, result: SaleResult::Found(vec![None]) });
         if hears {
             host.engine.handle_answer(*looked_up, found.clone());
         }
@@ -532,10 +550,10 @@ fn a_booking_that_its_client_can_never_hear_of_is_cancelled() {
         }
         host.end_turn();
         let cancelled = host.calls.iter().find_map(|(_, call)| match call {
-            Call::Cancel { sale, ids, .. } => Some((*sale, ids.clone())),
+            Call::Bookings { sale, op: BookingOp::Cancel(ids), .. } => Some((*sale, ids.clone())),
             _ => None,
         });
-        assert_eq!(cancelled, (!hears).then(|| (*sale, vec![(claims[0].id, true)])));
+        assert_eq!(cancelled, (!hears).then(|| (*sale, vec![Cancel { id: claims[0].id, tombstone: true }])));
     }
 }
 
@@ -633,6 +651,16 @@ fn what_a_sale_shows_follows_what_is_on_its_way() {
     assert_eq!(host.engine.core.desk.waiting(), 1);
 }
 
+fn name_of(call: &Call) -> &'static str {
+    match call {
+        Call::Bookings { op: BookingOp::Reserve(_), .. } => "Reserve",
+        Call::Bookings { op: BookingOp::Confirm(_), .. } => "Confirm",
+        Call::Bookings { op: BookingOp::Cancel(_), .. } => "Cancel",
+        Call::Sale { op: SaleOp::LookUp(_), .. } => "LookUp",
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn deeds_on_one_booking_are_asked_for_in_the_order_in_which_they_came() {
     let [put, _, delete, confirm, get, ..] = ASKS.map(|(text, _)| text);
@@ -645,21 +673,27 @@ fn deeds_on_one_booking_are_asked_for_in_the_order_in_which_they_came() {
         for (id, call) in std::mem::take(&mut host.calls) {
             let state = selling();
             let answer = match &call {
-                Call::Reserve { claims, .. } => Answer::Reserved {
+                Call::Bookings { op: BookingOp::Reserve(claims), .. } => Answer::Sale {
                     state,
-                    reservations: vec![Reservation::Granted { expires_at: None }; claims.len()],
+                    result: SaleResult::Reserved(vec![
+                        Reservation::Granted { expires_at: None };
+                        claims.len()
+                    ]),
                 },
-                Call::Confirm { ids, .. } => {
-                    Answer::Confirmed { state, confirmations: vec![Confirmation::NotFound; ids.len()] }
+                Call::Bookings { op: BookingOp::Confirm(ids), .. } => Answer::Sale {
+                    state,
+                    result: SaleResult::Confirmed(vec![Confirmation::NotFound; ids.len()]),
+                },
+                Call::Bookings { op: BookingOp::Cancel(ids), .. } => Answer::Sale {
+                    state,
+                    result: SaleResult::Cancelled(vec![Cancellation::NotFound; ids.len()]),
+                },
+                Call::Sale { op: SaleOp::LookUp(ids), .. } => {
+                    Answer::Sale { state, result: SaleResult::Found(vec![None; ids.len()]) }
                 }
-                Call::Cancel { ids, .. } => {
-                    Answer::Cancelled { state, cancellations: vec![Cancellation::NotFound; ids.len()] }
-                }
-                Call::LookUp { ids, .. } => Answer::Found { state, bookings: vec![None; ids.len()] },
                 other => panic!("{other:?}"),
             };
-            let name = format!("{call:?}").split(' ').next().unwrap().to_owned();
-            asked.push(format!("{name} {}", call.entries()));
+            asked.push(format!("{} {}", name_of(&call), call.entries()));
             host.engine.handle_answer(id, Ok(answer));
         }
         host.end_turn();
@@ -779,8 +813,8 @@ fn a_deed_under_a_condition_that_the_booking_does_not_meet_is_not_done() {
             host.send(client, text.as_bytes());
             let (call, asked) = host.calls.pop().unwrap();
             let expected = if is_met { name } else { "LookUp" };
-            assert!(format!("{asked:?}").starts_with(expected), "{text}: {asked:?}");
-            let Call::LookUp { ids, .. } = asked else { continue };
+            assert_eq!(name_of(&asked), expected, "{text}: {asked:?}");
+            let Call::Sale { op: SaleOp::LookUp(ids), .. } = asked else { continue };
             let (status, quantity) = (crate::booking::BookingStatus::Confirmed, Quantity::ONE);
             let booking = crate::booking::Booking {
                 id: ids[0],
@@ -790,7 +824,7 @@ fn a_deed_under_a_condition_that_the_booking_does_not_meet_is_not_done() {
                 buyer: None,
                 reassigned: 0,
             };
-            let answer = Answer::Found { state: selling(), bookings: vec![Some(booking)] };
+            let answer = Answer::Sale { state: selling(), result: SaleResult::Found(vec![Some(booking)]) };
             host.engine.begin_turn(host.now);
             host.engine.handle_answer(call, Ok(answer));
             host.end_turn();

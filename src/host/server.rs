@@ -15,7 +15,6 @@ use super::reload::Reload;
 use super::state_file::{Keeper, KnownSales, StateFile};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::booking::{Answer, Call, CallError, Durability, LedgerId, Opener};
 use crate::config::Config;
 use crate::connections::Admission;
 use crate::engine::{Engine, Settings};
@@ -26,6 +25,9 @@ use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::net::Endpoint;
+use crate::protocol::{
+    Answer, Call, CallError, Durability, LedgerId, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
+};
 use crate::runtime::ledger_thread::{self, ThreadHandle};
 use crate::runtime::redis_link::RedisLink;
 use crate::runtime::worker::{self, Link, Worker};
@@ -330,14 +332,16 @@ fn recall(ledger: &mut dyn Ledger, mut knew: KnownSales, opens: bool) -> Result<
     const NAME: &str = "take a name";
     let id =
         LedgerId(u128::from(OsRng.unwrap_err().next_u64()) << 64 | u128::from(OsRng.unwrap_err().next_u64()));
-    let Answer::Ledger { age_ms, .. } = one(ledger, Call::Identify { id }, NAME)? else {
+    let Answer::Ledger(LedgerResult::Identified { age_ms, .. }) =
+        one(ledger, Call::Ledger(LedgerOp::Identify { id }), NAME)?
+    else {
         return Err(StartError::Answer(NAME));
     };
     const RECALL: &str = "name the sales that this host knew";
     let all: Vec<_> = knew.iter().map(|(&sale, &opened)| (sale, opened)).collect();
     for sales in all.chunks(limits::RECALLED_PER_CALL_MAX) {
-        match one(ledger, Call::Recall { sales: sales.to_vec() }, RECALL)? {
-            Answer::Recalled { removed } => {
+        match one(ledger, Call::Ledger(LedgerOp::Recall { sales: sales.to_vec() }), RECALL)? {
+            Answer::Ledger(LedgerResult::Recalled { removed }) => {
                 for ((sale, _), removed) in sales.iter().zip(removed) {
                     if removed {
                         knew.remove(sale);
@@ -374,40 +378,40 @@ fn open_sales(
         known => known?,
     };
     for (sale, terms) in &config.sales {
-        let call = Call::Open { sale: *sale, terms: terms.clone(), by: Opener::Start };
+        let call = SaleOp::Open { terms: terms.clone(), by: Opener::Start }.on(*sale);
         let answer = ledger.execute(&[call]).pop().ok_or(StartError::Answer(OPEN))?;
         // What it is, is told below; the host serves the others.
         if let Err(CallError::Unsound(_)) = answer {
             continue;
         }
         match answer.map_err(|error| StartError::Ledger(OPEN, error))? {
-            Answer::SaleLost => {
+            Answer::Lost => {
                 tracing::error!(%sale, "the ledger has lost this sale, so that it is not opened: its tickets \
                  may be sold already. Put a copy of the ledger back; or open it anew with `boxoffice sale open`, which sells \
                  the whole stock again, or end it with `boxoffice sale remove`")
             }
-            Answer::Sale { state, created } => {
-                if !created && state.terms != *terms {
-                    tracing::warn!(%sale, total = state.terms.total, "the sale already exists with other terms, which are kept; change them with `boxoffice sale set`");
-                }
+            Answer::Sale { state, result: SaleResult::Exists } if state.terms != *terms => {
+                tracing::warn!(%sale, total = state.terms.total, "the sale already exists with other terms, which are kept; change them with `boxoffice sale set`");
             }
+            Answer::Sale { result: SaleResult::Created | SaleResult::Exists, .. } => {}
             _ => return Err(StartError::Answer(OPEN)),
         }
     }
     const READ: &str = "name its sales";
     // What is no name is told of by the sync, once.
-    let Answer::Sales { names, .. } = one(ledger, Call::Sales, READ)? else {
+    let Answer::Ledger(LedgerResult::Sales { names, .. }) = one(ledger, Call::Ledger(LedgerOp::Sales), READ)?
+    else {
         return Err(StartError::Answer(READ));
     };
-    let snapshots: Vec<_> = names.iter().map(|&sale| Call::Snapshot { sale }).collect();
+    let snapshots: Vec<_> = names.iter().map(|&sale| SaleOp::Snapshot.on(sale)).collect();
     for (sale, answer) in names.iter().zip(ledger.execute(&snapshots)) {
         // Before its state: what another host has opened in its place is not what this one knew.
         let opened = known.get(sale).copied().unwrap_or_default();
         let sale = board.remember(sale, opened).map_err(|_| StartError::SalesMax)?;
         match answer {
-            Ok(Answer::Sale { state, .. }) => sale.learn_waiting(&state),
+            Ok(Answer::Sale { state, result: SaleResult::Done }) => sale.learn_waiting(&state),
             // It is lost, and the host says so.
-            Ok(Answer::NoSuchSale) => {}
+            Ok(Answer::Missing) => {}
             Ok(_) => return Err(StartError::Answer("read a sale")),
             Err(CallError::Unsound(what)) => sale.mark_unsound(&what),
             Err(error) => return Err(StartError::Ledger("read a sale", error)),

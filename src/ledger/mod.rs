@@ -9,7 +9,7 @@ pub mod url;
 
 use std::path::Path;
 
-use crate::booking::{Answer, Call, CallError};
+use crate::protocol::{Answer, Call, CallError};
 pub use trouble::{Cause, Trouble};
 
 /// A ledger that answers before it returns. The command line, the admin listener and the SQLite thread use it

@@ -1,11 +1,19 @@
 //! The embedded ledger: one SQLite file, one process that writes it, one transaction a batch.
 //!
-//! The rules are in `rules`, the same as those of `lua/`; here are the file, its lock and its transactions. `watch`
-//! notices where the file is taken away from under us.
+//! `dispatch` carries out a call by the rules of `lua/`, each in a file of its script's name; here are the file, its lock and
+//! its transactions. `watch` notices if the file is taken away from under us.
 
+mod alter;
 mod amend;
+mod dispatch;
+mod feed;
+mod opening;
+mod read;
 mod remove;
+mod restore;
+mod rows;
 mod rules;
+mod sale;
 mod schema;
 mod survey;
 mod watch;
@@ -25,9 +33,9 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-use crate::booking::{Answer, Call, CallError};
 use crate::clock::WallTime;
 use crate::ledger::{Cause, Ledger, Trouble};
+use crate::protocol::{Answer, Call, CallError};
 use watch::Watch;
 
 /// Symbolic links that are followed: as many as Linux follows.
@@ -206,9 +214,11 @@ impl SqliteLedger {
             error => error,
         })?;
         match found {
-            schema::Found::Nothing if was_ledger => return Err(OpenError::Gone { path: path.to_owned() }),
-            schema::Found::Nothing => schema::create(&connection).map_err(|error| unusable(path, error))?,
-            schema::Found::Ours => schema::check_pages(&connection, path)?,
+            schema::FileKind::Nothing if was_ledger => return Err(OpenError::Gone { path: path.to_owned() }),
+            schema::FileKind::Nothing => {
+                schema::create(&connection).map_err(|error| unusable(path, error))?
+            }
+            schema::FileKind::Ours => schema::check_pages(&connection, path)?,
         }
         let itself = match itself {
             Some(itself) => itself,
@@ -258,14 +268,16 @@ impl SqliteLedger {
         }
         let connection = connect_to_read(path)?;
         match schema::check(&connection, path)? {
-            schema::Found::Ours => Ok(SqliteLedger {
+            schema::FileKind::Ours => Ok(SqliteLedger {
                 connection,
                 path: path.to_owned(),
                 clock: Box::new(system_time),
                 writing: None,
                 trouble: Trouble::default(),
             }),
-            schema::Found::Nothing => Err(OpenError::Foreign { path: path.to_owned(), what: "it is empty" }),
+            schema::FileKind::Nothing => {
+                Err(OpenError::Foreign { path: path.to_owned(), what: "it is empty" })
+            }
         }
     }
 
@@ -279,7 +291,7 @@ impl SqliteLedger {
         let begin = if self.writing.is_some() { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.connection.execute_batch(begin).map_err(|error| self.refused(&error))?;
         let answers: rusqlite::Result<Vec<Answer>> =
-            calls.iter().map(|call| rules::execute(&self.connection, call, (self.clock)())).collect();
+            calls.iter().map(|call| dispatch::execute(&self.connection, call, (self.clock)())).collect();
         let answers = answers.map_err(|error| {
             let error = self.refused(&error);
             self.roll_back();
@@ -436,7 +448,7 @@ impl SqliteLedger {
 
 impl Ledger for SqliteLedger {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
-        if self.writing.is_none() && calls.iter().any(changes) {
+        if self.writing.is_none() && calls.iter().any(Call::may_write) {
             let refusal = CallError::Refused(format!("{} is open for reading only", self.path.display()));
             return vec![Err(refusal); calls.len()];
         }
@@ -481,21 +493,6 @@ fn unsoundness(error: &rusqlite::Error) -> Option<String> {
             _ => None,
         },
     }
-}
-
-/// Whether a call may write.
-fn changes(call: &Call) -> bool {
-    !matches!(
-        call,
-        Call::Snapshot { .. }
-            | Call::LookUp { .. }
-            | Call::Sales
-            | Call::Changes { .. }
-            | Call::Page { .. }
-            | Call::Log { .. }
-            | Call::Trim { .. }
-            | Call::Survey { .. }
-    )
 }
 
 /// Whether the path leads to a file that is mounted there by itself: what belongs to it is beside another path. A system that
@@ -591,7 +588,8 @@ fn unusable(path: &Path, cause: impl std::fmt::Display) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::booking::{BookingId, Claim, Opener, Quantity, SaleName, SaleTerms, Seen};
+    use crate::booking::{BookingId, Quantity, SaleName, SaleTerms};
+    use crate::protocol::{BookingOp, Claim, Opener, SaleOp, SaleResult, Watermark};
 
     fn sale() -> SaleName {
         SaleName::parse("ticket").unwrap()
@@ -601,7 +599,7 @@ mod tests {
     fn selling(path: &Path) -> SqliteLedger {
         let mut ledger = SqliteLedger::open(path).unwrap();
         let terms = SaleTerms { total: 100_000, ..SaleTerms::default() };
-        ledger.execute(&[Call::Open { sale: sale(), terms, by: Opener::Start }]).remove(0).unwrap();
+        ledger.execute(&[SaleOp::Open { terms, by: Opener::Start }.on(sale())]).remove(0).unwrap();
         ledger
     }
 
@@ -612,11 +610,7 @@ mod tests {
             Claim { id, quantity: Quantity::ONE, buyer: None }
         };
         ledger
-            .execute(&[Call::Reserve {
-                sale: sale(),
-                seen: Seen::default(),
-                claims: (0..count).map(claim).collect(),
-            }])
+            .execute(&[BookingOp::Reserve((0..count).map(claim).collect()).on(sale(), Watermark::default())])
             .remove(0)
     }
 
@@ -637,7 +631,7 @@ mod tests {
         for file in [path.clone(), log_of(&path)] {
             std::fs::rename(&file, &aside).unwrap();
             expect_refused(book(&mut ledger, "away", 1), "deleted or moved");
-            expect_refused(ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0), "deleted or moved");
+            expect_refused(ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0), "deleted or moved");
             assert!(ledger.trouble().get().is_some());
             std::fs::rename(&aside, &file).unwrap();
             book(&mut ledger, file.to_str().unwrap().rsplit('.').next().unwrap(), 1).unwrap();
@@ -666,8 +660,8 @@ mod tests {
         drop(ledger);
         assert!(log_of(&path).exists(), "the log of the file that is there now was deleted");
         let mut there = reopened(&path);
-        let answer = there.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
-        assert!(matches!(answer, Ok(Answer::Sale { state, .. }) if state.sold == 7));
+        let answer = there.execute(&[SaleOp::Snapshot.on(sale())]).remove(0);
+        assert!(matches!(answer, Ok(Answer::Sale { state, result: SaleResult::Done }) if state.sold == 7));
     }
 
     /// As `cp` does it: the same file, other bytes.
@@ -737,8 +731,11 @@ mod tests {
             assert!(ledger.trouble().get().is_some());
             // Unknown, not failed: whoever puts the file back has it.
             std::fs::rename(&aside, &file).unwrap();
-            let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
-            assert!(matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == booked), "{answer:?}");
+            let answer = ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0);
+            assert!(
+                matches!(&answer, Ok(Answer::Sale { state, result: SaleResult::Done }) if state.sold == booked),
+                "{answer:?}"
+            );
         }
     }
 
@@ -801,9 +798,9 @@ mod tests {
                 let refused = SqliteLedger::open(at(other)).unwrap_err();
                 assert!(matches!(refused, OpenError::Locked { .. }), "{other} beside {path}: {refused}");
                 let mut reader = SqliteLedger::open_read_only(at(other)).unwrap();
-                let answer = reader.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+                let answer = reader.execute(&[SaleOp::Snapshot.on(sale())]).remove(0);
                 assert!(
-                    matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == sold),
+                    matches!(&answer, Ok(Answer::Sale { state, result: SaleResult::Done }) if state.sold == sold),
                     "{other}: {answer:?}"
                 );
             }
@@ -845,8 +842,11 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::remove_file(directory.path().join("a.db.lock")).unwrap();
         let mut ledger = reopened(&other);
-        let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
-        assert!(matches!(&answer, Ok(Answer::Sale { state, .. }) if state.sold == 2), "{answer:?}");
+        let answer = ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0);
+        assert!(
+            matches!(&answer, Ok(Answer::Sale { state, result: SaleResult::Done }) if state.sold == 2),
+            "{answer:?}"
+        );
     }
 
     #[test]
@@ -891,7 +891,7 @@ mod tests {
         // What SQLite has read it remembers.
         ledger.connection.execute_batch("PRAGMA shrink_memory").unwrap();
         expect_refused(book(&mut ledger, "late", 1), "is damaged");
-        expect_refused(ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0), "is damaged");
+        expect_refused(ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0), "is damaged");
         let told = ledger.trouble().all();
         assert!(matches!(&told[..], [(WAY, Cause::File, what)] if what.contains("is damaged")), "{told:?}");
     }
@@ -922,7 +922,7 @@ mod tests {
         let other = Connection::open(&path).unwrap();
         let until_it_is_over = |ledger: &mut SqliteLedger| {
             std::thread::sleep(PROBE_INTERVAL);
-            ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0).unwrap();
+            ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0).unwrap();
             assert_eq!(ledger.trouble().get(), None);
         };
         // Another program has begun to write.
@@ -956,14 +956,14 @@ mod tests {
         });
         expect_refused(Err(refusal.expect("40 pages are enough")), "no space is left");
         assert!(ledger.trouble().get().is_some_and(|what| what.contains("no space is left")));
-        let answer = ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0);
+        let answer = ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0);
         assert!(
-            matches!(answer, Ok(Answer::Sale { state, .. }) if state.sold == granted && state.sequence == granted)
+            matches!(answer, Ok(Answer::Sale { state, result: SaleResult::Done }) if state.sold == granted && state.sequence == granted)
         );
         assert!(ledger.trouble().get().is_some(), "reading says nothing about space");
         // Whoever only reads finds out once there is space again.
         std::thread::sleep(PROBE_INTERVAL);
-        ledger.execute(&[Call::Snapshot { sale: sale() }]).remove(0).unwrap();
+        ledger.execute(&[SaleOp::Snapshot.on(sale())]).remove(0).unwrap();
         assert_eq!(ledger.trouble().get(), None);
     }
 }

@@ -6,9 +6,9 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::booking::{Answer, Call, CallError, CallId};
 use crate::ledger::Ledger;
 use crate::limits;
+use crate::protocol::{Answer, Call, CallError, CallId};
 
 /// An answer on its way back to a core.
 pub type ThreadAnswer = (CallId, Result<Answer, CallError>);

@@ -6,12 +6,12 @@ use std::io::{self, Read, Write};
 
 use mio::{Interest, Registry, Token, event::Source};
 
-use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
 use crate::ledger::Trouble;
 use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
 use crate::net::{Endpoint, Stream};
+use crate::protocol::{Answer, Call, CallError, CallId, Durability};
 
 /// The streams of a loop to its ledger, as its system has them. None of the calls waits.
 pub trait Streams {

@@ -29,9 +29,9 @@ mod in_flight;
 mod loom_tests;
 mod permits;
 mod sale;
-mod seen;
 mod shard;
 mod sync;
+mod watermark;
 
 pub use board::{Board, BoardFull, Directory, DirectoryPlace};
 pub use gate::Gate;

@@ -1,7 +1,7 @@
 //! The token for permits that are with the ledger, and the one rule for what becomes of them.
 
 use super::CoreIndex;
-use crate::booking::Reservation;
+use crate::protocol::Reservation;
 
 /// Permits taken for one booking: as many as it wants tickets or, where fewer were free, at least one.
 ///

@@ -10,12 +10,13 @@ use super::board::PermitsPerTicket;
 use super::gate::Front;
 use super::granted::GrantedIds;
 use super::in_flight::IdsInFlight;
-use super::seen::HighestSeen;
 use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
+use super::watermark::SharedWatermark;
 use super::{CoreIndex, Gate, Permits, Settlement, ShardTotals};
-use crate::booking::{BookingId, Quantity, SaleName, SaleState, Seen};
+use crate::booking::{BookingId, Quantity, SaleName, SaleState};
 use crate::clock::WallTime;
+use crate::protocol::Watermark;
 
 /// One sale on this host, shared by all cores. [`take`](SaleBoard::take), [`gate`](SaleBoard::gate) and
 /// [`settle`](SaleBoard::settle) neither lock nor allocate; a refusal only reads.
@@ -27,7 +28,7 @@ pub struct SaleBoard {
     level: Mutex<Level>,
     granted: GrantedIds,
     in_flight: IdsInFlight,
-    seen: HighestSeen,
+    seen: SharedWatermark,
     /// Whether it is as its level says, as far as its reader has heard of announcements.
     quiet: AtomicBool,
     /// The sequence up to which `granted` has every id of the ledger's log.
@@ -110,7 +111,7 @@ impl SaleBoard {
             }),
             granted: GrantedIds::new(hash_key),
             in_flight: IdsInFlight::new(hash_key),
-            seen: HighestSeen::default(),
+            seen: SharedWatermark::default(),
             quiet: AtomicBool::new(false),
             followed: AtomicU64::new(0),
             stopped_at: AtomicU64::new(SELLING),
@@ -188,7 +189,7 @@ impl SaleBoard {
 
     /// The most that any core has seen of this sale. A ledger that knows less has forgotten something; also one that comes
     /// back after it was [missing](SaleBoard::mark_missing).
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Watermark {
         self.seen.get()
     }
 

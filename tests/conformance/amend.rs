@@ -3,6 +3,7 @@
 use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
+use boxoffice::protocol::*;
 
 use crate::audits::audit_of;
 use crate::subjects::{START, Subject, on_each_ledger};
@@ -35,7 +36,7 @@ pub fn held_until(at: u64) -> BookingStatus {
 }
 
 pub fn counts(ledger: &mut dyn Subject) -> (u64, u64) {
-    let Answer::Found { state, .. } = ledger.ask(look_up(&[])) else { panic!() };
+    let Answer::Sale { state, result: SaleResult::Found(_) } = ledger.ask(look_up(&[])) else { panic!() };
     (state.held, state.sold)
 }
 
@@ -235,8 +236,10 @@ fn an_expired_booking_is_held_again_as_a_new_one_would_be_and_never_by_a_late_fi
             if round == 3 {
                 // By a payment that finds no room it is entered as expired, while its group is still there.
                 ledger.ask(reserve([claim("others", 3, None)]));
-                assert!(matches!(ledger.ask(confirm(&[UUID])), Answer::Confirmed { confirmations, .. }
-                    if matches!(confirmations[..], [Confirmation::HoldExpired(_)])));
+                assert!(
+                    matches!(ledger.ask(confirm(&[UUID])), Answer::Sale { result: SaleResult::Confirmed(confirmations), .. }
+                    if matches!(confirmations[..], [Confirmation::HoldExpired(_)]))
+                );
                 assert_eq!(one(ledger, UUID, again), refused(Objection::SoldOut));
                 ledger.ask(cancel(&["others"]));
             }
@@ -324,10 +327,13 @@ fn what_was_told_of_an_extension_a_release_and_a_new_hold_is_put_back() {
             // Over by now, whatever was told.
             told("gone", 1, 1, held_until(START + 1_199)),
         ];
-        let restore = || Call::Restore { sale: sale(), seen: Seen::default(), bookings: offered.clone() };
+        let restore = || BookingOp::Restore(offered.clone()).on(sale(), Watermark::default());
         use Restoration::{PutBack, Stands};
         for expected in [[PutBack, PutBack, PutBack, PutBack, Stands], [Stands; 5]] {
-            let Answer::Restored { state, restorations } = ledger.ask(restore()) else { panic!() };
+            let Answer::Sale { state, result: SaleResult::Restored(restorations) } = ledger.ask(restore())
+            else {
+                panic!()
+            };
             assert_eq!(restorations, expected, "{}", ledger.name());
             assert!(state.is_frozen());
         }
@@ -344,24 +350,22 @@ fn what_was_told_of_an_extension_a_release_and_a_new_hold_is_put_back() {
         );
         expect_audited(ledger);
         // A longer word than what is left of the sale is lost, and named.
-        let Answer::Restored { restorations, .. } = ledger.ask(Call::Restore {
-            sale: sale(),
-            seen: Seen::default(),
-            bookings: vec![
+        let Answer::Sale { result: SaleResult::Restored(restorations), .. } = ledger.ask(
+            BookingOp::Restore(vec![
                 told("crowd", 4, 0, BookingStatus::Confirmed),
                 told("gone", 2, 0, held_until(START + 9_000)),
-            ],
-        }) else {
+            ])
+            .on(sale(), Watermark::default()),
+        ) else {
             panic!()
         };
         assert_eq!(restorations, [PutBack, Restoration::Lost(LostCause::SoldOut)], "{}", ledger.name());
         ledger.set_time(START + 60_000);
         ledger.ask(expire());
-        let Answer::Restored { restorations, .. } = ledger.ask(Call::Restore {
-            sale: sale(),
-            seen: Seen::default(),
-            bookings: vec![told("gone", 2, 0, held_until(START + 90_000))],
-        }) else {
+        let Answer::Sale { result: SaleResult::Restored(restorations), .. } = ledger.ask(
+            BookingOp::Restore(vec![told("gone", 2, 0, held_until(START + 90_000))])
+                .on(sale(), Watermark::default()),
+        ) else {
             panic!()
         };
         assert_eq!(

@@ -4,6 +4,7 @@ use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::ledger::Ledger;
 use boxoffice::limits::FREEZE_MS;
+use boxoffice::protocol::*;
 
 use crate::amend::{counts, done, expect_audited, held_until, log, on_each, refused, terms};
 use crate::audits::audit_of;
@@ -29,8 +30,8 @@ fn book(ledger: &mut dyn Subject, text: &str, quantity: u64, buyer: &str) -> Res
 }
 
 fn restore(ledger: &mut dyn Subject, told: Booking) -> Restoration {
-    match ledger.ask(Call::Restore { sale: sale(), seen: Seen::default(), bookings: vec![told] }) {
-        Answer::Restored { restorations, .. } => restorations[0],
+    match ledger.ask(BookingOp::Restore(vec![told]).on(sale(), Watermark::default())) {
+        Answer::Sale { result: SaleResult::Restored(restorations), .. } => restorations[0],
         other => panic!("{}: {other:?}", ledger.name()),
     }
 }
@@ -235,13 +236,11 @@ fn nothing_is_given_away_by_who_has_seen_more_than_there_is() {
     on_each_ledger(|ledger| {
         ledger.ask(open(9));
         ledger.ask(reserve([claim("a", 2, Some("u-1"))]));
-        let seen = state(ledger.ask(snapshot())).seen();
-        let ahead = Seen { sequence: seen.sequence + 1, ..seen };
-        for seen in [ahead, Seen::default()] {
-            let call = Call::Assign { sale: sale(), seen, id: id("a"), buyer: None };
-            let Answer::Withheld { state } = ledger.ask(call) else {
-                panic!("{}: given away", ledger.name())
-            };
+        let seen = Watermark::of(&state(ledger.ask(snapshot())));
+        let ahead = Watermark { sequence: seen.sequence + 1, ..seen };
+        for seen in [ahead, Watermark::default()] {
+            let call = BookingOp::Assign { id: id("a"), buyer: None }.on(sale(), seen);
+            let Answer::Stale(state) = ledger.ask(call) else { panic!("{}: given away", ledger.name()) };
             assert!(state.is_frozen());
         }
         assert_eq!(owner(&found(ledger, "a")), Some("u-1"));
@@ -258,7 +257,9 @@ struct Meddled<'a> {
 
 impl Ledger for Meddled<'_> {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
-        let is_past_buyers = calls.iter().any(|call| matches!(call, Call::Survey { part: Part::Lost, .. }));
+        let is_past_buyers = calls
+            .iter()
+            .any(|call| matches!(call, Call::Sale { op: SaleOp::Survey { part: Part::Lost, .. }, .. }));
         if is_past_buyers && self.times > 0 {
             self.times -= 1;
             done(one(self.ledger, "a", Some(&format!("v-{}", self.times))));

@@ -9,6 +9,7 @@ use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::RedisLedger;
 use boxoffice::ledger::sqlite::SqliteLedger;
+use boxoffice::protocol::*;
 
 use crate::subjects::{RedisSubject, START, SqliteSubject, Subject, connect};
 use crate::support::redis_server::RedisServer;
@@ -56,10 +57,10 @@ fn sell(ledger: &mut dyn Ledger) {
 
 /// Everything that a repair must not touch: bookings and log.
 fn untouchable(ledger: &mut dyn Ledger) -> Vec<String> {
-    let survey = |part| Call::Survey { sale: sale(), part, cursor: String::new() };
+    let survey = |part| SaleOp::Survey { part, cursor: String::new() }.on(sale());
     let answers = ledger.execute(&[survey(Part::Bookings), survey(Part::Log)]).into_iter();
     let rows = answers.flat_map(|answer| match answer.unwrap() {
-        Answer::Surveyed { rows, done: true, .. } => rows,
+        Answer::Sale { result: SaleResult::Surveyed { rows, done: true, .. }, .. } => rows,
         other => panic!("{other:?}"),
     });
     let of_stock = |row: &Row| matches!(row, Row::Unreadable { part: Part::Stock, .. });
@@ -409,7 +410,7 @@ fn what_nothing_explains_is_named_in_sqlite() {
 }
 
 fn repairing(version: u64, sequence: u64, repairs: Vec<Repair>) -> Call {
-    Call::Repair { sale: sale(), version, sequence, repairs }
+    SaleOp::Repair { version, sequence, repairs }.on(sale())
 }
 
 fn on_both(test: impl Fn(&mut dyn Subject)) {
@@ -420,11 +421,14 @@ fn on_both(test: impl Fn(&mut dyn Subject)) {
 /// All that an audit reads.
 fn all_rows(ledger: &mut dyn Subject) -> Vec<Answer> {
     let parts = [Part::Bookings, Part::Holds, Part::Buyers, Part::Log];
-    let survey = |part| Call::Survey { sale: sale(), part, cursor: String::new() };
+    let survey = |part| SaleOp::Survey { part, cursor: String::new() }.on(sale());
     let answers = parts.map(|part| match ledger.ask(survey(part)) {
         // Redis' own clock goes on.
-        Answer::Surveyed { state, clock, rows, next, done, .. } => {
-            Answer::Surveyed { state, clock, time: WallTime(0), rows, next, done }
+        Answer::Sale { state, result: SaleResult::Surveyed { clock, rows, next, done, .. } } => {
+            Answer::Sale {
+                state,
+                result: SaleResult::Surveyed { clock, time: WallTime(0), rows, next, done },
+            }
         }
         other => panic!("{other:?}"),
     });
@@ -453,14 +457,16 @@ fn a_repair_of_a_sale_that_has_moved_does_nothing() {
         };
         for (version, sequence) in [(1, 0), (1, 2), (0, 1), (2, 1)] {
             let answer = ledger.ask(repairing(version, sequence, mends()));
-            let moved = matches!(answer, Answer::ChangeRefused { fault: ChangeFault::Moved, .. });
+            let moved =
+                matches!(answer, Answer::Sale { result: SaleResult::Refused(ChangeFault::Moved), .. });
             assert!(moved, "{}: {answer:?}", ledger.name());
         }
         // Counts above the total are refused, with all else in the call.
         let mut too_many = mends();
         too_many.push(Repair::Counts { held: 4, sold: 2 });
         let answer = ledger.ask(repairing(1, 1, too_many));
-        let too_high = matches!(answer, Answer::ChangeRefused { fault: ChangeFault::CountsTooHigh, .. });
+        let too_high =
+            matches!(answer, Answer::Sale { result: SaleResult::Refused(ChangeFault::CountsTooHigh), .. });
         assert!(too_high, "{}: {answer:?}", ledger.name());
         assert_eq!(all_rows(ledger), before, "{}", ledger.name());
         // A hold that is over is not swept by a repair: that would move the sale.
@@ -473,12 +479,12 @@ fn a_repair_of_a_sale_that_has_moved_does_nothing() {
             ledger.name()
         );
         assert_eq!(
-            ledger.ask(Call::Repair { sale: sale_named("none"), version: 1, sequence: 1, repairs: vec![] }),
-            Answer::NoSuchSale
+            ledger.ask(SaleOp::Repair { version: 1, sequence: 1, repairs: vec![] }.on(sale_named("none"))),
+            Answer::Missing
         );
         assert_eq!(
-            ledger.ask(Call::Survey { sale: sale_named("none"), part: Part::Log, cursor: String::new() }),
-            Answer::NoSuchSale
+            ledger.ask(SaleOp::Survey { part: Part::Log, cursor: String::new() }.on(sale_named("none"))),
+            Answer::Missing
         );
     });
 }
@@ -522,7 +528,10 @@ fn a_hold_that_was_mended_expires_and_gives_its_tickets_back() {
             })
         };
         let state = state(ledger.ask(snapshot()));
-        Answer::Found { state, bookings: vec![expired("b-149", "b-149"), expired(UUID, "u-81")] }
+        Answer::Sale {
+            state,
+            result: SaleResult::Found(vec![expired("b-149", "b-149"), expired(UUID, "u-81")]),
+        }
     });
 }
 

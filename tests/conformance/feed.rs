@@ -3,6 +3,7 @@
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::limits::{ANNOUNCE_MS, CHANGES_KEPT, CHANGES_PER_CALL_MAX};
+use boxoffice::protocol::*;
 
 use crate::audits::audit_of;
 use crate::random::Audited;
@@ -10,13 +11,13 @@ use crate::subjects::{RedisSubject, START, SqliteSubject, Subject, on_each_ledge
 use crate::words::*;
 
 fn changes(after: u64) -> Call {
-    Call::Changes { after: Some(after) }
+    Call::Ledger(LedgerOp::Changes { after: Some(after) })
 }
 
 /// The names told after that number, the number up to which they tell, and whether all is to be read anew.
 fn told(ledger: &mut dyn Subject, after: Option<u64>) -> (Vec<String>, u64, bool) {
-    match ledger.ask(Call::Changes { after }) {
-        Answer::Changes { names, at, more: false, reset, .. } => {
+    match ledger.ask(Call::Ledger(LedgerOp::Changes { after })) {
+        Answer::Ledger(LedgerResult::Changes { names, at, more: false, reset, .. }) => {
             (names.iter().map(SaleName::to_string).collect(), at, reset)
         }
         other => panic!("{}: {other:?}", ledger.name()),
@@ -25,7 +26,7 @@ fn told(ledger: &mut dyn Subject, after: Option<u64>) -> (Vec<String>, u64, bool
 
 fn open_named(name: &str) -> Call {
     let terms = SaleTerms { total: 5, hold_ms: Some(50), ..SaleTerms::default() };
-    Call::Open { sale: SaleName::parse(name).unwrap(), terms, by: Opener::Operator }
+    SaleOp::Open { terms, by: Opener::Operator }.on(SaleName::parse(name).unwrap())
 }
 
 #[test]
@@ -75,8 +76,8 @@ fn each_change_is_announced_and_what_changes_nothing_is_not() {
             announces(ledger, call, expected);
         }
         let state = state(ledger.ask(snapshot()));
-        let seen = Seen { sequence: state.sequence + 1, ..state.seen() };
-        announces(ledger, Call::Reserve { sale: sale(), seen, claims: Vec::new() }, true);
+        let seen = Watermark { sequence: state.sequence + 1, ..Watermark::of(&state) };
+        announces(ledger, BookingOp::Reserve(Vec::new()).on(sale(), seen), true);
     });
 }
 
@@ -120,7 +121,7 @@ fn tells_each_sale_once_and_only_of_what_came_after() {
         assert_eq!(told(ledger, Some(0)), (all, 3, false));
         ledger.set_time(START + ANNOUNCE_MS);
         let pause = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
-        ledger.ask(Call::Alter { sale: SaleName::parse("a").unwrap(), change: pause });
+        ledger.ask(SaleOp::Alter(pause).on(SaleName::parse("a").unwrap()));
         assert_eq!(
             told(ledger, Some(1)),
             (vec!["b".to_owned(), "ticket".to_owned(), "a".to_owned()], 4, false)
@@ -142,13 +143,15 @@ fn many_changes_are_told_page_by_page() {
         // Past the test's own way, which moves the clock of each sale.
         for calls in calls.chunks(256) {
             match ledger.name() {
-                "Redis" => drop(ledger.execute(&[calls, &[Call::Sales]].concat())),
+                "Redis" => drop(ledger.execute(&[calls, &[Call::Ledger(LedgerOp::Sales)]].concat())),
                 _ => drop(ledger.execute(calls)),
             }
         }
         let (mut found, mut after, mut pages) = (Vec::new(), 0, 0);
         loop {
-            let Answer::Changes { names, at, more, reset: false, .. } = ledger.ask(changes(after)) else {
+            let Answer::Ledger(LedgerResult::Changes { names, at, more, reset: false, .. }) =
+                ledger.ask(changes(after))
+            else {
                 panic!()
             };
             found.extend(names);
@@ -169,7 +172,10 @@ fn what_somebody_else_put_among_the_names_hides_no_sale() {
     let mut connection = ledger.server.connection();
     redis::cmd("SADD").arg("bx:sales").arg("no name").arg("").exec(&mut connection).unwrap();
     redis::cmd("ZADD").arg("bx:changes").arg(7).arg("no name").exec(&mut connection).unwrap();
-    let Answer::Sales { names, mut odd } = ledger.ask(Call::Sales) else { panic!() };
+    let Answer::Ledger(LedgerResult::Sales { names, mut odd }) = ledger.ask(Call::Ledger(LedgerOp::Sales))
+    else {
+        panic!()
+    };
     odd.sort();
     assert_eq!((names, odd), (vec![sale()], vec![String::new(), "no name".to_owned()]));
     assert_eq!(told(&mut ledger, Some(0)), (vec!["ticket".to_owned()], 1, false));
@@ -208,7 +214,10 @@ fn names_the_ledger_and_forgets_announcements_of_long_ago() {
     redis::cmd("ZADD").arg("bx:changes").arg(1).arg("gone").exec(&mut connection).unwrap();
     redis::cmd("SET").arg("bx:feed").arg(1024 * 1000 - 1).exec(&mut connection).unwrap();
     ledger.ask(open(5));
-    let Answer::Changes { names, at, reset, ledger: id, .. } = ledger.ask(changes(0)) else { panic!() };
+    let Answer::Ledger(LedgerResult::Changes { names, at, reset, ledger: id, .. }) = ledger.ask(changes(0))
+    else {
+        panic!()
+    };
     assert_eq!((names, at, reset, id.as_str()), (vec![sale()], 1024 * 1000, true, "l-1"));
     assert!(at > CHANGES_KEPT);
     let left: u64 = redis::cmd("ZCARD").arg("bx:changes").query(&mut connection).unwrap();

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use boxoffice::booking::*;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::sqlite::{OpenError, SqliteLedger};
+use boxoffice::protocol::*;
 
 use crate::subjects::{SqliteSubject, Subject};
 use crate::words::*;

@@ -6,6 +6,7 @@ use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::RedisLedger;
 use boxoffice::limits::REMOVED_PER_CALL;
+use boxoffice::protocol::*;
 
 use crate::audits::audit_of;
 use crate::subjects::{RedisSubject, START, SqliteSubject, Subject, connect, on_each_ledger};
@@ -15,11 +16,11 @@ use crate::words::*;
 const STOCK: &str = "bx:{ticket}:stock";
 
 fn opened_by(by: Opener, total: u64) -> Call {
-    Call::Open { sale: sale(), terms: SaleTerms { total, ..SaleTerms::default() }, by }
+    SaleOp::Open { terms: SaleTerms { total, ..SaleTerms::default() }, by }.on(sale())
 }
 
 fn remove() -> Call {
-    Call::Remove { sale: sale() }
+    SaleOp::Remove.on(sale())
 }
 
 fn set(status: SaleStatus) -> Call {
@@ -27,7 +28,7 @@ fn set(status: SaleStatus) -> Call {
 }
 
 fn recall(opened: u64) -> Call {
-    Call::Recall { sales: vec![(sale(), opened)] }
+    Call::Ledger(LedgerOp::Recall { sales: vec![(sale(), opened)] })
 }
 
 fn unsound(answer: Result<Answer, CallError>) -> String {
@@ -112,7 +113,7 @@ fn a_start_opens_a_sale_once_and_says_who_opened_it() {
         let first = state(ledger.ask(opened_by(Opener::Start, 3)));
         assert!(first.is_unattended(), "{}", ledger.name());
         let again = ledger.ask(opened_by(Opener::Operator, 9));
-        assert!(matches!(&again, Answer::Sale { state, created: false } if !state.by_operator));
+        assert!(matches!(&again, Answer::Sale { state, result: SaleResult::Exists } if !state.by_operator));
         let paused = state(ledger.ask(set(SaleStatus::Paused)));
         assert!(!paused.is_unattended(), "an operator has seen to it");
     });
@@ -125,15 +126,14 @@ fn half_a_sale_is_opened_by_nobody_but_an_operator_and_sold_from_once_it_is_coun
     for mut ledger in Lossy::both() {
         sell(ledger.subject());
         lose_stock(&mut ledger);
-        assert_eq!(ledger.ask(snapshot()), Answer::NoSuchSale);
-        assert_eq!(ledger.ask(opened_by(Opener::Start, 10)), Answer::SaleLost);
+        assert_eq!(ledger.ask(snapshot()), Answer::Missing);
+        assert_eq!(ledger.ask(opened_by(Opener::Start, 10)), Answer::Lost);
         let reserved = ledger.ask(reserve_ids(&["x"]));
-        assert_eq!(reserved, Answer::NoSuchSale);
-        let audited = ledger.subject().execute(&[Call::Survey {
-            sale: sale(),
-            part: Part::Bookings,
-            cursor: String::new(),
-        }]);
+        assert_eq!(reserved, Answer::Missing);
+        let audited =
+            ledger
+                .subject()
+                .execute(&[SaleOp::Survey { part: Part::Bookings, cursor: String::new() }.on(sale())]);
         assert!(unsound(audited.into_iter().next().unwrap()).contains("gone"));
 
         let opened = state(ledger.ask(opened_by(Opener::Operator, 10)));
@@ -147,12 +147,18 @@ fn half_a_sale_is_opened_by_nobody_but_an_operator_and_sold_from_once_it_is_coun
                 assert!(what.contains("no number in held"), "{what}");
             }
             // Of what an operator opens, another total is no more than a correction.
-            assert!(matches!(redis.ask(opened_by(Opener::Operator, 8)), Answer::Sale { created: true, .. }));
+            assert!(matches!(
+                redis.ask(opened_by(Opener::Operator, 8)),
+                Answer::Sale { result: SaleResult::Created, .. }
+            ));
             assert_eq!(
                 unsound(redis.execute(&[opened_by(Opener::Start, 8)]).remove(0)),
                 format!("{STOCK} has no number in held")
             );
-            assert!(matches!(redis.ask(opened_by(Opener::Operator, 10)), Answer::Sale { created: true, .. }));
+            assert!(matches!(
+                redis.ask(opened_by(Opener::Operator, 10)),
+                Answer::Sale { result: SaleResult::Created, .. }
+            ));
         }
         let mut plain = Plain(ledger.subject());
         let findings = audit_of(&mut plain, sale());
@@ -179,8 +185,14 @@ fn a_total_that_is_too_low_for_what_is_left_is_told_and_may_be_corrected() {
     sell(ledger.subject());
     lose_stock(&mut ledger);
     let refused = ledger.ask(opened_by(Opener::Operator, 3));
-    assert!(matches!(refused, Answer::ChangeRefused { fault: ChangeFault::TotalTooLow, .. }), "{refused:?}");
-    assert!(matches!(ledger.ask(opened_by(Opener::Operator, 4)), Answer::Sale { created: true, .. }));
+    assert!(
+        matches!(refused, Answer::Sale { result: SaleResult::Refused(ChangeFault::TotalTooLow), .. }),
+        "{refused:?}"
+    );
+    assert!(matches!(
+        ledger.ask(opened_by(Opener::Operator, 4)),
+        Answer::Sale { result: SaleResult::Created, .. }
+    ));
 
     let mut ledger = Lossy::Redis(RedisSubject::new());
     sell(ledger.subject());
@@ -241,22 +253,19 @@ fn no_call_acts_on_a_sale_that_is_not_sound_and_counting_mends_what_follows_from
             look_up(&["a"]),
             look_up(&[]),
             set(SaleStatus::Closed),
-            Call::Page { sale: sale(), cursor: String::new() },
+            SaleOp::Page { cursor: String::new() }.on(sale()),
             log_after(0),
             opened_by(Opener::Start, 10),
             opened_by(Opener::Operator, 10),
-            Call::Restore {
-                sale: sale(),
-                seen: Seen::default(),
-                bookings: vec![Booking {
-                    id: id("z"),
-                    status: BookingStatus::Confirmed,
-                    quantity: Quantity::ONE,
-                    released: 0,
-                    buyer: None,
-                    reassigned: 0,
-                }],
-            },
+            BookingOp::Restore(vec![Booking {
+                id: id("z"),
+                status: BookingStatus::Confirmed,
+                quantity: Quantity::ONE,
+                released: 0,
+                buyer: None,
+                reassigned: 0,
+            }])
+            .on(sale(), Watermark::default()),
         ] {
             let answer = ledger.execute(std::slice::from_ref(&call)).remove(0);
             assert_eq!(unsound(answer), *said, "{words:?}: {call:?}");
@@ -276,7 +285,7 @@ fn no_call_acts_on_a_sale_that_is_not_sound_and_counting_mends_what_follows_from
 }
 
 fn look_up_nothing() -> Call {
-    Call::LookUp { sale: sale(), ids: Vec::new() }
+    SaleOp::LookUp(Vec::new()).on(sale())
 }
 
 /// How much is unexplained, after a repair where nothing is; `None` where there is no audit.
@@ -342,8 +351,11 @@ fn a_file_changed_by_hand_is_told_and_not_acted_on() {
             look_up(&["a"]),
             opened_by(Opener::Operator, 9),
         ] {
-            let answers = ledger.execute(&[call.clone(), Call::Sales]);
-            assert!(matches!(answers[1], Ok(Answer::Sales { .. })), "the others of its batch are answered");
+            let answers = ledger.execute(&[call.clone(), Call::Ledger(LedgerOp::Sales)]);
+            assert!(
+                matches!(answers[1], Ok(Answer::Ledger(LedgerResult::Sales { .. }))),
+                "the others of its batch are answered"
+            );
             let what = unsound(answers.into_iter().next().unwrap());
             assert!(what.contains(said), "{statement}: {call:?}: {what}");
         }
@@ -354,10 +366,10 @@ fn a_file_changed_by_hand_is_told_and_not_acted_on() {
 fn only_a_closed_sale_of_which_nothing_is_held_is_removed_and_nothing_is_left_of_it() {
     on_each_ledger(|ledger| {
         let name = ledger.name();
-        assert_eq!(ledger.ask(remove()), Answer::NoSuchSale);
+        assert_eq!(ledger.ask(remove()), Answer::Missing);
         sell(ledger);
         let fault = |answer: Answer| match answer {
-            Answer::ChangeRefused { fault, .. } => fault,
+            Answer::Sale { result: SaleResult::Refused(fault), .. } => fault,
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!(fault(ledger.ask(remove())), ChangeFault::NotClosed);
@@ -365,13 +377,24 @@ fn only_a_closed_sale_of_which_nothing_is_held_is_removed_and_nothing_is_left_of
         assert_eq!(fault(ledger.ask(remove())), ChangeFault::StillHeld);
         // A hold that is over holds nothing, whether anybody has looked or not.
         ledger.set_time(START + 60_000);
-        let Answer::Changes { at, .. } = ledger.ask(Call::Changes { after: None }) else { panic!() };
+        let Answer::Ledger(LedgerResult::Changes { at, .. }) =
+            ledger.ask(Call::Ledger(LedgerOp::Changes { after: None }))
+        else {
+            panic!()
+        };
         assert_eq!(ledger.ask(remove()), Answer::Removed { done: true });
-        let Answer::Changes { names, .. } = ledger.ask(Call::Changes { after: Some(at) }) else { panic!() };
+        let Answer::Ledger(LedgerResult::Changes { names, .. }) =
+            ledger.ask(Call::Ledger(LedgerOp::Changes { after: Some(at) }))
+        else {
+            panic!()
+        };
         assert_eq!(names, [sale()], "{name}: hosts are told");
-        assert_eq!(ledger.ask(snapshot()), Answer::NoSuchSale);
-        assert_eq!(ledger.ask(Call::Sales), Answer::Sales { names: vec![], odd: vec![] });
-        assert_eq!(ledger.ask(recall(START)), Answer::Recalled { removed: vec![true] });
+        assert_eq!(ledger.ask(snapshot()), Answer::Missing);
+        assert_eq!(
+            ledger.ask(Call::Ledger(LedgerOp::Sales)),
+            Answer::Ledger(LedgerResult::Sales { names: vec![], odd: vec![] })
+        );
+        assert_eq!(ledger.ask(recall(START)), Answer::Ledger(LedgerResult::Recalled { removed: vec![true] }));
         // Another one of its name has nothing of it.
         ledger.set_time(START + 120_000);
         let opened = state(ledger.ask(opened_by(Opener::Start, 3)));
@@ -416,12 +439,12 @@ fn a_file_is_cleared_of_a_sale_in_bounded_steps() {
     while ledger.ask(remove()) == (Answer::Removed { done: false }) {
         steps += 1;
         // Neither sold from nor opened anew in between, and it goes on after a restart.
-        assert_eq!(ledger.ask(reserve_ids(&["x"])), Answer::NoSuchSale);
-        assert_eq!(ledger.ask(opened_by(Opener::Start, 1)), Answer::SaleLost);
+        assert_eq!(ledger.ask(reserve_ids(&["x"])), Answer::Missing);
+        assert_eq!(ledger.ask(opened_by(Opener::Start, 1)), Answer::Lost);
         ledger.disturb();
     }
     assert_eq!(steps, 2, "bookings and log have each more rows than one step takes");
-    assert_eq!(ledger.ask(remove()), Answer::NoSuchSale);
+    assert_eq!(ledger.ask(remove()), Answer::Missing);
 }
 
 #[test]
@@ -429,30 +452,46 @@ fn who_knows_a_sale_names_it_and_no_start_opens_it_then() {
     let mut ledger = RedisSubject::new();
     let opened = state(ledger.ask(opened_by(Opener::Start, 5))).opened;
     ledger.empty();
-    assert_eq!(ledger.ask(recall(opened)), Answer::Recalled { removed: vec![false] });
-    assert_eq!(ledger.ask(Call::Sales), Answer::Sales { names: vec![sale()], odd: vec![] });
-    assert_eq!(ledger.ask(opened_by(Opener::Start, 5)), Answer::SaleLost);
-    assert_eq!(ledger.ask(snapshot()), Answer::NoSuchSale);
-    assert!(matches!(ledger.ask(opened_by(Opener::Operator, 5)), Answer::Sale { created: true, .. }));
+    assert_eq!(ledger.ask(recall(opened)), Answer::Ledger(LedgerResult::Recalled { removed: vec![false] }));
+    assert_eq!(
+        ledger.ask(Call::Ledger(LedgerOp::Sales)),
+        Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: vec![] })
+    );
+    assert_eq!(ledger.ask(opened_by(Opener::Start, 5)), Answer::Lost);
+    assert_eq!(ledger.ask(snapshot()), Answer::Missing);
+    assert!(matches!(
+        ledger.ask(opened_by(Opener::Operator, 5)),
+        Answer::Sale { result: SaleResult::Created, .. }
+    ));
     // Of many at once, each is answered for itself.
     ledger.ask(set(SaleStatus::Closed));
     ledger.ask(remove());
     let other = SaleName::parse("other").unwrap();
-    let both = Call::Recall { sales: vec![(sale(), opened), (other, 7), (sale(), u64::MAX)] };
-    assert_eq!(ledger.ask(both), Answer::Recalled { removed: vec![true, false, false] });
+    let both =
+        Call::Ledger(LedgerOp::Recall { sales: vec![(sale(), opened), (other, 7), (sale(), u64::MAX)] });
+    assert_eq!(
+        ledger.ask(both),
+        Answer::Ledger(LedgerResult::Recalled { removed: vec![true, false, false] })
+    );
 }
 
 #[test]
 fn a_ledger_keeps_its_name_until_it_has_lost_everything() {
     let mut ledger = RedisSubject::new();
-    let who = |ledger: &mut RedisSubject, id: u128| match ledger.ask(Call::Identify { id: LedgerId(id) }) {
-        Answer::Ledger { id, age_ms } => (id, age_ms),
+    let who = |ledger: &mut RedisSubject, id: u128| match ledger
+        .ask(Call::Ledger(LedgerOp::Identify { id: LedgerId(id) }))
+    {
+        Answer::Ledger(LedgerResult::Identified { id, age_ms }) => (id, age_ms),
         other => panic!("{other:?}"),
     };
     let (name, age) = who(&mut ledger, 7);
     assert_eq!((name.as_str(), age), ("00000000000000000000000000000007", 0));
     assert_eq!(who(&mut ledger, 8).0, name);
-    let Answer::Changes { ledger: told, .. } = ledger.ask(Call::Changes { after: None }) else { panic!() };
+    let Answer::Ledger(LedgerResult::Changes { ledger: told, .. }) =
+        ledger.ask(Call::Ledger(LedgerOp::Changes { after: None }))
+    else {
+        panic!()
+    };
     assert_eq!(told, name);
     ledger.empty();
     assert_eq!(who(&mut ledger, 9).0, "00000000000000000000000000000009");
@@ -470,6 +509,9 @@ fn removing_needs_rights_of_its_own() {
     let Err(CallError::Refused(said)) = poor.execute(&[remove()]).remove(0) else { panic!() };
     assert!(said.contains("+unlink"), "{said}");
     assert_eq!(state(ledger.ask(snapshot())).status, SaleStatus::Closed);
-    assert_eq!(ledger.ask(Call::Sales), Answer::Sales { names: vec![sale()], odd: vec![] });
+    assert_eq!(
+        ledger.ask(Call::Ledger(LedgerOp::Sales)),
+        Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: vec![] })
+    );
     assert!(matches!(state(ledger.ask(snapshot())).now, WallTime(now) if now > START));
 }

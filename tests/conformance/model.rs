@@ -8,6 +8,7 @@ use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::limits::{ANNOUNCE_MS, FREEZE_MS, FREEZE_MS_MAX};
+use boxoffice::protocol::*;
 
 /// A clock in milliseconds that only a test moves.
 #[derive(Clone, Default)]
@@ -51,102 +52,110 @@ impl Model {
     }
 
     fn call(&mut self, call: &Call) -> Answer {
-        let now = self.clock.now();
-        let name = match call {
-            Call::Sales => {
-                return Answer::Sales { names: self.sales.keys().copied().collect(), odd: Vec::new() };
-            }
-            Call::Changes { after } => return self.changes(*after),
-            Call::Recall { sales } => {
-                let is_removed = |(name, _): &(SaleName, u64)| !self.sales.contains_key(name);
-                return Answer::Recalled { removed: sales.iter().map(is_removed).collect() };
-            }
-            Call::Identify { .. } => return Answer::Ledger { id: "model".to_owned(), age_ms: 0 },
-            Call::Remove { sale } => {
-                let Some(known) = self.sales.get_mut(sale) else { return Answer::NoSuchSale };
-                known.state.now = now;
-                known.lapse();
-                let state = known.state.clone();
-                if state.status != SaleStatus::Closed {
-                    return Answer::ChangeRefused { state, fault: ChangeFault::NotClosed };
-                }
-                if state.held > 0 {
-                    return Answer::ChangeRefused { state, fault: ChangeFault::StillHeld };
-                }
-                self.sales.remove(sale);
-                self.feed.push(*sale);
-                return Answer::Removed { done: true };
-            }
-            Call::Open { sale, terms, by } => {
-                let created = !self.sales.contains_key(sale);
-                if created {
-                    self.feed.push(*sale);
-                }
-                let sale = self.sales.entry(*sale).or_insert_with(|| Sale {
-                    state: SaleState {
-                        terms: terms.clone(),
-                        version: 1,
-                        opened: now.0,
-                        lineage: now.0,
-                        announced_at: now,
-                        by_operator: *by == Opener::Operator,
-                        ..SaleState::default()
-                    },
-                    bookings: BTreeMap::new(),
-                    holds_ms: BTreeMap::new(),
-                    log: Vec::new(),
-                    frozen_since: WallTime(0),
-                    freezes: 0,
-                });
-                sale.state.now = now;
-                return Answer::Sale { state: sale.state.clone(), created };
-            }
-            Call::Alter { sale, .. }
-            | Call::Snapshot { sale }
-            | Call::Reserve { sale, .. }
-            | Call::LookUp { sale, .. }
-            | Call::Confirm { sale, .. }
-            | Call::Cancel { sale, .. }
-            | Call::Amend { sale, .. }
-            | Call::Assign { sale, .. }
-            | Call::Restore { sale, .. }
-            | Call::Expire { sale }
-            | Call::Page { sale, .. }
-            | Call::Log { sale, .. }
-            | Call::Trim { sale }
-            | Call::Survey { sale, .. }
-            | Call::Repair { sale, .. } => sale,
-        };
-        let Some(sale) = self.sales.get_mut(name) else { return Answer::NoSuchSale };
-        sale.state.now = now;
-        let before = sale.moments();
-        let mut answer = sale.call(call);
-        let announced = sale.state.announced_at;
-        if sale.moments() != before && !(announced..WallTime(announced.0 + ANNOUNCE_MS)).contains(&now) {
-            self.feed.push(*name);
-            sale.state.announced_at = now;
-            if let Answer::Sale { state, .. }
-            | Answer::ChangeRefused { state, .. }
-            | Answer::Reserved { state, .. }
-            | Answer::Confirmed { state, .. }
-            | Answer::Cancelled { state, .. }
-            | Answer::Amended { state, .. }
-            | Answer::Restored { state, .. }
-            | Answer::Withheld { state } = &mut answer
-            {
-                state.announced_at = now;
-            }
+        match call {
+            Call::Ledger(op) => Answer::Ledger(self.on_ledger(op)),
+            Call::Sale { sale, op: SaleOp::Open { terms, by } } => self.open(*sale, terms, *by),
+            Call::Sale { sale, op: SaleOp::Remove } => self.remove(sale),
+            Call::Sale { sale, op: SaleOp::LookUp(ids) } => match self.sale_now(sale) {
+                Some(sale) => sale.look_up(ids),
+                None => Answer::Missing,
+            },
+            Call::Sale { sale, op } => self.on_sale(sale, |sale| Some(sale.act(op))),
+            Call::Bookings { sale, seen, op } => self.on_sale(sale, |sale| sale.change(seen, op)),
         }
-        answer
+    }
+
+    fn on_ledger(&self, op: &LedgerOp) -> LedgerResult {
+        match op {
+            LedgerOp::Sales => {
+                LedgerResult::Sales { names: self.sales.keys().copied().collect(), odd: Vec::new() }
+            }
+            LedgerOp::Changes { after } => self.changes(*after),
+            LedgerOp::Recall { sales } => {
+                let is_removed = |(name, _): &(SaleName, u64)| !self.sales.contains_key(name);
+                LedgerResult::Recalled { removed: sales.iter().map(is_removed).collect() }
+            }
+            LedgerOp::Identify { .. } => LedgerResult::Identified { id: "model".to_owned(), age_ms: 0 },
+        }
+    }
+
+    /// The sale, at the time that it is.
+    fn sale_now(&mut self, name: &SaleName) -> Option<&mut Sale> {
+        let sale = self.sales.get_mut(name)?;
+        sale.state.now = self.clock.now();
+        Some(sale)
+    }
+
+    /// Acts on a sale that is there, and announces what changed; `None` says that the caller's view is stale.
+    fn on_sale(&mut self, name: &SaleName, act: impl FnOnce(&mut Sale) -> Option<SaleResult>) -> Answer {
+        let Some(sale) = self.sale_now(name) else { return Answer::Missing };
+        let before = sale.moments();
+        let result = act(sale);
+        let (now, announced) = (sale.state.now, sale.state.announced_at);
+        let is_news =
+            sale.moments() != before && !(announced..WallTime(announced.0 + ANNOUNCE_MS)).contains(&now);
+        if is_news {
+            sale.state.announced_at = now;
+        }
+        let state = sale.state.clone();
+        if is_news {
+            self.feed.push(*name);
+        }
+        match result {
+            Some(result) => Answer::Sale { state, result },
+            None => Answer::Stale(state),
+        }
+    }
+
+    fn open(&mut self, name: SaleName, terms: &SaleTerms, by: Opener) -> Answer {
+        let now = self.clock.now();
+        let is_there = self.sales.contains_key(&name);
+        if !is_there {
+            self.feed.push(name);
+        }
+        let sale = self.sales.entry(name).or_insert_with(|| Sale {
+            state: SaleState {
+                terms: terms.clone(),
+                version: 1,
+                opened: now.0,
+                lineage: now.0,
+                announced_at: now,
+                by_operator: by == Opener::Operator,
+                ..SaleState::default()
+            },
+            bookings: BTreeMap::new(),
+            holds_ms: BTreeMap::new(),
+            log: Vec::new(),
+            frozen_since: WallTime(0),
+            freezes: 0,
+        });
+        sale.state.now = now;
+        let result = if is_there { SaleResult::Exists } else { SaleResult::Created };
+        Answer::Sale { state: sale.state.clone(), result }
+    }
+
+    fn remove(&mut self, name: &SaleName) -> Answer {
+        let Some(sale) = self.sale_now(name) else { return Answer::Missing };
+        sale.lapse();
+        let state = sale.state.clone();
+        if state.status != SaleStatus::Closed {
+            return Answer::Sale { state, result: SaleResult::Refused(ChangeFault::NotClosed) };
+        }
+        if state.held > 0 {
+            return Answer::Sale { state, result: SaleResult::Refused(ChangeFault::StillHeld) };
+        }
+        self.sales.remove(name);
+        self.feed.push(*name);
+        Answer::Removed { done: true }
     }
 
     /// The latest mention of each name counts.
-    fn changes(&self, after: Option<u64>) -> Answer {
+    fn changes(&self, after: Option<u64>) -> LedgerResult {
         let at = self.feed.len() as u64;
         let from = after.unwrap_or(at).min(at) as usize;
         let later = |place: usize| self.feed[place + 1..].contains(&self.feed[place]);
         let names = (from..self.feed.len()).filter(|&place| !later(place)).map(|place| self.feed[place]);
-        Answer::Changes {
+        LedgerResult::Changes {
             names: names.collect(),
             at,
             more: false,
@@ -169,87 +178,71 @@ impl Sale {
         (self.state.version, self.state.sequence, self.freezes)
     }
 
-    fn call(&mut self, call: &Call) -> Answer {
-        if let Call::Reserve { seen, .. }
-        | Call::Confirm { seen, .. }
-        | Call::Cancel { seen, .. }
-        | Call::Amend { seen, .. }
-        | Call::Assign { seen, .. } = call
-            && self.withholds_from(seen)
-        {
-            return Answer::Withheld { state: self.state.clone() };
+    /// What is done to bookings; `None` if nothing is, since the caller's view is stale.
+    fn change(&mut self, seen: &Watermark, op: &BookingOp) -> Option<SaleResult> {
+        if let BookingOp::Restore(bookings) = op {
+            return self.restore(seen, bookings);
         }
-        match call {
-            Call::Restore { seen, bookings, .. } => self.restore(seen, bookings),
-            Call::Open { .. }
-            | Call::Remove { .. }
-            | Call::Recall { .. }
-            | Call::Identify { .. }
-            | Call::Sales
-            | Call::Changes { .. } => unreachable!("answered before"),
-            Call::Snapshot { .. } => Answer::Sale { state: self.state.clone(), created: false },
-            Call::Expire { .. } => {
+        if self.is_stale_for(seen) {
+            return None;
+        }
+        self.lapse();
+        self.sweep();
+        Some(match op {
+            BookingOp::Reserve(claims) => {
+                SaleResult::Reserved(claims.iter().map(|claim| self.reserve(claim)).collect())
+            }
+            BookingOp::Confirm(ids) => SaleResult::Confirmed(ids.iter().map(|id| self.confirm(id)).collect()),
+            BookingOp::Cancel(cancels) => {
+                SaleResult::Cancelled(cancels.iter().map(|cancel| self.cancel(cancel)).collect())
+            }
+            BookingOp::Amend(amendments) => SaleResult::Amended(
+                amendments.iter().map(|(id, amendment)| self.amend(id, *amendment)).collect(),
+            ),
+            BookingOp::Assign { id, buyer } => {
+                SaleResult::Assigned(self.assign(id, buyer.as_deref().copied()))
+            }
+            BookingOp::Restore(_) => unreachable!("put back above"),
+        })
+    }
+
+    fn act(&mut self, op: &SaleOp) -> SaleResult {
+        match op {
+            SaleOp::Snapshot => SaleResult::Done,
+            SaleOp::Expire => {
                 self.lapse();
                 self.sweep();
-                Answer::Sale { state: self.state.clone(), created: false }
+                SaleResult::Done
             }
-            Call::Alter { change, .. } => {
+            SaleOp::Alter(change) => {
                 self.lapse();
                 self.sweep();
                 self.alter(change)
             }
-            Call::Reserve { claims, .. } => {
-                self.lapse();
-                self.sweep();
-                let reservations = claims.iter().map(|claim| self.reserve(claim)).collect();
-                Answer::Reserved { state: self.state.clone(), reservations }
-            }
-            Call::LookUp { ids, .. } => {
-                let bookings = ids.iter().map(|id| self.seen(id)).collect();
-                // A reading writes nothing down.
-                let stored = (self.state.held, self.state.lapsed_until);
-                self.lapse();
-                let state = self.state.clone();
-                (self.state.held, self.state.lapsed_until) = stored;
-                Answer::Found { state, bookings }
-            }
-            Call::Confirm { ids, .. } => {
-                self.lapse();
-                self.sweep();
-                let confirmations = ids.iter().map(|id| self.confirm(id)).collect();
-                Answer::Confirmed { state: self.state.clone(), confirmations }
-            }
-            Call::Cancel { ids, .. } => {
-                self.lapse();
-                self.sweep();
-                let cancellations = ids.iter().map(|(id, tombstone)| self.cancel(id, *tombstone)).collect();
-                Answer::Cancelled { state: self.state.clone(), cancellations }
-            }
-            Call::Amend { amendments, .. } => {
-                self.lapse();
-                self.sweep();
-                let bookings = amendments.iter().map(|(id, amendment)| self.amend(id, *amendment)).collect();
-                Answer::Amended { state: self.state.clone(), bookings }
-            }
-            Call::Assign { id, buyer, .. } => {
-                self.lapse();
-                self.sweep();
-                let bookings = vec![self.assign(id, buyer.as_deref().copied())];
-                Answer::Amended { state: self.state.clone(), bookings }
-            }
-            Call::Page { .. } => Answer::Page {
+            SaleOp::Page { .. } => SaleResult::Page {
                 bookings: self.bookings.keys().filter_map(|id| self.seen(id)).collect(),
                 next: None,
             },
-            Call::Log { after, .. } => {
-                Answer::Log(self.log.iter().filter(|entry| entry.sequence > *after).cloned().collect())
+            SaleOp::Log { after } => {
+                SaleResult::Log(self.log.iter().filter(|entry| entry.sequence > *after).cloned().collect())
             }
             // Its log has no consumer groups.
-            Call::Trim { .. } => Answer::Trimmed { groups: 0, removed: 0, left: self.log.len() as u64 },
-            Call::Survey { .. } | Call::Repair { .. } => {
+            SaleOp::Trim => SaleResult::Trimmed { groups: 0, removed: 0, left: self.log.len() as u64 },
+            SaleOp::Open { .. } | SaleOp::Remove | SaleOp::LookUp(_) => unreachable!("answered before"),
+            SaleOp::Survey { .. } | SaleOp::Repair { .. } => {
                 unreachable!("nothing is stored here that could be wrong")
             }
         }
+    }
+
+    fn look_up(&mut self, ids: &[BookingId]) -> Answer {
+        let bookings = ids.iter().map(|id| self.seen(id)).collect();
+        // A reading writes nothing down.
+        let stored = (self.state.held, self.state.lapsed_until);
+        self.lapse();
+        let state = self.state.clone();
+        (self.state.held, self.state.lapsed_until) = stored;
+        Answer::Sale { state, result: SaleResult::Found(bookings) }
     }
 
     /// The booking as a reader sees it now.
@@ -504,9 +497,9 @@ impl Sale {
         Confirmation::Confirmed(Booking { status: BookingStatus::Confirmed, ..booking })
     }
 
-    fn cancel(&mut self, id: &BookingId, tombstone: bool) -> Cancellation {
+    fn cancel(&mut self, Cancel { id, tombstone }: &Cancel) -> Cancellation {
         match self.bookings.get(id).cloned() {
-            None if tombstone => {
+            None if *tombstone => {
                 self.bookings.insert(*id, None);
                 Cancellation::NotFound
             }
@@ -525,17 +518,17 @@ impl Sale {
     }
 
     /// Whether the caller has seen something of this very sale.
-    fn knows_this(&self, seen: &Seen) -> bool {
+    fn knows_this(&self, seen: &Watermark) -> bool {
         seen.is_something() && seen.opened == self.state.opened
     }
 
-    fn has_seen_more(&self, seen: &Seen) -> bool {
+    fn has_seen_more(&self, seen: &Watermark) -> bool {
         let more = seen.lineage > self.state.lineage
             || (seen.lineage == self.state.lineage && seen.sequence > self.state.sequence);
         self.knows_this(seen) && more
     }
 
-    fn withholds_from(&mut self, seen: &Seen) -> bool {
+    fn is_stale_for(&mut self, seen: &Watermark) -> bool {
         if self.has_seen_more(seen) {
             self.freeze(seen, true);
         }
@@ -543,7 +536,7 @@ impl Sale {
         self.is_frozen() || (seen.is_something() && !same)
     }
 
-    fn freeze(&mut self, seen: &Seen, more: bool) {
+    fn freeze(&mut self, seen: &Watermark, more: bool) {
         let now = self.state.now;
         self.freezes += 1;
         if more || !self.is_frozen() {
@@ -554,9 +547,9 @@ impl Sale {
         self.state.frozen_until = self.state.frozen_until.max(until);
     }
 
-    fn restore(&mut self, seen: &Seen, told: &[Booking]) -> Answer {
+    fn restore(&mut self, seen: &Watermark, told: &[Booking]) -> Option<SaleResult> {
         if seen.is_something() && seen.opened != self.state.opened {
-            return Answer::Withheld { state: self.state.clone() };
+            return None;
         }
         let more = self.has_seen_more(seen);
         let restorations: Vec<Restoration> = told.iter().map(|told| self.put_back(told)).collect();
@@ -564,7 +557,7 @@ impl Sale {
         if more || restorations.iter().any(|restoration| proof.contains(restoration)) {
             self.freeze(seen, more);
         }
-        Answer::Restored { state: self.state.clone(), restorations }
+        Some(SaleResult::Restored(restorations))
     }
 
     fn put_back(&mut self, told: &Booking) -> Restoration {
@@ -627,7 +620,7 @@ impl Sale {
         Restoration::PutBack
     }
 
-    fn alter(&mut self, change: &SaleChange) -> Answer {
+    fn alter(&mut self, change: &SaleChange) -> SaleResult {
         let old = &self.state.terms;
         let terms = SaleTerms {
             total: change.total.unwrap_or(old.total),
@@ -640,18 +633,18 @@ impl Sale {
         };
         let status = change.status.unwrap_or(self.state.status);
         if change.if_version.is_some_and(|version| version != self.state.version) {
-            return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::OtherVersion };
+            return SaleResult::Refused(ChangeFault::OtherVersion);
         }
         if terms.total < self.state.held + self.state.sold {
-            return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::TotalTooLow };
+            return SaleResult::Refused(ChangeFault::TotalTooLow);
         }
         if terms.check().is_err() {
-            return Answer::ChangeRefused { state: self.state.clone(), fault: ChangeFault::EmptyWindow };
+            return SaleResult::Refused(ChangeFault::EmptyWindow);
         }
         if terms != *old || status != self.state.status {
             self.state.version += 1;
         }
         (self.state.terms, self.state.status) = (terms, status);
-        Answer::Sale { state: self.state.clone(), created: false }
+        SaleResult::Done
     }
 }

@@ -4,6 +4,7 @@ use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::limits::{ENTRIES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, LOG_ENTRIES_PER_CALL_MAX};
+use boxoffice::protocol::*;
 
 use crate::audits::audit_of;
 use crate::random::Audited;
@@ -122,7 +123,7 @@ fn the_same_id_twice_in_one_call_books_once() {
 #[test]
 fn a_missing_sale_is_not_a_sold_out_one() {
     on_each_ledger(|ledger| {
-        let page = Call::Page { sale: sale(), cursor: String::new() };
+        let page = SaleOp::Page { cursor: String::new() }.on(sale());
         let change = SaleChange { total: Some(1), ..SaleChange::default() };
         for call in [
             reserve_ids(&["a"]),
@@ -137,13 +138,15 @@ fn a_missing_sale_is_not_a_sold_out_one() {
             log_after(0),
             trim(),
         ] {
-            assert_eq!(ledger.ask(call), Answer::NoSuchSale, "{}", ledger.name());
+            assert_eq!(ledger.ask(call), Answer::Missing, "{}", ledger.name());
         }
-        let sales = |names: &[SaleName]| Answer::Sales { names: names.to_vec(), odd: Vec::new() };
-        assert_eq!(ledger.ask(Call::Sales), sales(&[]));
+        let sales = |names: &[SaleName]| {
+            Answer::Ledger(LedgerResult::Sales { names: names.to_vec(), odd: Vec::new() })
+        };
+        assert_eq!(ledger.ask(Call::Ledger(LedgerOp::Sales)), sales(&[]));
         ledger.ask(open(0));
         assert_eq!(reservations(ledger.ask(reserve_ids(&["a"]))), [Reservation::SoldOut]);
-        assert_eq!(ledger.ask(Call::Sales), sales(&[sale()]));
+        assert_eq!(ledger.ask(Call::Ledger(LedgerOp::Sales)), sales(&[sale()]));
     });
 }
 
@@ -159,7 +162,7 @@ fn open_never_changes_a_sale_that_exists() {
             per_buyer: Some(1),
             ..SaleTerms::default()
         }));
-        assert_eq!(answer, Answer::Sale { state: before, created: false }, "{}", ledger.name());
+        assert_eq!(answer, Answer::Sale { state: before, result: SaleResult::Exists }, "{}", ledger.name());
     });
 }
 
@@ -179,8 +182,8 @@ fn a_window_that_would_be_empty_is_refused_as_such() {
             (SaleChange { starts_at: Some(None), ..SaleChange::default() }, false),
         ] {
             match ledger.ask(alter(change.clone())) {
-                Answer::ChangeRefused { fault: ChangeFault::EmptyWindow, .. } if refused => {}
-                Answer::Sale { .. } if !refused => {}
+                Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } if refused => {}
+                Answer::Sale { result: SaleResult::Done, .. } if !refused => {}
                 other => panic!("{}: {change:?}: {other:?}", ledger.name()),
             }
         }
@@ -195,10 +198,10 @@ fn a_change_of_one_version_leaves_every_other_as_it_is() {
             alter(SaleChange { total: Some(total), if_version: Some(if_version), ..SaleChange::default() })
         };
         let is_refused = |answer: &Answer, version: u64, total: u64| {
-            matches!(answer, Answer::ChangeRefused { state, fault: ChangeFault::OtherVersion }
+            matches!(answer, Answer::Sale { state, result: SaleResult::Refused(ChangeFault::OtherVersion) }
                 if state.version == version && state.terms.total == total)
         };
-        assert!(matches!(ledger.ask(at(1, 7)), Answer::NoSuchSale), "{}", ledger.name());
+        assert!(matches!(ledger.ask(at(1, 7)), Answer::Missing), "{}", ledger.name());
         ledger.ask(open(5));
         ledger.ask(reserve([claim("a", 3, None)]));
         let changed = state(ledger.ask(at(1, 7)));
@@ -210,7 +213,7 @@ fn a_change_of_one_version_leaves_every_other_as_it_is() {
         }
         assert!(matches!(
             ledger.ask(at(2, 0)),
-            Answer::ChangeRefused { fault: ChangeFault::TotalTooLow, .. }
+            Answer::Sale { result: SaleResult::Refused(ChangeFault::TotalTooLow), .. }
         ));
         assert_eq!(state(ledger.ask(at(2, 7))).version, 2, "nothing changed");
         // Of two in one batch.
@@ -232,7 +235,7 @@ fn a_payment_after_the_deadline_is_told_what_forbids_it() {
         ledger.set_time(START + 100);
         ledger.ask(reserve([claim("again", 1, Some("u"))]));
         let why = |ledger: &mut dyn Subject, id: &str| match ledger.ask(confirm(&[id])) {
-            Answer::Confirmed { mut confirmations, .. } => confirmations.remove(0),
+            Answer::Sale { result: SaleResult::Confirmed(mut confirmations), .. } => confirmations.remove(0),
             other => panic!("{other:?}"),
         };
         // Five tickets are left; its buyer has one by now.
@@ -260,7 +263,7 @@ fn the_total_never_falls_below_what_is_taken() {
         ledger.ask(reserve([claim("a", 3, None)]));
         let to = |total| alter(SaleChange { total: Some(total), ..SaleChange::default() });
         assert!(
-            matches!(ledger.ask(to(2)), Answer::ChangeRefused { state, fault: ChangeFault::TotalTooLow }
+            matches!(ledger.ask(to(2)), Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) }
                 if state.terms.total == 5),
             "{}",
             ledger.name()
@@ -354,7 +357,9 @@ fn a_payment_after_the_deadline_takes_the_ticket_again_where_one_is_left() {
         ledger.ask(reserve_ids(&["a", "b"]));
         ledger.set_time(START + 100);
         ledger.ask(reserve_ids(&["c"]));
-        let Answer::Confirmed { state, confirmations } = ledger.ask(confirm(&["a", "b", "nobody"])) else {
+        let Answer::Sale { state, result: SaleResult::Confirmed(confirmations) } =
+            ledger.ask(confirm(&["a", "b", "nobody"]))
+        else {
             panic!()
         };
         assert!(
@@ -373,13 +378,20 @@ fn a_cancelled_booking_returns_its_stock_once() {
         ledger.ask(open(2));
         ledger.ask(reserve([claim("a", 2, None)]));
         for _ in 0..2 {
-            let Answer::Cancelled { state, cancellations } = ledger.ask(cancel(&["a"])) else { panic!() };
+            let Answer::Sale { state, result: SaleResult::Cancelled(cancellations) } =
+                ledger.ask(cancel(&["a"]))
+            else {
+                panic!()
+            };
             assert!(
                 matches!(&cancellations[..], [Cancellation::Cancelled(a)] if a.status == BookingStatus::Cancelled)
             );
             assert_eq!(state.available(), 2, "{}", ledger.name());
         }
-        let Answer::Confirmed { confirmations, .. } = ledger.ask(confirm(&["a"])) else { panic!() };
+        let Answer::Sale { result: SaleResult::Confirmed(confirmations), .. } = ledger.ask(confirm(&["a"]))
+        else {
+            panic!()
+        };
         assert!(matches!(confirmations[..], [Confirmation::Cancelled(_)]));
     });
 }
@@ -388,7 +400,10 @@ fn a_cancelled_booking_returns_its_stock_once() {
 fn a_tombstone_keeps_a_late_first_try_from_booking() {
     on_each_ledger(|ledger| {
         ledger.ask(open(2));
-        let Answer::Cancelled { cancellations, .. } = ledger.ask(tombstone("a")) else { panic!() };
+        let Answer::Sale { result: SaleResult::Cancelled(cancellations), .. } = ledger.ask(tombstone("a"))
+        else {
+            panic!()
+        };
         assert_eq!(cancellations, [Cancellation::NotFound]);
         let answers = reservations(ledger.ask(reserve([claim("a", 2, Some("u"))])));
         assert!(
@@ -441,7 +456,7 @@ fn a_buyer_may_be_an_e_mail_address() {
             let told = booking.buyer.as_ref().map(|buyer| buyer.as_str());
             assert_eq!((told, booking.status.word()), (Some(buyer), word), "{}", ledger.name());
         }
-        let log = log_entries(ledger.ask(Call::Log { sale: sale(), after: 0 }));
+        let log = log_entries(ledger.ask(SaleOp::Log { after: 0 }.on(sale())));
         let logged: Vec<_> = log[..BUYERS.len()].iter().map(|entry| entry.booking.buyer.unwrap()).collect();
         assert_eq!(
             logged.iter().map(|buyer| buyer.as_str()).collect::<Vec<_>>(),
@@ -450,9 +465,10 @@ fn a_buyer_may_be_an_e_mail_address() {
             ledger.name()
         );
         let told = found.iter().flatten().filter(|booking| booking.status.word() != "expired").cloned();
-        let restored =
-            ledger.ask(Call::Restore { sale: sale(), seen: Seen::default(), bookings: told.collect() });
-        let Answer::Restored { restorations, .. } = restored else { panic!("{restored:?}") };
+        let restored = ledger.ask(BookingOp::Restore(told.collect()).on(sale(), Watermark::default()));
+        let Answer::Sale { result: SaleResult::Restored(restorations), .. } = restored else {
+            panic!("{restored:?}")
+        };
         assert_eq!(restorations, vec![Restoration::Stands; 4], "{}", ledger.name());
         if ledger.name() != "model" {
             let findings = audit_of(&mut Audited(&mut *ledger), sale());
@@ -632,7 +648,9 @@ fn overdue_holds_beyond_the_bound_are_settled_when_they_are_touched() {
             "{}: {known:?}",
             ledger.name()
         );
-        let Answer::Confirmed { state: confirmed, confirmations } = ledger.ask(confirm(&["b1398"])) else {
+        let Answer::Sale { state: confirmed, result: SaleResult::Confirmed(confirmations) } =
+            ledger.ask(confirm(&["b1398"]))
+        else {
             panic!()
         };
         assert!(
@@ -666,7 +684,8 @@ fn pages_and_the_log_are_read_in_pieces() {
         let mut seen: Vec<String> = Vec::new();
         let mut cursor = Some(String::new());
         while let Some(from) = cursor {
-            let Answer::Page { bookings, next } = ledger.ask(Call::Page { sale: sale(), cursor: from })
+            let Answer::Sale { result: SaleResult::Page { bookings, next }, .. } =
+                ledger.ask(SaleOp::Page { cursor: from }.on(sale()))
             else {
                 panic!()
             };
@@ -694,14 +713,15 @@ fn pages_and_the_log_are_read_in_pieces() {
 fn a_log_that_nobody_consumes_is_not_trimmed() {
     on_each_ledger(|ledger| {
         ledger.ask(open(5));
-        assert_eq!(ledger.ask(trim()), Answer::Trimmed { groups: 0, removed: 0, left: 0 });
+        let trimmed = |answer| match answer {
+            Answer::Sale { result: SaleResult::Trimmed { groups, removed, left }, .. } => {
+                (groups, removed, left)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(trimmed(ledger.ask(trim())), (0, 0, 0));
         ledger.ask(reserve_ids(&["a", "b"]));
-        assert_eq!(
-            ledger.ask(trim()),
-            Answer::Trimmed { groups: 0, removed: 0, left: 2 },
-            "{}",
-            ledger.name()
-        );
+        assert_eq!(trimmed(ledger.ask(trim())), (0, 0, 2), "{}", ledger.name());
         assert_eq!(log_entries(ledger.ask(log_after(0))).len(), 2);
     });
 }
@@ -717,7 +737,7 @@ fn calls_of_one_batch_are_carried_out_in_order() {
             reserve_ids(&["b", "c"]),
         ]);
         let answers: Vec<Answer> = answers.into_iter().map(Result::unwrap).collect();
-        assert_eq!(answers[0], Answer::NoSuchSale, "{}", ledger.name());
+        assert_eq!(answers[0], Answer::Missing, "{}", ledger.name());
         assert_eq!(reservations(answers[4].clone()), [GRANTED, Reservation::SoldOut], "{}", ledger.name());
         let sequences: Vec<u64> = answers[1..].iter().map(|answer| state(answer.clone()).sequence).collect();
         assert_eq!(sequences, [0, 1, 2, 3]);

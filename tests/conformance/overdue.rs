@@ -3,6 +3,7 @@
 use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::limits::ENTRIES_PER_CALL_MAX;
+use boxoffice::protocol::*;
 
 use crate::audits::audit_of;
 use crate::subjects::{START, Subject, on_each_ledger};
@@ -102,7 +103,7 @@ fn a_limit_set_in_mid_sale_counts_what_buyers_have() {
         ledger.ask(reserve([claim("big", 10, Some("u-big")), claim("nobody", 50, None)]));
         let limited = |limit| alter(SaleChange { per_buyer: Some(limit), ..SaleChange::default() });
         let state_of = |answer| match answer {
-            Answer::Sale { state, .. } => state,
+            Answer::Sale { state, result: SaleResult::Done } => state,
             other => panic!("{other:?}"),
         };
         let after = state_of(ledger.ask(limited(Some(4))));

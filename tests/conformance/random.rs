@@ -7,11 +7,13 @@ use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
+use boxoffice::protocol::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 
 use crate::audits::audit_of;
 use crate::subjects::{ModelSubject, RedisSubject, START, SqliteSubject, Subject};
+use crate::words::log_entries;
 
 /// Cases of a run where `PROPTEST_CASES` does not say: some seconds' worth.
 const CASES: u32 = 48;
@@ -137,31 +139,26 @@ fn ids() -> impl Strategy<Value = Vec<BookingId>> {
 }
 
 /// Which of the things that a caller may have seen, in place of what it has seen: [`resolve`] makes that of it.
-fn seen() -> impl Strategy<Value = Seen> {
+fn seen() -> impl Strategy<Value = Watermark> {
     prop_oneof![20 => Just(0_u64), 20 => Just(1), 1 => 2_u64..6]
-        .prop_map(|what| Seen { opened: what, ..Seen::default() })
+        .prop_map(|what| Watermark { opened: what, ..Watermark::default() })
 }
 
 /// Puts what a caller may have seen in place of its number.
 fn resolve(calls: &[Call], model: &mut dyn Subject) -> Vec<Call> {
     let mut calls = calls.to_vec();
     for call in &mut calls {
-        if let Call::Reserve { sale, seen, .. }
-        | Call::Confirm { sale, seen, .. }
-        | Call::Cancel { sale, seen, .. }
-        | Call::Amend { sale, seen, .. }
-        | Call::Assign { sale, seen, .. }
-        | Call::Restore { sale, seen, .. } = call
-            && let Answer::Sale { state, .. } = model.ask(Call::Snapshot { sale: *sale })
+        if let Call::Bookings { sale, seen, .. } = call
+            && let Answer::Sale { state, result: SaleResult::Done } = model.ask(SaleOp::Snapshot.on(*sale))
         {
-            let Seen { opened, lineage, sequence } = state.seen();
+            let Watermark { opened, lineage, sequence } = Watermark::of(&state);
             *seen = match seen.opened {
-                0 => Seen::default(),
-                1 => state.seen(),
-                2 => Seen { opened, lineage, sequence: sequence + 3 },
-                3 => Seen { opened, lineage: lineage - 1, sequence: sequence + 3 },
-                4 => Seen { opened, lineage: lineage + 1, sequence: 0 },
-                _ => Seen { opened: opened - 1, lineage, sequence },
+                0 => Watermark::default(),
+                1 => Watermark::of(&state),
+                2 => Watermark { opened, lineage, sequence: sequence + 3 },
+                3 => Watermark { opened, lineage: lineage - 1, sequence: sequence + 3 },
+                4 => Watermark { opened, lineage: lineage + 1, sequence: 0 },
+                _ => Watermark { opened: opened - 1, lineage, sequence },
             };
         }
     }
@@ -185,6 +182,10 @@ fn told() -> impl Strategy<Value = Booking> {
     })
 }
 
+fn cancel() -> impl Strategy<Value = Cancel> {
+    (id(), any::<bool>()).prop_map(|(id, tombstone)| Cancel { id, tombstone })
+}
+
 fn amendment() -> impl Strategy<Value = Amendment> {
     prop_oneof![
         (1u64..=150).prop_map(|ms| Amendment::Extend { ms }),
@@ -195,22 +196,22 @@ fn amendment() -> impl Strategy<Value = Amendment> {
 
 fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
-        12 => (sale(), seen(), prop::collection::vec(claim(), 0..6)).prop_map(|(sale, seen, claims)| Call::Reserve { sale, seen, claims }),
-        4 => (sale(), seen(), ids()).prop_map(|(sale, seen, ids)| Call::Confirm { sale, seen, ids }),
-        4 => (sale(), seen(), prop::collection::vec((id(), any::<bool>()), 0..4))
-            .prop_map(|(sale, seen, ids)| Call::Cancel { sale, seen, ids }),
+        12 => (sale(), seen(), prop::collection::vec(claim(), 0..6)).prop_map(|(sale, seen, claims)| Call::Bookings { sale, seen, op: BookingOp::Reserve(claims) }),
+        4 => (sale(), seen(), ids()).prop_map(|(sale, seen, ids)| Call::Bookings { sale, seen, op: BookingOp::Confirm(ids) }),
+        4 => (sale(), seen(), prop::collection::vec(cancel(), 0..4))
+            .prop_map(|(sale, seen, ids)| Call::Bookings { sale, seen, op: BookingOp::Cancel(ids) }),
         6 => (sale(), seen(), prop::collection::vec((id(), amendment()), 0..4))
-            .prop_map(|(sale, seen, amendments)| Call::Amend { sale, seen, amendments }),
-        3 => (sale(), seen(), id(), buyer()).prop_map(|(sale, seen, id, buyer)| Call::Assign { sale, seen, id, buyer: buyer.map(Box::new) }),
+            .prop_map(|(sale, seen, amendments)| Call::Bookings { sale, seen, op: BookingOp::Amend(amendments) }),
+        3 => (sale(), seen(), id(), buyer()).prop_map(|(sale, seen, id, buyer)| Call::Bookings { sale, seen, op: BookingOp::Assign { id, buyer: buyer.map(Box::new) } }),
         3 => (sale(), seen(), prop::collection::vec(told(), 0..5))
-            .prop_map(|(sale, seen, bookings)| Call::Restore { sale, seen, bookings }),
-        3 => (sale(), ids()).prop_map(|(sale, ids)| Call::LookUp { sale, ids }),
-        3 => (sale(), change()).prop_map(|(sale, change)| Call::Alter { sale, change }),
-        2 => sale().prop_map(|sale| Call::Expire { sale }),
-        1 => sale().prop_map(|sale| Call::Snapshot { sale }),
-        1 => Just(Call::Sales),
-        1 => prop::option::of(0u64..20).prop_map(|after| Call::Changes { after }),
-        1 => sale().prop_map(|sale| Call::Trim { sale }),
+            .prop_map(|(sale, seen, bookings)| Call::Bookings { sale, seen, op: BookingOp::Restore(bookings) }),
+        3 => (sale(), ids()).prop_map(|(sale, ids)| Call::Sale { sale, op: SaleOp::LookUp(ids) }),
+        3 => (sale(), change()).prop_map(|(sale, change)| Call::Sale { sale, op: SaleOp::Alter(change) }),
+        2 => sale().prop_map(|sale| Call::Sale { sale, op: SaleOp::Expire }),
+        1 => sale().prop_map(|sale| Call::Sale { sale, op: SaleOp::Snapshot }),
+        1 => Just(Call::Ledger(LedgerOp::Sales)),
+        1 => prop::option::of(0u64..20).prop_map(|after| Call::Ledger(LedgerOp::Changes { after })),
+        1 => sale().prop_map(|sale| Call::Sale { sale, op: SaleOp::Trim }),
     ]
 }
 
@@ -270,7 +271,7 @@ fn take(step: &Step, now: &mut u64, ledgers: &mut [&mut dyn Subject; 3]) -> Resu
             Ok(())
         }
         Step::Open(sale, terms) => {
-            agree(&[Call::Open { sale: *sale, terms: terms.clone(), by: Opener::Start }], ledgers)
+            agree(&[SaleOp::Open { terms: terms.clone(), by: Opener::Start }.on(*sale)], ledgers)
         }
         Step::Batch(calls) => {
             let calls = resolve(calls, &mut *ledgers[0]);
@@ -292,7 +293,7 @@ fn agree(calls: &[Call], ledgers: &mut [&mut dyn Subject; 3]) -> Result<(), Test
 /// Without what the contract leaves open: the order of names and pages, and of holds that expire at one time.
 fn normal(answer: Result<Answer, CallError>) -> Result<Answer, CallError> {
     answer.map(|mut answer| {
-        if let Some(state) = state_in(&mut answer) {
+        if let Some(state) = answer.state_mut() {
             // When each writes down what is over is its own business; what is over is compared.
             (state.due_at, state.lapsed_until, state.announced_at) = (None, WallTime(0), WallTime(0));
         }
@@ -300,42 +301,28 @@ fn normal(answer: Result<Answer, CallError>) -> Result<Answer, CallError> {
     })
 }
 
-fn state_in(answer: &mut Answer) -> Option<&mut SaleState> {
-    match answer {
-        Answer::Sale { state, .. }
-        | Answer::ChangeRefused { state, .. }
-        | Answer::Counting { state }
-        | Answer::Reserved { state, .. }
-        | Answer::Found { state, .. }
-        | Answer::Confirmed { state, .. }
-        | Answer::Cancelled { state, .. }
-        | Answer::Amended { state, .. }
-        | Answer::Restored { state, .. }
-        | Answer::Withheld { state } => Some(state),
-        _ => None,
-    }
-}
-
 fn normal_order(answer: Answer) -> Answer {
     match answer {
-        Answer::Sales { mut names, odd } => {
+        Answer::Ledger(LedgerResult::Sales { mut names, odd }) => {
             names.sort();
-            Answer::Sales { names, odd }
+            Answer::Ledger(LedgerResult::Sales { names, odd })
         }
         // Redis' own, which is not the test's.
-        Answer::Changes { names, at, more, reset, ledger, .. } => {
-            Answer::Changes { names, at, more, reset, ledger, now: WallTime(0) }
+        Answer::Ledger(LedgerResult::Changes { names, at, more, reset, ledger, .. }) => {
+            Answer::Ledger(LedgerResult::Changes { names, at, more, reset, ledger, now: WallTime(0) })
         }
-        Answer::Page { mut bookings, next } => {
+        Answer::Sale { state, result: SaleResult::Page { mut bookings, next } } => {
             bookings.sort_by_key(|booking| booking.id);
             bookings.dedup();
-            Answer::Page { bookings, next }
+            Answer::Sale { state, result: SaleResult::Page { bookings, next } }
         }
-        Answer::Log(entries) => Answer::Log(normal_log(entries)),
+        Answer::Sale { state, result: SaleResult::Log(entries) } => {
+            Answer::Sale { state, result: SaleResult::Log(normal_log(entries)) }
+        }
         // The sale's clock is not the test's before it is open.
-        Answer::Sale { state, created: true } => Answer::Sale {
+        Answer::Sale { state, result: SaleResult::Created } => Answer::Sale {
             state: SaleState { now: WallTime(0), opened: 0, lineage: 0, announced_at: WallTime(0), ..state },
-            created: true,
+            result: SaleResult::Created,
         },
         other => other,
     }
@@ -365,29 +352,31 @@ impl Ledger for Audited<'_> {
 /// Reads all there is of a sale: the same on every ledger, and state, bookings and log tell one story.
 fn books_add_up(sale: SaleName, ledgers: &mut [&mut dyn Subject; 3]) -> Result<(), TestCaseError> {
     let calls = [
-        Call::Snapshot { sale },
-        Call::Log { sale, after: 0 },
-        Call::Page { sale, cursor: String::new() },
-        Call::Sales,
-        Call::Changes { after: Some(0) },
+        Call::Sale { sale, op: SaleOp::Snapshot },
+        Call::Sale { sale, op: SaleOp::Log { after: 0 } },
+        Call::Sale { sale, op: SaleOp::Page { cursor: String::new() } },
+        Call::Ledger(LedgerOp::Sales),
+        Call::Ledger(LedgerOp::Changes { after: Some(0) }),
     ];
     agree(&calls, ledgers)?;
     for ledger in ledgers {
         let mut answers = ledger.execute(&calls).into_iter();
         let mut next = || answers.next().unwrap().unwrap();
         let (state, log, page) = match (next(), next(), next()) {
-            (Answer::Sale { state, .. }, Answer::Log(log), Answer::Page { bookings, next: None }) => {
-                (state, log, bookings)
-            }
-            (Answer::NoSuchSale, Answer::NoSuchSale, Answer::NoSuchSale) => continue,
+            (
+                Answer::Sale { state, result: SaleResult::Done },
+                Answer::Sale { result: SaleResult::Log(log), .. },
+                Answer::Sale { result: SaleResult::Page { bookings, next: None }, .. },
+            ) => (state, log, bookings),
+            (Answer::Missing, Answer::Missing, Answer::Missing) => continue,
             other => return Err(TestCaseError::fail(format!("{}: {other:?}", ledger.name()))),
         };
         prop_assert!(state.held + state.sold <= state.terms.total, "oversold: {:?}", state);
         prop_assert_eq!(state.available() + state.held + state.sold, state.terms.total);
         prop_assert_eq!(log.len() as u64, state.sequence);
         let after = log.len() / 2;
-        let later = ledger.ask(Call::Log { sale, after: after as u64 });
-        prop_assert_eq!(normal(Ok(later)), normal(Ok(Answer::Log(log[after..].to_vec()))));
+        let later = log_entries(ledger.ask(SaleOp::Log { after: after as u64 }.on(sale)));
+        prop_assert_eq!(normal_log(later), normal_log(log[after..].to_vec()));
         let mut latest: BTreeMap<BookingId, Booking> = BTreeMap::new();
         let mut at = WallTime(0);
         for (entry, sequence) in log.into_iter().zip(1..) {

@@ -5,6 +5,7 @@ use boxoffice::audit::Kind;
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::limits::{FREEZE_MS, FREEZE_MS_MAX};
+use boxoffice::protocol::*;
 
 use crate::audits::audit_of;
 use crate::subjects::{START, Subject, on_each_ledger};
@@ -21,25 +22,25 @@ fn confirmed(text: &str) -> Booking {
     told(text, 1, None, BookingStatus::Confirmed)
 }
 
-fn seen_now(ledger: &mut dyn Subject) -> Seen {
-    state(ledger.ask(snapshot())).seen()
+fn seen_now(ledger: &mut dyn Subject) -> Watermark {
+    Watermark::of(&state(ledger.ask(snapshot())))
 }
 
-fn restore(ledger: &mut dyn Subject, seen: Seen, bookings: &[Booking]) -> (SaleState, Vec<Restoration>) {
-    match ledger.ask(Call::Restore { sale: sale(), seen, bookings: bookings.to_vec() }) {
-        Answer::Restored { state, restorations } => (state, restorations),
+fn restore(ledger: &mut dyn Subject, seen: Watermark, bookings: &[Booking]) -> (SaleState, Vec<Restoration>) {
+    match ledger.ask(BookingOp::Restore(bookings.to_vec()).on(sale(), seen)) {
+        Answer::Sale { state, result: SaleResult::Restored(restorations) } => (state, restorations),
         other => panic!("{}: {other:?}", ledger.name()),
     }
 }
 
-fn reserve_seeing(seen: Seen, text: &str) -> Call {
-    Call::Reserve { sale: sale(), seen, claims: vec![claim(text, 1, None)] }
+fn reserve_seeing(seen: Watermark, text: &str) -> Call {
+    BookingOp::Reserve(vec![claim(text, 1, None)]).on(sale(), seen)
 }
 
 #[track_caller]
 fn expect_withheld(ledger: &mut dyn Subject, call: Call) -> SaleState {
     match ledger.ask(call) {
-        Answer::Withheld { state } => state,
+        Answer::Stale(state) => state,
         other => panic!("{}: {other:?}", ledger.name()),
     }
 }
@@ -59,14 +60,14 @@ fn a_caller_that_has_seen_more_freezes_the_sale_before_anything_is_booked() {
     on_each_ledger(|ledger| {
         ledger.ask(open(10));
         ledger.ask(reserve_ids(&["a"]));
-        let seen = Seen { sequence: 4, ..seen_now(ledger) };
+        let seen = Watermark { sequence: 4, ..seen_now(ledger) };
         for (call, before) in [(reserve_seeing(seen, "b"), true), (reserve_ids(&["b"]), false)] {
             let state = expect_withheld(ledger, call);
             assert_eq!((state.sequence, state.sold), (1, 1), "{}: something was booked", ledger.name());
             assert!(state.is_frozen() && (before || state.lineage > seen.lineage));
         }
         let ids = vec![id("a")];
-        expect_withheld(ledger, Call::Confirm { sale: sale(), seen: Seen::default(), ids });
+        expect_withheld(ledger, BookingOp::Confirm(ids).on(sale(), Watermark::default()));
         expect_withheld(ledger, cancel(&["a"]));
         assert_eq!(bookings(ledger.ask(look_up(&["a"]))), [Some(confirmed("a"))], "looking up is fine");
 
@@ -76,7 +77,7 @@ fn a_caller_that_has_seen_more_freezes_the_sale_before_anything_is_booked() {
         ledger.set_time(START + FREEZE_MS);
         let now = seen_now(ledger);
         expect_withheld(ledger, reserve_seeing(seen, "b"));
-        expect_withheld(ledger, reserve_seeing(Seen { sequence: 0, ..seen }, "b"));
+        expect_withheld(ledger, reserve_seeing(Watermark { sequence: 0, ..seen }, "b"));
         assert_eq!(seen_now(ledger), now, "an old lineage is no proof of a new loss");
         assert_eq!(reservations(ledger.ask(reserve_seeing(now, "b"))), [GRANTED]);
     });
@@ -110,7 +111,7 @@ fn what_was_forgotten_is_put_back_once_and_what_stands_is_left_alone() {
         assert!(state.is_frozen() && state.lineage > seen.lineage, "the rest of the hosts must hear of it");
         assert_eq!((state.held, state.sold, state.sequence), (3, 3, seen.sequence + 6));
         let words: Vec<_> = offered.iter().map(|booking| booking.id).collect();
-        let found = bookings(ledger.ask(Call::LookUp { sale: sale(), ids: words }));
+        let found = bookings(ledger.ask(SaleOp::LookUp(words).on(sale())));
         let status =
             |booking: &Option<Booking>| booking.as_ref().map(|booking| booking.status.word()).unwrap();
         assert_eq!(
@@ -118,8 +119,13 @@ fn what_was_forgotten_is_put_back_once_and_what_stands_is_left_alone() {
             ["held", "confirmed", "cancelled", "cancelled", "held", "confirmed", "expired", "cancelled"]
         );
         assert_eq!(found[4].as_ref().unwrap().status, held(until), "a hold keeps its deadline");
-        let (again, restorations) = restore(ledger, state.seen(), &offered);
-        assert_eq!((again.seen(), restorations), (state.seen(), vec![Stands; 8]), "{}", ledger.name());
+        let (again, restorations) = restore(ledger, Watermark::of(&state), &offered);
+        assert_eq!(
+            (Watermark::of(&again), restorations),
+            (Watermark::of(&state), vec![Stands; 8]),
+            "{}",
+            ledger.name()
+        );
         // A hold that was put back ends as any other does, and its buyer's tickets with it.
         ledger.set_time(until);
         let state = crate::words::state(ledger.ask(expire()));
@@ -201,7 +207,7 @@ fn what_cannot_be_put_back_is_named_by_an_audit_from_then_on() {
             told("dead", 1, None, BookingStatus::Confirmed),
             told("late", 1, None, BookingStatus::Confirmed),
         ];
-        let (state, restorations) = restore(ledger, Seen::default(), &offered);
+        let (state, restorations) = restore(ledger, Watermark::default(), &offered);
         let lost = [LostCause::IdTaken, LostCause::IdTaken, LostCause::SoldOut].map(Restoration::Lost);
         assert_eq!(restorations, lost, "{}", ledger.name());
         assert_eq!((state.sold, state.sequence), (3, 2));
@@ -218,7 +224,7 @@ fn what_cannot_be_put_back_is_named_by_an_audit_from_then_on() {
         // Tickets come back, and the booking with them.
         ledger.set_time(START + FREEZE_MS);
         ledger.ask(cancel(&["other"]));
-        assert_eq!(restore(ledger, Seen::default(), &offered[2..]).1, [Restoration::PutBack]);
+        assert_eq!(restore(ledger, Watermark::default(), &offered[2..]).1, [Restoration::PutBack]);
         assert_eq!(subjects(ledger), ["booking dead", "booking mine"]);
     });
 }
@@ -227,7 +233,7 @@ fn what_cannot_be_put_back_is_named_by_an_audit_from_then_on() {
 fn a_freeze_lasts_while_bookings_are_put_back_and_never_for_good() {
     on_each_ledger(|ledger| {
         ledger.ask(open(1_000));
-        let (mut state, _) = restore(ledger, Seen::default(), &[confirmed("b-0")]);
+        let (mut state, _) = restore(ledger, Watermark::default(), &[confirmed("b-0")]);
         let lineage = state.lineage;
         let mut at = START;
         for n in 1.. {
@@ -236,11 +242,11 @@ fn a_freeze_lasts_while_bookings_are_put_back_and_never_for_good() {
             if !crate::words::state(ledger.ask(snapshot())).is_frozen() {
                 break;
             }
-            (state, _) = restore(ledger, state.seen(), &[confirmed(&format!("b-{n}"))]);
+            (state, _) = restore(ledger, Watermark::of(&state), &[confirmed(&format!("b-{n}"))]);
             assert_eq!(state.lineage, lineage, "it is one freeze");
             // Who brings nothing new does not prolong it.
             let until = state.frozen_until;
-            assert_eq!(restore(ledger, state.seen(), &[confirmed("b-0")]).0.frozen_until, until);
+            assert_eq!(restore(ledger, Watermark::of(&state), &[confirmed("b-0")]).0.frozen_until, until);
         }
         assert_eq!(at, START + FREEZE_MS_MAX, "{}", ledger.name());
     });
@@ -252,7 +258,7 @@ fn holds_are_not_expired_while_their_confirmation_may_be_put_back() {
         ledger.ask(open_on(SaleTerms { total: 1, hold_ms: Some(10), ..SaleTerms::default() }));
         ledger.ask(reserve_ids(&["a"]));
         let seen = seen_now(ledger);
-        restore(ledger, Seen { sequence: seen.sequence + 1, ..seen }, &[]);
+        restore(ledger, Watermark { sequence: seen.sequence + 1, ..seen }, &[]);
         ledger.set_time(START + 10);
         assert_eq!(state(ledger.ask(expire())).held, 1);
         assert_eq!(restore(ledger, seen, &[confirmed("a")]).1, [Restoration::PutBack]);
@@ -265,12 +271,12 @@ fn holds_are_not_expired_while_their_confirmation_may_be_put_back() {
 fn nothing_is_put_into_another_sale_of_that_name() {
     on_each_ledger(|ledger| {
         ledger.ask(open(5));
-        let seen = Seen { opened: START - 1, lineage: START + 9, sequence: 70 };
+        let seen = Watermark { opened: START - 1, lineage: START + 9, sequence: 70 };
         let bookings = vec![confirmed("a")];
-        let state = expect_withheld(ledger, Call::Restore { sale: sale(), seen, bookings });
+        let state = expect_withheld(ledger, BookingOp::Restore(bookings).on(sale(), seen));
         assert_eq!((state.sequence, state.is_frozen()), (0, false), "{}", ledger.name());
         let state = expect_withheld(ledger, reserve_seeing(seen, "b"));
         assert!(!state.is_frozen());
-        assert_eq!(reservations(ledger.ask(reserve_seeing(state.seen(), "b"))), [GRANTED]);
+        assert_eq!(reservations(ledger.ask(reserve_seeing(Watermark::of(&state), "b"))), [GRANTED]);
     });
 }

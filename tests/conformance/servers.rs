@@ -6,6 +6,7 @@ use boxoffice::booking::*;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::{ConnectError, RedisLedger};
 use boxoffice::ledger::url::{LedgerUrl, RedisUrl};
+use boxoffice::protocol::*;
 
 use crate::subjects::{RedisSubject, START, Subject, connect};
 use crate::support::redis_server::RedisServer;
@@ -35,7 +36,8 @@ fn scripts_that_redis_forgot_are_loaded_again() {
     let mut ledger = RedisSubject::new();
     ledger.ask(open(3));
     ledger.disturb();
-    let answers = ledger.execute(&[reserve_ids(&["a"]), Call::Sales, look_up(&["a"]), open(9)]);
+    let answers =
+        ledger.execute(&[reserve_ids(&["a"]), Call::Ledger(LedgerOp::Sales), look_up(&["a"]), open(9)]);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(state(ledger.ask(snapshot())).sold, 1);
 }
@@ -68,7 +70,7 @@ fn a_redis_that_hangs_is_not_waited_for_forever() {
     let mut ledger = RedisLedger::connect_with_timeout(&url(&server.url()), Duration::from_secs(2)).unwrap();
     redis::cmd("CLIENT").arg("PAUSE").arg(600_000).exec(&mut server.connection()).unwrap();
     let started = Instant::now();
-    let answer = ledger.execute(&[Call::Sales]).remove(0);
+    let answer = ledger.execute(&[Call::Ledger(LedgerOp::Sales)]).remove(0);
     assert!(matches!(answer, Err(CallError::Unknown(_))), "{answer:?}");
     assert!(started.elapsed() < Duration::from_secs(60));
 }
@@ -84,7 +86,11 @@ fn a_change_of_one_version_is_not_sent_twice() {
         let mut connection = ledger.server.connection();
         redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut connection).unwrap();
         let answer = ledger.execute(&[call]).remove(0);
-        assert_eq!(matches!(answer, Ok(Answer::Sale { .. })), is_sent_again, "{answer:?}");
+        assert_eq!(
+            matches!(answer, Ok(Answer::Sale { result: SaleResult::Done, .. })),
+            is_sent_again,
+            "{answer:?}"
+        );
         assert!(is_sent_again || matches!(answer, Err(CallError::Unknown(_))), "{answer:?}");
     }
     assert_eq!(state(ledger.ask(to(7, Some(2)))).version, 3, "whoever asked decides");
@@ -98,7 +104,10 @@ fn a_password_is_asked_for_and_taken() {
     assert!(matches!(&error, ConnectError::Refused { cause, .. } if cause.starts_with("NOAUTH")), "{error}");
     let right = url(&format!("redis+unix://:open%20sesame@{}?db=3", socket.display()));
     let mut ledger = RedisLedger::connect(&right).unwrap();
-    assert_eq!(ledger.execute(&[Call::Sales]), [Ok(Answer::Sales { names: vec![], odd: vec![] })]);
+    assert_eq!(
+        ledger.execute(&[Call::Ledger(LedgerOp::Sales)]),
+        [Ok(Answer::Ledger(LedgerResult::Sales { names: vec![], odd: vec![] }))]
+    );
     assert!(!format!("{ledger:?}").contains("sesame"));
 }
 
@@ -119,7 +128,7 @@ fn broken(key: &str, command: &[&str]) -> Vec<Result<Answer, CallError>> {
     }
     redis::cmd(command[0]).arg(&key).arg(&command[1..]).exec(&mut connection).unwrap();
     let before = redis::cmd("HGETALL").arg("bx:{ticket}:stock").query::<Vec<String>>(&mut connection).ok();
-    let page = Call::Page { sale: sale(), cursor: String::new() };
+    let page = SaleOp::Page { cursor: String::new() }.on(sale());
     let calls = [
         snapshot(),
         reserve([claim("b", 1, Some("u"))]),
@@ -180,9 +189,12 @@ fn a_full_redis_refuses_and_nothing_is_half_done() {
 fn a_name_whose_sale_is_not_there_is_mended_by_an_operator() {
     let mut ledger = RedisSubject::new();
     redis::cmd("SADD").arg("bx:sales").arg("ticket").exec(&mut ledger.server.connection()).unwrap();
-    assert_eq!(ledger.ask(Call::Sales), Answer::Sales { names: vec![sale()], odd: vec![] });
-    assert_eq!(ledger.ask(snapshot()), Answer::NoSuchSale);
-    assert!(matches!(ledger.ask(open(1)), Answer::Sale { created: true, .. }));
+    assert_eq!(
+        ledger.ask(Call::Ledger(LedgerOp::Sales)),
+        Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: vec![] })
+    );
+    assert_eq!(ledger.ask(snapshot()), Answer::Missing);
+    assert!(matches!(ledger.ask(open(1)), Answer::Sale { result: SaleResult::Created, .. }));
 }
 
 #[test]

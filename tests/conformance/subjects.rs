@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use boxoffice::booking::{Answer, Call, CallError};
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::RedisLedger;
 use boxoffice::ledger::sqlite::{OpenError, SqliteLedger};
 use boxoffice::ledger::url::LedgerUrl;
+use boxoffice::protocol::{Answer, Call, CallError, SaleOp, SaleResult};
 use tempfile::TempDir;
 
 use crate::model::{Model, TestClock};
@@ -31,7 +31,7 @@ pub trait Subject: Send {
         loop {
             let answer = self.execute(std::slice::from_ref(&call)).remove(0);
             match answer.unwrap_or_else(|error| panic!("{}: {error}", self.name())) {
-                Answer::Counting { .. } => {}
+                Answer::Sale { result: SaleResult::Counting, .. } => {}
                 answer => return answer,
             }
         }
@@ -186,7 +186,11 @@ impl Subject for RedisSubject {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
         let answers = self.ledger.execute(calls);
         for (call, answer) in calls.iter().zip(&answers) {
-            if let (Call::Open { sale, .. }, Ok(Answer::Sale { created: true, .. })) = (call, answer) {
+            if let (
+                Call::Sale { sale, op: SaleOp::Open { .. } },
+                Ok(Answer::Sale { result: SaleResult::Created, .. }),
+            ) = (call, answer)
+            {
                 let mut opened = redis::cmd("HSET");
                 opened.arg(format!("bx:{{{sale}}}:stock"));
                 for field in ["opened", "lineage", "announced"] {
@@ -195,7 +199,7 @@ impl Subject for RedisSubject {
                 opened.exec(&mut self.server.connection()).unwrap();
             }
         }
-        if calls.iter().any(|call| matches!(call, Call::Open { .. })) {
+        if calls.iter().any(|call| matches!(call, Call::Sale { op: SaleOp::Open { .. }, .. })) {
             self.set_time(self.now);
         }
         answers

@@ -1,7 +1,7 @@
 //! Trimming a log in Redis: whatever consumer groups do, none of them loses an entry that it is not done with.
 
-use boxoffice::booking::*;
 use boxoffice::limits::{ENTRIES_PER_CALL_MAX, TRIMMED_PER_CALL_MAX};
+use boxoffice::protocol::*;
 
 use crate::subjects::{RedisSubject, Subject};
 use crate::words::*;
@@ -61,7 +61,11 @@ impl Consumed {
     fn trim(&mut self) -> (u64, Vec<u64>) {
         let mut total = 0;
         loop {
-            let Answer::Trimmed { removed, left, .. } = self.ledger.ask(trim()) else { panic!() };
+            let Answer::Sale { result: SaleResult::Trimmed { removed, left, .. }, .. } =
+                self.ledger.ask(trim())
+            else {
+                panic!()
+            };
             total += removed;
             if removed == 0 {
                 let kept: Vec<u64> =
@@ -140,7 +144,11 @@ fn a_long_log_is_trimmed_in_steps_and_read_where_it_is_left() {
     let count = TRIMMED_PER_CALL_MAX + 1_000;
     let mut log = Consumed::new(count);
     log.group("shipping", "$");
-    let Answer::Trimmed { groups: 1, removed, left } = log.ledger.ask(trim()) else { panic!() };
+    let Answer::Sale { result: SaleResult::Trimmed { groups: 1, removed, left }, .. } =
+        log.ledger.ask(trim())
+    else {
+        panic!()
+    };
     assert!(removed > 0 && removed <= TRIMMED_PER_CALL_MAX as u64, "{removed}");
     assert_eq!(removed + left, count as u64);
     let kept = log_entries(log.ledger.ask(log_after(0)));

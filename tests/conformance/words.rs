@@ -2,6 +2,7 @@
 
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
+use boxoffice::protocol::*;
 
 pub fn sale() -> SaleName {
     SaleName::parse("ticket").unwrap()
@@ -24,15 +25,15 @@ pub fn open(total: u64) -> Call {
 }
 
 pub fn open_on(terms: SaleTerms) -> Call {
-    Call::Open { sale: sale(), terms, by: Opener::Operator }
+    SaleOp::Open { terms, by: Opener::Operator }.on(sale())
 }
 
 pub fn alter(change: SaleChange) -> Call {
-    Call::Alter { sale: sale(), change }
+    SaleOp::Alter(change).on(sale())
 }
 
 pub fn reserve(claims: impl IntoIterator<Item = Claim>) -> Call {
-    Call::Reserve { sale: sale(), seen: Seen::default(), claims: claims.into_iter().collect() }
+    BookingOp::Reserve(claims.into_iter().collect()).on(sale(), Watermark::default())
 }
 
 /// Reserves one ticket for each id.
@@ -41,29 +42,26 @@ pub fn reserve_ids(ids: &[&str]) -> Call {
 }
 
 pub fn look_up(ids: &[&str]) -> Call {
-    Call::LookUp { sale: sale(), ids: ids.iter().map(|text| id(text)).collect() }
+    SaleOp::LookUp(ids.iter().map(|text| id(text)).collect()).on(sale())
 }
 
 pub fn confirm(ids: &[&str]) -> Call {
-    Call::Confirm { sale: sale(), seen: Seen::default(), ids: ids.iter().map(|text| id(text)).collect() }
+    BookingOp::Confirm(ids.iter().map(|text| id(text)).collect()).on(sale(), Watermark::default())
 }
 
 pub fn cancel(ids: &[&str]) -> Call {
-    Call::Cancel {
-        sale: sale(),
-        seen: Seen::default(),
-        ids: ids.iter().map(|text| (id(text), false)).collect(),
-    }
+    BookingOp::Cancel(ids.iter().map(|text| Cancel { id: id(text), tombstone: false }).collect())
+        .on(sale(), Watermark::default())
 }
 
 pub fn amend(amendments: &[(&str, Amendment)]) -> Call {
     let amendments = amendments.iter().map(|(text, amendment)| (id(text), *amendment)).collect();
-    Call::Amend { sale: sale(), seen: Seen::default(), amendments }
+    BookingOp::Amend(amendments).on(sale(), Watermark::default())
 }
 
 pub fn assign(text: &str, buyer: Option<&str>) -> Call {
     let buyer = buyer.map(|buyer| Box::new(BuyerId::parse(buyer).unwrap()));
-    Call::Assign { sale: sale(), seen: Seen::default(), id: id(text), buyer }
+    BookingOp::Assign { id: id(text), buyer }.on(sale(), Watermark::default())
 }
 
 pub fn release(remaining: u64) -> Amendment {
@@ -71,65 +69,57 @@ pub fn release(remaining: u64) -> Amendment {
 }
 
 pub fn tombstone(text: &str) -> Call {
-    Call::Cancel { sale: sale(), seen: Seen::default(), ids: vec![(id(text), true)] }
+    BookingOp::Cancel(vec![Cancel { id: id(text), tombstone: true }]).on(sale(), Watermark::default())
 }
 
 pub fn snapshot() -> Call {
-    Call::Snapshot { sale: sale() }
+    SaleOp::Snapshot.on(sale())
 }
 
 pub fn expire() -> Call {
-    Call::Expire { sale: sale() }
+    SaleOp::Expire.on(sale())
 }
 
 pub fn log_after(after: u64) -> Call {
-    Call::Log { sale: sale(), after }
+    SaleOp::Log { after }.on(sale())
 }
 
 pub fn trim() -> Call {
-    Call::Trim { sale: sale() }
+    SaleOp::Trim.on(sale())
 }
 
 pub fn state(answer: Answer) -> SaleState {
     match answer {
-        Answer::Sale { state, .. }
-        | Answer::ChangeRefused { state, .. }
-        | Answer::Counting { state }
-        | Answer::Reserved { state, .. }
-        | Answer::Found { state, .. }
-        | Answer::Confirmed { state, .. }
-        | Answer::Cancelled { state, .. }
-        | Answer::Amended { state, .. }
-        | Answer::Restored { state, .. }
-        | Answer::Withheld { state } => state,
+        Answer::Sale { state, .. } | Answer::Stale(state) => state,
         other => panic!("has no state: {other:?}"),
     }
 }
 
 pub fn reservations(answer: Answer) -> Vec<Reservation> {
     match answer {
-        Answer::Reserved { reservations, .. } => reservations,
+        Answer::Sale { result: SaleResult::Reserved(reservations), .. } => reservations,
         other => panic!("not reservations: {other:?}"),
     }
 }
 
 pub fn amended(answer: Answer) -> Vec<Amended> {
     match answer {
-        Answer::Amended { bookings, .. } => bookings,
+        Answer::Sale { result: SaleResult::Amended(bookings), .. } => bookings,
+        Answer::Sale { result: SaleResult::Assigned(amended), .. } => vec![amended],
         other => panic!("not amendments: {other:?}"),
     }
 }
 
 pub fn bookings(answer: Answer) -> Vec<Option<Booking>> {
     match answer {
-        Answer::Found { bookings, .. } => bookings,
+        Answer::Sale { result: SaleResult::Found(bookings), .. } => bookings,
         other => panic!("not bookings: {other:?}"),
     }
 }
 
 pub fn log_entries(answer: Answer) -> Vec<LogEntry> {
     match answer {
-        Answer::Log(entries) => entries,
+        Answer::Sale { result: SaleResult::Log(entries), .. } => entries,
         other => panic!("not a log: {other:?}"),
     }
 }

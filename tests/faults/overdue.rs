@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use boxoffice::booking::{
-    Answer, BookingId, Call, Claim, Quantity, Reservation, SaleChange, SaleName, SaleState, Seen,
-};
+use boxoffice::booking::{BookingId, Quantity, SaleChange, SaleName, SaleState};
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::limits::ENTRIES_PER_CALL_MAX;
+use boxoffice::protocol::{Answer, BookingOp, Call, Claim, Reservation, SaleOp, SaleResult, Watermark};
 
 use crate::buyers::ask_once;
 use crate::checker::{Rule, Told, Violation, Word};
@@ -46,16 +45,16 @@ fn ask(ledger: &mut dyn Ledger, call: Call) -> Answer {
 /// Whatever the sale's terms, this is how long what is booked from now on is held.
 fn set_hold(ledger: &mut dyn Ledger, hold_ms: Option<u64>) -> SaleState {
     let change = SaleChange { hold_ms: Some(hold_ms), ..SaleChange::default() };
-    match ask(ledger, Call::Alter { sale: sale(), change }) {
-        Answer::Sale { state, .. } => state,
+    match ask(ledger, SaleOp::Alter(change).on(sale())) {
+        Answer::Sale { state, result: SaleResult::Done } => state,
         other => panic!("{other:?}"),
     }
 }
 
 /// The ledger's time.
 fn now(ledger: &mut dyn Ledger) -> u64 {
-    match ask(ledger, Call::LookUp { sale: sale(), ids: Vec::new() }) {
-        Answer::Found { state, .. } => state.now.0,
+    match ask(ledger, SaleOp::LookUp(Vec::new()).on(sale())) {
+        Answer::Sale { state, result: SaleResult::Found(_) } => state.now.0,
         other => panic!("{other:?}"),
     }
 }
@@ -84,8 +83,8 @@ fn fill(ledger: &mut dyn Ledger, name: &str, count: u64, after_ms: u64) -> Optio
             buyer: None,
         };
         let claims = (first..count.min(first + ENTRIES_PER_CALL_MAX as u64)).map(claim).collect();
-        match ask(ledger, Call::Reserve { sale: sale(), seen: Seen::default(), claims }) {
-            Answer::Reserved { state, reservations } => {
+        match ask(ledger, BookingOp::Reserve(claims).on(sale(), Watermark::default())) {
+            Answer::Sale { state, result: SaleResult::Reserved(reservations) } => {
                 at = state.now.0;
                 ends.extend(reservations.iter().map(|one| match one {
                     Reservation::Granted { expires_at: Some(at) } => *at,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use boxoffice::booking::{Answer, BookingStatus, Call, SaleName};
+use boxoffice::booking::{BookingStatus, SaleName};
+use boxoffice::protocol::{Answer, Call, SaleOp, SaleResult};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
@@ -355,14 +356,18 @@ impl Scene {
         let mut ask = |call: Call| -> Result<Answer, String> {
             ledger.execute(&[call]).remove(0).map_err(|error| error.to_string())
         };
-        let Answer::Sale { state, .. } = ask(Call::Snapshot { sale })? else {
+        let Answer::Sale { state, result: SaleResult::Done } =
+            ask(Call::Sale { sale, op: SaleOp::Snapshot })?
+        else {
             return Err("the ledger has no such sale".to_owned());
         };
         let mut contents =
             Contents { total: state.terms.total, held: state.held, sold: state.sold, ..Contents::default() };
         let mut cursor = Some(String::new());
         while let Some(at) = cursor {
-            let Answer::Page { bookings, next } = ask(Call::Page { sale, cursor: at })? else {
+            let Answer::Sale { result: SaleResult::Page { bookings, next }, .. } =
+                ask(Call::Sale { sale, op: SaleOp::Page { cursor: at } })?
+            else {
                 return Err("no page of bookings".to_owned());
             };
             for booking in bookings {
@@ -376,7 +381,9 @@ impl Scene {
             cursor = next;
         }
         let mut after = 0;
-        while let Answer::Log(entries) = ask(Call::Log { sale, after })? {
+        while let Answer::Sale { result: SaleResult::Log(entries), .. } =
+            ask(Call::Sale { sale, op: SaleOp::Log { after } })?
+        {
             let Some(last) = entries.last() else { break };
             after = last.sequence;
             for entry in entries {

@@ -1,7 +1,8 @@
 //! A model that is spoken to, for tests of the model alone.
 
-use boxoffice::booking::{BookingId, Call, Claim, Opener, Quantity, SaleName, SaleTerms, Seen};
+use boxoffice::booking::{BookingId, Quantity, SaleName, SaleTerms};
 use boxoffice::ledger::redis::codec;
+use boxoffice::protocol::{BookingOp, Call, Claim, Opener, SaleOp, Watermark};
 
 use crate::redis::{ClientId, ModelRedis, Options};
 
@@ -67,7 +68,7 @@ impl Told {
     /// Opens the sale `ticket`.
     pub fn open(&mut self, total: u64) {
         let terms = SaleTerms { total, hold_ms: Some(60_000), ..SaleTerms::default() };
-        assert!(self.call(&Call::Open { sale: sale(), terms, by: Opener::Start }).contains("created"));
+        assert!(self.call(&SaleOp::Open { terms, by: Opener::Start }.on(sale())).contains("created"));
     }
 
     /// Books a ticket for each of these.
@@ -88,7 +89,7 @@ pub fn sale() -> SaleName {
 pub fn reserve(ids: &[&str]) -> Call {
     let claim =
         |id: &&str| Claim { id: BookingId::parse(id).expect("an id"), quantity: Quantity::ONE, buyer: None };
-    Call::Reserve { sale: sale(), seen: Seen::default(), claims: ids.iter().map(claim).collect() }
+    BookingOp::Reserve(ids.iter().map(claim).collect()).on(sale(), Watermark::default())
 }
 
 pub fn command(words: &[&str]) -> Vec<u8> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use boxoffice::booking::{Answer, Call, CallId, SaleName, SaleState};
+use boxoffice::booking::{SaleName, SaleState};
 use boxoffice::clock::{Monotonic, Now, WallTime};
 use boxoffice::connections::{Admission, ConnectionServer, Driver};
 use boxoffice::engine::{Engine, Settings};
@@ -16,6 +16,7 @@ use boxoffice::ledger::url::LedgerUrl;
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::net::Endpoint;
+use boxoffice::protocol::{Answer, Call, CallId, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use boxoffice::runtime::redis_link::RedisLink;
 use boxoffice::stock::{Board, CoreIndex};
 
@@ -158,7 +159,7 @@ impl Host {
             Some(Answer::Sale { state, .. }) => {
                 board.learn(&sale(), state).expect("room for one sale");
             }
-            Some(Answer::SaleLost) => {
+            Some(Answer::Lost) => {
                 board.remember(&sale(), 0).expect("room for one sale");
             }
             _ => {}
@@ -182,7 +183,7 @@ impl Host {
                 let metrics = Arc::new(CoreMetrics::default());
                 let engine = Engine::new(settings, Arc::clone(&board), metrics, None, at);
                 let durability = match seam {
-                    Some(crate::mutants::SeamKind::TellEarly) => boxoffice::booking::Durability::Ack,
+                    Some(crate::mutants::SeamKind::TellEarly) => boxoffice::protocol::Durability::Ack,
                     _ => scenario.keeping.durability(),
                 };
                 let link = RedisLink::new(
@@ -428,13 +429,13 @@ impl Core {
         while let Some((id, answer)) = self.link.poll_answer() {
             let Some((asked_at, call)) = self.submitted.remove(&id.0) else { continue };
             let told = answer.as_ref().ok().and_then(level_in).cloned();
-            if let Call::Changes { after } = &call
+            if let Call::Ledger(LedgerOp::Changes { after }) = &call
                 && self.served.engine.desk().reads_sale(&sale())
             {
-                let is_still = matches!(&answer, Ok(Answer::Changes { names, reset: false, .. })
+                let is_still = matches!(&answer, Ok(Answer::Ledger(LedgerResult::Changes { names, reset: false, .. }))
                     if after.is_some() && !names.contains(&sale()));
                 self.quiet &= is_still || answer.is_err();
-                if let Ok(Answer::Changes { now, .. }) = &answer {
+                if let Ok(Answer::Ledger(LedgerResult::Changes { now, .. })) = &answer {
                     // Its clock has gone back, perhaps to where a change is not announced.
                     self.quiet &= now.0 as i64 - (asked_at / 1_000) as i64 + 1 >= self.ahead_ms;
                     self.ahead_ms = now.0 as i64 - turn.now.div_ceil(1_000) as i64;
@@ -453,7 +454,7 @@ impl Core {
                         |state: &SaleState| (state.opened, state.lineage, state.version, state.sequence);
                     sale.level().is_none_or(|known| place(&known) <= place(&told))
                 });
-                let is_sync = matches!(call, Call::Snapshot { .. } | Call::Expire { .. });
+                let is_sync = matches!(call, Call::Sale { op: SaleOp::Snapshot | SaleOp::Expire, .. });
                 // What looks older than what is known: a sync is believed the second time in a row, anything else is not.
                 let is_due = is_believed || is_sync && turn.watch.doubted;
                 if is_sync {
@@ -488,15 +489,15 @@ impl Core {
     }
 }
 
-/// How the sale stands, where an answer says it.
+/// How the sale stands, if an answer tells the desk.
 fn level_in(answer: &Answer) -> Option<&SaleState> {
     match answer {
-        Answer::Sale { state, .. }
-        | Answer::Reserved { state, .. }
-        | Answer::Found { state, .. }
-        | Answer::Confirmed { state, .. }
-        | Answer::Cancelled { state, .. }
-        | Answer::Amended { state, .. } => Some(state),
+        Answer::Sale {
+            result:
+                SaleResult::Restored(_) | SaleResult::Log(_) | SaleResult::Refused(_) | SaleResult::Counting,
+            ..
+        } => None,
+        Answer::Sale { state, .. } => Some(state),
         _ => None,
     }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use boxoffice::booking::{Answer, Call};
 use boxoffice::ledger::redis::codec;
+use boxoffice::protocol::{Answer, Call};
 
 use crate::faults::Refusing;
 use crate::network::{Network, Piece, PipeId, Place, Side};

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use boxoffice::booking::{Answer, BookingId, Call, CallError, CallId, Cancellation, Quantity};
+use boxoffice::booking::{BookingId, Quantity};
+use boxoffice::protocol::{
+    Answer, BookingOp, Call, CallError, CallId, Cancellation, LedgerResult, SaleResult,
+};
 use boxoffice::stock::{Board, CoreIndex};
 
 use crate::host::{FIRST_OWN_CALL, own_call};
@@ -305,12 +308,12 @@ impl Seam {
             return;
         }
         for (_, call) in submitted.values() {
-            if let Call::Reserve { sale, seen, claims } = call {
+            if let Call::Bookings { sale, seen, op: BookingOp::Reserve(claims) } = call {
                 let mut claims = claims.clone();
                 for claim in &mut claims {
                     claim.id = BookingId::parse(format!("again-{:x}", self.random.next())).expect("an id");
                 }
-                self.pending.push(Call::Reserve { sale: *sale, seen: *seen, claims });
+                self.pending.push(BookingOp::Reserve(claims).on(*sale, *seen));
             }
         }
     }
@@ -338,8 +341,8 @@ impl Seam {
         let kind = self.kind;
         match kind {
             Some(SeamKind::SwapAnswers) => match &mut answer {
-                Ok(Answer::Reserved { reservations, .. }) => reservations.reverse(),
-                Ok(Answer::Found { bookings, .. }) => bookings.reverse(),
+                Ok(Answer::Sale { result: SaleResult::Reserved(reservations), .. }) => reservations.reverse(),
+                Ok(Answer::Sale { result: SaleResult::Found(bookings), .. }) => bookings.reverse(),
                 _ => {}
             },
             Some(SeamKind::LeakPermit) if self.every(3) => {
@@ -348,22 +351,22 @@ impl Seam {
                 }
             }
             Some(SeamKind::ForgetCancellation) => {
-                if let (Call::Cancel { ids, .. }, Err(_)) = (call, &answer)
-                    && ids.iter().all(|(_, is_own)| *is_own)
+                if let (Call::Bookings { op: BookingOp::Cancel(ids), .. }, Err(_)) = (call, &answer)
+                    && ids.iter().all(|cancel| cancel.tombstone)
                     && let Some(state) = board.directory().get(SALE).and_then(|sale| sale.level())
                 {
                     let cancellations = vec![Cancellation::NotFound; ids.len()];
-                    answer = Ok(Answer::Cancelled { state, cancellations });
+                    answer = Ok(Answer::Sale { state, result: SaleResult::Cancelled(cancellations) });
                 }
             }
             Some(SeamKind::LoseAnswer) if call.entries() > 0 && self.every(5) => return Vec::new(),
             Some(SeamKind::ReadOnce) => {
-                if let Ok(Answer::Sale { state, .. }) = &mut answer {
+                if let Ok(Answer::Sale { state, result: SaleResult::Done }) = &mut answer {
                     state.announced_at = boxoffice::clock::WallTime(0);
                 }
             }
             Some(SeamKind::Deaf) => {
-                if let Ok(Answer::Changes { names, .. }) = &mut answer
+                if let Ok(Answer::Ledger(LedgerResult::Changes { names, .. })) = &mut answer
                     && !names.is_empty()
                     && self.every(2)
                 {
@@ -371,9 +374,9 @@ impl Seam {
                 }
             }
             Some(SeamKind::StaleReading) => {
-                if let Ok(Answer::Sale { state, .. }) = &mut answer {
+                if let Ok(Answer::Sale { state, result: SaleResult::Done }) = &mut answer {
                     match &self.stale {
-                        Some(Answer::Sale { state: old, .. }) => {
+                        Some(Answer::Sale { state: old, result: SaleResult::Done }) => {
                             *state = boxoffice::booking::SaleState { now: state.now, ..old.clone() };
                         }
                         _ if state.available() == 0 => self.stale = answer.clone().ok(),

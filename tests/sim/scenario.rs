@@ -1,6 +1,6 @@
 //! What a seed means: how many hosts and clients, which sale, which ledger, which faults and when. Pure.
 
-use boxoffice::booking::Durability;
+use boxoffice::protocol::Durability;
 
 use crate::faults::{self, Strike};
 use crate::network::Weather;

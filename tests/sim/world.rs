@@ -4,11 +4,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use boxoffice::booking::{
-    Amended, Answer, BookingId, BuyerId, Call, LedgerId, Objection, Opener, SaleChange, SaleState,
-    SaleStatus, SaleTerms, Seen,
-};
+use boxoffice::booking::{BookingId, BuyerId, SaleChange, SaleState, SaleStatus, SaleTerms};
 use boxoffice::limits::{NEW_LEDGER_MS, SYNC_INTERVAL_MS};
+use boxoffice::protocol::{
+    Amended, Answer, BookingOp, Call, LedgerId, LedgerOp, LedgerResult, Objection, Opener, SaleOp,
+    SaleResult, Watermark,
+};
 
 use crate::checks::{self, Bench, Violation, Whole};
 use crate::client::{Ask, Client, Kind, Link, Request, Word, read_answer};
@@ -335,7 +336,9 @@ impl World {
         };
         let wait_ms = match first {
             // The first host is started with `--sale`.
-            Answer::Ledger { age_ms, .. } if host == 0 => NEW_LEDGER_MS.saturating_sub(age_ms),
+            Answer::Ledger(LedgerResult::Identified { age_ms, .. }) if host == 0 => {
+                NEW_LEDGER_MS.saturating_sub(age_ms)
+            }
             _ => 0,
         };
         // Not the very first one of all, which would only let the others wait for a sale.
@@ -348,15 +351,15 @@ impl World {
             return Ok(());
         }
         let call = match host {
-            0 => Call::Open { sale: sale(), terms: self.terms(), by: Opener::Start },
-            _ => Call::Snapshot { sale: sale() },
+            0 => SaleOp::Open { terms: self.terms(), by: Opener::Start }.on(sale()),
+            _ => SaleOp::Snapshot.on(sale()),
         };
         let Some(first) = self.ledger.execute(&call, self.now) else {
             self.counts.add("start fails");
             self.push(self.now + 150_000, Event::Start(host));
             return Ok(());
         };
-        if let Answer::Sale { state, created: true } = &first {
+        if let Answer::Sale { state, result: SaleResult::Created } = &first {
             self.judge_opening(host, state)?;
         }
         self.witness.observe(&self.ledger, self.now)?;
@@ -372,14 +375,18 @@ impl World {
     /// Which ledger it is, and that this host knew the sale before.
     fn ask_at_start(&mut self, host: usize) -> Result<Option<Answer>, Violation> {
         let id = LedgerId(u128::from(self.scenario.seed));
-        let Some(ledger) = self.ledger.execute(&Call::Identify { id }, self.now) else { return Ok(None) };
+        let Some(ledger) = self.ledger.execute(&Call::Ledger(LedgerOp::Identify { id }), self.now) else {
+            return Ok(None);
+        };
         if !self.scenario.keeps_state {
             self.hosts[host].known.clear();
         }
         let knew = self.hosts[host].known.last().map(|&opened| (sale(), opened));
         if let Some(sale) = knew {
-            match self.ledger.execute(&Call::Recall { sales: vec![sale] }, self.now) {
-                Some(Answer::Recalled { removed }) if removed == [true] => self.hosts[host].known.clear(),
+            match self.ledger.execute(&Call::Ledger(LedgerOp::Recall { sales: vec![sale] }), self.now) {
+                Some(Answer::Ledger(LedgerResult::Recalled { removed })) if removed == [true] => {
+                    self.hosts[host].known.clear()
+                }
                 Some(_) => {}
                 None => return Ok(None),
             }
@@ -508,7 +515,7 @@ impl World {
     }
 
     fn alter(&mut self, change: SaleChange) -> Result<(), Violation> {
-        let answer = self.ledger.execute(&Call::Alter { sale: sale(), change }, self.now);
+        let answer = self.ledger.execute(&SaleOp::Alter(change).on(sale()), self.now);
         trace!(self, "an operator alters the sale: {answer:?}");
         self.witness.observe(&self.ledger, self.now)
     }

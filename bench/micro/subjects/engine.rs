@@ -5,13 +5,14 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use boxoffice::booking::{Answer, Call, Reservation, SaleName, SaleState, SaleTerms};
+use boxoffice::booking::{SaleName, SaleState, SaleTerms};
 use boxoffice::clock::{Monotonic, Now, WallTime};
 use boxoffice::connections::timers::Timers;
 use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer};
 use boxoffice::engine::{Engine, Settings};
 use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
+use boxoffice::protocol::{Answer, BookingOp, Call, Reservation, SaleResult};
 use boxoffice::stock::{Board, CoreIndex};
 
 use super::{Subject, Work};
@@ -137,7 +138,9 @@ impl Work for Bookings {
         }
         engine.end_turn();
         let (id, call) = engine.poll_call().expect("the bookings left");
-        let Call::Reserve { claims, .. } = &call else { panic!("not a batch of bookings: {call:?}") };
+        let Call::Bookings { op: BookingOp::Reserve(claims), .. } = &call else {
+            panic!("not a batch of bookings: {call:?}")
+        };
         assert_eq!(claims.len(), CLIENTS);
         assert_eq!(self.core.write(), 0);
 
@@ -145,7 +148,10 @@ impl Work for Bookings {
         let reservations = vec![granted; CLIENTS];
         let engine = &mut self.core.engine;
         engine.begin_turn(NOW);
-        engine.handle_answer(id, Ok(Answer::Reserved { state: self.state.clone(), reservations }));
+        engine.handle_answer(
+            id,
+            Ok(Answer::Sale { state: self.state.clone(), result: SaleResult::Reserved(reservations) }),
+        );
         engine.end_turn();
         assert!(self.core.write() > 300 * CLIENTS);
     }

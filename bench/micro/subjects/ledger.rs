@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
-use boxoffice::booking::{Answer, BookingId, BuyerId, Call, Claim, Quantity, SaleName, Seen};
+use boxoffice::booking::{BookingId, BuyerId, Quantity, SaleName};
 use boxoffice::ledger::redis::codec;
+use boxoffice::protocol::{Answer, BookingOp, Call, Claim, SaleResult, Watermark};
 
 use super::{Subject, Work, plain};
 
@@ -27,7 +28,7 @@ fn reserve(entries: u32) -> Call {
         Claim { id: BookingId::parse(id).expect("well-formed"), quantity: Quantity::ONE, buyer }
     };
     let sale = SaleName::parse("ticket").expect("well-formed");
-    Call::Reserve { sale, seen: Seen::default(), claims: (0..entries).map(claim).collect() }
+    BookingOp::Reserve((0..entries).map(claim).collect()).on(sale, Watermark::default())
 }
 
 fn pack(entries: u32) -> Box<dyn Work> {
@@ -53,7 +54,9 @@ fn read(entries: u32) -> Box<dyn Work> {
         // As a session does: where the reply ends, then what it says.
         let length = codec::replies_length(&call, black_box(&reply)).expect("it is well-formed");
         let answer = codec::read(&call, &reply[..length.expect("it is whole")]);
-        assert!(matches!(&answer, Ok(Answer::Reserved { reservations, .. }) if !reservations.is_empty()));
+        assert!(
+            matches!(&answer, Ok(Answer::Sale { result: SaleResult::Reserved(reservations), .. }) if !reservations.is_empty())
+        );
         black_box(&answer);
     })
 }

@@ -10,7 +10,7 @@ fn follow(fixture: &mut Fixture, log: &[&str]) -> Vec<u64> {
         fixture.wait(limits::SYNC_INTERVAL_MS);
         while let Some((call, asked)) = fixture.desk.poll_call() {
             let answer = match asked {
-                Call::Log { after, .. } => {
+                Call::Sale { op: SaleOp::Log { after }, .. } => {
                     asked_after.push(after);
                     let entries = (1..).zip(log).skip_while(|(sequence, _)| *sequence <= after);
                     let entry = |(sequence, own): (u64, &&str)| LogEntry {
@@ -18,15 +18,20 @@ fn follow(fixture: &mut Fixture, log: &[&str]) -> Vec<u64> {
                         at: WallTime(1),
                         booking: booked(own, 1),
                     };
-                    Answer::Log(entries.map(entry).collect())
+                    Answer::Sale { state: state(0, 3), result: SaleResult::Log(entries.map(entry).collect()) }
                 }
-                Call::LookUp { ids, .. } => {
+                Call::Sale { op: SaleOp::LookUp(ids), .. } => {
                     let find = |own: &BookingId| log.contains(&own.as_str()).then(|| booked(own.as_str(), 1));
-                    Answer::Found { state: state(0, 3), bookings: ids.iter().map(find).collect() }
+                    Answer::Sale {
+                        state: state(0, 3),
+                        result: SaleResult::Found(ids.iter().map(find).collect()),
+                    }
                 }
-                Call::Sales => Answer::Sales { names: vec![sale()], odd: Vec::new() },
-                Call::Changes { .. } => changes(&[sale()]),
-                _ => Answer::Sale { state: state(0, 3), created: false },
+                Call::Ledger(LedgerOp::Sales) => {
+                    Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() })
+                }
+                Call::Ledger(LedgerOp::Changes { .. }) => changes(&[sale()]),
+                _ => Answer::Sale { state: state(0, 3), result: SaleResult::Done },
             };
             fixture.desk.handle_answer(call, Ok(answer), fixture.now);
         }

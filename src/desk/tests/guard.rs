@@ -1,8 +1,10 @@
 //! The rollback guard against a ledger that forgets, played by hand.
 
 use super::*;
-use crate::booking::{Confirmation, LostCause, Restoration, Seen};
 use crate::desk::GuardCounts;
+use crate::protocol::{
+    BookingOp, Confirmation, LedgerOp, LostCause, Restoration, SaleOp, SaleResult, Watermark,
+};
 
 const OPENED: u64 = 900_000;
 
@@ -11,8 +13,8 @@ fn told(lineage: u64, sequence: u64, now: Now) -> SaleState {
     SaleState { opened: OPENED, lineage: OPENED + lineage, now: now.wall, ..state(100, sequence) }
 }
 
-fn seen(lineage: u64, sequence: u64) -> Seen {
-    Seen { opened: OPENED, lineage: OPENED + lineage, sequence }
+fn seen(lineage: u64, sequence: u64) -> Watermark {
+    Watermark { opened: OPENED, lineage: OPENED + lineage, sequence }
 }
 
 fn confirmed(text: &str) -> Booking {
@@ -38,7 +40,11 @@ fn selling(ids: &[&str]) -> Fixture {
     if let Some((call, _)) = fixture.batch() {
         let reservations = ids.iter().map(|_| granted()).collect();
         let state = told(0, 10, fixture.now);
-        fixture.desk.handle_answer(call, Ok(Answer::Reserved { state, reservations }), fixture.now);
+        fixture.desk.handle_answer(
+            call,
+            Ok(Answer::Sale { state, result: SaleResult::Reserved(reservations) }),
+            fixture.now,
+        );
     }
     assert_eq!(fixture.told().len(), ids.len());
     fixture
@@ -56,31 +62,33 @@ impl Fixture {
 
     /// What the desk asks of bookings, syncs aside.
     fn asked(&mut self) -> Vec<(CallId, Call)> {
-        let of_bookings = |call: &Call| call.entries() > 0 || matches!(call, Call::Restore { .. });
+        let of_bookings = |call: &Call| {
+            call.entries() > 0 || matches!(call, Call::Bookings { op: BookingOp::Restore(_), .. })
+        };
         std::iter::from_fn(|| self.desk.poll_call()).filter(|(_, call)| of_bookings(call)).collect()
     }
 
     /// The one thing that it asks, which is to put back.
     #[track_caller]
-    fn restore(&mut self) -> (CallId, Seen, Vec<Booking>) {
+    fn restore(&mut self) -> (CallId, Watermark, Vec<Booking>) {
         let mut asked = self.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
         match asked.remove(0) {
-            (call, Call::Restore { seen, bookings, .. }) => (call, seen, bookings),
+            (call, Call::Bookings { seen, op: BookingOp::Restore(bookings), .. }) => (call, seen, bookings),
             other => panic!("{other:?}"),
         }
     }
 
     fn answer_restore(&mut self, call: CallId, state: SaleState, restorations: &[Restoration]) {
-        let answer = Answer::Restored { state, restorations: restorations.to_vec() };
+        let answer = Answer::Sale { state, result: SaleResult::Restored(restorations.to_vec()) };
         self.desk.handle_answer(call, Ok(answer), self.now);
         self.turn();
     }
 
     #[track_caller]
-    fn reserve_call(&mut self) -> (CallId, Seen) {
+    fn reserve_call(&mut self) -> (CallId, Watermark) {
         match self.batch() {
-            Some((call, Call::Reserve { seen, .. })) => (call, seen),
+            Some((call, Call::Bookings { seen, op: BookingOp::Reserve(_), .. })) => (call, seen),
             other => panic!("{other:?}"),
         }
     }
@@ -110,7 +118,7 @@ fn on_a_new_connection_what_was_acknowledged_comes_before_anything_else() {
 
 #[test]
 fn an_extension_a_release_and_a_new_hold_that_clients_were_told_of_are_put_back() {
-    use crate::booking::Amended;
+    use crate::protocol::Amended;
     let mut fixture = selling(&["longer", "fewer", "again", "refused"]);
     let remaining = Quantity::ONE;
     for (client, (own, amendment)) in (1..).zip([
@@ -128,9 +136,9 @@ fn an_extension_a_release_and_a_new_hold_that_clients_were_told_of_are_put_back(
     let fewer = Booking { released: 2, ..confirmed("fewer") };
     let again = Booking { status: held, ..confirmed("again") };
     let mut bookings: Vec<_> = [&longer, &fewer, &again].map(|booking| Amended::Done(booking.clone())).into();
-    bookings.push(Amended::Refused(crate::booking::Objection::HoldLimit));
+    bookings.push(Amended::Refused(crate::protocol::Objection::HoldLimit));
     let state = told(0, 14, fixture.now);
-    fixture.answer_with(call, Answer::Amended { state, bookings });
+    fixture.answer_with(call, Answer::Sale { state, result: SaleResult::Amended(bookings) });
     fixture.reconnect();
     let (_, _, offered) = fixture.restore();
     assert_eq!(offered, vec![longer, fewer, again, confirmed("refused")]);
@@ -142,11 +150,11 @@ fn a_tombstone_that_a_client_was_told_of_is_put_back() {
     fixture.desk.cancel(|| 1, fixture.line, id("never"), true, fixture.now).unwrap();
     fixture.turn();
     let (call, asked) = fixture.asked().remove(0);
-    let Call::Cancel { ids, .. } = &asked else { panic!("{asked:?}") };
-    assert_eq!(ids, &[(id("never"), true)]);
+    let Call::Bookings { op: BookingOp::Cancel(ids), .. } = &asked else { panic!("{asked:?}") };
+    assert_eq!(ids, &[Cancel { id: id("never"), tombstone: true }]);
     let cancellations = vec![Cancellation::NotFound];
     let state = told(0, 12, fixture.now);
-    fixture.answer_with(call, Answer::Cancelled { state, cancellations });
+    fixture.answer_with(call, Answer::Sale { state, result: SaleResult::Cancelled(cancellations) });
     assert_eq!(fixture.told().pop(), Some((1, Outcome::Tombstoned(id("never")))));
     fixture.reconnect();
     let (_, _, bookings) = fixture.restore();
@@ -165,14 +173,16 @@ fn only_what_clients_were_told_is_remembered_and_their_last_word_counts() {
     for (call, asked) in fixture.asked() {
         let state = told(0, 12, fixture.now);
         match asked {
-            Call::Confirm { .. } => {
+            Call::Bookings { op: BookingOp::Confirm(_), .. } => {
                 let confirmations = vec![Confirmation::Confirmed(confirmed("paid"))];
-                fixture.answer_with(call, Answer::Confirmed { state, confirmations });
+                fixture
+                    .answer_with(call, Answer::Sale { state, result: SaleResult::Confirmed(confirmations) });
             }
-            Call::Cancel { .. } => {
+            Call::Bookings { op: BookingOp::Cancel(_), .. } => {
                 let gone = Booking { status: BookingStatus::Cancelled, ..confirmed("gone") };
                 let cancellations = vec![Cancellation::Cancelled(gone)];
-                fixture.answer_with(call, Answer::Cancelled { state, cancellations });
+                fixture
+                    .answer_with(call, Answer::Sale { state, result: SaleResult::Cancelled(cancellations) });
             }
             _ => late = Some(call),
         }
@@ -180,7 +190,7 @@ fn only_what_clients_were_told_is_remembered_and_their_last_word_counts() {
     fixture.wait(TIMEOUT_MS);
     fixture.answer_with(
         late.unwrap(),
-        Answer::Reserved { state: told(0, 13, fixture.now), reservations: vec![granted()] },
+        Answer::Sale { state: told(0, 13, fixture.now), result: SaleResult::Reserved(vec![granted()]) },
     );
     fixture.asked();
     fixture.reconnect();
@@ -204,10 +214,14 @@ fn what_a_repeat_was_told_is_put_back_as_what_was_granted_is() {
         let (call, asked) = fixture.batch().unwrap();
         let state = told(0, 12, fixture.now);
         let answer = match asked {
-            Call::LookUp { .. } => Answer::Found { state, bookings: vec![Some(confirmed("a"))] },
-            _ => Answer::Reserved { state, reservations: vec![Reservation::Known(confirmed("a"))] },
+            Call::Sale { op: SaleOp::LookUp(_), .. } => {
+                Answer::Sale { state, result: SaleResult::Found(vec![Some(confirmed("a"))]) }
+            }
+            _ => {
+                Answer::Sale { state, result: SaleResult::Reserved(vec![Reservation::Known(confirmed("a"))]) }
+            }
         };
-        assert_eq!(matches!(answer, Answer::Found { .. }), sold_out);
+        assert_eq!(matches!(answer, Answer::Sale { result: SaleResult::Found(_), .. }), sold_out);
         fixture.answer_with(call, answer);
         assert_eq!(fixture.told(), [(1, Outcome::Replayed(confirmed("a")))]);
         fixture.asked();
@@ -225,7 +239,10 @@ fn a_repeat_of_what_is_over_is_not_put_back() {
     let (call, _) = fixture.batch().unwrap();
     let over = Booking { status: BookingStatus::Expired, ..confirmed("a") };
     let reservations = vec![Reservation::Known(over.clone())];
-    fixture.answer_with(call, Answer::Reserved { state: told(0, 10, fixture.now), reservations });
+    fixture.answer_with(
+        call,
+        Answer::Sale { state: told(0, 10, fixture.now), result: SaleResult::Reserved(reservations) },
+    );
     assert_eq!(fixture.told(), [(1, Outcome::Replayed(over))]);
     fixture.reconnect();
     assert!(fixture.asked().is_empty());
@@ -242,7 +259,10 @@ fn a_cancellation_is_remembered_though_its_client_waits_no_more() {
     assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::OutcomeUnknown))]);
     let gone = Booking { status: BookingStatus::Cancelled, ..confirmed("a") };
     let cancellations = vec![Cancellation::Cancelled(gone.clone())];
-    fixture.answer_with(call, Answer::Cancelled { state: told(0, 11, fixture.now), cancellations });
+    fixture.answer_with(
+        call,
+        Answer::Sale { state: told(0, 11, fixture.now), result: SaleResult::Cancelled(cancellations) },
+    );
     fixture.asked();
     fixture.reconnect();
     assert_eq!(fixture.restore().2, [gone]);
@@ -256,7 +276,7 @@ fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new
     let (call, _) = fixture.reserve_call();
     let mut frozen = told(5, 8, fixture.now);
     frozen.frozen_until = WallTime(fixture.now.wall.0 + 50);
-    fixture.answer_with(call, Answer::Withheld { state: frozen.clone() });
+    fixture.answer_with(call, Answer::Stale(frozen.clone()));
     assert_eq!(fixture.told(), [(7, FROZEN)]);
     assert_eq!(fixture.permits().1, 0, "its permit is free again");
 
@@ -278,7 +298,7 @@ fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
     let bookings = vec![Some(confirmed("a")), None];
-    fixture.answer_with(call, Answer::Found { state: frozen, bookings });
+    fixture.answer_with(call, Answer::Sale { state: frozen, result: SaleResult::Found(bookings) });
     assert_eq!(fixture.told(), [(8, Outcome::Found(confirmed("a"))), (9, FROZEN)]);
 
     fixture.now.wall.0 += 50;
@@ -306,15 +326,15 @@ fn a_reading_of_less_at_a_later_time_is_told_to_the_ledger_and_an_older_one_is_n
         fixture.board.learn(&sale(), &told(0, 10, before)).unwrap();
         fixture.wait(limits::SYNC_INTERVAL_MS);
         let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
-            .find(|(_, call)| matches!(call, Call::Changes { .. }))
+            .find(|(_, call)| matches!(call, Call::Ledger(LedgerOp::Changes { .. })))
             .unwrap();
         fixture.answer_with(call, changes(&[sale()]));
         let snapshot = std::iter::from_fn(|| fixture.desk.poll_call())
-            .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
+            .find(|(_, call)| matches!(call, Call::Sale { op: SaleOp::Snapshot, .. }))
             .unwrap();
         let mut less = told(0, 8, before);
         less.now.0 += later_ms;
-        fixture.answer_with(snapshot.0, Answer::Sale { state: less, created: false });
+        fixture.answer_with(snapshot.0, Answer::Sale { state: less, result: SaleResult::Done });
         fixture.turn();
         match alarm {
             true => assert_eq!(fixture.restore().1, seen(0, 10), "though there is nothing to put back"),
@@ -359,21 +379,21 @@ fn a_pass_that_fails_is_repeated_also_where_there_is_nothing_to_put_back() {
         fixture.board.learn(&sale(), &told(0, 10, fixture.now)).unwrap();
         fixture.wait(limits::SYNC_INTERVAL_MS);
         let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
-            .find(|(_, call)| matches!(call, Call::Changes { .. }))
+            .find(|(_, call)| matches!(call, Call::Ledger(LedgerOp::Changes { .. })))
             .unwrap();
         fixture.answer_with(call, changes(&[sale()]));
         let (call, _) = std::iter::from_fn(|| fixture.desk.poll_call())
-            .find(|(_, call)| matches!(call, Call::Snapshot { .. }))
+            .find(|(_, call)| matches!(call, Call::Sale { op: SaleOp::Snapshot, .. }))
             .unwrap();
         let less = told(0, 8, fixture.now);
-        fixture.answer_with(call, Answer::Sale { state: less.clone(), created: false });
+        fixture.answer_with(call, Answer::Sale { state: less.clone(), result: SaleResult::Done });
         fixture.turn();
         let (call, told_seen, bookings) = fixture.restore();
         assert_eq!((told_seen, bookings.len()), (seen(0, 10), 0));
         let answer = match failure {
             "refused" => Err(CallError::Refused("OOM".to_owned())),
             "unknown" => Err(CallError::Unknown("cut".to_owned())),
-            _ => Ok(Answer::Sale { state: less, created: false }),
+            _ => Ok(Answer::Sale { state: less, result: SaleResult::Done }),
         };
         fixture.desk.handle_answer(call, answer, fixture.now);
         fixture.wait(limits::RESTORE_RETRY_MS + limits::SYNC_INTERVAL_MS);
@@ -399,7 +419,10 @@ fn a_pass_that_is_answered_from_two_histories_is_repeated() {
     fixture.turn();
     for (call, asked) in fixture.asked() {
         let reservations = vec![granted(); asked.entries()];
-        fixture.answer_with(call, Answer::Reserved { state: told(0, 9, fixture.now), reservations });
+        fixture.answer_with(
+            call,
+            Answer::Sale { state: told(0, 9, fixture.now), result: SaleResult::Reserved(reservations) },
+        );
     }
     fixture.reconnect();
     for lineages in [[0, 1], [1, 1]] {
@@ -411,7 +434,7 @@ fn a_pass_that_is_answered_from_two_histories_is_repeated() {
         for ((call, asked), lineage) in asked.into_iter().zip(lineages) {
             let restorations = vec![Restoration::Stands; asked.entries()];
             let state = told(lineage, 9, fixture.now);
-            fixture.answer_with(call, Answer::Restored { state, restorations });
+            fixture.answer_with(call, Answer::Sale { state, result: SaleResult::Restored(restorations) });
         }
         fixture.turn();
     }
@@ -425,13 +448,18 @@ fn nothing_is_carried_into_another_sale_of_that_name() {
         fixture.reconnect();
         let (call, _, _) = fixture.restore();
         let other = SaleState { opened, lineage: opened, by_operator: true, ..told(0, 3, fixture.now) };
-        fixture.answer_with(call, Answer::Withheld { state: other.clone() });
+        fixture.answer_with(call, Answer::Stale(other.clone()));
         assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 0, lost: 1 });
         fixture.reserve(1, Some("mine"), 1).unwrap();
         fixture.turn();
-        assert_eq!(fixture.reserve_call().1, other.seen());
+        assert_eq!(fixture.reserve_call().1, Watermark::of(&other));
         fixture.reconnect();
-        assert!(fixture.asked().iter().all(|(_, call)| !matches!(call, Call::Restore { .. })));
+        assert!(
+            fixture
+                .asked()
+                .iter()
+                .all(|(_, call)| !matches!(call, Call::Bookings { op: BookingOp::Restore(_), .. }))
+        );
     }
 }
 
@@ -446,15 +474,17 @@ fn what_was_told_of_a_former_sale_is_offered_to_that_one_alone() {
     fixture.turn();
     fixture.reconnect();
     for (call, asked) in fixture.asked() {
-        let Call::Restore { seen, bookings, .. } = asked else { panic!("{asked:?}") };
+        let Call::Bookings { seen, op: BookingOp::Restore(bookings), .. } = asked else {
+            panic!("{asked:?}")
+        };
         let answer = match seen.opened {
             OPENED => {
                 assert_eq!(bookings, [confirmed("a")]);
-                Answer::Withheld { state: other.clone() }
+                Answer::Stale(other.clone())
             }
             _ => {
-                assert_eq!((seen, bookings.len()), (other.seen(), 0));
-                Answer::Restored { state: other.clone(), restorations: Vec::new() }
+                assert_eq!((seen, bookings.len()), (Watermark::of(&other), 0));
+                Answer::Sale { state: other.clone(), result: SaleResult::Restored(Vec::new()) }
             }
         };
         fixture.answer_with(call, answer);
@@ -462,7 +492,7 @@ fn what_was_told_of_a_former_sale_is_offered_to_that_one_alone() {
     assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 0, lost: 1 });
     fixture.reserve(1, Some("mine"), 1).unwrap();
     fixture.turn();
-    assert_eq!(fixture.reserve_call().1, other.seen());
+    assert_eq!(fixture.reserve_call().1, Watermark::of(&other));
 }
 
 #[test]

@@ -43,31 +43,44 @@ impl Ledger {
 
     fn answer(&mut self, call: &Call, now: Now) -> Result<Answer, CallError> {
         match call {
-            Call::Changes { .. } => {
+            Call::Ledger(LedgerOp::Changes { .. }) => {
                 let (names, ledger, now) = (Vec::new(), self.id.to_owned(), WallTime(now.wall.0));
-                return Ok(Answer::Changes { names, at: 1, more: false, reset: false, ledger, now });
+                return Ok(Answer::Ledger(LedgerResult::Changes {
+                    names,
+                    at: 1,
+                    more: false,
+                    reset: false,
+                    ledger,
+                    now,
+                }));
             }
-            Call::Sales => return Ok(Answer::Sales { names: vec![sale()], odd: Vec::new() }),
-            Call::Recall { sales } => {
-                return Ok(Answer::Recalled { removed: vec![self.removed; sales.len()] });
+            Call::Ledger(LedgerOp::Sales) => {
+                return Ok(Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() }));
+            }
+            Call::Ledger(LedgerOp::Recall { sales }) => {
+                return Ok(Answer::Ledger(LedgerResult::Recalled {
+                    removed: vec![self.removed; sales.len()],
+                }));
             }
             _ => {}
         }
         let Some(state) = self.sale.as_mut().map_err(|error| error.clone())? else {
-            return Ok(Answer::NoSuchSale);
+            return Ok(Answer::Missing);
         };
         state.now = now.wall;
-        if let Call::Alter { change, .. } = call {
+        if let Call::Sale { op: SaleOp::Alter(change), .. } = call {
             state.status = change.status.unwrap();
             state.version += 1;
         }
         Ok(match call {
-            Call::Restore { bookings, .. } => Answer::Restored {
+            Call::Bookings { op: BookingOp::Restore(bookings), .. } => Answer::Sale {
                 state: state.clone(),
-                restorations: vec![crate::booking::Restoration::Stands; bookings.len()],
+                result: SaleResult::Restored(vec![crate::protocol::Restoration::Stands; bookings.len()]),
             },
-            Call::LookUp { .. } => Answer::Found { state: state.clone(), bookings: Vec::new() },
-            _ => Answer::Sale { state: state.clone(), created: false },
+            Call::Sale { op: SaleOp::LookUp(_), .. } => {
+                Answer::Sale { state: state.clone(), result: SaleResult::Found(Vec::new()) }
+            }
+            _ => Answer::Sale { state: state.clone(), result: SaleResult::Done },
         })
     }
 }
@@ -78,7 +91,7 @@ fn gate(fixture: &Fixture) -> Option<Gate> {
 
 fn recalls(asked: &[Call]) -> Vec<(SaleName, u64)> {
     let named = asked.iter().filter_map(|call| match call {
-        Call::Recall { sales } => Some(sales.clone()),
+        Call::Ledger(LedgerOp::Recall { sales }) => Some(sales.clone()),
         _ => None,
     });
     named.flatten().collect()
@@ -146,7 +159,7 @@ fn a_sale_that_a_start_opened_in_place_of_a_known_one_is_paused_and_sold_once_an
     fixture.desk.read_all();
     let asked = ledger.sync(&mut fixture);
     assert_eq!(recalls(&asked), [(sale(), OPENED)], "it may have been removed on purpose");
-    let paused = asked.iter().filter(|call| matches!(call, Call::Alter { .. })).count();
+    let paused = asked.iter().filter(|call| matches!(call, Call::Sale { op: SaleOp::Alter(_), .. })).count();
     assert_eq!(paused, 1);
     assert_eq!(gate(&fixture), Some(Gate::NotOnSale(crate::booking::OffSale::Paused)));
     let Ok(Some(resumed)) = &mut ledger.sale else { panic!() };
@@ -163,7 +176,7 @@ fn a_sale_that_a_start_opened_in_place_of_a_known_one_is_paused_and_sold_once_an
         fixture.wait(SYNC_INTERVAL_MS);
         while let Some((call, asked)) = fixture.desk.poll_call() {
             let answer = match asked {
-                Call::Alter { .. } => Err(CallError::Refused("OOM".to_owned())),
+                Call::Sale { op: SaleOp::Alter(_), .. } => Err(CallError::Refused("OOM".to_owned())),
                 _ => ledger.answer(&asked, fixture.now),
             };
             fixture.desk.handle_answer(call, answer, fixture.now);
@@ -194,9 +207,13 @@ fn a_call_that_finds_the_sale_unsound_stops_it_and_a_reading_by_script_sells_it_
     ledger.sale = Err(CallError::Unsound(gone.clone()));
     for _ in 0..3 {
         let asked = ledger.sync(&mut fixture);
-        let by_script = |call: &Call| matches!(call, Call::LookUp { ids, .. } if ids.is_empty());
+        let by_script =
+            |call: &Call| matches!(call, Call::Sale { op: SaleOp::LookUp(ids), .. } if ids.is_empty());
         assert!(asked.iter().any(by_script), "{asked:?}");
-        assert!(asked.iter().all(|call| !matches!(call, Call::Snapshot { .. })), "{asked:?}");
+        assert!(
+            asked.iter().all(|call| !matches!(call, Call::Sale { op: SaleOp::Snapshot, .. })),
+            "{asked:?}"
+        );
         let sale = fixture.board.directory().get("ticket").cloned().unwrap();
         assert_eq!((sale.unsound(), sale.is_missing()), (Some(gone.clone()), false));
     }

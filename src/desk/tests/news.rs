@@ -32,11 +32,11 @@ fn name(number: usize) -> SaleName {
 impl Played {
     fn answer(&mut self, call: &Call, now: Now) -> Answer {
         let word = match call {
-            Call::Changes { .. } => "changes".to_owned(),
-            Call::Sales => "sales".to_owned(),
-            Call::Snapshot { sale } => format!("read {sale}"),
-            Call::Expire { sale } => format!("expire {sale}"),
-            Call::Recall { sales } => {
+            Call::Ledger(LedgerOp::Changes { .. }) => "changes".to_owned(),
+            Call::Ledger(LedgerOp::Sales) => "sales".to_owned(),
+            Call::Sale { sale, op: SaleOp::Snapshot } => format!("read {sale}"),
+            Call::Sale { sale, op: SaleOp::Expire } => format!("expire {sale}"),
+            Call::Ledger(LedgerOp::Recall { sales }) => {
                 self.named.extend(sales.iter().copied());
                 "recall".to_owned()
             }
@@ -44,39 +44,40 @@ impl Played {
         };
         self.asked.push(word);
         match call {
-            Call::Changes { after } => {
+            Call::Ledger(LedgerOp::Changes { after }) => {
                 let latest = self.feed.len();
                 let from = after.map_or(latest, |after| after as usize);
                 let to = latest.min(from + CHANGES_PER_CALL_MAX);
-                Answer::Changes {
+                Answer::Ledger(LedgerResult::Changes {
                     names: self.feed.get(from..to).unwrap_or_default().to_vec(),
                     at: if from > latest { latest } else { to } as u64,
                     more: to < latest && from <= latest,
                     reset: from > latest,
                     ledger: self.name.clone(),
                     now: WallTime(now.wall.0.saturating_add_signed(self.ahead_ms)),
-                }
+                })
             }
-            Call::Sales => {
-                Answer::Sales { names: self.sales.keys().copied().collect(), odd: self.odd.clone() }
-            }
-            Call::Expire { sale } | Call::Snapshot { sale } => match self.sales.get_mut(sale) {
+            Call::Ledger(LedgerOp::Sales) => Answer::Ledger(LedgerResult::Sales {
+                names: self.sales.keys().copied().collect(),
+                odd: self.odd.clone(),
+            }),
+            Call::Sale { sale, op: SaleOp::Expire | SaleOp::Snapshot } => match self.sales.get_mut(sale) {
                 Some(state) => {
                     state.now = now.wall;
                     if !self.is_stuck
-                        && matches!(call, Call::Expire { .. })
+                        && matches!(call, Call::Sale { op: SaleOp::Expire, .. })
                         && state.due_at.is_some_and(|due| due <= now.wall)
                     {
                         (state.held, state.due_at) = (0, None);
                         state.sequence += 1;
                     }
-                    Answer::Sale { state: state.clone(), created: false }
+                    Answer::Sale { state: state.clone(), result: SaleResult::Done }
                 }
-                None => Answer::NoSuchSale,
+                None => Answer::Missing,
             },
-            Call::Recall { sales } => Answer::Recalled {
+            Call::Ledger(LedgerOp::Recall { sales }) => Answer::Ledger(LedgerResult::Recalled {
                 removed: sales.iter().map(|(sale, _)| self.removed.contains(sale)).collect(),
-            },
+            }),
             _ => unreachable!(),
         }
     }
@@ -212,7 +213,7 @@ fn reads_again_what_is_frozen_and_what_could_not_be_read() {
     let answer = ledger.answer(&asked, fixture.now);
     fixture.desk.handle_answer(call, Ok(answer), fixture.now);
     let (call, asked) = fixture.desk.poll_call().unwrap();
-    assert!(matches!(asked, Call::Snapshot { .. }));
+    assert!(matches!(asked, Call::Sale { op: SaleOp::Snapshot, .. }));
     fixture.desk.handle_answer(call, Err(CallError::Refused("LOADING".to_owned())), fixture.now);
     assert_eq!(sync(&mut fixture, &mut ledger), ["changes", "read ticket"]);
 }
@@ -343,7 +344,9 @@ fn a_new_sale_is_known_at_the_next_sync_and_names_without_a_sale_hold_nobody_up(
     fixture.wait(SYNC_INTERVAL_MS);
     while let Some((call, asked)) = fixture.desk.poll_call() {
         let answer = match asked {
-            Call::Snapshot { sale } if sale == name(1) => Err(CallError::Refused("LOADING".to_owned())),
+            Call::Sale { sale, op: SaleOp::Snapshot } if sale == name(1) => {
+                Err(CallError::Refused("LOADING".to_owned()))
+            }
             asked => Ok(ledger.answer(&asked, fixture.now)),
         };
         fixture.desk.handle_answer(call, answer, fixture.now);
@@ -387,7 +390,7 @@ fn reads_everything_at_each_sync_while_the_feed_cannot_be_read() {
     for _ in 0..3 {
         fixture.wait(SYNC_INTERVAL_MS);
         let (call, asked) = fixture.desk.poll_call().unwrap();
-        assert!(matches!(asked, Call::Changes { .. }));
+        assert!(matches!(asked, Call::Ledger(LedgerOp::Changes { .. })));
         fixture.desk.handle_answer(call, Err(CallError::Refused("NOPERM".to_owned())), fixture.now);
         let asked = answer_all(&mut fixture, &mut ledger);
         assert!(asked.iter().filter(|word| word.starts_with("read ")).count() >= 31, "{asked:?}");
@@ -422,20 +425,23 @@ fn what_was_asked_for_changes_on_a_connection_of_before_says_nothing_on_this_one
     let mut fixture = at_rest(&mut ledger);
     fixture.wait(SYNC_INTERVAL_MS);
     let (late, asked) = fixture.desk.poll_call().unwrap();
-    assert!(matches!(asked, Call::Changes { after: Some(0) }));
+    assert!(matches!(asked, Call::Ledger(LedgerOp::Changes { after: Some(0) })));
     for _ in 0..3 {
         fixture.desk.handle_ledger_down(fixture.now);
         fixture.desk.handle_ledger_up();
         fixture.wait(SYNC_INTERVAL_MS);
         let asked: Vec<Call> =
             std::iter::from_fn(|| fixture.desk.poll_call()).map(|(_, call)| call).collect();
-        assert!(!asked.iter().any(|call| matches!(call, Call::Changes { .. })), "one at a time");
+        assert!(
+            !asked.iter().any(|call| matches!(call, Call::Ledger(LedgerOp::Changes { .. }))),
+            "one at a time"
+        );
     }
     fixture.desk.handle_answer(late, Ok(changes(&[name(5)])), fixture.now);
     assert!(fixture.desk.next_deadline() <= fixture.now.monotonic);
     fixture.turn();
     let asked: Vec<Call> = std::iter::from_fn(|| fixture.desk.poll_call()).map(|(_, call)| call).collect();
-    assert_eq!(asked[0], Call::Changes { after: None });
+    assert_eq!(asked[0], Call::Ledger(LedgerOp::Changes { after: None }));
 }
 
 #[test]

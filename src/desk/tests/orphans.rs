@@ -9,18 +9,24 @@ fn useless() -> Vec<(&'static str, Result<Answer, CallError>)> {
         ("unknown", Err(CallError::Unknown(error("cut")))),
         ("refused", Err(CallError::Refused(error("OOM")))),
         ("garbled", Err(CallError::Garbled(error("z")))),
-        ("of another length", Ok(Answer::Cancelled { state: state(9, 2), cancellations: vec![] })),
-        ("of another kind", Ok(Answer::Trimmed { groups: 0, removed: 0, left: 0 })),
-        ("withheld", Ok(Answer::Withheld { state: state(9, 2) })),
-        ("no such sale", Ok(Answer::NoSuchSale)),
+        ("of another length", Ok(Answer::Sale { state: state(9, 2), result: SaleResult::Cancelled(vec![]) })),
+        (
+            "of another kind",
+            Ok(Answer::Sale {
+                state: state(0, 3),
+                result: SaleResult::Trimmed { groups: 0, removed: 0, left: 0 },
+            }),
+        ),
+        ("withheld", Ok(Answer::Stale(state(9, 2)))),
+        ("no such sale", Ok(Answer::Missing)),
     ]
 }
 
 fn cancellation(call: &Call) -> Option<Vec<BookingId>> {
     match call {
-        Call::Cancel { ids, .. } => {
-            assert!(ids.iter().all(|(_, tombstone)| *tombstone));
-            Some(ids.iter().map(|(id, _)| *id).collect())
+        Call::Bookings { op: BookingOp::Cancel(ids), .. } => {
+            assert!(ids.iter().all(|cancel| cancel.tombstone));
+            Some(ids.iter().map(|cancel| cancel.id).collect())
         }
         _ => None,
     }
@@ -39,17 +45,22 @@ impl Fixture {
         let mut found = Vec::new();
         while let Some((call, asked)) = self.desk.poll_call() {
             let answer = match &asked {
-                Call::Sales => Answer::Sales { names: vec![sale()], odd: vec![] },
-                Call::Changes { .. } => nothing_announced(),
-                Call::Recall { sales } => Answer::Recalled { removed: vec![false; sales.len()] },
-                Call::Snapshot { .. } | Call::Expire { .. } if there => {
+                Call::Ledger(LedgerOp::Sales) => {
+                    Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: vec![] })
+                }
+                Call::Ledger(LedgerOp::Changes { .. }) => nothing_announced(),
+                Call::Ledger(LedgerOp::Recall { sales }) => {
+                    Answer::Ledger(LedgerResult::Recalled { removed: vec![false; sales.len()] })
+                }
+                Call::Sale { op: SaleOp::Snapshot | SaleOp::Expire, .. } if there => {
                     self.sequence += 1;
-                    Answer::Sale { state: state(9, self.sequence), created: false }
+                    Answer::Sale { state: state(9, self.sequence), result: SaleResult::Done }
                 }
-                Call::Restore { .. } if there => {
-                    Answer::Restored { state: state(9, self.sequence), restorations: vec![] }
+                Call::Bookings { op: BookingOp::Restore(_), .. } if there => {
+                    Answer::Sale { state: state(9, self.sequence), result: SaleResult::Restored(vec![]) }
                 }
-                Call::Snapshot { .. } | Call::Expire { .. } | Call::Restore { .. } => Answer::NoSuchSale,
+                Call::Sale { op: SaleOp::Snapshot | SaleOp::Expire, .. }
+                | Call::Bookings { op: BookingOp::Restore(_), .. } => Answer::Missing,
                 other => {
                     found.push((call, cancellation(other).expect("nothing else is asked")));
                     continue;
@@ -64,7 +75,8 @@ impl Fixture {
     fn answer_cancelled(&mut self, call: CallId, entries: usize) {
         self.sequence += 1;
         let cancellations = vec![Cancellation::NotFound; entries];
-        let answer = Answer::Cancelled { state: state(9, self.sequence), cancellations };
+        let answer =
+            Answer::Sale { state: state(9, self.sequence), result: SaleResult::Cancelled(cancellations) };
         self.desk.handle_answer(call, Ok(answer), self.now);
     }
 }
@@ -120,7 +132,7 @@ fn a_cancellation_of_a_sale_that_is_gone_costs_nothing_until_it_is_back() {
     let mut fixture = fixture(10);
     fixture.desk.cancel_unheard(fixture.line, id("made-1"), fixture.now);
     let (call, _) = fixture.cancelled(true).pop().unwrap();
-    fixture.desk.handle_answer(call, Ok(Answer::NoSuchSale), fixture.now);
+    fixture.desk.handle_answer(call, Ok(Answer::Missing), fixture.now);
     // These gather behind it, and none may leave: of a sale that is gone nobody knows which history it has.
     fixture.desk.handle_ledger_down(fixture.now);
     fixture.desk.handle_ledger_up();
@@ -130,7 +142,7 @@ fn a_cancellation_of_a_sale_that_is_gone_costs_nothing_until_it_is_back() {
     for _ in 0..5 {
         let asked = fixture.cancelled_at_next_sync(false);
         asked.into_iter().for_each(|(call, _)| {
-            fixture.desk.handle_answer(call, Ok(Answer::NoSuchSale), fixture.now);
+            fixture.desk.handle_answer(call, Ok(Answer::Missing), fixture.now);
         });
     }
     for _ in 0..50 {
@@ -200,7 +212,14 @@ fn a_hundred_thousand_at_once_leave_bit_by_bit() {
 /// The syncs' own questions, as far as they are calls about no booking.
 fn nothing_announced() -> Answer {
     let (names, ledger) = (vec![], String::new());
-    Answer::Changes { names, at: 0, more: false, reset: false, ledger, now: WallTime(0) }
+    Answer::Ledger(LedgerResult::Changes {
+        names,
+        at: 0,
+        more: false,
+        reset: false,
+        ledger,
+        now: WallTime(0),
+    })
 }
 
 #[test]
@@ -225,21 +244,25 @@ fn what_a_sync_asks_is_asked_again_whatever_is_answered() {
                 fixture.wait(limits::SYNC_INTERVAL_MS);
                 while let Some((call, question)) = fixture.desk.poll_call() {
                     let kind = match &question {
-                        Call::Sales => "the sales",
-                        Call::Changes { .. } => "the feed",
-                        Call::Snapshot { sale } if *sale == new => "a new sale",
-                        Call::Snapshot { .. } => "a level",
-                        Call::Expire { .. } => "a sweep",
-                        Call::Log { .. } => "a log",
-                        Call::Recall { .. } => "a name",
+                        Call::Ledger(LedgerOp::Sales) => "the sales",
+                        Call::Ledger(LedgerOp::Changes { .. }) => "the feed",
+                        Call::Sale { sale, op: SaleOp::Snapshot } if *sale == new => "a new sale",
+                        Call::Sale { op: SaleOp::Snapshot, .. } => "a level",
+                        Call::Sale { op: SaleOp::Expire, .. } => "a sweep",
+                        Call::Sale { op: SaleOp::Log { .. }, .. } => "a log",
+                        Call::Ledger(LedgerOp::Recall { .. }) => "a name",
                         other => panic!("{other:?}"),
                     };
                     let answer = match &question {
                         _ if kind == of => useless.clone(),
-                        Call::Sales => Ok(Answer::Sales { names: vec![sale(), new], odd: vec![] }),
-                        Call::Changes { .. } => Ok(nothing_announced()),
-                        Call::Recall { sales } => Ok(Answer::Recalled { removed: vec![false; sales.len()] }),
-                        _ => Ok(Answer::Sale { state: level.clone(), created: false }),
+                        Call::Ledger(LedgerOp::Sales) => {
+                            Ok(Answer::Ledger(LedgerResult::Sales { names: vec![sale(), new], odd: vec![] }))
+                        }
+                        Call::Ledger(LedgerOp::Changes { .. }) => Ok(nothing_announced()),
+                        Call::Ledger(LedgerOp::Recall { sales }) => {
+                            Ok(Answer::Ledger(LedgerResult::Recalled { removed: vec![false; sales.len()] }))
+                        }
+                        _ => Ok(Answer::Sale { state: level.clone(), result: SaleResult::Done }),
                     };
                     asked += usize::from(kind == of);
                     fixture.desk.handle_answer(call, answer, fixture.now);
@@ -259,10 +282,12 @@ fn a_log_of_a_sale_that_is_gone_says_that_it_is_gone() {
     fixture.wait(limits::SYNC_INTERVAL_MS);
     while let Some((call, question)) = fixture.desk.poll_call() {
         let answer = match question {
-            Call::Sales => Answer::Sales { names: vec![], odd: vec![] },
-            Call::Changes { .. } => nothing_announced(),
-            Call::Log { .. } => Answer::NoSuchSale,
-            _ => Answer::Sale { state: state(0, 3), created: false },
+            Call::Ledger(LedgerOp::Sales) => {
+                Answer::Ledger(LedgerResult::Sales { names: vec![], odd: vec![] })
+            }
+            Call::Ledger(LedgerOp::Changes { .. }) => nothing_announced(),
+            Call::Sale { op: SaleOp::Log { .. }, .. } => Answer::Missing,
+            _ => Answer::Sale { state: state(0, 3), result: SaleResult::Done },
         };
         fixture.desk.handle_answer(call, Ok(answer), fixture.now);
     }

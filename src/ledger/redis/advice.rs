@@ -5,7 +5,7 @@
 use redis::Value;
 
 use super::fitness::{fact, values};
-use crate::booking::Durability;
+use crate::protocol::Durability;
 
 /// Sections of INFO; Redis 6.2 takes one at a time.
 const SECTIONS: [&str; 3] = ["memory", "persistence", "replication"];

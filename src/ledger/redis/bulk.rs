@@ -1,7 +1,6 @@
 //! Bulk strings within a reply that is [whole](super::frame::frame_length): nothing of it is missing, but it may be of
 //! another kind.
 
-use super::read::split_once;
 use super::reply::number;
 
 /// The bulk string at the start of `bytes`, the inner `None` where it is nil, and what follows it.
@@ -14,6 +13,12 @@ fn first(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let length = usize::try_from(number(std::str::from_utf8(length).ok()?)?).ok()?;
     let (string, rest) = rest.split_at_checked(length)?;
     Some((Some(string), rest.strip_prefix(b"\r\n")?))
+}
+
+/// What stands before the first `at`, and what follows it.
+pub(super) fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let offset = memchr::memchr(at, bytes)?;
+    Some((&bytes[..offset], &bytes[offset + 1..]))
 }
 
 /// A reply that is one bulk string, and not nil.

@@ -13,12 +13,12 @@ use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
 use super::session::{Need, Session, SessionError};
-use crate::booking::{Answer, Call, CallError, CallId};
 use crate::clock::Monotonic;
 use crate::ledger::Ledger;
 use crate::ledger::url::{PasswordError, RedisAddress, RedisUrl};
 use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
 use crate::net::BlockingStream;
+use crate::protocol::{Answer, Call, CallError, CallId, SaleOp};
 
 /// Why there is no connection to Redis.
 #[derive(Debug, thiserror::Error)]
@@ -203,8 +203,7 @@ impl Ledger for RedisLedger {
         // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
         // unheard answers with what it did then, and one that is still on its way is fenced off. But not for a change of one
         // version alone: carried out unheard, it would be refused the second time, for its own version.
-        let only_once =
-            |call: &Call| matches!(call, Call::Alter { change, .. } if change.if_version.is_some());
+        let only_once = |call: &Call| matches!(call, Call::Sale { op: SaleOp::Alter(change), .. } if change.if_version.is_some());
         if had_connection && matches!(result, Err(CallError::Unknown(_))) && !calls.iter().any(only_once) {
             result = self.attempt(calls);
         }
@@ -223,38 +222,10 @@ impl fmt::Debug for RedisLedger {
 
 /// What must be allowed before which calls.
 const NEEDS: [(Need, fn(&Call) -> bool); 3] = [
-    (Need::Change, changes),
-    (Need::Trim, |call| matches!(call, Call::Trim { .. })),
-    (Need::Remove, |call| matches!(call, Call::Remove { .. })),
+    (Need::Change, Call::may_write),
+    (Need::Trim, |call| matches!(call, Call::Sale { op: SaleOp::Trim, .. })),
+    (Need::Remove, |call| matches!(call, Call::Sale { op: SaleOp::Remove, .. })),
 ];
-
-/// Whether a call may write.
-fn changes(call: &Call) -> bool {
-    match call {
-        Call::Open { .. }
-        | Call::Alter { .. }
-        | Call::Reserve { .. }
-        | Call::Confirm { .. }
-        | Call::Cancel { .. }
-        | Call::Amend { .. }
-        | Call::Assign { .. }
-        | Call::Expire { .. }
-        | Call::Restore { .. }
-        | Call::Recall { .. }
-        | Call::Identify { .. }
-        | Call::Remove { .. }
-        | Call::Repair { .. } => true,
-        // `sale trim` has rights of its own.
-        Call::Snapshot { .. }
-        | Call::LookUp { .. }
-        | Call::Sales
-        | Call::Changes { .. }
-        | Call::Page { .. }
-        | Call::Log { .. }
-        | Call::Trim { .. }
-        | Call::Survey { .. } => false,
-    }
-}
 
 /// The system's word for it tells nobody anything.
 fn in_words(error: io::Error) -> io::Error {

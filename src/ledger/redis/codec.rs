@@ -4,53 +4,21 @@
 //! replies of the oldest call whole, and gives those bytes to [`read`]. Where they are [NOSCRIPT](is_noscript), it
 //! sends [`load_scripts`] and then the same calls again: every call may be sent twice, since bookings have ids.
 
-use uuid::Uuid;
-
-use crate::booking::BookingId;
-
 pub use super::frame::{FrameError, frame_length};
 pub use super::pack::{hello, load_scripts, pack, replies_expected};
 pub use super::read::{first_error, frames_length, is_noscript, is_refusal, read, replies_length};
 pub use super::scripts::compact as script_as_loaded;
 
-/// How a booking's id is stored: a UUID as a zero byte, which no identifier has, and its 16 bytes; any other as it is.
-pub(super) enum Stored<'a> {
-    Uuid([u8; 17]),
-    Text(&'a str),
-}
-
-impl<'a> Stored<'a> {
-    pub(super) fn of(id: &'a BookingId) -> Stored<'a> {
-        let text = id.as_str();
-        // Only the one form that comes back the same: with hyphens, in lower case.
-        if text.len() == 36
-            && !text.bytes().any(|byte| byte.is_ascii_uppercase())
-            && let Ok(uuid) = Uuid::try_parse(text)
-        {
-            let mut bytes = [0; 17];
-            bytes[1..].copy_from_slice(uuid.as_bytes());
-            return Stored::Uuid(bytes);
-        }
-        Stored::Text(text)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Stored::Uuid(bytes) => bytes,
-            Stored::Text(text) => text.as_bytes(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::booking::Quantity;
-    use crate::booking::{
-        Answer, Booking, BookingStatus, BuyerId, Call, CallError, ChangeFault, Claim, LedgerId, LostCause,
-        Opener, Reservation, Restoration, SaleName, Seen,
-    };
+    use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, Quantity, SaleName};
     use crate::clock::WallTime;
+    use crate::ledger::redis::stored::Stored;
+    use crate::protocol::{
+        Answer, BookingOp, Call, CallError, Cancel, ChangeFault, Claim, LedgerId, LedgerOp, LedgerResult,
+        LostCause, Opener, Reservation, Restoration, SaleOp, SaleResult, Watermark,
+    };
     use proptest::prelude::*;
 
     fn sale() -> SaleName {
@@ -63,7 +31,7 @@ mod tests {
 
     fn reserve_one() -> Call {
         let claim = Claim { id: id("b-1"), quantity: Quantity::ONE, buyer: None };
-        Call::Reserve { sale: sale(), seen: Seen::default(), claims: vec![claim] }
+        BookingOp::Reserve(vec![claim]).on(sale(), Watermark::default())
     }
 
     fn bulk(text: &[u8]) -> Vec<u8> {
@@ -71,19 +39,6 @@ mod tests {
     }
 
     const STATE: &str = "10,0,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0";
-
-    #[test]
-    fn uuids_are_stored_in_17_bytes_and_nothing_else_is() {
-        let stored = |text: &str| Stored::of(&id(text)).bytes().to_vec();
-        let uuid = "0198c0de-0000-7000-8000-00000000000a";
-        assert_eq!(stored(uuid).len(), 17);
-        assert_eq!(stored(uuid)[..3], [0, 0x01, 0x98]);
-        for text in
-            [&uuid.to_uppercase(), &uuid.replace('-', ""), "0198c0de00000-700-8000-00000000000ab", "b-1"]
-        {
-            assert_eq!(stored(text), text.as_bytes(), "{text}");
-        }
-    }
 
     #[test]
     fn a_reserve_is_one_command_under_the_hash_tag_of_its_sale() {
@@ -100,7 +55,7 @@ mod tests {
         let claim = |text: &str| Claim { id: id(text), quantity: Quantity::ONE, buyer: None };
         let arguments = |claims: Vec<Claim>| {
             let mut out = Vec::new();
-            pack(&Call::Reserve { sale: sale(), seen: Seen::default(), claims }, &mut out);
+            pack(&BookingOp::Reserve(claims).on(sale(), Watermark::default()), &mut out);
             let text = String::from_utf8(out).unwrap();
             // Without EVALSHA, the hash, the count of keys, nine keys, and the two arguments of the whole batch.
             text.matches('$').count() - 12 - 2
@@ -116,7 +71,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_the_time_and_then_the_fields_of_the_stock() {
         let mut out = Vec::new();
-        let call = Call::Snapshot { sale: sale() };
+        let call = SaleOp::Snapshot.on(sale());
         pack(&call, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
@@ -137,25 +92,27 @@ mod tests {
             "nil",
         ];
         let read_stock = |fields: &[&str]| read(&call, &[time.clone(), stock(fields)].concat());
-        let Ok(Answer::Sale { state, created: false }) = read_stock(&fields) else { panic!() };
+        let Ok(Answer::Sale { state, result: SaleResult::Done }) = read_stock(&fields) else { panic!() };
         assert_eq!((state.available(), state.version, state.sequence), (7, 3, 4));
         assert_eq!((state.terms.hold_ms, state.now.0), (Some(500), 1_763_827_200_123));
         assert_eq!((state.opened, state.lineage, state.frozen_until), (5, 6, WallTime(8)));
         let mut longest = fields;
         longest[19] = "900";
-        let Ok(Answer::Sale { state: kept, .. }) = read_stock(&longest) else { panic!() };
+        let Ok(Answer::Sale { state: kept, result: SaleResult::Done }) = read_stock(&longest) else {
+            panic!()
+        };
         assert_eq!((state.terms.hold_max_ms, kept.terms.hold_max_ms), (None, Some(900)));
         let mut older = fields;
         older[11..].fill("nil");
-        let Ok(Answer::Sale { state, .. }) = read_stock(&older) else { panic!() };
+        let Ok(Answer::Sale { state, result: SaleResult::Done }) = read_stock(&older) else { panic!() };
         assert_eq!((state.opened, state.lineage, state.is_frozen()), (0, 0, false));
         // A clock that was ahead once stays there.
         let mut ahead = fields;
         ahead[10] = "1763827299999";
-        let Ok(Answer::Sale { state, .. }) = read_stock(&ahead) else { panic!() };
+        let Ok(Answer::Sale { state, result: SaleResult::Done }) = read_stock(&ahead) else { panic!() };
         assert_eq!(state.now.0, 1_763_827_299_999);
 
-        assert_eq!(read_stock(&["nil"; 20]), Ok(Answer::NoSuchSale));
+        assert_eq!(read_stock(&["nil"; 20]), Ok(Answer::Missing));
         for (at, odd, what) in [
             (0, "nil", "bx:{ticket}:stock has no number in total"),
             (1, "-1", "bx:{ticket}:stock has no number in held"),
@@ -183,7 +140,11 @@ mod tests {
     #[test]
     fn reads_a_grant() {
         let replies = bulk(format!("{STATE}\ng").as_bytes());
-        let Ok(Answer::Reserved { state, reservations }) = read(&reserve_one(), &replies) else { panic!() };
+        let Ok(Answer::Sale { state, result: SaleResult::Reserved(reservations) }) =
+            read(&reserve_one(), &replies)
+        else {
+            panic!()
+        };
         assert_eq!((state.sold, state.available()), (1, 9));
         assert_eq!(reservations, [Reservation::Granted { expires_at: None }]);
     }
@@ -198,16 +159,16 @@ mod tests {
             let (start, end) = (text.find("\r\n$1\r\n9\r\n$").unwrap(), text.find("bx:feed\r\n").unwrap());
             text[start..end].to_owned()
         };
-        assert_eq!(keys(&reserve_one()), keys(&Call::Expire { sale: sale() }));
+        assert_eq!(keys(&reserve_one()), keys(&SaleOp::Expire.on(sale())));
     }
 
     #[test]
     fn tells_what_was_seen_in_the_first_argument_and_nothing_where_nothing_was() {
-        let Call::Reserve { sale, claims, .. } = reserve_one() else { panic!() };
-        let seen = Seen { opened: 7, lineage: 8, sequence: 4711 };
-        for (seen, words) in [(seen, "$11\r\n64 7 8 4711\r\n"), (Seen::default(), "$2\r\n64\r\n")] {
+        let Call::Bookings { sale, op: BookingOp::Reserve(claims), .. } = reserve_one() else { panic!() };
+        let seen = Watermark { opened: 7, lineage: 8, sequence: 4711 };
+        for (seen, words) in [(seen, "$11\r\n64 7 8 4711\r\n"), (Watermark::default(), "$2\r\n64\r\n")] {
             let mut out = Vec::new();
-            pack(&Call::Reserve { sale, seen, claims: claims.clone() }, &mut out);
+            pack(&Call::Bookings { sale, seen, op: BookingOp::Reserve(claims.clone()) }, &mut out);
             let text = String::from_utf8(out).unwrap();
             assert!(text.contains(&format!("bx:feed\r\n{words}")), "{text}");
         }
@@ -230,14 +191,14 @@ mod tests {
             booking("b-3", BookingStatus::Cancelled, Some("u-81")),
             booking("b-4", BookingStatus::Confirmed, None),
         ];
-        let call = Call::Restore { sale: sale(), seen: Seen::default(), bookings };
+        let call = BookingOp::Restore(bookings).on(sale(), Watermark::default());
         let mut out = Vec::new();
         pack(&call, &mut out);
         let text = String::from_utf8(out).unwrap();
         for record in [&format!("\r\nh2@{}:{longest}\r\n", u64::MAX), "\r\nc2\r\n", "\r\nx2:u-81\r\n"] {
             assert!(text.contains(record), "{record} is not in {text}");
         }
-        let Ok(Answer::Restored { restorations, .. }) =
+        let Ok(Answer::Sale { result: SaleResult::Restored(restorations), .. }) =
             read(&call, &bulk(format!("{STATE}\n=\n+\ns\nr").as_bytes()))
         else {
             panic!()
@@ -245,9 +206,9 @@ mod tests {
         let lost = [LostCause::SoldOut, LostCause::IdTaken].map(Restoration::Lost);
         assert_eq!(restorations, [Restoration::Stands, Restoration::PutBack, lost[0], lost[1]]);
         let withheld = bulk(format!("{STATE}\nwithheld").as_bytes());
-        assert!(matches!(read(&call, &withheld), Ok(Answer::Withheld { .. })));
-        assert!(matches!(read(&reserve_one(), &withheld), Ok(Answer::Withheld { .. })));
-        let look_up = Call::LookUp { sale: sale(), ids: vec![id("b-1")] };
+        assert!(matches!(read(&call, &withheld), Ok(Answer::Stale(_))));
+        assert!(matches!(read(&reserve_one(), &withheld), Ok(Answer::Stale(_))));
+        let look_up = SaleOp::LookUp(vec![id("b-1")]).on(sale());
         assert!(matches!(read(&look_up, &withheld), Err(CallError::Garbled(_))));
     }
 
@@ -262,28 +223,37 @@ mod tests {
 
     #[test]
     fn a_missing_sale_is_its_own_answer() {
-        assert_eq!(read(&reserve_one(), &bulk(b"missing")), Ok(Answer::NoSuchSale));
-        assert!(matches!(read(&Call::Sales, &bulk(b"missing")), Err(CallError::Garbled(_))));
+        assert_eq!(read(&reserve_one(), &bulk(b"missing")), Ok(Answer::Missing));
+        assert!(matches!(
+            read(&Call::Ledger(LedgerOp::Sales), &bulk(b"missing")),
+            Err(CallError::Garbled(_))
+        ));
     }
 
     #[test]
     fn reads_what_is_told_of_sales_that_are_gone() {
         let told = |call: &Call, text: &str| read(call, &bulk(text.as_bytes()));
-        let open = Call::Open { sale: sale(), terms: Default::default(), by: Opener::Start };
-        assert_eq!(told(&open, "lost"), Ok(Answer::SaleLost));
-        let remove = Call::Remove { sale: sale() };
+        let open = SaleOp::Open { terms: Default::default(), by: Opener::Start }.on(sale());
+        assert_eq!(told(&open, "lost"), Ok(Answer::Lost));
+        let remove = SaleOp::Remove.on(sale());
         assert_eq!(told(&remove, "removed"), Ok(Answer::Removed { done: true }));
         for (word, fault) in [("closed", ChangeFault::NotClosed), ("held", ChangeFault::StillHeld)] {
             let answer = told(&remove, &format!("{STATE}\n{word}"));
             assert!(
-                matches!(answer, Ok(Answer::ChangeRefused { fault: its, .. }) if its == fault),
+                matches!(answer, Ok(Answer::Sale { result: SaleResult::Refused(its), .. }) if its == fault),
                 "{answer:?}"
             );
         }
-        let recall = Call::Recall { sales: vec![(sale(), 7), (sale(), 8)] };
-        assert_eq!(told(&recall, "kr"), Ok(Answer::Recalled { removed: vec![false, true] }));
-        let identify = Call::Identify { id: LedgerId(7) };
-        assert_eq!(told(&identify, "a,b,12"), Ok(Answer::Ledger { id: "a,b".to_owned(), age_ms: 12 }));
+        let recall = Call::Ledger(LedgerOp::Recall { sales: vec![(sale(), 7), (sale(), 8)] });
+        assert_eq!(
+            told(&recall, "kr"),
+            Ok(Answer::Ledger(LedgerResult::Recalled { removed: vec![false, true] }))
+        );
+        let identify = Call::Ledger(LedgerOp::Identify { id: LedgerId(7) });
+        assert_eq!(
+            told(&identify, "a,b,12"),
+            Ok(Answer::Ledger(LedgerResult::Identified { id: "a,b".to_owned(), age_ms: 12 }))
+        );
         for (call, bad) in [
             (&recall, "k"),
             (&recall, "kx"),
@@ -303,10 +273,13 @@ mod tests {
 
     #[test]
     fn reads_the_names_of_sales_and_all_of_them_or_none() {
-        let names = |reply: &[u8]| read(&Call::Sales, reply);
+        let names = |reply: &[u8]| read(&Call::Ledger(LedgerOp::Sales), reply);
         let sales = |names: &[&str], odd: &[&str]| {
             let names = names.iter().map(|name| SaleName::parse(name).unwrap()).collect();
-            Ok(Answer::Sales { names, odd: odd.iter().map(|odd| (*odd).to_owned()).collect() })
+            Ok(Answer::Ledger(LedgerResult::Sales {
+                names,
+                odd: odd.iter().map(|odd| (*odd).to_owned()).collect(),
+            }))
         };
         assert_eq!(names(b"*2\r\n$6\r\nticket\r\n$1\r\nb\r\n"), sales(&["ticket", "b"], &[]));
         assert_eq!(names(b"*0\r\n"), sales(&[], &[]));
@@ -322,8 +295,8 @@ mod tests {
     #[test]
     fn asks_for_changes_by_four_commands_and_reads_how_far_they_tell() {
         let mut out = Vec::new();
-        pack(&Call::Changes { after: Some(7) }, &mut out);
-        pack(&Call::Changes { after: None }, &mut out);
+        pack(&Call::Ledger(LedgerOp::Changes { after: Some(7) }), &mut out);
+        pack(&Call::Ledger(LedgerOp::Changes { after: None }), &mut out);
         let text = String::from_utf8(out).unwrap();
         let head = "*1\r\n$4\r\nTIME\r\n*2\r\n$3\r\nGET\r\n$7\r\nbx:feed\r\n*3\r\n$4\r\nHGET\r\n$9\r\nbx:ledger\r\n$2\r\nid\r\n";
         assert!(text.starts_with(head), "{text}");
@@ -336,13 +309,16 @@ mod tests {
         };
         let time = b"*2\r\n$1\r\n5\r\n$3\r\n999\r\n";
         let told = |after, latest: &[u8], ledger: &[u8], changes: &[&[u8]]| {
-            read(&Call::Changes { after }, &[time, latest, ledger, &strings(changes)].concat())
+            read(
+                &Call::Ledger(LedgerOp::Changes { after }),
+                &[time, latest, ledger, &strings(changes)].concat(),
+            )
         };
         let nil = b"$-1\r\n";
         let now = WallTime(5_000);
         let changes = |names: &[&str], at, more, reset| {
             let names = names.iter().map(|name| SaleName::parse(name).unwrap()).collect();
-            Ok(Answer::Changes { names, at, more, reset, ledger: String::new(), now })
+            Ok(Answer::Ledger(LedgerResult::Changes { names, at, more, reset, ledger: String::new(), now }))
         };
         assert_eq!(told(None, nil, nil, &[]), changes(&[], 0, false, false));
         assert_eq!(told(Some(0), nil, nil, &[]), changes(&[], 0, false, false));
@@ -354,13 +330,18 @@ mod tests {
         // One was announced after the number was read; one is no name of a sale.
         let two: [&[u8]; 6] = [b"ticket", b"8", b"/", b"9", b"b", b"10"];
         assert_eq!(told(Some(7), &bulk(b"9"), nil, &two), changes(&["ticket", "b"], 9, false, false));
-        let Ok(Answer::Changes { ledger, .. }) = told(None, nil, &bulk(b"l-1"), &[]) else { panic!() };
+        let Ok(Answer::Ledger(LedgerResult::Changes { ledger, .. })) = told(None, nil, &bulk(b"l-1"), &[])
+        else {
+            panic!()
+        };
         assert_eq!(ledger, "l-1");
         let page: Vec<Vec<u8>> = (1..=crate::limits::CHANGES_PER_CALL_MAX)
             .flat_map(|n| [b"b".to_vec(), n.to_string().into()])
             .collect();
         let page: Vec<&[u8]> = page.iter().map(Vec::as_slice).collect();
-        let Ok(Answer::Changes { at, more, .. }) = told(Some(0), &bulk(b"5000"), nil, &page) else {
+        let Ok(Answer::Ledger(LedgerResult::Changes { at, more, .. })) =
+            told(Some(0), &bulk(b"5000"), nil, &page)
+        else {
             panic!()
         };
         assert_eq!((at, more), (1_000, true));
@@ -456,8 +437,11 @@ mod tests {
         let uuid = "0a200a20-0a20-0a20-0a20-0a200a200a20";
         let stored = Stored::of(&id(uuid)).bytes().to_vec();
         let page = [STATE.as_bytes(), b"\n17\n", &stored, b" c1\nb-1 x2:u-81"].concat();
-        let call = Call::Page { sale: sale(), cursor: String::new() };
-        let Ok(Answer::Page { bookings, next }) = read(&call, &bulk(&page)) else { panic!() };
+        let call = SaleOp::Page { cursor: String::new() }.on(sale());
+        let Ok(Answer::Sale { result: SaleResult::Page { bookings, next }, .. }) = read(&call, &bulk(&page))
+        else {
+            panic!()
+        };
         assert_eq!(next.as_deref(), Some("17"));
         assert_eq!(bookings.iter().map(|booking| booking.id.as_str()).collect::<Vec<_>>(), [uuid, "b-1"]);
         assert_eq!(bookings[1].quantity.get(), 2);
@@ -473,17 +457,17 @@ mod tests {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
                 0 => reserve_one(),
-                1 => Call::LookUp { sale, ids: vec![id] },
-                2 => Call::Page { sale, cursor: String::new() },
-                3 => Call::Log { sale, after: 0 },
-                4 => Call::Sales,
-                5 => Call::Trim { sale },
-                6 => Call::Snapshot { sale },
-                7 => Call::Changes { after: Some(1) },
-                8 => Call::Recall { sales: vec![(sale, 1), (sale, 2)] },
-                9 => Call::Identify { id: crate::booking::LedgerId(1) },
-                10 => Call::Remove { sale },
-                _ => Call::Cancel { sale, seen: Seen::default(), ids: vec![(id, true)] },
+                1 => Call::Sale { sale, op: SaleOp::LookUp(vec![id]) },
+                2 => Call::Sale { sale, op: SaleOp::Page { cursor: String::new() } },
+                3 => Call::Sale { sale, op: SaleOp::Log { after: 0 } },
+                4 => Call::Ledger(LedgerOp::Sales),
+                5 => Call::Sale { sale, op: SaleOp::Trim },
+                6 => Call::Sale { sale, op: SaleOp::Snapshot },
+                7 => Call::Ledger(LedgerOp::Changes { after: Some(1) }),
+                8 => Call::Ledger(LedgerOp::Recall { sales: vec![(sale, 1), (sale, 2)] }),
+                9 => Call::Ledger(LedgerOp::Identify { id: crate::protocol::LedgerId(1) }),
+                10 => Call::Sale { sale, op: SaleOp::Remove },
+                _ => BookingOp::Cancel(vec![Cancel { id, tombstone: true }]).on(sale, Watermark::default()),
             };
             let _ = read(&call, &bytes);
             let _ = read(&call, &[b"*2\r\n$1\r\n5\r\n$1\r\n5\r\n*14\r\n", &bytes[..]].concat());

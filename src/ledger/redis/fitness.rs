@@ -3,8 +3,8 @@
 use redis::Value;
 
 use super::frame::frame_length;
-use crate::booking::Durability;
 use crate::limits::REPLICA_WAIT_MS;
+use crate::protocol::Durability;
 
 /// Written before each WAIT, see [`wait`].
 const MARK_KEY: &str = "bx:mark";

@@ -16,6 +16,7 @@ mod reply;
 mod rights;
 mod scripts;
 pub mod session;
+mod stored;
 mod survey;
 
 pub use client::{ConnectError, RedisLedger};

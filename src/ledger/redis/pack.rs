@@ -6,16 +6,18 @@ use arrayvec::ArrayString;
 use redis::Cmd;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
-use super::codec::Stored;
 use super::scripts::{self, Script};
+use super::stored::Stored;
 use crate::booking::{
-    Amendment, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, Call, Claim, Opener, Part, Quantity,
-    Repair, SaleChange, SaleName, SaleTerms, Seen, Span,
+    Amendment, Booking, BookingId, BookingStatus, BuyerId, Quantity, SaleChange, SaleName, SaleTerms,
 };
 use crate::ledger::held;
 use crate::limits::{
     CHANGES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX,
     LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, SWEPT_PER_CALL, TRIMMED_PER_CALL_MAX,
+};
+use crate::protocol::{
+    BookingOp, BuyerTickets, Call, Cancel, Claim, LedgerOp, Opener, Part, Repair, SaleOp, Span, Watermark,
 };
 
 /// Names all sales; not under any sale's hash tag.
@@ -36,35 +38,16 @@ const LEDGER_KEY: &str = "bx:ledger";
 /// Appends the commands of `call`.
 pub fn pack(call: &Call, out: &mut Vec<u8>) {
     match call {
-        Call::Open { sale, terms, by } => open(sale, terms, *by).write_packed_command(out),
-        Call::Remove { sale } => {
-            let mut command = script_with(&scripts::REMOVE, sale, &[SALES_KEY, REMOVED_KEY], 1, 64);
-            command.arg(sale.as_str()).write_packed_command(out);
-        }
-        Call::Recall { sales } => {
-            let mut command = Cmd::with_capacity(5 + 2 * sales.len(), 96 + 80 * sales.len());
-            command.arg("EVALSHA").arg(&scripts::RECALL.hash).arg(2).arg(SALES_KEY).arg(REMOVED_KEY);
-            for (sale, opened) in sales {
-                command.arg(sale.as_str()).arg(*opened);
-            }
-            command.write_packed_command(out);
-        }
-        Call::Identify { id } => {
-            let mut command = redis::cmd("EVALSHA");
-            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(LEDGER_KEY).arg(id.to_string());
-            command.write_packed_command(out);
-        }
-        Call::Alter { sale, change } => alter(sale, change).write_packed_command(out),
-        Call::Snapshot { sale } => snapshot(sale, out),
-        Call::Reserve { sale, seen, claims } => reserve(sale, seen, claims, out),
-        Call::LookUp { sale, ids } => {
-            let mut command = script(&scripts::LOOKUP, sale, ids.len(), ids.len() * 24);
-            for id in ids {
-                command.arg(Stored::of(id).bytes());
-            }
-            command.write_packed_command(out);
-        }
-        Call::Confirm { sale, seen, ids } => {
+        Call::Bookings { sale, seen, op } => on_bookings(sale, seen, op, out),
+        Call::Sale { sale, op } => on_sale(sale, op, out),
+        Call::Ledger(op) => on_ledger(op, out),
+    }
+}
+
+fn on_bookings(sale: &SaleName, seen: &Watermark, op: &BookingOp, out: &mut Vec<u8>) {
+    match op {
+        BookingOp::Reserve(claims) => reserve(sale, seen, claims, out),
+        BookingOp::Confirm(ids) => {
             let mut command = script(&scripts::CONFIRM, sale, 1 + 2 * ids.len(), 64 + ids.len() * 60);
             arg_seen(&mut command, SWEPT_PER_CALL, seen);
             for id in ids {
@@ -72,16 +55,16 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             }
             command.write_packed_command(out);
         }
-        Call::Cancel { sale, seen, ids } => {
-            let mut command = script(&scripts::CANCEL, sale, 1 + 3 * ids.len(), 64 + ids.len() * 60);
+        BookingOp::Cancel(cancels) => {
+            let mut command = script(&scripts::CANCEL, sale, 1 + 3 * cancels.len(), 64 + cancels.len() * 60);
             arg_seen(&mut command, SWEPT_PER_CALL, seen);
-            for (id, tombstone) in ids {
+            for Cancel { id, tombstone } in cancels {
                 arg_id(&mut command, id);
                 command.arg(flag(*tombstone));
             }
             command.write_packed_command(out);
         }
-        Call::Amend { sale, seen, amendments } => {
+        BookingOp::Amend(amendments) => {
             let mut command =
                 script(&scripts::AMEND, sale, 1 + 4 * amendments.len(), 64 + amendments.len() * 80);
             arg_seen(&mut command, SWEPT_PER_CALL, seen);
@@ -95,33 +78,50 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
             }
             command.write_packed_command(out);
         }
-        Call::Assign { sale, seen, id, buyer } => {
+        BookingOp::Assign { id, buyer } => {
             let mut command = script(&scripts::AMEND, sale, 5, 256);
             arg_seen(&mut command, SWEPT_PER_CALL, seen);
             arg_id(&mut command, id);
             command.arg("buyer").arg(buyer.as_ref().map_or("", |buyer| buyer.as_str()));
             command.write_packed_command(out);
         }
-        Call::Restore { sale, seen, bookings } => restore(sale, seen, bookings).write_packed_command(out),
-        Call::Expire { sale } => {
+        BookingOp::Restore(bookings) => restore(sale, seen, bookings).write_packed_command(out),
+    }
+}
+
+fn on_sale(sale: &SaleName, op: &SaleOp, out: &mut Vec<u8>) {
+    match op {
+        SaleOp::Open { terms, by } => open(sale, terms, *by).write_packed_command(out),
+        SaleOp::Remove => {
+            let mut command = script_with(&scripts::REMOVE, sale, &[SALES_KEY, REMOVED_KEY], 1, 64);
+            command.arg(sale.as_str()).write_packed_command(out);
+        }
+        SaleOp::Alter(change) => alter(sale, change).write_packed_command(out),
+        SaleOp::Snapshot => snapshot(sale, out),
+        SaleOp::LookUp(ids) => {
+            let mut command = script(&scripts::LOOKUP, sale, ids.len(), ids.len() * 24);
+            for id in ids {
+                command.arg(Stored::of(id).bytes());
+            }
+            command.write_packed_command(out);
+        }
+        SaleOp::Expire => {
             script(&scripts::EXPIRE, sale, 1, 8).arg(EXPIRIES_PER_CALL_MAX).write_packed_command(out);
         }
-        Call::Sales => redis::cmd("SMEMBERS").arg(SALES_KEY).write_packed_command(out),
-        Call::Changes { after } => changes(*after, out),
-        Call::Page { sale, cursor } => {
+        SaleOp::Page { cursor } => {
             let cursor = if cursor.is_empty() { "0" } else { cursor };
             script(&scripts::PAGE, sale, 2, 32).arg(cursor).arg(PAGE_ENTRIES).write_packed_command(out);
         }
-        Call::Log { sale, after } => {
+        SaleOp::Log { after } => {
             script(&scripts::LOG, sale, 2, 32)
                 .arg(*after)
                 .arg(LOG_ENTRIES_PER_CALL_MAX)
                 .write_packed_command(out);
         }
-        Call::Trim { sale } => {
+        SaleOp::Trim => {
             script(&scripts::TRIM, sale, 1, 8).arg(TRIMMED_PER_CALL_MAX).write_packed_command(out);
         }
-        Call::Survey { sale, part, cursor } => {
+        SaleOp::Survey { part, cursor } => {
             let rows = match part {
                 Part::Holds => GROUPS_PER_PAGE,
                 Part::Changes => LOG_ENTRIES_PER_CALL_MAX,
@@ -133,7 +133,7 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
                 .arg(rows)
                 .write_packed_command(out);
         }
-        Call::Repair { sale, version, sequence, repairs } => {
+        SaleOp::Repair { version, sequence, repairs } => {
             if repairs.contains(&Repair::Name) {
                 // Of another slot than the sale, so beside the script. Naming a sale that is there is right, whatever
                 // becomes of the rest.
@@ -144,12 +144,32 @@ pub fn pack(call: &Call, out: &mut Vec<u8>) {
     }
 }
 
+fn on_ledger(op: &LedgerOp, out: &mut Vec<u8>) {
+    match op {
+        LedgerOp::Sales => redis::cmd("SMEMBERS").arg(SALES_KEY).write_packed_command(out),
+        LedgerOp::Changes { after } => changes(*after, out),
+        LedgerOp::Recall { sales } => {
+            let mut command = Cmd::with_capacity(5 + 2 * sales.len(), 96 + 80 * sales.len());
+            command.arg("EVALSHA").arg(&scripts::RECALL.hash).arg(2).arg(SALES_KEY).arg(REMOVED_KEY);
+            for (sale, opened) in sales {
+                command.arg(sale.as_str()).arg(*opened);
+            }
+            command.write_packed_command(out);
+        }
+        LedgerOp::Identify { id } => {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(LEDGER_KEY).arg(id.to_string());
+            command.write_packed_command(out);
+        }
+    }
+}
+
 /// How many replies Redis gives to the commands of `call`.
 pub fn replies_expected(call: &Call) -> usize {
     match call {
-        Call::Snapshot { .. } => 2,
-        Call::Changes { .. } => 4,
-        Call::Repair { repairs, .. } if repairs.contains(&Repair::Name) => 2,
+        Call::Sale { op: SaleOp::Snapshot, .. } => 2,
+        Call::Ledger(LedgerOp::Changes { .. }) => 4,
+        Call::Sale { op: SaleOp::Repair { repairs, .. }, .. } if repairs.contains(&Repair::Name) => 2,
         _ => 1,
     }
 }
@@ -288,7 +308,7 @@ fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize
 /// alike, and spared the columns that would say so of each: an argument costs Redis 60 ns.
 ///
 /// Written straight to `out`, head and all, as the one call that leaves by the thousand: a [`Cmd`] gathers arguments first.
-fn reserve(sale: &SaleName, seen: &Seen, claims: &[Claim], out: &mut Vec<u8>) {
+fn reserve(sale: &SaleName, seen: &Watermark, claims: &[Claim], out: &mut Vec<u8>) {
     let alike = alike(claims);
     let columns = if alike.is_some() { 2 } else { 5 };
     out.reserve(512 + claims.len() * 96);
@@ -352,7 +372,7 @@ fn alike(claims: &[Claim]) -> Option<Quantity> {
     alike.then_some(quantity)
 }
 
-fn restore(sale: &SaleName, seen: &Seen, bookings: &[Booking]) -> Cmd {
+fn restore(sale: &SaleName, seen: &Watermark, bookings: &[Booking]) -> Cmd {
     let mut command = script(&scripts::RESTORE, sale, 1 + 3 * bookings.len(), 64 + bookings.len() * 120);
     arg_seen(&mut command, 0, seen);
     for booking in bookings {
@@ -497,14 +517,14 @@ fn arg_term(command: &mut Cmd, term: Option<u64>) {
     };
 }
 
-fn arg_seen(command: &mut Cmd, expiries: usize, seen: &Seen) {
+fn arg_seen(command: &mut Cmd, expiries: usize, seen: &Watermark) {
     command.arg(seen_words(expiries, seen).as_str());
 }
 
 /// How many holds to expire, and what the caller has seen.
-fn seen_words(expiries: usize, seen: &Seen) -> ArrayString<96> {
+fn seen_words(expiries: usize, seen: &Watermark) -> ArrayString<96> {
     let mut words = ArrayString::new();
-    let Seen { opened, lineage, sequence } = seen;
+    let Watermark { opened, lineage, sequence } = seen;
     let written = match seen.is_something() {
         true => write!(words, "{expiries} {opened} {lineage} {sequence}"),
         false => write!(words, "{expiries}"),

@@ -5,18 +5,19 @@ use std::fmt::Write;
 use arrayvec::{ArrayString, ArrayVec};
 use uuid::Uuid;
 
-use super::bulk::{BulkStrings, bulk_string, nullable};
+use super::bulk::{BulkStrings, bulk_string, nullable, split_once};
 use super::frame::{FrameError, frame_length};
 use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
-use crate::booking::{
-    Amended, Answer, Booking, BookingId, BookingStatus, Call, CallError, Cancellation, ChangeFault, Claim,
-    Confirmation, LostCause, Objection, Reservation, Restoration, SaleName, SaleStatus,
-};
+use crate::booking::{Booking, BookingId, BookingStatus, SaleName, SaleState, SaleStatus};
 use crate::clock::WallTime;
 use crate::limits::{
     CHANGES_KEPT, CHANGES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES,
+};
+use crate::protocol::{
+    Amended, Answer, BookingOp, Call, CallError, Cancel, Cancellation, ChangeFault, Claim, Confirmation,
+    LedgerOp, LedgerResult, LostCause, Objection, Reservation, Restoration, SaleOp, SaleResult,
 };
 
 /// Bytes of a state's line: numbers of at most 20 digits, a word and commas.
@@ -27,6 +28,9 @@ const REPLIES_MAX: usize = 4;
 
 /// Bytes of a name that is none that are passed on.
 const ODD_BYTES_MAX: usize = 100;
+
+/// All of a script's reply that the ledger has no such sale.
+const MISSING: &[u8] = b"missing";
 
 /// Bytes of an error's text that are passed on.
 const ERROR_BYTES_MAX: usize = 300;
@@ -81,16 +85,19 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
     if !rest.is_empty() {
         return Err(CallError::Garbled("more came than was asked for".into()));
     }
-    if let Call::Snapshot { sale } = call {
-        return read_snapshot(before, last).ok_or_else(|| match what_is_wrong(last) {
-            Some(what) => CallError::Unsound(format!("bx:{{{sale}}}:stock {what}")),
-            None => garbled(),
-        });
+    match call {
+        Call::Bookings { op, .. } => read_of_bookings(op, last),
+        Call::Sale { sale, op: SaleOp::Snapshot } => {
+            let answer = read_snapshot(before, last);
+            return answer.ok_or_else(|| match what_is_wrong(last) {
+                Some(what) => CallError::Unsound(format!("bx:{{{sale}}}:stock {what}")),
+                None => garbled(),
+            });
+        }
+        Call::Sale { op, .. } => read_of_sale(op, last),
+        Call::Ledger(op) => read_of_ledger(op, &each).map(Answer::Ledger),
     }
-    if let Call::Changes { after } = call {
-        return read_changes(*after, &each).ok_or_else(garbled);
-    }
-    read_last(call, last).ok_or_else(garbled)
+    .ok_or_else(garbled)
 }
 
 /// The texts of all top-level error replies, without their `-`.
@@ -175,22 +182,100 @@ fn bounded(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(ERROR_BYTES_MAX)]).into_owned()
 }
 
-/// The last reply, which is no error: an array of names, or one bulk string. That is all that is ever asked for, and a
-/// parser of any reply costs more than reading a batch of 60 bookings does.
-fn read_last(call: &Call, reply: &[u8]) -> Option<Answer> {
-    if let Call::Sales = call {
-        return read_sales(reply);
+/// The reply to what is done to bookings.
+fn read_of_bookings(op: &BookingOp, reply: &[u8]) -> Option<Answer> {
+    let bytes = bulk_string(reply)?;
+    if bytes == MISSING {
+        return Some(Answer::Missing);
     }
-    match (call, bulk_string(reply)?) {
-        (Call::Recall { sales }, letters) => read_recalled(sales.len(), letters),
-        (Call::Identify { .. }, text) => read_ledger(std::str::from_utf8(text).ok()?),
-        (_, b"missing") => Some(Answer::NoSuchSale),
-        (Call::Open { .. }, b"lost") => Some(Answer::SaleLost),
-        (Call::Remove { .. }, b"removed") => Some(Answer::Removed { done: true }),
-        (Call::Page { .. }, bytes) => read_page(bytes),
-        (Call::Survey { .. }, bytes) => read_survey(bytes),
-        (_, bytes) => read_text(call, std::str::from_utf8(bytes).ok()?),
+    let (state, rest) = read_text(bytes)?;
+    if rest == Some("withheld") {
+        return Some(Answer::Stale(state));
     }
+    let lines = rest.into_iter().flat_map(|rest| rest.split('\n'));
+    let result = match op {
+        BookingOp::Reserve(claims) => SaleResult::Reserved(each(claims, lines, read_reservation)?),
+        BookingOp::Confirm(ids) => SaleResult::Confirmed(each(ids, lines, read_confirmation)?),
+        BookingOp::Cancel(cancels) => SaleResult::Cancelled(each(cancels, lines, read_cancellation)?),
+        BookingOp::Amend(amendments) => {
+            SaleResult::Amended(each(amendments, lines, |(id, _), line| read_amended(id, line))?)
+        }
+        BookingOp::Assign { id, .. } => {
+            SaleResult::Assigned(each(std::slice::from_ref(id), lines, read_amended)?.pop()?)
+        }
+        BookingOp::Restore(bookings) => SaleResult::Restored(each(bookings, lines, read_restoration)?),
+    };
+    Some(Answer::Sale { state, result })
+}
+
+/// The reply to what is done to a sale.
+fn read_of_sale(op: &SaleOp, reply: &[u8]) -> Option<Answer> {
+    let bytes = bulk_string(reply)?;
+    match (op, bytes) {
+        (_, MISSING) => return Some(Answer::Missing),
+        (SaleOp::Open { .. }, b"lost") => return Some(Answer::Lost),
+        (SaleOp::Remove, b"removed") => return Some(Answer::Removed { done: true }),
+        (SaleOp::Page { .. }, bytes) => return read_page(bytes),
+        (SaleOp::Survey { .. }, bytes) => return read_survey(bytes),
+        _ => {}
+    }
+    let (state, rest) = read_text(bytes)?;
+    let mut lines = rest.into_iter().flat_map(|rest| rest.split('\n'));
+    let result = match op {
+        SaleOp::LookUp(ids) => SaleResult::Found(each(ids, lines, read_booking)?),
+        SaleOp::Log { .. } => SaleResult::Log(lines.map(read_log_entry).collect::<Option<Vec<_>>>()?),
+        SaleOp::Expire => lines.next().is_none().then_some(SaleResult::Done)?,
+        SaleOp::Trim => {
+            let mut counts = rest?.split(',').map(number);
+            let mut next = || counts.next().flatten();
+            let result = SaleResult::Trimmed { groups: next()?, removed: next()?, left: next()? };
+            counts.next().is_none().then_some(result)?
+        }
+        op => match (op, rest?) {
+            (SaleOp::Open { .. }, "created") => SaleResult::Created,
+            (SaleOp::Open { .. }, "exists") => SaleResult::Exists,
+            (SaleOp::Alter(_) | SaleOp::Repair { .. }, "done") => SaleResult::Done,
+            (SaleOp::Alter(_), "counting") => SaleResult::Counting,
+            (op, word) => SaleResult::Refused(read_fault(op, word)?),
+        },
+    };
+    Some(Answer::Sale { state, result })
+}
+
+/// Why a sale was not changed.
+fn read_fault(op: &SaleOp, word: &str) -> Option<ChangeFault> {
+    Some(match (op, word) {
+        (SaleOp::Alter(_), "version") => ChangeFault::OtherVersion,
+        (SaleOp::Alter(_), "total") => ChangeFault::TotalTooLow,
+        (SaleOp::Alter(_), "window") => ChangeFault::EmptyWindow,
+        (SaleOp::Remove, "closed") => ChangeFault::NotClosed,
+        (SaleOp::Remove, "held") => ChangeFault::StillHeld,
+        (SaleOp::Repair { .. }, "moved") => ChangeFault::Moved,
+        (SaleOp::Repair { .. }, "counts") => ChangeFault::CountsTooHigh,
+        _ => return None,
+    })
+}
+
+/// The replies to what is asked of the ledger as a whole: those of its script, or of its commands.
+fn read_of_ledger(op: &LedgerOp, replies: &[&[u8]]) -> Option<LedgerResult> {
+    match op {
+        LedgerOp::Changes { after } => read_changes(*after, replies),
+        LedgerOp::Sales => read_sales(replies.first()?),
+        LedgerOp::Recall { sales } => read_recalled(sales.len(), bulk_string(replies.first()?)?),
+        LedgerOp::Identify { .. } => {
+            read_identified(std::str::from_utf8(bulk_string(replies.first()?)?).ok()?)
+        }
+    }
+}
+
+/// The text of a script's reply: a state, and what follows its line.
+fn read_text(bytes: &[u8]) -> Option<(SaleState, Option<&str>)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (first, rest) = match text.split_once('\n') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (text, None),
+    };
+    Some((read_state(first)?, rest))
 }
 
 fn garbled() -> CallError {
@@ -211,7 +296,7 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
             line.try_push(',').ok()?;
         }
         match (field, fields.next()?) {
-            (0, None) => return fields.all(|field| field.is_none()).then_some(Answer::NoSuchSale),
+            (0, None) => return fields.all(|field| field.is_none()).then_some(Answer::Missing),
             (CLOCK_FIELD, None) => write!(line, "{now_ms}").ok()?,
             (CLOCK_FIELD, Some(clock)) => write!(line, "{}", now_ms.max(number(text(clock)?)?)).ok()?,
             (CLOCK_FIELD.., None) => line.try_push('0').ok()?,
@@ -219,7 +304,7 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
         }
     }
     let state = read_state(&line)?;
-    (state.held + state.sold <= state.terms.total).then_some(Answer::Sale { state, created: false })
+    (state.held + state.sold <= state.terms.total).then_some(Answer::Sale { state, result: SaleResult::Done })
 }
 
 /// What is wrong with the fields of a stock that cannot be read, in the words of `lua/sale.lua`; `None` where it is not the
@@ -251,20 +336,20 @@ fn what_is_wrong(stock: &[u8]) -> Option<String> {
 }
 
 /// A letter a sale.
-fn read_recalled(sales: usize, letters: &[u8]) -> Option<Answer> {
+fn read_recalled(sales: usize, letters: &[u8]) -> Option<LedgerResult> {
     let removed = letters.iter().map(|letter| match letter {
         b'k' => Some(false),
         b'r' => Some(true),
         _ => None,
     });
     let removed = removed.collect::<Option<Vec<_>>>()?;
-    (removed.len() == sales).then_some(Answer::Recalled { removed })
+    (removed.len() == sales).then_some(LedgerResult::Recalled { removed })
 }
 
 /// A name and an age.
-fn read_ledger(text: &str) -> Option<Answer> {
+fn read_identified(text: &str) -> Option<LedgerResult> {
     let (id, age_ms) = text.rsplit_once(',')?;
-    (!id.is_empty()).then_some(Answer::Ledger { id: id.to_owned(), age_ms: number(age_ms)? })
+    (!id.is_empty()).then_some(LedgerResult::Identified { id: id.to_owned(), age_ms: number(age_ms)? })
 }
 
 /// The reply to TIME, in milliseconds.
@@ -277,7 +362,7 @@ fn read_time(reply: &[u8]) -> Option<u64> {
 }
 
 /// A member that is no name of a sale must not hide the others.
-fn read_sales(reply: &[u8]) -> Option<Answer> {
+fn read_sales(reply: &[u8]) -> Option<LedgerResult> {
     let members = BulkStrings::of(reply)?;
     let count = members.count;
     let (mut names, mut odd) = (Vec::new(), Vec::new());
@@ -288,11 +373,11 @@ fn read_sales(reply: &[u8]) -> Option<Answer> {
             Err(_) => odd.push(member[..member.len().min(ODD_BYTES_MAX)].escape_ascii().to_string()),
         }
     }
-    ((names.len() + odd.len()) as u64 == count).then_some(Answer::Sales { names, odd })
+    ((names.len() + odd.len()) as u64 == count).then_some(LedgerResult::Sales { names, odd })
 }
 
 /// The replies to TIME, to GET of the feed's number, to HGET of the ledger's name, and to ZRANGEBYSCORE.
-fn read_changes(after: Option<u64>, replies: &[&[u8]]) -> Option<Answer> {
+fn read_changes(after: Option<u64>, replies: &[&[u8]]) -> Option<LedgerResult> {
     let [time, latest, ledger, changes] = *replies else { return None };
     let now = WallTime(read_time(time)?);
     let text = |string| std::str::from_utf8(string).ok();
@@ -315,129 +400,7 @@ fn read_changes(after: Option<u64>, replies: &[&[u8]]) -> Option<Answer> {
     let more = count / 2 >= CHANGES_PER_CALL_MAX && last < latest;
     let at = if more { last } else { latest };
     let reset = after.is_some_and(|after| latest < after || latest - after > CHANGES_KEPT);
-    count.is_multiple_of(2).then_some(Answer::Changes { names, at, more, reset, ledger, now })
-}
-
-fn read_text(call: &Call, text: &str) -> Option<Answer> {
-    let (first, rest) = match text.split_once('\n') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (text, None),
-    };
-    let state = read_state(first)?;
-    let lines = || rest.into_iter().flat_map(|rest| rest.split('\n'));
-    let may_be_withheld = matches!(
-        call,
-        Call::Reserve { .. }
-            | Call::Confirm { .. }
-            | Call::Cancel { .. }
-            | Call::Amend { .. }
-            | Call::Assign { .. }
-            | Call::Restore { .. }
-    );
-    if may_be_withheld && rest == Some("withheld") {
-        return Some(Answer::Withheld { state });
-    }
-    match call {
-        Call::Open { .. } => match rest? {
-            "created" => Some(Answer::Sale { state, created: true }),
-            "exists" => Some(Answer::Sale { state, created: false }),
-            _ => None,
-        },
-        Call::Alter { .. } | Call::Remove { .. } | Call::Repair { .. } => {
-            let fault = match (call, rest?) {
-                (Call::Alter { .. } | Call::Repair { .. }, "done") => {
-                    return Some(Answer::Sale { state, created: false });
-                }
-                (Call::Alter { .. }, "counting") => return Some(Answer::Counting { state }),
-                (Call::Alter { .. }, "version") => ChangeFault::OtherVersion,
-                (Call::Alter { .. }, "total") => ChangeFault::TotalTooLow,
-                (Call::Alter { .. }, "window") => ChangeFault::EmptyWindow,
-                (Call::Remove { .. }, "closed") => ChangeFault::NotClosed,
-                (Call::Remove { .. }, "held") => ChangeFault::StillHeld,
-                (Call::Repair { .. }, "moved") => ChangeFault::Moved,
-                (Call::Repair { .. }, "counts") => ChangeFault::CountsTooHigh,
-                _ => return None,
-            };
-            Some(Answer::ChangeRefused { state, fault })
-        }
-        Call::Expire { .. } => rest.is_none().then_some(Answer::Sale { state, created: false }),
-        Call::Reserve { claims, .. } => {
-            let reservations = each(claims, lines(), read_reservation)?;
-            Some(Answer::Reserved { state, reservations })
-        }
-        Call::LookUp { ids, .. } => {
-            Some(Answer::Found { state, bookings: each(ids, lines(), read_booking)? })
-        }
-        Call::Confirm { ids, .. } => {
-            let confirmations = each(ids, lines(), |id, line| {
-                let (beyond_limit, line) = match line.strip_prefix('b') {
-                    Some(rest) => (true, rest),
-                    None => (false, line),
-                };
-                Some(match read_booking(id, line)? {
-                    Some(booking) if beyond_limit => match booking.status {
-                        BookingStatus::Expired => Confirmation::BuyerLimit(booking),
-                        _ => return None,
-                    },
-                    None if beyond_limit => return None,
-                    None => Confirmation::NotFound,
-                    Some(booking) => match booking.status {
-                        BookingStatus::Confirmed => Confirmation::Confirmed(booking),
-                        BookingStatus::Expired => Confirmation::HoldExpired(booking),
-                        BookingStatus::Cancelled => Confirmation::Cancelled(booking),
-                        BookingStatus::Held { .. } => return None,
-                    },
-                })
-            })?;
-            Some(Answer::Confirmed { state, confirmations })
-        }
-        Call::Cancel { ids, .. } => {
-            let cancellations = each(ids, lines(), |(id, _), line| {
-                Some(match read_booking(id, line)? {
-                    None => Cancellation::NotFound,
-                    Some(booking) if booking.status == BookingStatus::Cancelled => {
-                        Cancellation::Cancelled(booking)
-                    }
-                    Some(_) => return None,
-                })
-            })?;
-            Some(Answer::Cancelled { state, cancellations })
-        }
-        Call::Amend { amendments, .. } => {
-            let bookings = each(amendments, lines(), |(id, _), line| read_amended(id, line))?;
-            Some(Answer::Amended { state, bookings })
-        }
-        Call::Assign { id, .. } => {
-            let bookings = each(std::slice::from_ref(id), lines(), read_amended)?;
-            Some(Answer::Amended { state, bookings })
-        }
-        Call::Restore { bookings, .. } => {
-            let restorations = each(bookings, lines(), |_, line| {
-                Some(match line {
-                    "=" => Restoration::Stands,
-                    "+" => Restoration::PutBack,
-                    "s" => Restoration::Lost(LostCause::SoldOut),
-                    "r" => Restoration::Lost(LostCause::IdTaken),
-                    _ => return None,
-                })
-            })?;
-            Some(Answer::Restored { state, restorations })
-        }
-        Call::Log { .. } => lines().map(read_log_entry).collect::<Option<Vec<_>>>().map(Answer::Log),
-        Call::Trim { .. } => {
-            let mut counts = rest?.split(',').map(number);
-            let mut next = || counts.next().flatten();
-            let answer = Answer::Trimmed { groups: next()?, removed: next()?, left: next()? };
-            counts.next().is_none().then_some(answer)
-        }
-        Call::Sales
-        | Call::Changes { .. }
-        | Call::Recall { .. }
-        | Call::Identify { .. }
-        | Call::Page { .. }
-        | Call::Survey { .. }
-        | Call::Snapshot { .. } => None,
-    }
+    count.is_multiple_of(2).then_some(LedgerResult::Changes { names, at, more, reset, ledger, now })
 }
 
 /// Reads exactly one line for each of `asked`.
@@ -480,6 +443,45 @@ fn read_reservation(claim: &Claim, line: &str) -> Option<Reservation> {
     })
 }
 
+fn read_confirmation(id: &BookingId, line: &str) -> Option<Confirmation> {
+    let (beyond_limit, line) = match line.strip_prefix('b') {
+        Some(rest) => (true, rest),
+        None => (false, line),
+    };
+    Some(match read_booking(id, line)? {
+        Some(booking) if beyond_limit => match booking.status {
+            BookingStatus::Expired => Confirmation::BuyerLimit(booking),
+            _ => return None,
+        },
+        None if beyond_limit => return None,
+        None => Confirmation::NotFound,
+        Some(booking) => match booking.status {
+            BookingStatus::Confirmed => Confirmation::Confirmed(booking),
+            BookingStatus::Expired => Confirmation::HoldExpired(booking),
+            BookingStatus::Cancelled => Confirmation::Cancelled(booking),
+            BookingStatus::Held { .. } => return None,
+        },
+    })
+}
+
+fn read_cancellation(cancel: &Cancel, line: &str) -> Option<Cancellation> {
+    Some(match read_booking(&cancel.id, line)? {
+        None => Cancellation::NotFound,
+        Some(booking) if booking.status == BookingStatus::Cancelled => Cancellation::Cancelled(booking),
+        Some(_) => return None,
+    })
+}
+
+fn read_restoration(_: &Booking, line: &str) -> Option<Restoration> {
+    Some(match line {
+        "=" => Restoration::Stands,
+        "+" => Restoration::PutBack,
+        "s" => Restoration::Lost(LostCause::SoldOut),
+        "r" => Restoration::Lost(LostCause::IdTaken),
+        _ => return None,
+    })
+}
+
 fn read_amended(id: &BookingId, line: &str) -> Option<Amended> {
     let objection = match line {
         "!c" => Objection::Confirmed,
@@ -511,7 +513,7 @@ fn read_booking(id: &BookingId, line: &str) -> Option<Option<Booking>> {
 
 fn read_page(bytes: &[u8]) -> Option<Answer> {
     let (state, rest) = split_once(bytes, b'\n')?;
-    read_state(std::str::from_utf8(state).ok()?)?;
+    let state = read_state(std::str::from_utf8(state).ok()?)?;
     let (cursor, mut rest) = match split_once(rest, b'\n') {
         Some((cursor, rest)) => (cursor, rest),
         None => (rest, &[][..]),
@@ -536,10 +538,6 @@ fn read_page(bytes: &[u8]) -> Option<Answer> {
         (record, rest) = split_once(rest, b'\n').unwrap_or((rest, &[]));
         bookings.push(Record::read(std::str::from_utf8(record).ok()?)?.booking(id));
     }
-    Some(Answer::Page { bookings, next: (cursor != "0").then(|| cursor.to_owned()) })
-}
-
-pub(super) fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let offset = memchr::memchr(at, bytes)?;
-    Some((&bytes[..offset], &bytes[offset + 1..]))
+    let result = SaleResult::Page { bookings, next: (cursor != "0").then(|| cursor.to_owned()) };
+    Some(Answer::Sale { state, result })
 }

@@ -6,7 +6,7 @@
 use super::bulk::bulk_string;
 use super::read::{first_error, is_noscript, is_refusal};
 use super::scripts;
-use crate::booking::Durability;
+use crate::protocol::Durability;
 
 /// Commands that are sent as they are.
 const SENT_ALONE: [&str; 7] = ["GET", "HGET", "HMGET", "SADD", "SMEMBERS", "TIME", "ZRANGEBYSCORE"];

@@ -3,16 +3,16 @@
 use arrayvec::ArrayString;
 use uuid::Uuid;
 
-use super::codec::Stored;
+use super::bulk::split_once;
 use super::pack::bucket_of;
-use super::read::split_once;
 use super::reply::{Record, number, read_amount, read_log_entry, read_owner, read_state, read_terms};
-use crate::booking::{
-    Answer, BookingId, BookingStatus, BuyerId, BuyerTickets, LostCause, Part, Row, SPANS_MS, Span,
-    StoredBooking,
-};
+use super::stored::Stored;
+use crate::booking::{BookingId, BookingStatus, BuyerId};
 use crate::clock::WallTime;
 use crate::ledger::held;
+use crate::protocol::{
+    Answer, BuyerTickets, LostCause, Part, Row, SPANS_MS, SaleResult, Span, StoredBooking,
+};
 
 /// Bytes of something unreadable that are shown.
 const SHOWN_BYTES_MAX: usize = 80;
@@ -49,7 +49,7 @@ pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
         }
         rows.push(row(letter, &strings)?);
     }
-    Some(Answer::Surveyed { state, clock, time, rows, next: cursor, done })
+    Some(Answer::Sale { state, result: SaleResult::Surveyed { clock, time, rows, next: cursor, done } })
 }
 
 /// The state with 0 for a count that is none, and a row for each.
@@ -288,7 +288,11 @@ mod tests {
                 reply.extend_from_slice(string);
             }
         }
-        let Some(Answer::Surveyed { rows, next, done: false, .. }) = read_survey(&reply) else { panic!() };
+        let Some(Answer::Sale { result: SaleResult::Surveyed { rows, next, done: false, .. }, .. }) =
+            read_survey(&reply)
+        else {
+            panic!()
+        };
         assert_eq!(next, "17");
         rows
     }
@@ -383,7 +387,8 @@ mod tests {
     #[test]
     fn a_count_that_is_none_is_a_row_and_any_other_number_that_is_none_no_reply() {
         let read = |state: &str| read_survey(format!("{state}\n0,1,8,9\n").as_bytes());
-        let Some(Answer::Surveyed { state, rows, .. }) = read("10,-3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0")
+        let Some(Answer::Sale { state, result: SaleResult::Surveyed { rows, .. } }) =
+            read("10,-3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0")
         else {
             panic!()
         };
@@ -392,7 +397,9 @@ mod tests {
             matches!(&rows[..], [Row::Unreadable { part: Part::Stock, text, .. }] if text == "held is -3")
         );
         assert_eq!(read("-10,3,1,1,1,open,,,,,9,5,5,0,0,0,0,0,0"), None);
-        let Some(Answer::Surveyed { rows, .. }) = read("10,gone,x,1,1,open,,,,,9,5,5,0,0,0,0,0,0") else {
+        let Some(Answer::Sale { result: SaleResult::Surveyed { rows, .. }, .. }) =
+            read("10,gone,x,1,1,open,,,,,9,5,5,0,0,0,0,0,0")
+        else {
             panic!()
         };
         assert!(matches!(&rows[..], [Row::Unreadable { text: held, .. }, Row::Unreadable { text: sold, .. }]

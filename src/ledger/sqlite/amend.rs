@@ -1,8 +1,12 @@
 //! Changes of bookings that are there: the rules of `lua/amend.lua`, in SQL.
 
-use super::rules::{Record, Result, Sale};
-use crate::booking::{Amended, Amendment, Booking, BookingId, BookingStatus, BuyerId, Objection, Quantity};
+use rusqlite::Result;
+
+use super::rows::BookingRow;
+use super::sale::Sale;
+use crate::booking::{Amendment, Booking, BookingId, BookingStatus, BuyerId, Quantity};
 use crate::clock::WallTime;
+use crate::protocol::{Amended, Objection};
 
 impl Sale<'_> {
     pub(super) fn amend(&mut self, id: &BookingId, amendment: Amendment) -> Result<Amended> {
@@ -33,7 +37,7 @@ impl Sale<'_> {
         Ok(Amended::Refused(objection))
     }
 
-    fn extend(&mut self, record: &Record, booking: Booking, ms: u64) -> Result<Amended> {
+    fn extend(&mut self, record: &BookingRow, booking: Booking, ms: u64) -> Result<Amended> {
         let expires_at = match booking.status {
             BookingStatus::Held { expires_at } => expires_at,
             other => return Ok(Amended::Refused(objection_to(other))),
@@ -53,7 +57,7 @@ impl Sale<'_> {
         Ok(Amended::Done(extended))
     }
 
-    fn release(&mut self, record: &Record, booking: Booking, remaining: Quantity) -> Result<Amended> {
+    fn release(&mut self, record: &BookingRow, booking: Booking, remaining: Quantity) -> Result<Amended> {
         if !booking.status.holds_stock() {
             return Ok(Amended::Refused(objection_to(booking.status)));
         }
@@ -87,7 +91,7 @@ impl Sale<'_> {
     }
 
     /// Gives back what a booking has, and takes what it is to have: no more than that, if for another buyer.
-    fn rewrite(&mut self, record: &Record, booking: &Booking, hold_ms: Option<u64>) -> Result<()> {
+    fn rewrite(&mut self, record: &BookingRow, booking: &Booking, hold_ms: Option<u64>) -> Result<()> {
         self.give_back(record)?;
         let quantity = u64::from(booking.quantity.get());
         match booking.status {

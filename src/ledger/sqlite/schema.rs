@@ -120,7 +120,7 @@ const HOLDS: &str =
 
 /// What a file is.
 #[derive(PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FileKind {
     /// A ledger of a schema that this version knows.
     Ours,
     /// An empty database.
@@ -128,7 +128,7 @@ pub(super) enum Found {
 }
 
 /// Tells what the file is; changes nothing in it.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, OpenError> {
     let foreign = |what| OpenError::Foreign { path: path.to_owned(), what };
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => foreign("it is no SQLite database"),
@@ -142,13 +142,13 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<Found, OpenE
     let objects: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
     if found == 0 && application == 0 && objects == 0 {
-        return Ok(Found::Nothing);
+        return Ok(FileKind::Nothing);
     }
     if application != i64::from(APPLICATION) {
         return Err(foreign("it is the SQLite database of another program"));
     }
     match u32::try_from(found) {
-        Ok(SCHEMA) => Ok(Found::Ours),
+        Ok(SCHEMA) => Ok(FileKind::Ours),
         Ok(found) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA }),
         _ => Err(foreign("its schema is that of no release")),
     }

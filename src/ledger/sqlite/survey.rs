@@ -2,19 +2,18 @@
 //! writes is a row too, and says what it is.
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row as SqlRow, params};
 
-use super::rules::{announce, booking_status, integer, read_state, store_buyer, unsound};
+use super::feed::announce;
+use super::rows::{booking_status, integer, read_state, store_buyer, unsound};
 use super::{remove, schema};
-use crate::booking::{
-    Answer, Booking, BookingId, BookingStatus, BuyerId, BuyerTickets, ChangeFault, LogEntry, LostCause, Part,
-    Quantity, Repair, Row, SaleName, SaleState, StoredBooking,
-};
+use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, LogEntry, Quantity, SaleName, SaleState};
 use crate::clock::WallTime;
 use crate::ledger::held;
 use crate::limits::{LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES};
-
-type Result<T> = rusqlite::Result<T>;
+use crate::protocol::{
+    Answer, BuyerTickets, ChangeFault, LostCause, Part, Repair, Row, SaleResult, StoredBooking,
+};
 
 /// Bytes of something unreadable that are shown.
 const SHOWN_BYTES_MAX: usize = 80;
@@ -22,13 +21,13 @@ const SHOWN_BYTES_MAX: usize = 80;
 const BOOKING: &str = "id, status, quantity, buyer, counted, expires_at_ms, sequence, released, reassigned";
 
 /// A sale, and what is strange about its counts.
-struct Found {
+struct Surveyed {
     state: SaleState,
     clock: WallTime,
     rows: Vec<Row>,
 }
 
-fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Option<Found>> {
+fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Option<Surveyed>> {
     let mut statement = connection.prepare_cached(
         "SELECT total, max(held, 0), max(sold, 0), version, sequence, status, hold_ms, per_buyer, starts_at_ms,
          ends_at_ms, clock_ms, opened_ms, lineage, frozen_until_ms, due_at_ms, lapsed_until_ms, announced_at_ms,
@@ -44,7 +43,7 @@ fn find(connection: &Connection, sale: &SaleName, clock: WallTime) -> Result<Opt
             }
         }
         let stored = WallTime(row.get::<_, i64>(10)?.unsigned_abs());
-        Ok(Found { state: read_state(row, clock)?, clock: stored, rows })
+        Ok(Surveyed { state: read_state(row, clock)?, clock: stored, rows })
     });
     found.optional()
 }
@@ -57,11 +56,11 @@ pub(super) fn page(
     cursor: &str,
     time: WallTime,
 ) -> Result<Answer> {
-    let Some(Found { state, clock, mut rows }) = find(connection, sale, time)? else {
+    let Some(Surveyed { state, clock, mut rows }) = find(connection, sale, time)? else {
         if remove::is_left(connection, sale)? {
             return Err(unsound("its row is gone, and its bookings or its log are there".to_owned()));
         }
-        return Ok(Answer::NoSuchSale);
+        return Ok(Answer::Missing);
     };
     let pages = Pages { connection, sale };
     let next = match part {
@@ -82,7 +81,8 @@ pub(super) fn page(
         }
     };
     let done = next.is_none();
-    Ok(Answer::Surveyed { state, clock, time, rows, next: next.unwrap_or_default(), done })
+    let next = next.unwrap_or_default();
+    Ok(Answer::Sale { state, result: SaleResult::Surveyed { clock, time, rows, next, done } })
 }
 
 struct Pages<'a> {
@@ -223,7 +223,8 @@ impl Pages<'_> {
         for (id, buyer) in changed.iter().filter(|_| changes) {
             self.tell_changed(id, buyer.as_ref(), &mut rows)?;
         }
-        Ok(Answer::Surveyed { state, clock, time, rows, next, done: count < limit })
+        let done = count < limit;
+        Ok(Answer::Sale { state, result: SaleResult::Surveyed { clock, time, rows, next, done } })
     }
 
     fn tell_changed(&self, id: &BookingId, buyer: Option<&BuyerId>, rows: &mut Vec<Row>) -> Result<()> {
@@ -263,7 +264,7 @@ pub(super) fn repair(
     repairs: &[Repair],
     time: WallTime,
 ) -> Result<Answer> {
-    let Some(Found { mut state, .. }) = find(connection, sale, time)? else { return Ok(Answer::NoSuchSale) };
+    let Some(Surveyed { mut state, .. }) = find(connection, sale, time)? else { return Ok(Answer::Missing) };
     // Not where that of which they are the sums is gone.
     if state.held + state.sold > 0
         && !connection
@@ -278,10 +279,10 @@ pub(super) fn repair(
         _ => true,
     };
     if (state.version, state.sequence) != audited {
-        return Ok(Answer::ChangeRefused { state, fault: ChangeFault::Moved });
+        return Ok(Answer::Sale { state, result: SaleResult::Refused(ChangeFault::Moved) });
     }
     if !repairs.iter().all(fits) {
-        return Ok(Answer::ChangeRefused { state, fault: ChangeFault::CountsTooHigh });
+        return Ok(Answer::Sale { state, result: SaleResult::Refused(ChangeFault::CountsTooHigh) });
     }
     let mut index = false;
     for repair in repairs {
@@ -327,7 +328,7 @@ pub(super) fn repair(
              WHERE sale = ?1 AND status = 'held'), 0) WHERE name = ?1",
         )?
         .execute(params![sale.as_str(), integer(state.announced_at.0)])?;
-    Ok(Answer::Sale { state, created: false })
+    Ok(Answer::Sale { state, result: SaleResult::Done })
 }
 
 fn read_booking(row: &SqlRow<'_>) -> Row {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// A file as the path led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
+struct FileStamp {
     device: u64,
     inode: u64,
     bytes: u64,
@@ -23,8 +23,8 @@ struct Seen {
 pub(super) struct Watch {
     database: PathBuf,
     log: PathBuf,
-    database_seen: Seen,
-    log_seen: Seen,
+    database_seen: FileStamp,
+    log_seen: FileStamp,
 }
 
 /// Both files of a ledger are watched: a commit is in the log, and later in the database.
@@ -78,7 +78,7 @@ impl Watch {
         }
     }
 
-    fn look_at(&self, path: &Path, seen: Seen) -> Result<Seen, String> {
+    fn look_at(&self, path: &Path, seen: FileStamp) -> Result<FileStamp, String> {
         match look(path) {
             Ok(now) if (now.device, now.inode) == (seen.device, seen.inode) => Ok(now),
             Ok(_) => Err(gone(path, "was replaced")),
@@ -97,9 +97,9 @@ fn gone(path: &Path, what: &str) -> String {
     )
 }
 
-fn look(path: &Path) -> io::Result<Seen> {
+fn look(path: &Path) -> io::Result<FileStamp> {
     let file = fs::metadata(path)?;
-    Ok(Seen {
+    Ok(FileStamp {
         device: file.dev(),
         inode: file.ino(),
         bytes: file.size(),

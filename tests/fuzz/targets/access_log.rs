@@ -4,9 +4,10 @@ use std::io::{self, BufRead, BufReader, Cursor};
 use std::path::{Path, PathBuf};
 
 use boxoffice::audit::{Audit, Sources};
-use boxoffice::booking::{Answer, Call, CallError, SaleName, SaleState};
+use boxoffice::booking::{SaleName, SaleState};
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
+use boxoffice::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
 
 pub fn run(bytes: &[u8]) {
     let whole = audit(bytes, 64 * 1024);
@@ -50,17 +51,19 @@ impl Ledger for Empty {
         calls
             .iter()
             .map(|call| match call {
-                Call::Survey { .. } => Ok(Answer::Surveyed {
+                Call::Sale { op: SaleOp::Survey { .. }, .. } => Ok(Answer::Sale {
                     state: SaleState::default(),
-                    clock: WallTime(0),
-                    time: WallTime(0),
-                    rows: Vec::new(),
-                    next: String::new(),
-                    done: true,
+                    result: SaleResult::Surveyed {
+                        clock: WallTime(0),
+                        time: WallTime(0),
+                        rows: Vec::new(),
+                        next: String::new(),
+                        done: true,
+                    },
                 }),
-                Call::Sales => {
+                Call::Ledger(LedgerOp::Sales) => {
                     let names = vec![SaleName::parse("ticket").expect("a name")];
-                    Ok(Answer::Sales { names, odd: Vec::new() })
+                    Ok(Answer::Ledger(LedgerResult::Sales { names, odd: Vec::new() }))
                 }
                 other => Err(CallError::Refused(format!("{other:?}"))),
             })

@@ -1,10 +1,10 @@
 //! Replies of Redis: where they end does not depend on how they arrive, and what is no answer to the call is an error.
 
-use boxoffice::booking::{
-    Amendment, Answer, Booking, BookingId, BookingStatus, Call, Claim, Part, Quantity, SaleName, SaleState,
-    Seen,
-};
+use boxoffice::booking::{Amendment, Booking, BookingId, BookingStatus, Quantity, SaleName};
 use boxoffice::ledger::redis::codec;
+use boxoffice::protocol::{
+    Answer, BookingOp, Call, Cancel, Claim, LedgerOp, LedgerResult, Part, SaleOp, SaleResult, Watermark,
+};
 
 use super::script::Script;
 
@@ -59,27 +59,28 @@ fn call(script: &mut Script<'_>) -> Call {
     let sale = SaleName::parse("ticket").expect("a name");
     let entries = 1 + script.below(3);
     let ids = || (0..entries).map(|index| BookingId::parse(format!("b-{index}")).expect("an id"));
-    let seen = Seen::default();
+    let on_bookings = |op: BookingOp| op.on(sale, Watermark::default());
+    let on_sale = |op: SaleOp| op.on(sale);
     match script.below(14) {
-        0 => Call::Snapshot { sale },
-        1 => Call::LookUp { sale, ids: ids().collect() },
-        2 => Call::Confirm { sale, seen, ids: ids().collect() },
-        3 => Call::Cancel { sale, seen, ids: ids().map(|id| (id, true)).collect() },
-        4 => Call::Page { sale, cursor: String::new() },
-        5 => Call::Log { sale, after: 0 },
-        6 => Call::Sales,
-        7 => Call::Trim { sale },
-        8 => Call::Survey { sale, part: PARTS[script.below(PARTS.len())], cursor: String::new() },
-        9 => Call::Changes { after: [None, Some(0), Some(1)][script.below(3)] },
+        0 => on_sale(SaleOp::Snapshot),
+        1 => on_sale(SaleOp::LookUp(ids().collect())),
+        2 => on_bookings(BookingOp::Confirm(ids().collect())),
+        3 => on_bookings(BookingOp::Cancel(ids().map(|id| Cancel { id, tombstone: true }).collect())),
+        4 => on_sale(SaleOp::Page { cursor: String::new() }),
+        5 => on_sale(SaleOp::Log { after: 0 }),
+        6 => Call::Ledger(LedgerOp::Sales),
+        7 => on_sale(SaleOp::Trim),
+        8 => on_sale(SaleOp::Survey { part: PARTS[script.below(PARTS.len())], cursor: String::new() }),
+        9 => Call::Ledger(LedgerOp::Changes { after: [None, Some(0), Some(1)][script.below(3)] }),
         11 => {
             let kinds = [
                 Amendment::Extend { ms: 1 },
                 Amendment::Release { remaining: Quantity::ONE },
                 Amendment::HoldAgain,
             ];
-            Call::Amend { sale, seen, amendments: ids().zip(kinds).collect() }
+            on_bookings(BookingOp::Amend(ids().zip(kinds).collect()))
         }
-        13 => Call::Assign { sale, seen, id: BookingId::parse("b-0").expect("an id"), buyer: None },
+        13 => on_bookings(BookingOp::Assign { id: BookingId::parse("b-0").expect("an id"), buyer: None }),
         10 => {
             let booking = |id| Booking {
                 id,
@@ -89,102 +90,47 @@ fn call(script: &mut Script<'_>) -> Call {
                 buyer: None,
                 reassigned: 0,
             };
-            Call::Restore { sale, seen, bookings: ids().map(booking).collect() }
+            on_bookings(BookingOp::Restore(ids().map(booking).collect()))
         }
         _ => {
             let claim = |id| Claim { id, quantity: Quantity::ONE, buyer: None };
-            Call::Reserve { sale, seen, claims: ids().map(claim).collect() }
+            on_bookings(BookingOp::Reserve(ids().map(claim).collect()))
         }
     }
 }
 
 /// An answer is one to this call, and can be counted with.
 fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
-    let state_is_sound = |state: &SaleState| assert!(state.held.checked_add(state.sold).is_some());
-    let entries = match answer {
-        Answer::NoSuchSale => {
-            assert!(!matches!(call, Call::Sales | Call::Changes { .. }));
-            return;
-        }
-        Answer::SaleLost | Answer::Removed { .. } | Answer::Recalled { .. } | Answer::Ledger { .. } => {
-            panic!("an answer to no call that was made: {answer:?}")
-        }
-        Answer::Reserved { state, reservations } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::Reserve { .. }));
-            reservations.len()
-        }
-        Answer::Found { state, bookings } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::LookUp { .. }));
-            bookings.len()
-        }
-        Answer::Confirmed { state, confirmations } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::Confirm { .. }));
-            confirmations.len()
-        }
-        Answer::Cancelled { state, cancellations } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::Cancel { .. }));
-            cancellations.len()
-        }
-        Answer::Amended { state, bookings } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::Amend { .. } | Call::Assign { .. }));
-            bookings.len()
-        }
-        Answer::Restored { state, restorations } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::Restore { .. }));
-            restorations.len()
-        }
-        Answer::Withheld { state } => {
-            state_is_sound(state);
-            let may_be = matches!(
-                call,
-                Call::Reserve { .. }
-                    | Call::Confirm { .. }
-                    | Call::Cancel { .. }
-                    | Call::Amend { .. }
-                    | Call::Assign { .. }
-                    | Call::Restore { .. }
-            );
-            assert!(may_be, "withheld of {call:?}");
-            return;
-        }
-        Answer::Sale { state, .. } => {
-            state_is_sound(state);
-            assert!(matches!(call, Call::Snapshot { .. }));
-            0
-        }
-        Answer::Surveyed { .. } => {
-            assert!(matches!(call, Call::Survey { .. }));
-            0
-        }
-        Answer::Page { .. } => {
-            assert!(matches!(call, Call::Page { .. }));
-            0
-        }
-        Answer::Log(_) => {
-            assert!(matches!(call, Call::Log { .. }));
-            0
-        }
-        Answer::Sales { .. } => {
-            assert!(matches!(call, Call::Sales));
-            0
-        }
-        Answer::Changes { .. } => {
-            assert!(matches!(call, Call::Changes { .. }));
-            0
-        }
-        Answer::Trimmed { .. } => {
-            assert!(matches!(call, Call::Trim { .. }));
-            0
-        }
-        Answer::ChangeRefused { .. } | Answer::Counting { .. } => {
-            panic!("an answer to no call that was made")
-        }
+    if let Some(state) = answer.state() {
+        assert!(state.held.checked_add(state.sold).is_some());
+    }
+    let entries = match (call, answer) {
+        (Call::Bookings { .. } | Call::Sale { .. }, Answer::Missing) => return,
+        (Call::Bookings { .. }, Answer::Stale(_)) => return,
+        (Call::Bookings { op, .. }, Answer::Sale { result, .. }) => match (op, result) {
+            (BookingOp::Reserve(_), SaleResult::Reserved(reservations)) => reservations.len(),
+            (BookingOp::Confirm(_), SaleResult::Confirmed(confirmations)) => confirmations.len(),
+            (BookingOp::Cancel(_), SaleResult::Cancelled(cancellations)) => cancellations.len(),
+            (BookingOp::Amend(_), SaleResult::Amended(bookings)) => bookings.len(),
+            (BookingOp::Assign { .. }, SaleResult::Assigned(_)) => 1,
+            (BookingOp::Restore(_), SaleResult::Restored(restorations)) => restorations.len(),
+            _ => panic!("{result:?} to {op:?}"),
+        },
+        (Call::Sale { op, .. }, Answer::Sale { result, .. }) => match (op, result) {
+            (SaleOp::LookUp(_), SaleResult::Found(bookings)) => bookings.len(),
+            (SaleOp::Snapshot, SaleResult::Done)
+            | (SaleOp::Page { .. }, SaleResult::Page { .. })
+            | (SaleOp::Log { .. }, SaleResult::Log(_))
+            | (SaleOp::Trim, SaleResult::Trimmed { .. })
+            | (SaleOp::Survey { .. }, SaleResult::Surveyed { .. }) => 0,
+            _ => panic!("{result:?} to {op:?}"),
+        },
+        (Call::Ledger(op), Answer::Ledger(result)) => match (op, result) {
+            (LedgerOp::Sales, LedgerResult::Sales { .. })
+            | (LedgerOp::Changes { .. }, LedgerResult::Changes { .. }) => 0,
+            _ => panic!("{result:?} to {op:?}"),
+        },
+        _ => panic!("{answer:?} to {call:?}"),
     };
     assert_eq!(entries, call.entries(), "one for each that was asked for");
     if entries > 0 {

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use boxoffice::booking::{
-    Answer, BookingId, Call, CallError, CallId, Claim, Durability, Opener, Quantity, SaleName, SaleTerms,
-    Seen,
-};
+use boxoffice::booking::{BookingId, Quantity, SaleName, SaleTerms};
 use boxoffice::clock::Monotonic;
 use boxoffice::ledger::redis::codec;
 use boxoffice::ledger::redis::session::Session;
 use boxoffice::ledger::url::{RedisAddress, RedisUrl};
+use boxoffice::protocol::{
+    Answer, BookingOp, Call, CallError, CallId, Cancel, Claim, Durability, Opener, SaleOp, SaleResult,
+    Watermark,
+};
 
 use super::script::Script;
 
@@ -125,13 +126,14 @@ impl Play {
         let entries = 1 + script.below(3);
         let ids = (0..entries).map(|index| BookingId::parse(format!("b-{index}")).expect("an id"));
         let call = match script.below(5) {
-            0 => Call::Snapshot { sale },
-            1 => Call::LookUp { sale, ids: ids.collect() },
-            2 => Call::Cancel { sale, seen: Seen::default(), ids: ids.map(|id| (id, true)).collect() },
-            3 => Call::Open { sale, terms: SaleTerms::default(), by: Opener::Operator },
+            0 => Call::Sale { sale, op: SaleOp::Snapshot },
+            1 => Call::Sale { sale, op: SaleOp::LookUp(ids.collect()) },
+            2 => BookingOp::Cancel(ids.map(|id| Cancel { id, tombstone: true }).collect())
+                .on(sale, Watermark::default()),
+            3 => Call::Sale { sale, op: SaleOp::Open { terms: SaleTerms::default(), by: Opener::Operator } },
             _ => {
                 let claim = |id| Claim { id, quantity: Quantity::ONE, buyer: None };
-                Call::Reserve { sale, seen: Seen::default(), claims: ids.map(claim).collect() }
+                BookingOp::Reserve(ids.map(claim).collect()).on(sale, Watermark::default())
             }
         };
         self.open.insert(number, call.entries());
@@ -308,11 +310,13 @@ impl Play {
 
     fn check_answer(&self, number: u64, entries: usize, answer: &Answer) {
         let (state, answered) = match answer {
-            Answer::NoSuchSale => return,
-            Answer::Sale { state, .. } => (state, 0),
-            Answer::Reserved { state, reservations } => (state, reservations.len()),
-            Answer::Found { state, bookings } => (state, bookings.len()),
-            Answer::Cancelled { state, cancellations } => (state, cancellations.len()),
+            Answer::Missing => return,
+            Answer::Sale { state, result: SaleResult::Done } => (state, 0),
+            Answer::Sale { state, result: SaleResult::Reserved(reservations) } => (state, reservations.len()),
+            Answer::Sale { state, result: SaleResult::Found(bookings) } => (state, bookings.len()),
+            Answer::Sale { state, result: SaleResult::Cancelled(cancellations) } => {
+                (state, cancellations.len())
+            }
             other => panic!("an answer to no call that was made: {other:?}"),
         };
         assert_eq!((state.terms.total, answered), (number, entries), "the reply of another call");

@@ -2,6 +2,7 @@
 
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
+use boxoffice::protocol::*;
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -115,12 +116,12 @@ impl Calls {
 
     /// Mostly nothing; now and then as much as the sale has, or more, or of another sale: then it is frozen, and all that
     /// follows is withheld until the clock has moved on.
-    fn seen(&mut self) -> Seen {
+    fn seen(&mut self) -> Watermark {
         if !self.chance(20) {
-            return Seen::default();
+            return Watermark::default();
         }
         let opened = if self.chance(8) { self.now_ms } else { START_MS };
-        Seen { opened, lineage: opened, sequence: self.random.random_range(0..40) }
+        Watermark { opened, lineage: opened, sequence: self.random.random_range(0..40) }
     }
 
     fn time(&mut self) -> Option<WallTime> {
@@ -195,60 +196,71 @@ impl Calls {
         match self.random.random_range(0..51) {
             0 => {
                 let by = if self.chance(2) { Opener::Start } else { Opener::Operator };
-                Call::Open { sale, terms: self.terms(), by }
+                Call::Sale { sale, op: SaleOp::Open { terms: self.terms(), by } }
             }
             40 => {
                 let opened = self.now_ms - self.random.random_range(0..200);
-                Call::Recall { sales: vec![(sale, opened), (self.sale(), 0)] }
+                Call::Ledger(LedgerOp::Recall { sales: vec![(sale, opened), (self.sale(), 0)] })
             }
             41..=46 => {
                 let ids = self.ids();
                 let amendments = ids.into_iter().map(|id| (id, self.amendment())).collect();
-                Call::Amend { sale, seen: self.seen(), amendments }
+                BookingOp::Amend(amendments).on(sale, self.seen())
             }
             // Most sales are not closed, and stay.
-            50 => Call::Remove { sale },
+            50 => Call::Sale { sale, op: SaleOp::Remove },
             47..=49 => {
                 let Claim { id, buyer, .. } = self.claim();
-                Call::Assign { sale, seen: self.seen(), id, buyer: buyer.map(Box::new) }
+                BookingOp::Assign { id, buyer: buyer.map(Box::new) }.on(sale, self.seen())
             }
-            1 | 2 => Call::Alter { sale, change: self.change() },
-            3 => Call::Snapshot { sale },
+            1 | 2 => Call::Sale { sale, op: SaleOp::Alter(self.change()) },
+            3 => Call::Sale { sale, op: SaleOp::Snapshot },
             4..=16 => {
                 let count = self.entries();
                 let seen = self.seen();
-                Call::Reserve { sale, seen, claims: (0..count).map(|_| self.claim()).collect() }
+                Call::Bookings {
+                    sale,
+                    seen,
+                    op: BookingOp::Reserve((0..count).map(|_| self.claim()).collect()),
+                }
             }
-            17..=19 => Call::LookUp { sale, ids: self.ids() },
-            20..=24 => Call::Confirm { sale, seen: self.seen(), ids: self.ids() },
+            17..=19 => Call::Sale { sale, op: SaleOp::LookUp(self.ids()) },
+            20..=24 => BookingOp::Confirm(self.ids()).on(sale, self.seen()),
             25..=28 => {
                 let ids = self.ids();
-                let ids = ids.into_iter().map(|id| (id, self.chance(3))).collect();
-                Call::Cancel { sale, seen: self.seen(), ids }
+                let cancels = ids.into_iter().map(|id| Cancel { id, tombstone: self.chance(3) }).collect();
+                BookingOp::Cancel(cancels).on(sale, self.seen())
             }
             29 if self.chance(2) => {
                 let count = self.entries();
                 let seen = self.seen();
-                Call::Restore { sale, seen, bookings: (0..count).map(|_| self.booking()).collect() }
+                Call::Bookings {
+                    sale,
+                    seen,
+                    op: BookingOp::Restore((0..count).map(|_| self.booking()).collect()),
+                }
             }
-            29 => Call::Expire { sale },
-            30 if self.chance(2) => Call::Sales,
+            29 => Call::Sale { sale, op: SaleOp::Expire },
+            30 if self.chance(2) => Call::Ledger(LedgerOp::Sales),
             30 => {
                 let after = self.random.random_bool(0.8).then(|| self.random.random_range(0..30));
-                Call::Changes { after }
+                Call::Ledger(LedgerOp::Changes { after })
             }
-            31 => Call::Page { sale, cursor: String::new() },
-            32 | 33 => Call::Log { sale, after: self.random.random_range(0..400) },
-            34 | 35 => Call::Trim { sale },
+            31 => Call::Sale { sale, op: SaleOp::Page { cursor: String::new() } },
+            32 | 33 => Call::Sale { sale, op: SaleOp::Log { after: self.random.random_range(0..400) } },
+            34 | 35 => Call::Sale { sale, op: SaleOp::Trim },
             36 | 37 => {
                 let parts = [Part::Bookings, Part::Holds, Part::Buyers, Part::Log, Part::Changes];
-                Call::Survey { sale, part: parts[self.random.random_range(0..5)], cursor: String::new() }
+                Call::Sale {
+                    sale,
+                    op: SaleOp::Survey { part: parts[self.random.random_range(0..5)], cursor: String::new() },
+                }
             }
             _ => {
                 let version = self.random.random_range(1..4);
                 let sequence = self.random.random_range(0..3);
                 let repairs = (0..3).map(|_| self.repair()).collect();
-                Call::Repair { sale, version, sequence, repairs }
+                Call::Sale { sale, op: SaleOp::Repair { version, sequence, repairs } }
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use boxoffice::booking::{Answer, Call};
 use boxoffice::ledger::redis::codec;
+use boxoffice::protocol::{Answer, Call, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -92,7 +92,7 @@ impl Sequence {
 
     fn call(&mut self, pair: &mut Pair) {
         let call = self.calls.call();
-        if let Call::Open { sale, .. } | Call::Remove { sale } = &call {
+        if let Call::Sale { sale, op: SaleOp::Open { .. } | SaleOp::Remove } = &call {
             // Also where there is no sale: it begins at that time, and is known to have been removed at it.
             let now = self.calls.now_ms.to_string();
             pair.same_words(&["HSET", &key(sale.as_str(), "stock"), "clock", &now]);
@@ -101,11 +101,14 @@ impl Sequence {
         codec::pack(&call, &mut bytes);
         let (model, real) = pair.both(&bytes, codec::replies_expected(&call));
         match &call {
-            Call::Sales | Call::Page { .. } | Call::Survey { .. } if model != real => {
+            Call::Ledger(LedgerOp::Sales)
+            | Call::Sale { op: SaleOp::Page { .. } | SaleOp::Survey { .. }, .. }
+                if model != real =>
+            {
                 self.compare_pages(pair, &call, &model, &real);
             }
             // After the reply to TIME.
-            Call::Snapshot { .. } | Call::Changes { .. } => {
+            Call::Sale { op: SaleOp::Snapshot, .. } | Call::Ledger(LedgerOp::Changes { .. }) => {
                 let after = |reply: &[u8]| reply[replies_length(1, reply).expect("a reply")..].to_vec();
                 pair.assert_same(&after(&model), &after(&real));
             }
@@ -158,13 +161,15 @@ impl Sequence {
         let call = self.calls.call();
         if matches!(
             call,
-            Call::Open { .. }
-                | Call::Remove { .. }
-                | Call::Snapshot { .. }
-                | Call::Sales
-                | Call::Changes { .. }
-                | Call::Page { .. }
-                | Call::Survey { .. }
+            Call::Ledger(LedgerOp::Sales | LedgerOp::Changes { .. })
+                | Call::Sale {
+                    op: SaleOp::Open { .. }
+                        | SaleOp::Remove
+                        | SaleOp::Snapshot
+                        | SaleOp::Page { .. }
+                        | SaleOp::Survey { .. },
+                    ..
+                }
         ) {
             return;
         }
@@ -353,12 +358,14 @@ impl Rows {
 fn rows(answer: Answer) -> Rows {
     let texts = |rows: Vec<String>, next| Rows { rows: rows.into_iter().collect(), next };
     match answer {
-        Answer::Sales { names, .. } => texts(names.iter().map(|name| format!("{name:?}")).collect(), None),
-        Answer::Page { bookings, next } => {
+        Answer::Ledger(LedgerResult::Sales { names, .. }) => {
+            texts(names.iter().map(|name| format!("{name:?}")).collect(), None)
+        }
+        Answer::Sale { result: SaleResult::Page { bookings, next }, .. } => {
             texts(bookings.iter().map(|row| format!("{row:?}")).collect(), next)
         }
         // Not the time, which is Redis' own.
-        Answer::Surveyed { state, clock, rows, next, done, .. } => {
+        Answer::Sale { state, result: SaleResult::Surveyed { clock, rows, next, done, .. } } => {
             let state = format!("{state:?} {clock:?}");
             let rows = rows.iter().map(|row| format!("{row:?}")).chain([state]).collect();
             texts(rows, (!done).then_some(next))
@@ -370,7 +377,7 @@ fn rows(answer: Answer) -> Rows {
 /// The next page of what `call` asked for.
 fn page(call: &Call, next: String) -> Vec<u8> {
     let mut call = call.clone();
-    if let Call::Page { cursor, .. } | Call::Survey { cursor, .. } = &mut call {
+    if let Call::Sale { op: SaleOp::Page { cursor } | SaleOp::Survey { cursor, .. }, .. } = &mut call {
         *cursor = next;
     }
     let mut bytes = Vec::new();

@@ -3,7 +3,7 @@
 use std::io;
 
 use boxoffice::audit::{self, Audit, Sources};
-use boxoffice::booking::CallError;
+use boxoffice::protocol::CallError;
 
 use super::*;
 

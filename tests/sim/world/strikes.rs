@@ -114,12 +114,8 @@ impl World {
             stories.filter(|(_, story)| story.has_tickets()).map(|(id, _)| id.clone()).collect();
         let Some(id) = having.get((which % having.len().max(1) as u64) as usize) else { return Ok(false) };
         let to = BuyerId::parse(buyer).ok();
-        let call = Call::Assign {
-            sale: sale(),
-            seen: Seen::default(),
-            id: BookingId::parse(id).expect("an id"),
-            buyer: to.map(Box::new),
-        };
+        let call = BookingOp::Assign { id: BookingId::parse(id).expect("an id"), buyer: to.map(Box::new) }
+            .on(sale(), Watermark::default());
         self.witness.order(id, buyer);
         let (before, level) = (self.witness.stories[id].clone(), self.witness.level().cloned());
         let answer = self.ledger.execute(&call, self.now);
@@ -131,23 +127,23 @@ impl World {
         let has = self.witness.tickets_of(buyer, self.witness.level().map_or(0, |level| level.clock_ms));
         let limit = level.and_then(|level| level.per_buyer);
         let is_true = match &answer {
-            Some(Answer::Amended { bookings, .. }) => match &bookings[..] {
-                [Amended::Done(booking)] => {
+            Some(Answer::Sale { result: SaleResult::Assigned(amended), .. }) => match amended {
+                Amended::Done(booking) => {
                     booking.buyer == to
                         && now.buyer() == buyer
                         && u64::from(booking.quantity.get()) == now.amount()
                 }
-                [Amended::Refused(Objection::BuyerLimit)] => {
+                Amended::Refused(Objection::BuyerLimit) => {
                     now.buyer() == before.buyer() && limit.is_some_and(|limit| has + before.amount() > limit)
                 }
-                [Amended::Refused(Objection::HoldExpired)] => now.now() == Standing::Expired,
+                Amended::Refused(Objection::HoldExpired) => now.now() == Standing::Expired,
                 _ => false,
             },
             // It may refuse, be frozen, lose the sale.
             _ => now.buyer() == before.buyer(),
         };
         match is_true {
-            true => Ok(matches!(answer, Some(Answer::Amended { .. }))),
+            true => Ok(matches!(answer, Some(Answer::Sale { result: SaleResult::Assigned(_), .. }))),
             false => Err(Violation::new("assigned", format!("{id} to {buyer:?}: {answer:?}, {now:?}"))),
         }
     }
@@ -163,9 +159,9 @@ impl World {
         if self.ledger.redis().stock(SALE).is_some() && self.witness.lost_half.is_none() {
             return Ok(());
         }
-        let removed = self.ledger.execute(&Call::Remove { sale: sale() }, self.now);
+        let removed = self.ledger.execute(&SaleOp::Remove.on(sale()), self.now);
         self.look_again()?;
-        let call = Call::Open { sale: sale(), terms: self.terms(), by: Opener::Operator };
+        let call = SaleOp::Open { terms: self.terms(), by: Opener::Operator }.on(sale());
         let opened = self.ledger.execute(&call, self.now);
         trace!(self, "an operator opens the sale again: {removed:?}, {opened:?}");
         self.witness.observe(&self.ledger, self.now)?;

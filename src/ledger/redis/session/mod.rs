@@ -27,11 +27,11 @@ use rand::{Rng, SeedableRng};
 
 pub use super::rights::Need;
 use super::{codec, fitness, rights};
-use crate::booking::{Answer, Call, CallError, CallId, Durability};
 use crate::clock::Monotonic;
 use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
 use crate::limits;
+use crate::protocol::{Answer, BookingOp, Call, CallError, CallId, Durability};
 use setup::{FORGETFUL, Finding, Outgoing, SetUp, Step};
 
 /// What the next reply on the connection is for.
@@ -308,7 +308,7 @@ impl Session {
 
     /// Takes a call; it is answered in the end, however many connections that needs.
     pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
-        let ahead = self.resend_due && matches!(call, Call::Restore { .. });
+        let ahead = self.resend_due && matches!(call, Call::Bookings { op: BookingOp::Restore(_), .. });
         self.unanswered.push_back(Unanswered { id, call, doubtful: false, ahead });
         if self.state == State::Up && (ahead || !self.resend_due) {
             if self.out.due.is_empty() {
@@ -443,7 +443,7 @@ impl Session {
             Err(CallError::Refused(reason) | CallError::Unsound(reason)) if *doubtful => {
                 Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
             }
-            Ok(Answer::Withheld { .. }) if *doubtful => {
+            Ok(Answer::Stale(_)) if *doubtful => {
                 Err(CallError::Unknown("it was sent before, and now withheld".to_owned()))
             }
             answer => answer,

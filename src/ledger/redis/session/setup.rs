@@ -11,9 +11,9 @@ use super::super::fence::Fence;
 use super::super::rights::{self, Fault, Need, Rights};
 use super::super::{advice, codec, fitness};
 use super::{Due, SessionError};
-use crate::booking::Durability;
 use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
+use crate::protocol::Durability;
 
 /// What is written to a connection, and which replies are due for it, in their order.
 #[derive(Debug, Default)]

@@ -1,8 +1,9 @@
 //! A session against a Redis played by hand.
 
 use super::*;
-use crate::booking::{SaleName, Seen};
+use crate::booking::SaleName;
 use crate::ledger::url::{LedgerUrl, RedisAddress};
+use crate::protocol::{BookingOp, SaleOp, Watermark};
 
 fn session() -> Session {
     session_with(Durability::Ack)
@@ -25,7 +26,7 @@ fn ms(ms: u64) -> Monotonic {
 }
 
 fn expire(name: &str) -> Call {
-    Call::Expire { sale: SaleName::parse(name).unwrap() }
+    SaleOp::Expire.on(SaleName::parse(name).unwrap())
 }
 
 /// Takes what the session writes, and counts the commands in it.
@@ -326,8 +327,7 @@ fn on_a_new_connection_restores_go_before_what_is_sent_again() {
     session.handle_lost("reset", ms(2));
     let commands = dial(&mut session, ms(20));
     set_up(&mut session, &commands, "", ms(21)).unwrap();
-    let restore =
-        Call::Restore { sale: SaleName::parse("b").unwrap(), seen: Seen::default(), bookings: Vec::new() };
+    let restore = BookingOp::Restore(Vec::new()).on(SaleName::parse("b").unwrap(), Watermark::default());
     session.submit(CallId(2), expire("c"), ms(21));
     session.submit(CallId(3), restore, ms(21));
     let names = |commands: Vec<String>| -> Vec<usize> {
@@ -349,11 +349,8 @@ fn on_a_new_connection_restores_go_before_what_is_sent_again() {
 fn what_is_withheld_of_a_call_that_was_sent_before_says_nothing_of_the_first_try() {
     let mut session = session();
     connect(&mut session, ms(0));
-    let reserve = |name: &str| Call::Reserve {
-        sale: SaleName::parse(name).unwrap(),
-        seen: Seen::default(),
-        claims: Vec::new(),
-    };
+    let reserve =
+        |name: &str| BookingOp::Reserve(Vec::new()).on(SaleName::parse(name).unwrap(), Watermark::default());
     session.submit(CallId(1), reserve("a"), ms(1));
     session.handle_lost("reset", ms(2));
     session.submit(CallId(2), reserve("b"), ms(3));
@@ -361,7 +358,7 @@ fn what_is_withheld_of_a_call_that_was_sent_before_says_nothing_of_the_first_try
     let text = "10,0,1,1,1,open,,,,,9,5,6,20,0,0,0,0,0\nwithheld";
     session.handle_bytes(format!("${}\r\n{text}\r\n", text.len()).repeat(2).as_bytes(), ms(21)).unwrap();
     assert!(matches!(session.poll_answer(), Some((CallId(1), Err(CallError::Unknown(_))))));
-    assert!(matches!(session.poll_answer(), Some((CallId(2), Ok(Answer::Withheld { .. })))));
+    assert!(matches!(session.poll_answer(), Some((CallId(2), Ok(Answer::Stale(_))))));
 }
 
 #[test]
@@ -474,7 +471,7 @@ fn a_redis_that_becomes_unfit_while_it_is_used_is_lost() {
 
 fn look_up(name: &str) -> Call {
     let id = crate::booking::BookingId::parse("b-1").unwrap();
-    Call::LookUp { sale: SaleName::parse(name).unwrap(), ids: vec![id] }
+    SaleOp::LookUp(vec![id]).on(SaleName::parse(name).unwrap())
 }
 
 const ONLINE: &str = "$37\r\nrole:master\r\nslave0:ip=1,state=online\r\n";

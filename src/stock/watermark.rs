@@ -4,17 +4,18 @@
 // Not loom's: a reader takes these as what was seen a moment ago, and the ledger judges.
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::booking::{SaleState, Seen};
+use crate::booking::SaleState;
+use crate::protocol::Watermark;
 
 /// See the [module](self). One writer at a time: the caller holds the sale's lock.
 #[derive(Default)]
-pub(super) struct HighestSeen {
+pub(super) struct SharedWatermark {
     opened: AtomicU64,
     lineage: AtomicU64,
     sequence: AtomicU64,
 }
 
-impl HighestSeen {
+impl SharedWatermark {
     /// Takes in a reading. `late` says that it was made before one that is known.
     pub(super) fn note(&self, reading: &SaleState, late: bool) {
         let known = self.get();
@@ -53,12 +54,12 @@ impl HighestSeen {
         self.lineage.store(0, Ordering::Release);
     }
 
-    pub(super) fn get(&self) -> Seen {
+    pub(super) fn get(&self) -> Watermark {
         // In this order; see `note`. The old lineage with a new sequence is no harm: the ledger withholds from whoever comes
         // with an old lineage, and looks at no sequence then.
         let lineage = self.lineage.load(Ordering::Acquire);
         let opened = self.opened.load(Ordering::Acquire);
-        Seen { opened, lineage, sequence: self.sequence.load(Ordering::Relaxed) }
+        Watermark { opened, lineage, sequence: self.sequence.load(Ordering::Relaxed) }
     }
 }
 
@@ -70,13 +71,13 @@ mod tests {
         SaleState { opened, lineage, sequence, ..SaleState::default() }
     }
 
-    fn seen(opened: u64, lineage: u64, sequence: u64) -> Seen {
-        Seen { opened, lineage, sequence }
+    fn seen(opened: u64, lineage: u64, sequence: u64) -> Watermark {
+        Watermark { opened, lineage, sequence }
     }
 
     #[test]
     fn keeps_the_highest_of_a_lineage_and_never_goes_back_to_an_older_one() {
-        let highest = HighestSeen::default();
+        let highest = SharedWatermark::default();
         for (late, told, expected) in [
             (false, (5, 5, 10), seen(5, 5, 10)),
             (false, (5, 5, 8), seen(5, 5, 10)),

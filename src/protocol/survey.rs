@@ -1,6 +1,7 @@
-//! A sale as it is stored, row by row, and what may be mended in it: the words of an audit.
+//! A sale as it is stored, row by row, and what may be repaired in it: the words of an audit.
 
-use super::{Booking, BookingId, BookingStatus, BuyerId, LogEntry, LostCause};
+use super::LostCause;
+use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, LogEntry};
 use crate::clock::WallTime;
 
 /// What can be surveyed.
@@ -42,7 +43,7 @@ impl Part {
     }
 }
 
-/// One row of a [survey](super::Call::Survey).
+/// One row of a [survey](super::SaleOp::Survey).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
     /// A booking.
@@ -172,7 +173,7 @@ impl BuyerTickets {
     }
 }
 
-/// One mending of what follows from bookings and log; neither is ever mended itself.
+/// One repair of what follows from bookings and log; neither is ever repaired itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
     /// Sets the counts.

@@ -1,0 +1,263 @@
+//! What can be asked of a ledger.
+//!
+//! Every call on one sale is atomic: it happens whole or not at all, and its answer carries the sale's state as of the end
+//! of the call.
+
+use super::{Part, Repair, Watermark};
+use crate::booking::{Amendment, Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleTerms};
+
+/// A call on its way; comes back with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u64);
+
+/// One ledger call. Answered by [`Answer::Missing`](super::Answer::Missing) if it is on a sale that the ledger does not have
+/// (to open one apart), and else as each operation says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Changes bookings of a sale. Answered by [`Answer::Stale`](super::Answer::Stale), with nothing done, unless the ledger
+    /// has all that the caller has seen.
+    Bookings {
+        /// Of which sale.
+        sale: SaleName,
+        /// What the caller has seen of it.
+        seen: Watermark,
+        /// What is done to them.
+        op: BookingOp,
+    },
+    /// Reads a sale, or changes it, whatever the caller has seen of it.
+    Sale {
+        /// Which sale.
+        sale: SaleName,
+        /// What is done.
+        op: SaleOp,
+    },
+    /// Is about no one sale.
+    Ledger(LedgerOp),
+}
+
+/// What is done to bookings. The names of results are those of [`SaleResult`](super::SaleResult).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BookingOp {
+    /// Books, in the order of the claims; at most [`crate::limits::ENTRIES_PER_CALL_MAX`]. `Reserved`.
+    Reserve(Vec<Claim>),
+    /// Makes held bookings confirmed. `Confirmed`.
+    Confirm(Vec<BookingId>),
+    /// Cancels bookings and returns their stock. `Cancelled`.
+    Cancel(Vec<Cancel>),
+    /// Changes bookings, in this order; at most [`crate::limits::ENTRIES_PER_CALL_MAX`]. `Amended`.
+    Amend(Vec<(BookingId, Amendment)>),
+    /// Gives a held or confirmed booking to another buyer, whose limit holds; the same again changes nothing. Its tickets,
+    /// its deadline and what it was made with stay. `Assigned`.
+    Assign {
+        /// Which booking.
+        id: BookingId,
+        /// To whom; `None` takes its buyer away. Apart, so that no other call is the larger for it.
+        buyer: Option<Box<BuyerId>>,
+    },
+    /// Puts back what clients were last told of these bookings (held, confirmed or cancelled; at most
+    /// [`crate::limits::ENTRIES_PER_CALL_MAX`]) if the ledger has less: it has forgotten something then, and is frozen for all
+    /// callers until they too had the time to put back what they know of. `Restored`;
+    /// [`Answer::Stale`](super::Answer::Stale) only if this is another sale than the caller has seen, into which nothing is
+    /// put.
+    ///
+    /// A booking that is not there is taken if it fits into the total (a hold that is over takes nothing), whatever the
+    /// sale's status or the buyer's limit; a held one that was told as confirmed is confirmed; one that was told as
+    /// cancelled is cancelled; one that was told with a later deadline has it, and takes its tickets again if they went
+    /// back; one that was told with fewer tickets gives the others back; one that was told after it was given to another
+    /// buyer is that buyer's. What the ledger has of a later date stands.
+    Restore(Vec<Booking>),
+}
+
+/// What is done to a sale. The names of results are those of [`SaleResult`](super::SaleResult).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaleOp {
+    /// Opens the sale if there is none of that name; never changes one that exists. `Created` or `Exists`;
+    /// [`Answer::Lost`](super::Answer::Lost) if the ledger had one and has lost it, and no operator asks for it.
+    ///
+    /// If bookings of a lost sale are left, an operator's sale is opened paused: an [audit](crate::audit) counts them before
+    /// anything is done with it. `Refused` if they are more than its total.
+    Open {
+        /// Its terms, already [checked](SaleTerms::check).
+        terms: SaleTerms,
+        /// Who asks.
+        by: Opener,
+    },
+    /// Removes a sale that is closed and of which nothing is held, with its bookings and its log; also one that is lost, or
+    /// whose record is not sound. [`Answer::Removed`](super::Answer::Removed), or `Refused`.
+    Remove,
+    /// Changes a sale that exists. `Done`; `Refused`, with nothing done, if it is at another version than the change is for,
+    /// or else the new total is below held + sold, or else the new window is empty; or `Counting`.
+    Alter(SaleChange),
+    /// Reads a sale's state as it is stored. `Done`. If holds have ended since, which
+    /// [`SaleState::due_at`](crate::booking::SaleState::due_at) shows, they may still be in `held`: a
+    /// [`LookUp`](SaleOp::LookUp) of nothing tells them apart.
+    Snapshot,
+    /// Reads bookings, and the sale as of now. `Found`.
+    LookUp(Vec<BookingId>),
+    /// Enters overdue holds as expired, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]: they have counted for
+    /// nobody since their deadlines. `Done`; there is more to enter while
+    /// [`SaleState::due_at`](crate::booking::SaleState::due_at) is past.
+    Expire,
+    /// One page of a sale's bookings, in no particular order; a booking that exists all the while is on some page, and
+    /// may be on two. `Page`.
+    Page {
+        /// Empty to start, then what the last page gave as `next`.
+        cursor: String,
+    },
+    /// The sale's log after a sequence, oldest first, at most [`crate::limits::LOG_ENTRIES_PER_CALL_MAX`] entries. `Log`.
+    Log {
+        /// Entries with a sequence above this one; 0 for all that is kept.
+        after: u64,
+    },
+    /// Removes from the sale's log what every consumer group has read and acknowledged, oldest first, at most about
+    /// [`crate::limits::TRIMMED_PER_CALL_MAX`] entries. The last entry stays, and all of them if there is no group. `Trimmed`.
+    Trim,
+    /// Reads one page of a part of a sale as it is stored, for an audit: what is wrong is a row like any other. A row
+    /// that exists all the while is on some page, and may be on two. `Surveyed`.
+    Survey {
+        /// Which part.
+        part: Part,
+        /// Empty to start, then what the last page gave as `next`. That of the log is good for its changes.
+        cursor: String,
+    },
+    /// Repairs what follows from bookings and log, all or nothing, if the sale is still at this version and sequence. It moves
+    /// neither. `Done`, or `Refused` if the sale has moved, or else the counts would be above the total.
+    Repair {
+        /// The version that the audit found.
+        version: u64,
+        /// The sequence that the audit found.
+        sequence: u64,
+        /// What is repaired, in this order; at most [`crate::limits::REPAIRS_PER_CALL_MAX`].
+        repairs: Vec<Repair>,
+    },
+}
+
+/// What is asked of the ledger as a whole. The names of results are those of [`LedgerResult`](super::LedgerResult).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerOp {
+    /// Names all sales. `Sales`.
+    Sales,
+    /// Which sales were announced as changed after that number of the ledger's feed; `None` only asks where the feed is.
+    /// `Changes`.
+    ///
+    /// A sale that changes (bookings, terms, status, a freeze; also one that is opened) is announced unless it was within
+    /// the last [`crate::limits::ANNOUNCE_MS`]: see
+    /// [`SaleState::is_settled`](crate::booking::SaleState::is_settled).
+    Changes {
+        /// What the last answer gave as `at`.
+        after: Option<u64>,
+    },
+    /// Names sales that the caller knows, at most [`crate::limits::RECALLED_PER_CALL_MAX`], each with the time at which it was
+    /// [`opened`](crate::booking::SaleState::opened), if the ledger has lost their names: nobody opens them then as if they
+    /// were new. `Recalled`.
+    Recall {
+        /// Which.
+        sales: Vec<(SaleName, u64)>,
+    },
+    /// Asks which ledger this is. `Identified`.
+    Identify {
+        /// The name that it gets if it has none.
+        id: LedgerId,
+    },
+}
+
+/// One entry of a reserve call: a booking that someone wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The booking's id; asking again with the same id books nothing twice.
+    pub id: BookingId,
+    /// How many tickets, all or none.
+    pub quantity: Quantity,
+    /// For whom.
+    pub buyer: Option<BuyerId>,
+}
+
+/// One entry of a cancel call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// Which booking.
+    pub id: BookingId,
+    /// If there is no such booking, leave a tombstone: the id can never be granted afterwards.
+    pub tombstone: bool,
+}
+
+/// Who opens a sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// A host by itself, as it starts.
+    Start,
+    /// An operator.
+    Operator,
+}
+
+/// The name that a ledger was given at random, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerId(pub u128);
+
+impl std::fmt::Display for LedgerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Call {
+    /// The sale that it is about; `None` if it is about no one sale.
+    pub fn sale(&self) -> Option<&SaleName> {
+        match self {
+            Call::Bookings { sale, .. } | Call::Sale { sale, .. } => Some(sale),
+            Call::Ledger(_) => None,
+        }
+    }
+
+    /// Bookings that the call is about; 0 for calls about sales.
+    pub fn entries(&self) -> usize {
+        match self {
+            Call::Bookings { op, .. } => match op {
+                BookingOp::Reserve(claims) => claims.len(),
+                BookingOp::Confirm(ids) => ids.len(),
+                BookingOp::Cancel(cancels) => cancels.len(),
+                BookingOp::Amend(amendments) => amendments.len(),
+                BookingOp::Assign { .. } => 1,
+                BookingOp::Restore(bookings) => bookings.len(),
+            },
+            Call::Sale { op: SaleOp::LookUp(ids), .. } => ids.len(),
+            Call::Sale { .. } | Call::Ledger(_) => 0,
+        }
+    }
+
+    /// Whether it may write more than a log that is trimmed.
+    pub fn may_write(&self) -> bool {
+        match self {
+            Call::Bookings { .. } => true,
+            Call::Sale { op, .. } => match op {
+                SaleOp::Open { .. }
+                | SaleOp::Remove
+                | SaleOp::Alter(_)
+                | SaleOp::Expire
+                | SaleOp::Repair { .. } => true,
+                SaleOp::Snapshot
+                | SaleOp::LookUp(_)
+                | SaleOp::Page { .. }
+                | SaleOp::Log { .. }
+                | SaleOp::Trim
+                | SaleOp::Survey { .. } => false,
+            },
+            Call::Ledger(LedgerOp::Recall { .. } | LedgerOp::Identify { .. }) => true,
+            Call::Ledger(LedgerOp::Sales | LedgerOp::Changes { .. }) => false,
+        }
+    }
+}
+
+impl BookingOp {
+    /// The call that does this to bookings of `sale`, for a caller that has `seen` that of it.
+    pub fn on(self, sale: SaleName, seen: Watermark) -> Call {
+        Call::Bookings { sale, seen, op: self }
+    }
+}
+
+impl SaleOp {
+    /// The call that does this to `sale`.
+    pub fn on(self, sale: SaleName) -> Call {
+        Call::Sale { sale, op: self }
+    }
+}

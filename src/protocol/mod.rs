@@ -1,0 +1,24 @@
+//! What travels between a desk and a ledger: calls, and the answers to them. Both ledgers, the desk, the commands and the
+//! admin listener speak this, and it is the same for all of them.
+//!
+//! A [`Call`] is an operation on one sale, or on the ledger as a whole. What is done to bookings carries a [`Watermark`]:
+//! what its caller has seen of the sale, by which a ledger that has forgotten something is found out before it does
+//! anything. An [`Answer`] says first how the sale stands (missing, stale for this caller, or its state as of the end of the
+//! call), and then what became of the operation. So each of these is looked at in one place, whatever the operation was.
+//!
+//! It never says how a call is carried: Redis' commands are in [`crate::ledger::redis`], SQL in [`crate::ledger::sqlite`].
+
+mod answer;
+mod call;
+mod durability;
+mod survey;
+mod watermark;
+
+pub use answer::{
+    Amended, Answer, CallError, Cancellation, ChangeFault, Confirmation, LedgerResult, LostCause, Objection,
+    Reservation, Restoration, SaleResult,
+};
+pub use call::{BookingOp, Call, CallId, Cancel, Claim, LedgerId, LedgerOp, Opener, SaleOp};
+pub use durability::Durability;
+pub use survey::{BuyerTickets, Part, Repair, Row, SPANS_MS, Span, StoredBooking};
+pub use watermark::{Watermark, freeze};
