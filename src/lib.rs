@@ -38,7 +38,7 @@
 //!   what they name.
 //! * [`host`]: opens the ledger, binds, starts a worker a core and the admin listener, and ends them again; signals, and what
 //!   is kept over restarts.
-//! * [`admin`]: the operators' listener, on threads of its own.
+//! * [`admin`]: the operators' listener, a loop of its own with threads for what waits.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`ending`]: what was done, as lines and as counts, in one set of words.
 //! * [`net`]: streams to the servers that this process connects to.

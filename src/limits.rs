@@ -361,7 +361,7 @@ pub const BUYER_BOOKINGS_MAX: usize = 1_000;
 /// How long a sale is read for the bookings of one buyer, in milliseconds: enough for some millions of bookings.
 pub const BUYER_BOOKINGS_MS_MAX: u64 = 30_000;
 
-/// Connections of the admin listener served at once, each by a thread. Past it the one that is idle for longest is closed, so
+/// Connections of the admin listener at once. Past it the one that is idle for longest is closed, so
 /// that a probe is always answered; some are beyond [`ADMIN_LEDGER_REQUESTS_MAX`].
 pub const ADMIN_CONNECTIONS_MAX: usize = 80;
 

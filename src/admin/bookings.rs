@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode_str;
 
-use super::service::{Operator, Page, Trouble, unexpected};
+use super::service::{ApiError, Operator, Page, unexpected};
 use crate::api::{Problem, decode, encode};
 use crate::booking::{Booking, BookingId, BuyerId, SaleName};
 use crate::http::{Request, Status};
@@ -18,9 +18,14 @@ const PAGE_PAUSE: Duration = Duration::from_millis(2);
 
 impl Operator<'_> {
     /// Gives a booking to the buyer that the body names.
-    pub(super) fn put_buyer(&mut self, request: &Request<'_>, sale: &str, id: &str) -> Result<Page, Trouble> {
+    pub(super) fn put_buyer(
+        &mut self,
+        request: &Request<'_>,
+        sale: &str,
+        id: &str,
+    ) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
-        let bad_request = |detail: String| Trouble::new(Problem::BAD_REQUEST, detail);
+        let bad_request = |detail: String| ApiError::new(Problem::BAD_REQUEST, detail);
         let id =
             BookingId::parse(id).map_err(|error| bad_request(format!("booking in the path: {error}")))?;
         if request.is_partial {
@@ -36,7 +41,7 @@ impl Operator<'_> {
             Answer::Stale(_) => {
                 let detail = "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. \
                     Nothing was done. Ask again after Retry-After.";
-                return Err(Trouble::new(Problem::LEDGER_UNAVAILABLE, detail));
+                return Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail));
             }
             other => return Err(unexpected(&other)),
         };
@@ -49,7 +54,7 @@ impl Operator<'_> {
                     Objection::Cancelled => Problem::BOOKING_CANCELLED.into(),
                     Objection::HoldExpired => {
                         let detail = "The hold of this booking is over, so that it has no tickets. Nothing was changed.";
-                        Trouble::new(Problem::HOLD_EXPIRED, detail)
+                        ApiError::new(Problem::HOLD_EXPIRED, detail)
                     }
                     Objection::BuyerLimit => Problem::BUYER_LIMIT.into(),
                     Objection::BuyerRequired => Problem::BUYER_REQUIRED.into(),
@@ -68,9 +73,9 @@ impl Operator<'_> {
 
     /// The bookings of one buyer, by their ids. Nothing is kept by buyer, so that all of the sale is read, page by page: neither
     /// the ledger nor other operators wait for longer than a page takes.
-    pub(super) fn list_bookings(&mut self, query: Option<&str>, sale: &str) -> Result<Page, Trouble> {
+    pub(super) fn list_bookings(&mut self, query: Option<&str>, sale: &str) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
-        let buyer = buyer_of(query).map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+        let buyer = buyer_of(query).map_err(|detail| ApiError::new(Problem::BAD_REQUEST, detail))?;
         let until = Instant::now() + Duration::from_millis(BUYER_BOOKINGS_MS_MAX);
         let mut found: BTreeMap<BookingId, Booking> = BTreeMap::new();
         let mut cursor = String::new();

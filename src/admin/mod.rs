@@ -1,44 +1,36 @@
-//! The operators' listener: health, metrics, administration of sales. Its own address, its own threads; it shares with
-//! the loops only counters, the board and the drain flag, and speaks to the ledger by itself.
+//! The operators' listener: health, metrics, administration of sales. Its own address, a thread of its own and, for what waits
+//! for the ledger, more of them; it shares with the loops only counters, the board and the drain flag, and speaks to the
+//! ledger by itself.
 
 mod bookings;
+mod listener;
 mod metrics;
 mod places;
 mod profile;
 mod readiness;
+mod reception;
 pub mod sales;
 mod service;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod work;
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crate::access_log::AccessLogCounters;
-use crate::connection::{BufferPool, Connection, Fate, Turn};
-use crate::http::DateCache;
-use crate::http::encode::OVERLOADED;
 use crate::ledger::{Ledger, Trouble};
 use crate::limits;
 use crate::metrics::CoreMetrics;
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::Board;
-use places::{Asking, Place, Places};
-use service::Operator;
-
-/// How long a read may block before the connection's own deadlines are looked at.
-const READ_TICK: Duration = Duration::from_millis(500);
-
-/// How long a connection waits for a place.
-const PLACE_PATIENCE: Duration = Duration::from_millis(200);
-
-/// How long a stopping listener waits for the connections that it has.
-const STOP_PATIENCE: Duration = Duration::from_millis(500);
+use listener::{Listener, WAKER};
+use places::Asking;
+use work::Work;
 
 /// What the admin listener serves from.
 pub struct Parts {
@@ -85,14 +77,14 @@ pub(crate) struct Shared {
     pub(crate) token: Option<TokenFile>,
     pub(crate) clock: SystemClock,
     stopping: AtomicBool,
-    places: Places,
-    asking: Asking,
+    asking: Arc<Asking>,
 }
 
 /// The admin listener, running.
 pub struct Admin {
     address: SocketAddr,
     shared: Arc<Shared>,
+    waker: Arc<mio::Waker>,
     thread: JoinHandle<()>,
 }
 
@@ -114,14 +106,18 @@ impl Admin {
             token: token_file.map(TokenFile::open).transpose()?,
             clock,
             stopping: AtomicBool::new(false),
-            places: Places::new(limits::ADMIN_CONNECTIONS_MAX, PLACE_PATIENCE / 2),
-            asking: Asking::new(limits::ADMIN_LEDGER_REQUESTS_MAX),
+            asking: Arc::new(Asking::new(limits::ADMIN_LEDGER_REQUESTS_MAX)),
         });
-        let serving = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("admin".to_owned())
-            .spawn(move || accept(&listener, &serving))?;
-        Ok(Admin { address, shared, thread })
+        let poll = mio::Poll::new()?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
+        let work = Work::new(Arc::clone(&shared), Arc::clone(&waker));
+        let serving = Listener::new(poll, listener, Arc::clone(&shared), work)?;
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            if let Err(error) = serving.run() {
+                tracing::error!(%error, "the admin listener has ended");
+            }
+        })?;
+        Ok(Admin { address, shared, waker, thread })
     }
 
     /// Where it listens.
@@ -134,17 +130,13 @@ impl Admin {
         self.shared.token.clone()
     }
 
-    /// Takes no more connections; those there are end by themselves.
+    /// Takes no more connections, and lets answers out that are being written.
     pub fn stop(self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Accepting blocks; a connection from here ends it. Where none can be made the process is ending anyhow.
-        if TcpStream::connect_timeout(&self.address, READ_TICK).is_ok() {
-            let _ = self.thread.join();
-        }
-        // An answer that is being written is let out.
-        let until = Instant::now() + STOP_PATIENCE;
-        while self.shared.places.taken() > 0 && Instant::now() < until {
-            std::thread::sleep(STOP_PATIENCE / 100);
+        match self.waker.wake() {
+            // One that has panicked has ended, too.
+            Ok(()) => drop(self.thread.join()),
+            Err(error) => tracing::error!(%error, "cannot wake the admin listener to end it"),
         }
     }
 }
@@ -184,101 +176,5 @@ fn read_token(path: &Path) -> Result<String, AdminError> {
     match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(token.to_owned()),
         false => Err(AdminError::Token(path.to_owned())),
-    }
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
-        if shared.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        let stream = match stream {
-            Ok(stream) => Arc::new(stream),
-            Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept a connection");
-                std::thread::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS));
-                continue;
-            }
-        };
-        let Some(place) = place_for(&stream, shared) else {
-            let _ = stream.as_ref().write_all(OVERLOADED);
-            continue;
-        };
-        let serving = Arc::clone(shared);
-        let spawned = std::thread::Builder::new().name("admin-client".to_owned()).spawn(move || {
-            if let Err(error) = serve(&stream, &serving, place) {
-                tracing::debug!(%error, "a connection of an operator broke");
-            }
-            serving.places.give_back(place);
-        });
-        if let Err(error) = spawned {
-            shared.places.give_back(place);
-            tracing::warn!(%error, "no thread for an operator's connection");
-        }
-    }
-}
-
-/// A place; where all are taken it waits for the first of whom that is no longer so: requests that need no ledger are done in a
-/// moment, not all can need it, and who has just come and says nothing gives way in half of that time.
-fn place_for(stream: &Arc<TcpStream>, shared: &Shared) -> Option<Place> {
-    let until = Instant::now() + PLACE_PATIENCE;
-    loop {
-        match shared.places.take(stream) {
-            None if Instant::now() < until => std::thread::sleep(PLACE_PATIENCE / 100),
-            place => return place,
-        }
-    }
-}
-
-/// Serves one connection with blocking reads and writes.
-fn serve(mut stream: &TcpStream, shared: &Shared, place: Place) -> io::Result<()> {
-    stream.set_read_timeout(Some(READ_TICK))?;
-    stream.set_write_timeout(Some(Duration::from_millis(limits::WRITE_STALL_TIMEOUT_MS)))?;
-    stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?;
-    let mut now = shared.clock.now();
-    let mut date = DateCache::new(now.wall);
-    let mut pool = BufferPool::default();
-    let mut connection = Connection::new(now.monotonic, Arc::default());
-    let mut operator = Operator::new(shared, peer);
-    let mut buffer = vec![0; limits::HEAD_BYTES_MAX];
-    let mut shut = false;
-    loop {
-        let read = stream.read(&mut buffer);
-        now = shared.clock.now();
-        date.update(now.wall);
-        let mut turn = Turn { now: now.monotonic, date: &date, pool: &mut pool };
-        if matches!(read, Ok(1..)) {
-            shared.places.begin(place);
-        }
-        match read {
-            Ok(0) => connection.handle_end(&mut turn),
-            Ok(bytes) => connection.handle_bytes(&buffer[..bytes], &mut turn, &mut operator),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
-                _ => return Err(error),
-            },
-        }
-        connection.handle_deadline(&mut turn, &mut operator);
-        if shared.stopping.load(Ordering::SeqCst) {
-            connection.drain(&mut turn);
-        }
-        // Where it waits for more, be it the rest of a head, it is idle since its last answer.
-        shared.places.end(place, !connection.output().is_empty());
-        while !connection.output().is_empty() {
-            stream.write_all(connection.output())?;
-            let written = connection.output().len();
-            connection.handle_written(written, &mut turn);
-            connection.resume(&mut turn, &mut operator);
-        }
-        match connection.fate() {
-            Fate::Open => {}
-            Fate::Linger if !shut => {
-                shut = true;
-                stream.shutdown(Shutdown::Write)?;
-            }
-            Fate::Linger => {}
-            Fate::Closed => return Ok(()),
-        }
     }
 }

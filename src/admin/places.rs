@@ -2,94 +2,81 @@
 //! been idle for longest gives way, so that a probe is answered however many leave their connections open. Fewer requests may
 //! ask the ledger at once than there are places, so that it is answered with a ledger that hangs, too.
 
-use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-/// A connection's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u64);
+use crate::clock::Monotonic;
+use crate::connections::ConnectionKey;
 
+#[derive(Debug)]
 struct Guest {
-    place: Place,
-    stream: Arc<TcpStream>,
+    key: ConnectionKey,
     /// When it was last answered, or came.
-    idle_since: Instant,
+    idle_since: Monotonic,
     is_answered: bool,
-    /// What it has sent is being worked on.
+    /// What it has asked is being worked on.
     is_served: bool,
 }
 
 /// See the [module](self).
+#[derive(Debug)]
 pub(super) struct Places {
-    guests: Mutex<(u64, Vec<Guest>)>,
+    guests: Vec<Guest>,
     most: usize,
-    grace: Duration,
+    grace_ms: u64,
 }
 
 impl Places {
-    /// So many, and nobody there. Whoever comes has that `grace` to say something, before it may have to give way.
-    pub(super) fn new(most: usize, grace: Duration) -> Places {
-        Places { guests: Mutex::new((0, Vec::new())), most, grace }
+    /// So many, and nobody there. Whoever comes has that grace to say something, before it may have to give way.
+    pub(super) fn new(most: usize, grace_ms: u64) -> Places {
+        Places { guests: Vec::new(), most, grace_ms }
     }
 
-    /// A place for that connection; `None` while all are taken by requests that are worked on, or by who has just come.
-    pub(super) fn take(&self, stream: &Arc<TcpStream>) -> Option<Place> {
-        let mut guard = self.guests();
-        let (next, guests) = &mut *guard;
-        if guests.len() >= self.most {
-            let may_stay = |guest: &Guest| {
-                guest.is_served || !guest.is_answered && guest.idle_since.elapsed() < self.grace
-            };
-            let idle = guests.iter().enumerate().filter(|(_, guest)| !may_stay(guest));
-            let (longest, _) = idle.min_by_key(|(_, guest)| guest.idle_since)?;
-            // Its thread finds the end of the stream, or cannot write, and ends.
-            let _ = guests.swap_remove(longest).stream.shutdown(Shutdown::Both);
+    /// Whether there is none for another one.
+    pub(super) fn are_taken(&self) -> bool {
+        self.guests.len() >= self.most
+    }
+
+    /// Where all are taken, takes the place of the one that is idle for longest, whose connection is to be closed. `None` while
+    /// all are taken by requests that are worked on, or by who has just come.
+    pub(super) fn make_room(&mut self, now: Monotonic) -> Option<ConnectionKey> {
+        if !self.are_taken() {
+            return None;
         }
-        let place = Place(*next);
-        *next += 1;
-        guests.push(Guest {
-            place,
-            stream: Arc::clone(stream),
-            idle_since: Instant::now(),
-            is_answered: false,
-            is_served: false,
-        });
-        Some(place)
+        let may_stay = |guest: &Guest| {
+            guest.is_served || !guest.is_answered && now < guest.idle_since.plus_ms(self.grace_ms)
+        };
+        let idle = self.guests.iter().enumerate().filter(|(_, guest)| !may_stay(guest));
+        let (longest, _) = idle.min_by_key(|(_, guest)| guest.idle_since)?;
+        Some(self.guests.swap_remove(longest).key)
     }
 
-    /// Bytes have come, and are worked on from now on.
-    pub(super) fn begin(&self, place: Place) {
-        if let Some(guest) = self.guests().1.iter_mut().find(|guest| guest.place == place) {
+    /// A connection has come, for which there is a place.
+    pub(super) fn take(&mut self, key: ConnectionKey, now: Monotonic) {
+        self.guests.push(Guest { key, idle_since: now, is_answered: false, is_served: false });
+    }
+
+    /// What it has asked is worked on from now on.
+    pub(super) fn begin(&mut self, key: ConnectionKey) {
+        if let Some(guest) = self.guest(key) {
             guest.is_served = true;
         }
     }
 
-    /// What has come is worked on no more. If there `is_answer` to be written, the connection is idle since now; half a
-    /// request makes no difference.
-    pub(super) fn end(&self, place: Place, is_answer: bool) {
-        if let Some(guest) = self.guests().1.iter_mut().find(|guest| guest.place == place) {
-            guest.is_served = false;
-            if is_answer {
-                guest.idle_since = Instant::now();
-                guest.is_answered = true;
-            }
+    /// It is answered, and idle since now.
+    pub(super) fn end(&mut self, key: ConnectionKey, now: Monotonic) {
+        if let Some(guest) = self.guest(key) {
+            (guest.is_served, guest.is_answered, guest.idle_since) = (false, true, now);
         }
     }
 
     /// The connection has ended.
-    pub(super) fn give_back(&self, place: Place) {
-        self.guests().1.retain(|guest| guest.place != place);
+    pub(super) fn give_back(&mut self, key: ConnectionKey) {
+        self.guests.retain(|guest| guest.key != key);
     }
 
-    /// How many are there.
-    pub(super) fn taken(&self) -> usize {
-        self.guests().1.len()
-    }
-
-    fn guests(&self) -> MutexGuard<'_, (u64, Vec<Guest>)> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guest(&mut self, key: ConnectionKey) -> Option<&mut Guest> {
+        self.guests.iter_mut().find(|guest| guest.key == key)
     }
 }
 
@@ -100,7 +87,7 @@ pub(super) struct Asking {
 }
 
 /// One request's leave to ask the ledger; given back when it goes.
-pub(super) struct Leave<'a>(&'a Asking);
+pub(super) struct Leave(Arc<Asking>);
 
 impl Asking {
     /// So many at once, and none yet.
@@ -109,15 +96,15 @@ impl Asking {
     }
 
     /// Leave for one more; `None` while there are as many as may be.
-    pub(super) fn begin(&self) -> Option<Leave<'_>> {
+    pub(super) fn begin(self: &Arc<Asking>) -> Option<Leave> {
         // The count alone is shared: nothing is read by whoever gets leave that another one wrote.
         let one_more = |now: usize| (now < self.most).then_some(now + 1);
         self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Leave(self))
+        Some(Leave(Arc::clone(self)))
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Leave {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
     }
@@ -125,39 +112,46 @@ impl Drop for Leave<'_> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::io::Read;
-    use std::net::TcpListener;
-
     use super::*;
+    use crate::clock::{Now, WallTime};
+    use crate::connections::{Admission, Connections, Notes};
+    use crate::limits::ClientLimits;
 
-    /// A connection, and the far end of it.
-    fn pair(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        // One that should have ended, and has not, is a failure and no standstill.
-        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        (Arc::new(listener.accept().unwrap().0), client)
+    #[derive(Default)]
+    struct Nothing;
+
+    impl Notes for Nothing {}
+
+    fn keys<const COUNT: usize>() -> [ConnectionKey; COUNT] {
+        let limits = Arc::new(ClientLimits::default());
+        let now = Now { monotonic: Monotonic(0), wall: WallTime(0) };
+        let mut connections =
+            Connections::<Nothing>::new(Arc::clone(&limits), Arc::new(Admission::new(&limits)), now);
+        std::array::from_fn(|_| connections.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap())
+    }
+
+    fn ms(ms: u64) -> Monotonic {
+        Monotonic(ms * 1_000_000)
     }
 
     #[test]
     fn who_has_just_come_is_heard_before_it_gives_way() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let places = Places::new(2, Duration::from_secs(3_600));
-        let (first, second, third) = (pair(&listener), pair(&listener), pair(&listener));
-        let place = places.take(&first.0).unwrap();
-        places.take(&second.0).unwrap();
-        assert!(places.take(&third.0).is_none(), "neither could say anything yet");
-        places.begin(place);
-        places.end(place, false);
-        assert!(places.take(&third.0).is_none(), "half a request is on its way");
-        places.begin(place);
-        places.end(place, true);
-        assert!(places.take(&third.0).is_some(), "the first has its answer");
-        assert_eq!((&first.1).read(&mut [0]).unwrap(), 0, "and has given way");
+        let mut places = Places::new(2, 3_600_000);
+        let [first, second] = keys();
+        places.take(first, ms(0));
+        assert!(!places.are_taken());
+        places.take(second, ms(0));
+        assert!(places.are_taken() && places.make_room(ms(1)).is_none(), "neither could say anything yet");
+        places.begin(first);
+        assert!(places.make_room(ms(2)).is_none(), "it is served");
+        places.end(first, ms(3));
+        assert_eq!(places.make_room(ms(4)), Some(first), "it has its answer");
+        assert!(!places.are_taken());
     }
 
     #[test]
     fn no_more_requests_than_that_ask_at_once() {
-        let asking = Asking::new(2);
+        let asking = Arc::new(Asking::new(2));
         let (first, second) = (asking.begin(), asking.begin());
         assert!(first.is_some() && second.is_some());
         assert!(asking.begin().is_none());
@@ -169,31 +163,22 @@ mod tests {
 
     #[test]
     fn the_longest_idle_gives_way_and_nobody_who_is_served() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let places = Places::new(3, Duration::ZERO);
-        let mut guests: Vec<_> = (0..3)
-            .map(|_| {
-                let (stream, client) = pair(&listener);
-                (places.take(&stream).unwrap(), client)
-            })
-            .collect();
+        let mut places = Places::new(3, 10);
+        let [first, second, third, newcomer] = keys();
+        [first, second, third].into_iter().for_each(|key| places.take(key, ms(0)));
         // The first is served, the second was answered after the third came: the third is idle for longest.
-        places.begin(guests[0].0);
-        places.begin(guests[1].0);
-        places.end(guests[1].0, true);
-        // Half a head makes nobody less idle.
-        places.begin(guests[2].0);
-        places.end(guests[2].0, false);
-        let (newcomer, _client) = pair(&listener);
-        let place = places.take(&newcomer).unwrap();
-        assert_eq!(places.taken(), 3);
-        assert_eq!(guests[2].1.read(&mut [0]).unwrap(), 0, "its connection has ended");
-        places.give_back(guests[2].0);
-        assert_eq!(places.taken(), 3, "it had no place any more");
-        places.begin(guests[1].0);
-        places.begin(place);
-        assert!(places.take(&pair(&listener).0).is_none(), "all are served");
-        places.give_back(place);
-        assert_eq!(places.taken(), 2);
+        places.begin(first);
+        places.begin(second);
+        places.end(second, ms(5));
+        assert_eq!(places.make_room(ms(10)), Some(third));
+        assert_eq!(places.make_room(ms(10)), None, "there is room now");
+        places.take(newcomer, ms(10));
+        places.give_back(third);
+        assert!(places.are_taken(), "it had no place any more");
+        places.begin(second);
+        places.begin(newcomer);
+        assert_eq!(places.make_room(ms(1_000)), None, "all are served");
+        places.give_back(newcomer);
+        assert!(!places.are_taken());
     }
 }

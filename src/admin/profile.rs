@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pprof::flamegraph::{self, Options};
 use pprof::{Frames, ProfilerGuardBuilder};
 
-use super::service::Trouble;
+use super::service::ApiError;
 use crate::api::Problem;
 use crate::limits::{PROFILE_SAMPLES_PER_SECOND, PROFILE_SECONDS_MAX};
 
@@ -44,13 +44,13 @@ pub(super) enum ProfileError {
     Draw(String),
 }
 
-impl From<ProfileError> for Trouble {
-    fn from(error: ProfileError) -> Trouble {
+impl From<ProfileError> for ApiError {
+    fn from(error: ProfileError) -> ApiError {
         let problem = match error {
             ProfileError::Running => Problem::PROFILE_RUNNING,
             ProfileError::Take(_) | ProfileError::Draw(_) => Problem::PROFILE_FAILED,
         };
-        Trouble::new(problem, error.to_string())
+        ApiError::new(problem, error.to_string())
     }
 }
 

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::places::Leave;
 use super::sales::TotalError;
 use super::{Shared, metrics, profile, readiness, sales};
-use crate::api::encode::{self, Instance, JSON};
+use crate::api::encode;
 use crate::api::sale::push_sale_with_terms;
 use crate::api::{Problem, openapi};
 use crate::booking::{SaleChange, SaleName, SaleState, SaleStatus, SaleTerms};
-use crate::connection::{Answered, Handled, Reply, Service};
 use crate::http::precondition::{Current, Preconditions};
-use crate::http::{Caching, HttpError, Method, Request, Response, Status};
+use crate::http::{Method, Request, Status};
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::protocol::{Answer, Call, CallError, ChangeFault, Opener, SaleOp, SaleResult};
@@ -21,7 +21,7 @@ use crate::protocol::{Answer, Call, CallError, ChangeFault, Opener, SaleOp, Sale
 /// How long a call waits for its turn at the ledger.
 const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Serves one operator's connection.
+/// Answers the requests of one operator; some of them wait for the ledger.
 pub(super) struct Operator<'a> {
     pub(super) shared: &'a Shared,
     pub(super) peer: SocketAddr,
@@ -29,31 +29,31 @@ pub(super) struct Operator<'a> {
 }
 
 /// A request that can't be done, as it is told.
-pub(super) struct Trouble {
-    problem: Problem,
-    detail: Option<String>,
+pub(super) struct ApiError {
+    pub(super) problem: Problem,
+    pub(super) detail: Option<String>,
 }
 
-impl Trouble {
-    pub(super) fn new(problem: Problem, detail: impl Into<String>) -> Trouble {
-        Trouble { problem, detail: Some(detail.into()) }
+impl ApiError {
+    pub(super) fn new(problem: Problem, detail: impl Into<String>) -> ApiError {
+        ApiError { problem, detail: Some(detail.into()) }
     }
 }
 
-impl From<Problem> for Trouble {
-    fn from(problem: Problem) -> Trouble {
-        Trouble { problem, detail: None }
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> ApiError {
+        ApiError { problem, detail: None }
     }
 }
 
-impl From<CallError> for Trouble {
-    fn from(error: CallError) -> Trouble {
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> ApiError {
         let problem = match error {
             CallError::Refused(_) => Problem::LEDGER_UNAVAILABLE,
             CallError::Unsound(_) => Problem::SALE_UNSOUND,
             CallError::Unknown(_) | CallError::Garbled(_) => Problem::OUTCOME_UNKNOWN,
         };
-        Trouble::new(problem, error.to_string())
+        ApiError::new(problem, error.to_string())
     }
 }
 
@@ -66,42 +66,6 @@ pub(super) enum Page {
     /// A sale, and its version.
     Sale(Status, u64),
     Text(Status, &'static str),
-}
-
-impl Service for Operator<'_> {
-    fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
-        self.scratch.clear();
-        match self.answer(request) {
-            Ok(page) => {
-                let (status, content_type, version) = match page {
-                    Page::Json(status) => (status, JSON, None),
-                    Page::Sale(status, version) => (status, JSON, Some(format!("\"{version}\""))),
-                    Page::Text(status, content_type) => (status, content_type, None),
-                };
-                let tag = version.as_deref().map(|version| ("ETag", version));
-                let (caching, fields) = (Caching::NoStore, tag.as_slice());
-                reply.send(&Response { status, content_type, caching, fields, body: &self.scratch }).into()
-            }
-            Err(Trouble { problem, detail }) => {
-                let instance = Instance::Path(request.path);
-                let allow = [("Allow", allow(request.path))];
-                let unauthorized = [("WWW-Authenticate", "Bearer")];
-                let more: &[_] = match problem {
-                    Problem::METHOD_NOT_ALLOWED => &allow,
-                    Problem::UNAUTHORIZED => &unauthorized,
-                    _ => &[],
-                };
-                let (status, detail) = (problem.status(), detail.as_deref());
-                encode::problem(reply, &mut self.scratch, status, problem, detail, instance, more).into()
-            }
-        }
-    }
-
-    fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
-        let detail = error.to_string();
-        let (status, problem) = (error.status(), Problem::of_http(error.reason));
-        encode::problem(reply, &mut self.scratch, status, problem, Some(&detail), Instance::None, &[])
-    }
 }
 
 /// Every path, as the description of this listener has it, and the methods that it takes.
@@ -124,7 +88,7 @@ const PATHS: &[(&str, &str)] = &[
 ];
 
 /// The methods that a path takes; empty where there is no such path.
-fn allow(path: &str) -> &'static str {
+pub(super) fn allow(path: &str) -> &'static str {
     let is_at = |template: &str| {
         template.split('/').count() == path.split('/').count()
             && template.split('/').zip(path.split('/')).all(|(part, it)| part.starts_with('{') || part == it)
@@ -137,7 +101,14 @@ impl<'a> Operator<'a> {
         Operator { shared, peer, scratch: Vec::new() }
     }
 
-    fn answer(&mut self, request: &Request<'_>) -> Result<Page, Trouble> {
+    /// Answers a request, for whoever may wait.
+    pub(super) fn answer(&mut self, request: &Request<'_>) -> Result<Page, ApiError> {
+        let conditions = self.admit(request)?;
+        self.carry_out(request, conditions)
+    }
+
+    /// Whether a request may be carried out, and on which conditions.
+    pub(super) fn admit<'r>(&self, request: &Request<'r>) -> Result<Option<Preconditions<'r>>, ApiError> {
         let allow = allow(request.path);
         if allow.is_empty() {
             return Err(Problem::NO_SUCH_PATH.into());
@@ -146,17 +117,31 @@ impl<'a> Operator<'a> {
             return Err(Problem::METHOD_NOT_ALLOWED.into());
         }
         self.authorize(request)?;
-        let conditions = conditions(request)?;
+        conditions(request)
+    }
+
+    /// Whether what is asked of that path waits, for the ledger or for time to pass. All else is answered from memory.
+    pub(super) fn may_wait(&self, path: &str) -> bool {
+        asks_the_ledger(path) || path == "/debug/profile"
+    }
+
+    /// Leave to ask the ledger, for what needs it.
+    pub(super) fn ask_leave(&self, path: &str) -> Result<Option<Leave>, ApiError> {
+        if !asks_the_ledger(path) {
+            return Ok(None);
+        }
+        let detail = "As many requests of operators ask the ledger as may at once. Nothing was done.";
+        let leave = self.shared.asking.begin();
+        leave.map(Some).ok_or_else(|| ApiError::new(Problem::OVERLOADED, detail))
+    }
+
+    /// Carries out a request that was [admitted](Operator::admit).
+    pub(super) fn carry_out(
+        &mut self,
+        request: &Request<'_>,
+        conditions: Option<Preconditions<'_>>,
+    ) -> Result<Page, ApiError> {
         let segments: Vec<&str> = request.path.split('/').skip(1).collect();
-        let shared = self.shared;
-        let _leave = match segments.as_slice() {
-            // All else is answered from memory.
-            ["v1", "sales", _, ..] => Some(shared.asking.begin().ok_or_else(|| {
-                let detail = "As many requests of operators ask the ledger as may at once. Nothing was done.";
-                Trouble::new(Problem::OVERLOADED, detail)
-            })?),
-            _ => None,
-        };
         match segments.as_slice() {
             ["livez"] => Ok(self.livez()),
             ["readyz"] => Ok(self.readyz()),
@@ -197,11 +182,11 @@ impl<'a> Operator<'a> {
     ///   made to resolve to this machine (DNS rebinding): to a browser that stranger's page is of the host's own origin, and
     ///   reads what it answers. An address and `localhost` cannot be made to resolve, and no page knows the token.
     /// - A call that changes something carries the token, if one is set.
-    fn authorize(&self, request: &Request<'_>) -> Result<(), Trouble> {
+    fn authorize(&self, request: &Request<'_>) -> Result<(), ApiError> {
         let host = request.field("Host").unwrap_or_default();
         if request.field_values("Origin").any(|origin| !is_origin_of(origin, host)) {
             let detail = "The Origin of the page that made this call is another one than Host names.";
-            return Err(Trouble::new(Problem::FORBIDDEN, detail));
+            return Err(ApiError::new(Problem::FORBIDDEN, detail));
         }
         let changes = !matches!(request.method, Method::Get | Method::Head);
         match &self.shared.token {
@@ -210,12 +195,12 @@ impl<'a> Operator<'a> {
             _ if is_address(host) => Ok(()),
             Some(_) => {
                 let detail = "Without the token call the host by its address, or as localhost: another name may be anybody's.";
-                Err(Trouble::new(Problem::UNAUTHORIZED, detail))
+                Err(ApiError::new(Problem::UNAUTHORIZED, detail))
             }
             None => {
                 let detail = "Call the host by its address, or as localhost: another name may be anybody's. With \
                     --admin-token-file a call that carries the token may use any name.";
-                Err(Trouble::new(Problem::FORBIDDEN, detail))
+                Err(ApiError::new(Problem::FORBIDDEN, detail))
             }
         }
     }
@@ -253,7 +238,7 @@ impl<'a> Operator<'a> {
         Page::Json(Status::Ok)
     }
 
-    fn explain(&mut self, name: &str) -> Result<Page, Trouble> {
+    fn explain(&mut self, name: &str) -> Result<Page, ApiError> {
         let problem = Problem::find(name).ok_or(Problem::NO_SUCH_PATH)?;
         encode::push_problem_page(&mut self.scratch, problem);
         Ok(Page::Json(Status::Ok))
@@ -277,7 +262,7 @@ impl<'a> Operator<'a> {
         Page::Json(Status::Ok)
     }
 
-    fn show_sale(&mut self, sale: &str) -> Result<Page, Trouble> {
+    fn show_sale(&mut self, sale: &str) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
         // As of now: a snapshot may have holds in it that are over.
         match self.call(SaleOp::LookUp(Vec::new()).on(sale))? {
@@ -298,25 +283,25 @@ impl<'a> Operator<'a> {
         request: &Request<'_>,
         sale: &str,
         conditions: Option<Preconditions<'_>>,
-    ) -> Result<Page, Trouble> {
+    ) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
         if request.is_partial {
             // RFC 9110 section 14.5.
             let detail = "Content-Range: the terms of a sale are put as a whole, not in parts";
-            return Err(Trouble::new(Problem::BAD_REQUEST, detail));
+            return Err(ApiError::new(Problem::BAD_REQUEST, detail));
         }
         let body = sales::SaleBody::read(request.body)
-            .map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+            .map_err(|detail| ApiError::new(Problem::BAD_REQUEST, detail))?;
         let (state, what, status) = match conditions {
             None if !body.is_relative() => self.open_or_alter(sale, &body)?,
             conditions => {
                 let change = |state: &SaleState| {
                     body.change_of(state).map_err(|error| match error {
-                        TotalError::TooLow => Trouble::from(Problem::TOTAL_TOO_LOW),
+                        TotalError::TooLow => ApiError::from(Problem::TOTAL_TOO_LOW),
                         TotalError::TooHigh => {
                             let detail =
                                 format!("total_change: the total would be above {}", limits::STOCK_MAX);
-                            Trouble::new(Problem::BAD_REQUEST, detail)
+                            ApiError::new(Problem::BAD_REQUEST, detail)
                         }
                     })
                 };
@@ -330,14 +315,14 @@ impl<'a> Operator<'a> {
 
     /// Opening changes nothing where the sale exists, so that of two operators who open it at once one opens it and the other
     /// changes it; each finds what was asked for.
-    fn open_or_alter(&self, sale: SaleName, body: &sales::SaleBody) -> Result<Changed, Trouble> {
+    fn open_or_alter(&self, sale: SaleName, body: &sales::SaleBody) -> Result<Changed, ApiError> {
         let opened = match body.terms() {
             Ok(terms) => match self.call(SaleOp::Open { terms, by: Opener::Operator }.on(sale))? {
                 Answer::Sale { state, result: SaleResult::Created } => Some(state),
                 _ => None,
             },
             Err(detail) => match self.raw_call(SaleOp::Snapshot.on(sale))? {
-                Answer::Missing => return Err(Trouble::new(Problem::BAD_REQUEST, detail)),
+                Answer::Missing => return Err(ApiError::new(Problem::BAD_REQUEST, detail)),
                 _ => None,
             },
         };
@@ -356,13 +341,13 @@ impl<'a> Operator<'a> {
         &self,
         sale: SaleName,
         conditions: Option<&Preconditions<'_>>,
-        change: &dyn Fn(&SaleState) -> Result<SaleChange, Trouble>,
+        change: &dyn Fn(&SaleState) -> Result<SaleChange, ApiError>,
         terms: &dyn Fn() -> Result<SaleTerms, String>,
-    ) -> Result<Changed, Trouble> {
+    ) -> Result<Changed, ApiError> {
         for _ in 0..limits::CHANGE_ATTEMPTS_MAX {
             match self.current(sale, conditions)? {
                 None => {
-                    let terms = terms().map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+                    let terms = terms().map_err(|detail| ApiError::new(Problem::BAD_REQUEST, detail))?;
                     match self.call(SaleOp::Open { terms, by: Opener::Operator }.on(sale))? {
                         Answer::Sale { state, result: SaleResult::Created } => {
                             return Ok((state, "opened", Status::Created));
@@ -381,7 +366,7 @@ impl<'a> Operator<'a> {
             }
         }
         let detail = "The sale is changed by others all the time. Nothing was done.";
-        Err(Trouble::new(Problem::LEDGER_UNAVAILABLE, detail))
+        Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail))
     }
 
     /// How the sale is, if the conditions are true of it.
@@ -389,7 +374,7 @@ impl<'a> Operator<'a> {
         &self,
         sale: SaleName,
         conditions: Option<&Preconditions<'_>>,
-    ) -> Result<Option<SaleState>, Trouble> {
+    ) -> Result<Option<SaleState>, ApiError> {
         let state = match self.raw_call(SaleOp::LookUp(Vec::new()).on(sale))? {
             Answer::Sale { state, result: SaleResult::Found(_) } => Some(state),
             Answer::Missing => None,
@@ -404,11 +389,11 @@ impl<'a> Operator<'a> {
             Some(version) => format!("The sale is at version {version}. Nothing was changed."),
             None => "There is no such sale. Nothing was changed.".to_owned(),
         };
-        Err(Trouble::new(Problem::PRECONDITION_FAILED, detail))
+        Err(ApiError::new(Problem::PRECONDITION_FAILED, detail))
     }
 
     /// Removing a sale again finds it removed.
-    fn remove_sale(&mut self, sale: &str, conditions: Option<Preconditions<'_>>) -> Result<Page, Trouble> {
+    fn remove_sale(&mut self, sale: &str, conditions: Option<Preconditions<'_>>) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
         // What is removed is closed, and stays so or is not removed: nobody else's change of it is lost by that.
         if conditions.is_some() && self.current(sale, None)?.is_some() {
@@ -434,7 +419,7 @@ impl<'a> Operator<'a> {
         sale: &str,
         status: SaleStatus,
         conditions: Option<Preconditions<'_>>,
-    ) -> Result<Page, Trouble> {
+    ) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
         let change = SaleChange { status: Some(status), ..SaleChange::default() };
         let state = match conditions {
@@ -467,12 +452,12 @@ impl<'a> Operator<'a> {
 
     /// Unlike other calls it is refused on a host without a token, which anybody on the machine could ask: it shows what
     /// the process is doing, and takes some of its time.
-    fn profile(&mut self, request: &Request<'_>) -> Result<Page, Trouble> {
+    fn profile(&mut self, request: &Request<'_>) -> Result<Page, ApiError> {
         if self.shared.token.is_none() {
             return Err(Problem::TOKEN_NEEDED.into());
         }
         let seconds =
-            profile::seconds(request.query).map_err(|detail| Trouble::new(Problem::BAD_REQUEST, detail))?;
+            profile::seconds(request.query).map_err(|detail| ApiError::new(Problem::BAD_REQUEST, detail))?;
         tracing::info!(peer = %self.peer, seconds, "an operator profiles this host");
         let (drain, stopping) = (&self.shared.drain, &self.shared.stopping);
         let has_ended = || drain.has_begun() || stopping.load(Ordering::SeqCst);
@@ -480,9 +465,9 @@ impl<'a> Operator<'a> {
         Ok(Page::Text(Status::Ok, profile::CONTENT_TYPE))
     }
 
-    pub(super) fn sale_name(&self, sale: &str) -> Result<SaleName, Trouble> {
+    pub(super) fn sale_name(&self, sale: &str) -> Result<SaleName, ApiError> {
         SaleName::parse(sale)
-            .map_err(|error| Trouble::new(Problem::BAD_REQUEST, format!("sale in the path: {error}")))
+            .map_err(|error| ApiError::new(Problem::BAD_REQUEST, format!("sale in the path: {error}")))
     }
 
     pub(super) fn learn(&self, sale: &SaleName, state: &crate::booking::SaleState) {
@@ -496,7 +481,7 @@ impl<'a> Operator<'a> {
     }
 
     /// Asks the ledger; a sale that it does not have is the caller's mistake.
-    pub(super) fn call(&self, call: Call) -> Result<Answer, Trouble> {
+    pub(super) fn call(&self, call: Call) -> Result<Answer, ApiError> {
         loop {
             return match self.raw_call(call.clone())? {
                 Answer::Missing => Err(Problem::NO_SUCH_SALE.into()),
@@ -505,14 +490,14 @@ impl<'a> Operator<'a> {
                     let detail = format!(
                         "The total cannot be below the tickets that are taken: {held} held and {sold} sold."
                     );
-                    Err(Trouble::new(Problem::TOTAL_TOO_LOW, detail))
+                    Err(ApiError::new(Problem::TOTAL_TOO_LOW, detail))
                 }
                 Answer::Sale { result: SaleResult::Refused(ChangeFault::NotClosed), .. } => Err(
-                    Trouble::new(Problem::SALE_NOT_CLOSED, "Close the sale first; then it can be removed."),
+                    ApiError::new(Problem::SALE_NOT_CLOSED, "Close the sale first; then it can be removed."),
                 ),
                 Answer::Sale { state, result: SaleResult::Refused(ChangeFault::StillHeld) } => {
                     let detail = format!("{} tickets are held. Wait until the holds have ended.", state.held);
-                    Err(Trouble::new(Problem::SALE_NOT_CLOSED, detail))
+                    Err(ApiError::new(Problem::SALE_NOT_CLOSED, detail))
                 }
                 Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } => {
                     Err(Problem::EMPTY_WINDOW.into())
@@ -524,14 +509,14 @@ impl<'a> Operator<'a> {
         }
     }
 
-    fn raw_call(&self, call: Call) -> Result<Answer, Trouble> {
+    fn raw_call(&self, call: Call) -> Result<Answer, ApiError> {
         let mut ledger = self.ledger()?;
         let answer = ledger.execute(std::slice::from_ref(&call)).pop();
         answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned()))).map_err(|error| {
             match call {
                 // Nothing can have come of it.
                 Call::Sale { op: SaleOp::Snapshot | SaleOp::Page { .. }, .. } => {
-                    Trouble::new(Problem::LEDGER_UNAVAILABLE, error.to_string())
+                    ApiError::new(Problem::LEDGER_UNAVAILABLE, error.to_string())
                 }
                 _ => error.into(),
             }
@@ -539,7 +524,7 @@ impl<'a> Operator<'a> {
     }
 
     /// One call at a time. With the ledger silent, callers do not queue up behind the one that waits for it.
-    fn ledger(&self) -> Result<MutexGuard<'_, Box<dyn Ledger + Send>>, Trouble> {
+    fn ledger(&self) -> Result<MutexGuard<'_, Box<dyn Ledger + Send>>, ApiError> {
         let until = Instant::now() + LEDGER_TURN_PATIENCE;
         loop {
             match self.shared.ledger.try_lock() {
@@ -550,21 +535,26 @@ impl<'a> Operator<'a> {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let detail = "another operator's call has been waiting for the ledger for too long";
-                    return Err(Trouble::new(Problem::LEDGER_UNAVAILABLE, detail));
+                    return Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail));
                 }
             }
         }
     }
 }
 
+/// Whether what is asked of that path needs the ledger: all that is about one sale.
+fn asks_the_ledger(path: &str) -> bool {
+    path.strip_prefix("/v1/sales").is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// What a request that changes something depends on. Those that read are answered in any case: the tag of a sale is of its
 /// terms, and its counts change without them.
-fn conditions<'a>(request: &Request<'a>) -> Result<Option<Preconditions<'a>>, Trouble> {
+fn conditions<'a>(request: &Request<'a>) -> Result<Option<Preconditions<'a>>, ApiError> {
     match request.is_conditional && !matches!(request.method, Method::Get | Method::Head) {
         false => Ok(None),
         true => match Preconditions::read(request) {
             Ok(conditions) => Ok(Some(conditions)),
-            Err(detail) => Err(Trouble::new(Problem::BAD_REQUEST, detail)),
+            Err(detail) => Err(ApiError::new(Problem::BAD_REQUEST, detail)),
         },
     }
 }
@@ -611,7 +601,7 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     (is_bearer && spaces.iter().all(|byte| *byte == b' ')).then_some(token)
 }
 
-pub(super) fn unexpected(answer: &Answer) -> Trouble {
+pub(super) fn unexpected(answer: &Answer) -> ApiError {
     CallError::Garbled(format!("an answer of another kind: {answer:?}")).into()
 }
 

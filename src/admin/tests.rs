@@ -1,5 +1,9 @@
 //! The listener on a socket, before a host that has no loops and no ledger: who may ask for what, and what it says.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use super::*;
 use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, Quantity, SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;

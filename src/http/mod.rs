@@ -20,7 +20,7 @@ mod target;
 pub use date::DateCache;
 pub use encode::{Caching, Field, OVERLOADED, Response, Status};
 pub use error::{ErrorPlace, HttpError, Reason};
-pub use request::{Method, Request, Version};
+pub use request::{KeptRequest, Method, Request, Version};
 
 /// Whether `byte` may stand in a token: a method, a field name (RFC 9110 section 5.6.2).
 pub(crate) fn is_token_byte(byte: u8) -> bool {

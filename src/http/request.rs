@@ -91,3 +91,54 @@ impl<'a> Request<'a> {
         self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 }
+
+/// A request that outlives the bytes that it came in: for whoever is asked on another thread.
+#[derive(Clone, Debug)]
+pub struct KeptRequest {
+    /// As of the request.
+    pub path: String,
+    method: Method,
+    method_name: String,
+    query: Option<String>,
+    version: Version,
+    body: Vec<u8>,
+    is_conditional: bool,
+    is_partial: bool,
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Request<'_> {
+    /// Copies it.
+    pub fn keep(&self) -> KeptRequest {
+        KeptRequest {
+            path: self.path.to_owned(),
+            method: self.method,
+            method_name: self.method_name.to_owned(),
+            query: self.query.map(str::to_owned),
+            version: self.version,
+            body: self.body.to_owned(),
+            is_conditional: self.is_conditional,
+            is_partial: self.is_partial,
+            fields: self.fields.iter().map(|field| (field.name.to_owned(), field.value.to_owned())).collect(),
+        }
+    }
+}
+
+impl KeptRequest {
+    /// Shows it to `look`.
+    pub fn with<R>(&self, look: impl FnOnce(&Request<'_>) -> R) -> R {
+        let fields: Vec<_> =
+            self.fields.iter().map(|(name, value)| httparse::Header { name, value }).collect();
+        look(&Request {
+            method: self.method,
+            method_name: &self.method_name,
+            path: &self.path,
+            query: self.query.as_deref(),
+            version: self.version,
+            body: &self.body,
+            is_conditional: self.is_conditional,
+            is_partial: self.is_partial,
+            fields: &fields,
+        })
+    }
+}
