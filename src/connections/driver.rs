@@ -58,8 +58,10 @@ pub struct Readiness {
     pub readable: bool,
     /// There is room again for what is to be written.
     pub writable: bool,
-    /// The peer has ended its side, or the socket is broken.
+    /// The peer has ended its side.
     pub ended: bool,
+    /// The socket is broken: the peer has reset it, or is not reached any more.
+    pub broken: bool,
     /// An urgent mark has arrived.
     pub urgent: bool,
 }
@@ -159,6 +161,13 @@ impl<T> Driver<T> {
         server: &mut impl ConnectionServer,
     ) {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
+        if is.broken {
+            // At once, also if it is not to be read for now: what is booked for somebody who has gone is given back, and not
+            // written to a socket that nobody reads.
+            let key = entry.key;
+            self.drop_socket(key, sockets, server);
+            return;
+        }
         entry.writable |= is.writable;
         entry.ended |= is.ended;
         entry.urgent |= is.urgent;

@@ -152,9 +152,12 @@ struct Loop {
     now: Monotonic,
 }
 
-const READABLE: Readiness = Readiness { readable: true, writable: false, ended: false, urgent: false };
-const ENDED: Readiness = Readiness { readable: true, writable: false, ended: true, urgent: false };
-const WRITABLE: Readiness = Readiness { readable: false, writable: true, ended: false, urgent: false };
+const READABLE: Readiness =
+    Readiness { readable: true, writable: false, ended: false, broken: false, urgent: false };
+const ENDED: Readiness =
+    Readiness { readable: true, writable: false, ended: true, broken: false, urgent: false };
+const WRITABLE: Readiness =
+    Readiness { readable: false, writable: true, ended: false, broken: false, urgent: false };
 
 impl Loop {
     fn new(read_bytes: usize, connections: usize) -> Loop {
@@ -256,6 +259,23 @@ fn who_is_held_back_is_read_again_once_its_answers_are_written() {
         more = host.turn(false, &[]);
     }
     assert_eq!(host.answers(1), 2_000);
+}
+
+/// Its client is gone, and what is booked for it meanwhile would be written to nobody.
+#[test]
+fn who_is_reset_while_it_is_held_back_is_given_up_at_once() {
+    let mut host = Loop::new(4_096, 8);
+    host.accept([1]);
+    host.far(1).room = Some(0);
+    host.send(1, &GET.repeat(2_000));
+    let mut events: &[_] = &[(1, READABLE)];
+    while host.turn(false, events) {
+        events = &[];
+    }
+    assert!(!host.far(1).received.is_empty(), "it is not read any more");
+    host.far(1).broken = true;
+    host.turn(false, &[(1, Readiness { broken: true, ..ENDED })]);
+    assert!(host.far(1).closed && host.server.gone == 1);
 }
 
 #[test]

@@ -63,7 +63,8 @@ pub fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable(),
         writable: event.is_writable(),
-        ended: event.is_read_closed() || event.is_error(),
+        ended: event.is_read_closed(),
+        broken: event.is_error(),
         urgent: event.is_priority(),
     }
 }

@@ -310,16 +310,29 @@ fn an_unknown_outcome_strands_no_ticket() {
 /// A client that hangs up before its answer has no way to the booking; its ticket is for the next one.
 #[test]
 fn a_client_that_hangs_up_strands_no_ticket() {
+    hang_up_after("GET /buy/ticket HTTP/1.1\r\nHost: a\r\n\r\n", 1);
+}
+
+/// What it asked last has to wait for what it asked first, so that its socket is not read when the reset comes.
+#[test]
+fn a_client_that_hangs_up_while_it_is_not_read_strands_no_ticket() {
+    let buy = "GET /buy/ticket HTTP/1.1\r\nHost: a\r\n\r\n";
+    let put = "PUT /v1/sales/ticket/bookings/late HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    hang_up_after(&format!("{buy}{buy}{put}"), 2);
+}
+
+/// Sends these requests while Redis stands still, of which so many book under ids of the host, and is gone.
+fn hang_up_after(requests: &str, bookings: u32) {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
     let mut redis = RedisServer::start(folder.path());
     let host = Host::start(folder.path(), &["--ledger", &redis.url(), "--sale", "ticket=2"]);
     redis.freeze();
     let mut client = host.client();
-    client.send("GET /buy/ticket HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    eventually("the request is on its way", Duration::from_secs(5), || {
+    client.send(requests).unwrap();
+    eventually("the requests are on their way", Duration::from_secs(5), || {
         let waiting = |name: &String| name.starts_with("boxoffice_waiting_requests");
-        host.metrics().iter().any(|(name, value)| waiting(name) && *value > 0.0).then_some(())
+        host.metrics().iter().any(|(name, value)| waiting(name) && *value == f64::from(bookings)).then_some(())
     });
     // An end alone would not tell: who has said all may still read.
     client.reset();
@@ -333,7 +346,7 @@ fn a_client_that_hangs_up_strands_no_ticket() {
         let sum = |prefix: &str| -> f64 {
             metrics.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
         };
-        let made = sum("boxoffice_requests_total{outcome=\"granted\"}") == 1.0;
+        let made = sum("boxoffice_requests_total{outcome=\"granted\"}") == f64::from(bookings);
         let settled = sum("boxoffice_waiting_requests") == 0.0;
         (made && settled && host.sale("ticket")["available"] == 2).then_some(())
     });

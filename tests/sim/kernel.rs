@@ -66,7 +66,13 @@ impl Kernel {
                 Piece::End => (end.ended, end.is.readable, end.is.ended) = (true, true, true),
                 Piece::Reset => {
                     end.broken = true;
-                    end.is = Readiness { readable: true, writable: true, ended: true, urgent: false };
+                    end.is = Readiness {
+                        readable: true,
+                        writable: true,
+                        ended: true,
+                        broken: true,
+                        urgent: false,
+                    };
                 }
             }
             self.events.push_back(pipe);

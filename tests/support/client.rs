@@ -140,7 +140,6 @@ impl Client {
     }
 
     /// Writes bytes of which the last is marked as urgent.
-    // Compiled into every suite, and of use to that of raw bytes alone.
     pub fn send_urgent(&mut self, bytes: &[u8]) -> io::Result<()> {
         let sent = socket2::SockRef::from(&self.stream).send_out_of_band(bytes)?;
         self.stream.write_all(&bytes[sent..])
