@@ -114,6 +114,9 @@ pub const UNREAD_LOOKED_UP_MAX: usize = 256;
 /// milliseconds: what fills its buffers is then half requests, which their own time limits end.
 pub const UNREAD_LOOK_MS: u64 = 100;
 
+/// One part of an answer that goes on, in bytes: so much of it is kept for a client that does not read, and no more.
+pub const STREAM_PART_BYTES_MAX: usize = 64 * 1024;
+
 /// Events taken from the kernel in one loop turn.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
 

@@ -114,19 +114,14 @@ impl Drop for Leave {
 mod tests {
     use super::*;
     use crate::clock::{Now, WallTime};
-    use crate::connections::{Admission, Connections, Notes};
+    use crate::connections::{Admission, Connections};
     use crate::limits::ClientLimits;
-
-    #[derive(Default)]
-    struct Nothing;
-
-    impl Notes for Nothing {}
 
     fn keys<const COUNT: usize>() -> [ConnectionKey; COUNT] {
         let limits = Arc::new(ClientLimits::default());
         let now = Now { monotonic: Monotonic(0), wall: WallTime(0) };
         let mut connections =
-            Connections::<Nothing>::new(Arc::clone(&limits), Arc::new(Admission::new(&limits)), now);
+            Connections::<()>::new(Arc::clone(&limits), Arc::new(Admission::new(&limits)), now);
         std::array::from_fn(|_| connections.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap())
     }
 

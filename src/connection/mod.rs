@@ -4,11 +4,12 @@
 //! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
 //! for [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
-//! Reading and writing are two machines, each in its own file; this one has what both decide together: deadlines
-//! and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`: after a framing error, or a last
-//! request, no byte is ever read as a request again. Writing is a window of sequence numbers, from `next_answer` to
-//! `next_request`: the answer whose turn it is goes straight into the output, and one that is early waits in the
-//! window.
+//! Reading and writing are two machines, each in its own file, and a third file has answers that go on; this one has what
+//! they decide together: deadlines and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`: after a
+//! framing error, or a last request, no byte is ever read as a request again. Writing is a window of sequence numbers, from
+//! `next_answer` to `next_request`: the answer whose turn it is goes straight into the output, and one that is early waits in
+//! the window. An answer that goes on ([`Reply::stream`]) keeps its place until it ends, and is asked for more only when the
+//! socket has taken all before.
 //!
 //! Requests that wait for their answers may do so beside each other as long as none of them depends on another; the service
 //! says which do ([`Service::must_follow`], [`Reply::later_alone`]). A request that depends on earlier ones is begun when all
@@ -21,12 +22,14 @@
 mod pool;
 mod reading;
 mod reply;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod writing;
 
 pub use pool::BufferPool;
 pub use reply::{Answered, Exchange, Handled, Reply};
+pub use stream::{Part, Produced};
 
 use std::sync::Arc;
 
@@ -35,6 +38,7 @@ use crate::http::parse::HeadScanner;
 use crate::http::{DateCache, HttpError, Reason, Request};
 use crate::limits::{ClientLimits, Limit};
 use reading::Reading;
+use stream::Stream;
 use writing::HeldAnswers;
 
 /// What answers requests.
@@ -52,6 +56,12 @@ pub trait Service {
     /// Answers a request that HTTP itself refuses: status, body and counting are the service's; the
     /// connection closes after it.
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered;
+
+    /// Says the next part of the stream that [`Reply::stream`] has begun on this connection. Asked for once at its beginning,
+    /// and then once for each time that it was [woken](Connection::wake_stream), however often before there was room.
+    fn produce(&mut self, part: Part<'_>) -> Produced {
+        part.end()
+    }
 
     /// Takes note of a limit that the client met and that refuses nothing: a request that waits for those before it
     /// (`pipeline`, `unsent-bytes`), the last request of a connection (`requests`).
@@ -139,6 +149,8 @@ pub struct Connection {
     output: Vec<u8>,
     held: HeldAnswers,
     held_bytes: u32,
+    /// The answer that goes on, if one does.
+    stream: Option<Box<Stream>>,
     /// The sequence number of the next request.
     next_request: u32,
     /// The sequence number of the answer whose turn it is.
@@ -181,6 +193,7 @@ impl Connection {
             output: Vec::new(),
             held: HeldAnswers::new(),
             held_bytes: 0,
+            stream: None,
             next_request: 0,
             next_answer: 0,
             last_request: None,
@@ -255,15 +268,19 @@ impl Connection {
     }
 
     /// The host is going: what was asked is answered, the last answer says `Connection: close`, and an idle
-    /// connection ends now. A request that has begun to arrive counts as asked.
+    /// connection ends now. A request that has begun to arrive counts as asked. A stream ends.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
+        if self.stream.is_some() && self.fate == Fate::Open {
+            self.end_stream(turn.now, turn.pool);
+            self.settle(turn);
+        }
         if self.draining || self.fate != Fate::Open || matches!(self.reading, Reading::Finished) {
             return;
         }
         self.draining = true;
         if self.input.is_empty() {
             self.must_linger = true;
-            self.finish_reading(turn);
+            self.finish_reading(turn.pool);
             self.settle(turn);
         }
     }
@@ -277,6 +294,7 @@ impl Connection {
         self.continue_due = false;
         pool.put(&mut self.input);
         pool.put(&mut self.output);
+        self.drop_stream(pool);
         (self.input_start, self.output_start) = (0, 0);
         for mut answer in self.held.drain(..).flatten() {
             pool.put(&mut answer);
@@ -298,6 +316,7 @@ impl Connection {
         assert!(self.held.len() <= self.unanswered() as usize, "an answer nobody asked for");
         assert!(!matches!(self.held.front(), Some(Some(_))), "the answer whose turn it is does not wait");
         assert!(self.unanswered() as usize <= self.limits.pipeline + 1, "the depth, and a refusal");
+        self.check_stream();
         let is_finished = matches!(self.reading, Reading::Finished);
         assert!(!(is_finished && (self.parked || !self.input.is_empty())), "what is not read is not kept");
         assert!(!self.parked || (matches!(self.reading, Reading::Head(_)) && !self.input.is_empty()));
@@ -350,7 +369,11 @@ impl Connection {
     /// Bytes of the heap that the connection holds. Its pool counts the same.
     pub fn buffered_bytes(&self) -> usize {
         let held: usize = self.held.iter().flatten().map(Vec::capacity).sum();
-        self.input.capacity() + self.output.capacity() + held + pool::queue_bytes(&self.held)
+        self.input.capacity()
+            + self.output.capacity()
+            + held
+            + pool::queue_bytes(&self.held)
+            + self.stream_bytes()
     }
 
     /// Ends the connection where nothing is left to do.

@@ -4,7 +4,7 @@
 //! ([`Connection::wants_read`]), or where answers are to come first, and goes on with [`Connection::resume`].
 
 use super::reply::{Exchange, Manner, Reply};
-use super::{Connection, Fate, Service, Turn};
+use super::{BufferPool, Connection, Fate, Service, Turn};
 use crate::clock::Monotonic;
 use crate::http::body::ChunkedDecoder;
 use crate::http::framing::BodyLength;
@@ -53,22 +53,28 @@ impl Connection {
     pub fn handle_end(&mut self, turn: &mut Turn<'_>) {
         self.peer_ended = true;
         if !self.parked {
-            self.finish_reading(turn);
+            self.finish_reading(turn.pool);
         }
+        // Who hears a stream to its end does not end first: there is nobody, as far as can be told.
+        self.end_stream(turn.now, turn.pool);
         self.settle(turn);
     }
 
-    /// Goes on with requests that waited for back pressure to end. To be called after answers and writes;
-    /// costs nothing where none waits.
+    /// Goes on with requests that waited for back pressure to end, and with a stream that has something to say. To be called
+    /// after answers and writes; costs nothing if nothing waits.
     pub fn resume(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
-        if !self.wants_resume() {
+        if self.wants_part() {
+            self.ask_for_part(turn, service);
+        }
+        if !self.parked || self.is_full() {
+            self.settle(turn);
             return;
         }
         self.parked = false;
         self.read_input(turn, service);
         if !self.parked {
             if self.peer_ended {
-                self.finish_reading(turn);
+                self.finish_reading(turn.pool);
             } else if !self.input.is_empty() {
                 self.begin_head_clock(turn.now);
             }
@@ -78,7 +84,7 @@ impl Connection {
 
     /// Whether [`Connection::resume`] has something to do.
     pub fn wants_resume(&self) -> bool {
-        self.parked && !self.is_full()
+        self.parked && !self.is_full() || self.stream.is_some() && self.wants_part()
     }
 
     /// Whether more bytes are to be read. False while too much waits to be answered or written: back pressure
@@ -88,7 +94,10 @@ impl Connection {
             Fate::Closed => false,
             Fate::Linger => true,
             Fate::Open if self.peer_ended || self.parked => false,
-            Fate::Open => matches!(self.reading, Reading::Finished) || !self.is_full(),
+            // The end of who reads a stream is to be noticed.
+            Fate::Open => {
+                matches!(self.reading, Reading::Finished) || !self.is_full() || self.stream.is_some()
+            }
         }
     }
 
@@ -304,12 +313,12 @@ impl Connection {
             self.last_request = Some(sequence);
             // A client that asked to close sends no more; one that did not may well be sending.
             self.must_linger |= head.persists;
-            self.finish_reading(turn);
+            self.finish_reading(turn.pool);
         }
         let request = Request { body, ..head.request };
         let manner = Manner {
             head_only: request.method == Method::Head,
-            announces_keep_alive: request.version == Version::Http10,
+            is_http10: request.version == Version::Http10,
         };
         service.handle(&request, Reply::new(self, Exchange::new(sequence, manner), turn));
     }
@@ -327,17 +336,17 @@ impl Connection {
         self.next_request = sequence.wrapping_add(1);
         self.last_request = Some(sequence);
         self.must_linger = true;
-        self.finish_reading(turn);
-        let manner = Manner { head_only, announces_keep_alive: false };
+        self.finish_reading(turn.pool);
+        let manner = Manner { head_only, is_http10: false };
         service.refuse(&error, Reply::new(self, Exchange::new(sequence, manner), turn));
     }
 
     /// Reads no request any more, and drops half a one.
-    pub(super) fn finish_reading(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn finish_reading(&mut self, pool: &mut BufferPool) {
         self.reading = Reading::Finished;
         self.parked = false;
         self.continue_due = false;
-        turn.pool.put(&mut self.input);
+        pool.put(&mut self.input);
         self.input_start = 0;
         if self.last_request.is_none() && self.unanswered() > 0 {
             self.last_request = Some(self.next_request.wrapping_sub(1));

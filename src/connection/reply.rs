@@ -19,7 +19,7 @@ pub(super) struct Manner {
     /// The request was HEAD.
     pub(super) head_only: bool,
     /// The request was HTTP/1.0: where the connection persists, the answer says so.
-    pub(super) announces_keep_alive: bool,
+    pub(super) is_http10: bool,
 }
 
 impl Exchange {
@@ -47,6 +47,38 @@ impl From<Answered> for Handled {
     }
 }
 
+impl Connection {
+    /// What the answer to a request says of the connection.
+    fn persistence(&self, sequence: u32, manner: Manner) -> Persistence {
+        if self.last_request == Some(sequence) {
+            Persistence::Close
+        } else if manner.is_http10 {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Implied
+        }
+    }
+
+    /// Writes an answer, or keeps it until its turn.
+    fn place_answer(
+        &mut self,
+        sequence: u32,
+        bytes_max: usize,
+        now: Monotonic,
+        pool: &mut BufferPool,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let ahead = sequence.wrapping_sub(self.next_answer);
+        if ahead == 0 {
+            self.write_answer(bytes_max, now, pool, encode);
+        } else {
+            let mut answer = pool.take(bytes_max);
+            encode(&mut answer);
+            self.hold_answer(ahead as usize, answer, pool);
+        }
+    }
+}
+
 /// The way to answer one request.
 #[must_use = "a request without an answer holds up all behind it"]
 pub struct Reply<'a> {
@@ -69,22 +101,36 @@ impl<'a> Reply<'a> {
     /// Answers. The bytes go to the connection's output, or wait there for their turn.
     pub fn send(self, response: &Response<'_>) -> Answered {
         let Reply { connection, exchange: Exchange { sequence, manner }, now, date, pool } = self;
-        let persistence = if connection.last_request == Some(sequence) {
-            Persistence::Close
-        } else if manner.announces_keep_alive {
-            Persistence::KeepAlive
-        } else {
-            Persistence::Implied
-        };
+        let persistence = connection.persistence(sequence, manner);
         let encode = |out: &mut Vec<u8>| encode::encode(out, response, manner.head_only, persistence, date);
+        connection.place_answer(sequence, response.encoded_bytes_max(), now, pool, encode);
+        Answered(())
+    }
+
+    /// Begins an answer that goes on: its parts are asked for by [`Service::produce`](super::Service::produce). The response is
+    /// without a body. Later requests are begun when the stream has ended, so that this is for the last one that was begun: in
+    /// [`Service::handle`](super::Service::handle), or after [`Reply::later_alone`].
+    ///
+    /// # Panics
+    /// If a later request was begun.
+    pub fn stream(self, response: &Response<'_>) -> Answered {
+        debug_assert!(response.body.is_empty(), "what a stream says comes in parts");
+        let Reply { connection, exchange: Exchange { sequence, manner }, now, date, pool } = self;
+        // HTTP/1.0 knows no chunks (RFC 9112 section 7.1).
+        let is_chunked = !manner.is_http10;
+        let persistence = match is_chunked || manner.head_only {
+            true => connection.persistence(sequence, manner),
+            false => Persistence::Close,
+        };
         let bytes_max = response.encoded_bytes_max();
-        let ahead = sequence.wrapping_sub(connection.next_answer);
-        if ahead == 0 {
-            connection.write_answer(bytes_max, now, pool, encode);
+        let encode =
+            |out: &mut Vec<u8>| encode::encode_stream_head(out, response, is_chunked, persistence, date);
+        if manner.head_only {
+            connection.place_answer(sequence, bytes_max, now, pool, encode);
         } else {
-            let mut answer = pool.take(bytes_max);
-            encode(&mut answer);
-            connection.hold_answer(ahead as usize, answer, pool);
+            let mut head = pool.take(bytes_max);
+            encode(&mut head);
+            connection.begin_stream(sequence, is_chunked, head, now, pool);
         }
         Answered(())
     }

@@ -73,6 +73,9 @@ impl Connection {
         if self.held_bytes == 0 {
             pool.put_queue(&mut self.held);
         }
+        if self.stream.is_some() {
+            self.open_stream(now, pool);
+        }
         self.write_due_continue(now, pool);
     }
 
@@ -99,11 +102,11 @@ impl Connection {
         }
     }
 
-    fn make_room(&mut self, bytes: usize, pool: &mut BufferPool) {
+    pub(super) fn make_room(&mut self, bytes: usize, pool: &mut BufferPool) {
         self.output_start = pool.reserve_behind(&mut self.output, self.output_start as usize, bytes) as u32;
     }
 
-    fn begin_output(&mut self, now: Monotonic) {
+    pub(super) fn begin_output(&mut self, now: Monotonic) {
         if self.output.is_empty() {
             self.write_deadline = now.plus_ms(self.limits.write_stall_ms);
         }

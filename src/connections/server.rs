@@ -66,6 +66,12 @@ pub trait ConnectionServer {
         connections.handle_written(key, bytes, &mut service);
     }
 
+    /// Something is new for a client that reads a stream: it is told as soon as it has read what it was told before.
+    fn wake_stream(&mut self, key: ConnectionKey) {
+        let (connections, mut service) = self.split(key);
+        connections.wake_stream(key, &mut service);
+    }
+
     /// Does what is due, as much of it as one turn has room for.
     fn handle_deadlines(&mut self) {
         self.connections_mut().take_due();

@@ -38,6 +38,9 @@ pub trait Notes: Default {
     }
 }
 
+/// Nothing is kept.
+impl Notes for () {}
+
 #[derive(Debug)]
 struct Slot<N> {
     connection: Connection,
@@ -155,6 +158,11 @@ impl<N: Notes> Connections<N> {
         }
         self.arm(key);
         Some(result)
+    }
+
+    /// Something is new for who reads a stream on that connection.
+    pub fn wake_stream<S: Service>(&mut self, key: ConnectionKey, service: &mut S) {
+        self.serve(key, service, |connection, _, _| connection.wake_stream());
     }
 
     /// That much of a connection's [output](Connections::output) was written.

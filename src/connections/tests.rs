@@ -37,8 +37,6 @@ struct Server {
     room_at: Monotonic,
 }
 
-impl Notes for () {}
-
 impl ConnectionServer for Server {
     type Notes = ();
     type Service<'a> = Echo;

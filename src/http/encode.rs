@@ -185,11 +185,7 @@ pub fn encode(
     persistence: Persistence,
     date: &DateCache,
 ) {
-    match response.caching {
-        Caching::NoStore => out.extend_from_slice(response.status.line_of_unstored().as_bytes()),
-        Caching::Second => for_seconds(out, response.status, "Cache-Control: max-age=1\r\n"),
-        Caching::Day => for_seconds(out, response.status, "Cache-Control: max-age=86400\r\n"),
-    }
+    push_start(out, response);
     out.extend_from_slice(date.line());
     let bodiless = response.status.is_bodiless();
     if !bodiless {
@@ -203,17 +199,50 @@ pub fn encode(
         out.extend_from_slice(itoa::Buffer::new().format(response.body.len()).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    match persistence {
-        Persistence::Implied => {}
-        Persistence::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
-    }
+    push_persistence(out, persistence);
     for (name, value) in response.fields {
         encode_field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
     if !head_only && !bodiless {
         out.extend_from_slice(response.body);
+    }
+}
+
+/// Appends the head of a response whose body comes in parts: in chunks, or until the connection closes.
+pub fn encode_stream_head(
+    out: &mut Vec<u8>,
+    response: &Response<'_>,
+    is_chunked: bool,
+    persistence: Persistence,
+    date: &DateCache,
+) {
+    push_start(out, response);
+    out.extend_from_slice(date.line());
+    let coding: &[&str] = if is_chunked { &["Transfer-Encoding: chunked\r\n"] } else { &[] };
+    for part in ["Content-Type: ", response.content_type, "\r\n"].iter().chain(coding) {
+        out.extend_from_slice(part.as_bytes());
+    }
+    push_persistence(out, persistence);
+    for (name, value) in response.fields {
+        encode_field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_start(out: &mut Vec<u8>, response: &Response<'_>) {
+    match response.caching {
+        Caching::NoStore => out.extend_from_slice(response.status.line_of_unstored().as_bytes()),
+        Caching::Second => for_seconds(out, response.status, "Cache-Control: max-age=1\r\n"),
+        Caching::Day => for_seconds(out, response.status, "Cache-Control: max-age=86400\r\n"),
+    }
+}
+
+fn push_persistence(out: &mut Vec<u8>, persistence: Persistence) {
+    match persistence {
+        Persistence::Implied => {}
+        Persistence::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
     }
 }
 

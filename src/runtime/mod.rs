@@ -5,7 +5,7 @@ mod clock;
 mod drain;
 pub(crate) mod ledger_thread;
 pub mod redis_link;
-pub(crate) mod sockets;
+pub mod sockets;
 pub(crate) mod worker;
 
 pub use clock::SystemClock;

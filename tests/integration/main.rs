@@ -36,3 +36,4 @@ mod sells_exactly;
 mod signals;
 mod sold_out;
 mod start_up;
+mod streams;

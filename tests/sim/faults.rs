@@ -146,6 +146,7 @@ pub const KINDS: &[&str] = &[
     "total changed",
     "buyers limited",
     "booking given to another buyer",
+    "stream heard to its end",
     "write torn",
     "piece late",
     "cut at a byte",

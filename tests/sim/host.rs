@@ -343,10 +343,11 @@ impl Core {
     /// As `Worker::run`.
     fn turn(&mut self, turn: &mut Turn<'_>) {
         self.turn_at = None;
-        self.served.engine.begin_turn(turn.clocks);
+        self.served.begin_turn(turn.clocks, turn.now / 1_000);
         self.kernel.take(&mut self.mail);
         self.handle_events(turn);
         let mut taken = turn.taken();
+        self.served.wake_streams();
         self.handle_ledger(turn);
         self.served.engine.end_turn();
         taken = taken.max(turn.taken());
@@ -402,7 +403,7 @@ impl Core {
     /// As `Worker::is_done` does once.
     fn begin_drain(&mut self, turn: &mut Turn<'_>) {
         let now = turn.clocks.monotonic;
-        self.served.engine.begin_turn(turn.clocks);
+        self.served.begin_turn(turn.clocks, turn.now / 1_000);
         self.kernel.take(&mut self.mail);
         self.drive(turn, |driver, ends, served, _| {
             driver.accept_last(ends, served, now);

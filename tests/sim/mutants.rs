@@ -54,6 +54,8 @@ pub enum SeamKind {
     Deaf,
     /// What a read has left in a socket is not read in the next turn.
     ReadsOnce,
+    /// Who reads a stream is told what is new at its beginning, and not again.
+    Asleep,
 }
 
 const fn script(name: &'static str, rewrite: Rewrite) -> Mutant {
@@ -269,6 +271,7 @@ pub const MUTANTS: &[Mutant] = &[
     seam("deeds of a connection beside each other", SeamKind::Beside),
     seam("a broken connection is not ended", SeamKind::Unfenced),
     seam("what a read has left in a socket is not read again", SeamKind::ReadsOnce),
+    seam("a stream is not told what is new", SeamKind::Asleep),
 ];
 
 /// The seam of one loop; does nothing unless a mutant is at work.
@@ -295,6 +298,11 @@ impl Seam {
     /// Whether a loop waits for the system to tell again of what it has left in a socket.
     pub fn reads_once(&self) -> bool {
         self.kind == Some(SeamKind::ReadsOnce)
+    }
+
+    /// Whether streams are not woken.
+    pub fn lets_streams_sleep(&self) -> bool {
+        self.kind == Some(SeamKind::Asleep)
     }
 
     fn every(&mut self, times: u64) -> bool {

@@ -36,6 +36,8 @@ impl Side {
 pub enum Place {
     /// A client, by its number.
     Client(usize),
+    /// One that reads a stream, by its number.
+    Reader(usize),
     /// A loop of a host; of this incarnation only.
     Loop { host: usize, core: usize, incarnation: u32 },
     /// The Redis, of this incarnation only.

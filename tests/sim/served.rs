@@ -1,11 +1,14 @@
-//! The engine as the driver sees it, and what mutants put between them.
+//! The engine as the driver sees it, a path that streams, which no product's path does, and what mutants put between them.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use boxoffice::connection::Cut;
+use boxoffice::clock::Now;
+use boxoffice::connection::{Answered, Cut, Handled, Part, Produced, Reply, Service};
 use boxoffice::connections::{ConnectionKey, ConnectionServer, Connections};
 use boxoffice::engine::Engine;
+use boxoffice::http::{HttpError, Request, Response, Status};
+use boxoffice::limits::Limit;
 
 use crate::client::read_answer;
 use crate::mutants::Seam;
@@ -20,6 +23,62 @@ pub struct Served {
     reads_once: bool,
     /// The loop reads again what it left in sockets.
     is_reading_again: bool,
+    /// Connections that read a stream, by their index: how many more parts each has asked for.
+    streams: BTreeMap<usize, (ConnectionKey, u64)>,
+    /// What streams are told, in milliseconds, and when they were told last.
+    news_ms: u64,
+    told_ms: u64,
+    lets_streams_sleep: bool,
+}
+
+/// The engine's own, and the path that streams.
+pub struct SimService<'a> {
+    clerk: <Engine as ConnectionServer>::Service<'a>,
+    streams: &'a mut BTreeMap<usize, (ConnectionKey, u64)>,
+    key: ConnectionKey,
+    news_ms: u64,
+}
+
+/// Streams are told something new no more often.
+const NEWS_MS: u64 = 20;
+
+impl Service for SimService<'_> {
+    fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
+        let Some(parts) = request.path.strip_prefix("/sim/news/") else {
+            return self.clerk.handle(request, reply);
+        };
+        self.streams.insert(self.key.index(), (self.key, parts.parse().expect("a number")));
+        let (status, caching) = (Status::Ok, Default::default());
+        reply.stream(&Response { status, content_type: "text/plain", caching, fields: &[], body: b"" }).into()
+    }
+
+    fn must_follow(&self, request: &Request<'_>) -> bool {
+        self.clerk.must_follow(request)
+    }
+
+    fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
+        self.clerk.refuse(error, reply)
+    }
+
+    fn produce(&mut self, part: Part<'_>) -> Produced {
+        match self.streams.get_mut(&self.key.index()) {
+            Some((_, left)) if *left > 0 => {
+                *left -= 1;
+                // Of all lengths, so that there often is no room.
+                let mut text = format!("{} ", self.news_ms).into_bytes();
+                text.resize(text.len() + (self.news_ms % 700) as usize, b'.');
+                part.send(&text)
+            }
+            _ => {
+                self.streams.remove(&self.key.index());
+                part.end()
+            }
+        }
+    }
+
+    fn note(&mut self, limit: Limit) {
+        self.clerk.note(limit);
+    }
 }
 
 /// A connection whose requests are served as if each had a connection of its own.
@@ -36,7 +95,33 @@ impl Served {
     /// That engine.
     pub fn new(engine: Engine, seam: &Seam) -> Served {
         let beside = seam.serves_beside().then(BTreeMap::new);
-        Served { engine, beside, reads_once: seam.reads_once(), is_reading_again: false }
+        Served {
+            engine,
+            beside,
+            reads_once: seam.reads_once(),
+            is_reading_again: false,
+            streams: BTreeMap::new(),
+            news_ms: 0,
+            told_ms: 0,
+            lets_streams_sleep: seam.lets_streams_sleep(),
+        }
+    }
+
+    /// What is to be told from now on.
+    pub fn begin_turn(&mut self, now: Now, news_ms: u64) {
+        self.engine.begin_turn(now);
+        self.news_ms = news_ms;
+    }
+
+    /// Tells those who read a stream.
+    pub fn wake_streams(&mut self) {
+        if self.lets_streams_sleep || self.news_ms < self.told_ms + NEWS_MS {
+            return;
+        }
+        self.told_ms = self.news_ms;
+        for key in self.streams.values().map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.wake_stream(key);
+        }
     }
 
     /// Tells what is read because the loop wants to, from what is read because the system says so.
@@ -72,7 +157,7 @@ impl Served {
 
 impl ConnectionServer for Served {
     type Notes = <Engine as ConnectionServer>::Notes;
-    type Service<'a> = <Engine as ConnectionServer>::Service<'a>;
+    type Service<'a> = SimService<'a>;
 
     fn connections(&self) -> &Connections<Self::Notes> {
         self.engine.connections()
@@ -83,7 +168,8 @@ impl ConnectionServer for Served {
     }
 
     fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Self::Notes>, Self::Service<'_>) {
-        self.engine.split(key)
+        let (connections, clerk) = self.engine.split(key);
+        (connections, SimService { clerk, streams: &mut self.streams, key, news_ms: self.news_ms })
     }
 
     fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
@@ -99,6 +185,7 @@ impl ConnectionServer for Served {
     }
 
     fn handle_gone(&mut self, key: ConnectionKey) {
+        self.streams.remove(&key.index());
         if let Some(beside) = &mut self.beside
             && let Some(apart) = beside.remove(&key.index())
         {
@@ -113,7 +200,11 @@ impl ConnectionServer for Served {
 
     fn handle_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
         let Some(apart) = self.beside.as_mut().and_then(|beside| beside.get_mut(&key.index())) else {
-            return self.engine.handle_bytes(key, bytes);
+            let (connections, mut service) = self.split(key);
+            connections.serve(key, &mut service, |connection, turn, service| {
+                connection.handle_bytes(bytes, turn, service)
+            });
+            return;
         };
         apart.received.extend_from_slice(bytes);
         while let Some(length) = whole_request(&apart.received)
@@ -149,7 +240,10 @@ impl ConnectionServer for Served {
                 let apart = self.beside.as_mut().and_then(|beside| beside.get_mut(&key.index()));
                 drop(apart.expect("it has output").output.drain(..bytes));
             }
-            false => self.engine.handle_written(key, bytes),
+            false => {
+                let (connections, mut service) = self.split(key);
+                connections.handle_written(key, bytes, &mut service);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::random::Random;
 use crate::redis::Loss;
 use crate::scenario::{SALE, Scenario};
 use crate::witness::{Standing, Witness};
+use readers::Reader;
 
 /// Within so much virtual time after the last fault, in microseconds, everything is answered and nothing is in flight. The
 /// longest of what may come one after another: a connection's head time-out (10 s), a silent ledger (5 s), a drain (7 s).
@@ -49,6 +50,7 @@ enum Event {
     Start(usize),
     ResumeSale,
     Reopen,
+    Reader(usize),
 }
 
 /// A run.
@@ -63,6 +65,7 @@ pub struct World {
     ledger_event_at: Option<u64>,
     hosts: Vec<Host>,
     clients: Vec<Client>,
+    readers: Vec<Reader>,
     asks: Vec<Ask>,
     witness: Witness,
     /// The latest that the ledger's clock has shown: it may have gone back since.
@@ -108,6 +111,7 @@ macro_rules! trace {
 
 mod after;
 mod crowd;
+mod readers;
 mod strikes;
 
 impl World {
@@ -154,6 +158,7 @@ impl World {
             ledger_event_at: None,
             hosts: (0..scenario.hosts).map(Host::new).collect(),
             clients: (0..scenario.clients).map(|number| Client::new(number, &scenario)).collect(),
+            readers: readers::all(scenario.seed, mutant),
             asks: Vec::new(),
             witness: Witness::default(),
             ledger_ms: 0,
@@ -181,6 +186,10 @@ impl World {
             if let Some(at) = self.clients[client].wake_at {
                 self.push(at, Event::Client(client));
             }
+        }
+        for reader in 0..self.readers.len() {
+            let at = self.random.range(0, 400_000);
+            self.push(at, Event::Reader(reader));
         }
         for (number, strike) in self.scenario.strikes.clone().into_iter().enumerate() {
             self.push(strike.at, Event::Strike(number));
@@ -276,6 +285,10 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Reader(reader) => {
+                self.wake_reader(reader);
+                Ok(())
+            }
             Event::Start(host) => self.start_host(host),
             Event::Reopen => self.reopen(),
             Event::ResumeSale => {
@@ -287,6 +300,7 @@ impl World {
     fn arrive(&mut self, pipe: PipeId, side: Side, piece: Piece) -> Result<(), Violation> {
         match self.net.place(pipe, side) {
             Place::Client(client) => self.client_piece(client, pipe, piece),
+            Place::Reader(reader) => self.reader_piece(reader, pipe, piece),
             Place::Loop { host, core, incarnation } => {
                 if piece == Piece::Open && side == Side::Acceptor {
                     let open = incarnation == self.hosts[host].incarnation

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod random;
+mod stream;
 mod table;
 
 use super::*;

@@ -12,6 +12,7 @@ mod requests;
 mod script;
 mod session;
 mod settings;
+mod streams;
 
 /// A target: its name, which its corpus has too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("bodies", bodies::run),
     ("settings", settings::run),
     ("access_log", access_log::run),
+    ("streams", streams::run),
 ];
 
 /// Runs the target of that name.

@@ -46,7 +46,8 @@ impl World {
         // sells again.
         let noticed = self.fallbacks == 0 || self.now >= self.scenario.healed_at + 3_000_000;
         let open = self.witness.level().is_some_and(|level| level.status == "open");
-        clients && hosts && open && noticed && !self.is_frozen() && self.holds_are_over()
+        let heard = self.readers_are_up_to_date();
+        clients && hosts && open && noticed && heard && !self.is_frozen() && self.holds_are_over()
     }
 
     fn is_frozen(&self) -> bool {

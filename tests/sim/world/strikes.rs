@@ -26,7 +26,7 @@ impl World {
             }
             Fault::CutClients { host } => {
                 let pipes = self.net.open_pipes(|from, to| {
-                    matches!((from, to), (Place::Client(_), Place::Loop { host: other, .. }) if other == host)
+                    matches!((from, to), (Place::Client(_) | Place::Reader(_), Place::Loop { host: other, .. }) if other == host)
                 });
                 fired = !pipes.is_empty();
                 pipes.into_iter().for_each(|pipe| self.net.cut(pipe, self.now));
@@ -43,7 +43,7 @@ impl World {
             }
             Fault::FreezeClients { host, ms } => {
                 let pipes = self.net.open_pipes(|from, to| {
-                    matches!((from, to), (Place::Client(_), Place::Loop { host: other, .. }) if other == host)
+                    matches!((from, to), (Place::Client(_) | Place::Reader(_), Place::Loop { host: other, .. }) if other == host)
                 });
                 fired = !pipes.is_empty();
                 pipes.into_iter().for_each(|pipe| self.net.freeze(pipe, self.now + ms * 1_000));
