@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::percent_decode_str;
 
-use super::service::{ApiError, Operator, Page, unexpected};
+use super::error::ApiError;
+use super::service::{Operator, Page, unexpected};
 use crate::api::{Problem, decode, encode};
 use crate::booking::{Booking, BookingId, BuyerId, SaleName};
 use crate::http::{Request, Status};

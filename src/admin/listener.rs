@@ -41,7 +41,7 @@ const STOP_PATIENCE_MS: u64 = 500;
 /// Operators' connections, and what serves them.
 struct Operators {
     shared: Arc<Shared>,
-    connections: Connections<Guest>,
+    connections: Connections<Peer>,
     places: Places,
     work: Work,
     /// Bodies are put together here.
@@ -51,33 +51,33 @@ struct Operators {
 
 /// Who is at the other end.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct Peer {
     peer: SocketAddr,
 }
 
-impl Default for Guest {
-    fn default() -> Guest {
-        Guest { peer: SocketAddr::from(([0, 0, 0, 0], 0)) }
+impl Default for Peer {
+    fn default() -> Peer {
+        Peer { peer: SocketAddr::from(([0, 0, 0, 0], 0)) }
     }
 }
 
-impl Notes for Guest {}
+impl Notes for Peer {}
 
 impl ConnectionServer for Operators {
-    type Notes = Guest;
+    type Notes = Peer;
     type Service<'a> = Reception<'a>;
 
-    fn connections(&self) -> &Connections<Guest> {
+    fn connections(&self) -> &Connections<Peer> {
         &self.connections
     }
 
-    fn connections_mut(&mut self) -> &mut Connections<Guest> {
+    fn connections_mut(&mut self) -> &mut Connections<Peer> {
         &mut self.connections
     }
 
-    fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Guest>, Reception<'_>) {
+    fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Peer>, Reception<'_>) {
         let peer =
-            self.connections.with_notes(key).map_or_else(|| Guest::default().peer, |(_, guest)| guest.peer);
+            self.connections.with_notes(key).map_or_else(|| Peer::default().peer, |(_, guest)| guest.peer);
         let Operators { shared, connections, places, work, scratch, now } = self;
         (connections, Reception { shared, places, work, scratch, key, peer, now: *now })
     }

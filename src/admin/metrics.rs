@@ -33,7 +33,7 @@ pub(super) fn render(shared: &Shared) -> String {
     let count = |holds: fn(&SaleBoard) -> bool| directory.sales().filter(|sale| holds(sale)).count() as u64;
     let (missing, unreadable) = (count(SaleBoard::is_missing), count(|sale| sale.unsound().is_some()));
     let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
-    let page = Page {
+    let page = Exposition {
         cores: shared.metrics.clone(),
         shards: shared.board.totals(),
         sales,
@@ -49,7 +49,7 @@ pub(super) fn render(shared: &Shared) -> String {
     out
 }
 
-struct Page {
+struct Exposition {
     cores: Vec<std::sync::Arc<CoreMetrics>>,
     shards: Vec<ShardTotals>,
     /// Available, held, sold, and whether it is frozen.
@@ -64,9 +64,9 @@ struct Page {
     access_log: Option<(u64, u64)>,
 }
 
-impl fmt::Debug for Page {
+impl fmt::Debug for Exposition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Page").finish_non_exhaustive()
+        f.debug_struct("Exposition").finish_non_exhaustive()
     }
 }
 
@@ -82,7 +82,7 @@ fn gauge(encoder: &mut MetricEncoder<'_>, labels: &Label, value: u64) -> fmt::Re
     encoder.encode_family(labels)?.encode_gauge(&value.cast_signed())
 }
 
-impl Page {
+impl Exposition {
     fn each_core(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -217,7 +217,7 @@ impl Page {
     }
 }
 
-impl Collector for Page {
+impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         use MetricType::{Counter, Gauge};
         let encoder = &mut encoder;

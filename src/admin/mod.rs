@@ -3,6 +3,7 @@
 //! ledger by itself.
 
 mod bookings;
+mod error;
 mod listener;
 mod metrics;
 mod places;

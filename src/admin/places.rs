@@ -9,7 +9,7 @@ use crate::clock::Monotonic;
 use crate::connections::ConnectionKey;
 
 #[derive(Debug)]
-struct Guest {
+struct Place {
     key: ConnectionKey,
     /// When it was last answered, or came.
     idle_since: Monotonic,
@@ -21,7 +21,7 @@ struct Guest {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Places {
-    guests: Vec<Guest>,
+    guests: Vec<Place>,
     most: usize,
     grace_ms: u64,
 }
@@ -43,7 +43,7 @@ impl Places {
         if !self.are_taken() {
             return None;
         }
-        let may_stay = |guest: &Guest| {
+        let may_stay = |guest: &Place| {
             guest.is_served || !guest.is_answered && now < guest.idle_since.plus_ms(self.grace_ms)
         };
         let idle = self.guests.iter().enumerate().filter(|(_, guest)| !may_stay(guest));
@@ -53,7 +53,7 @@ impl Places {
 
     /// A connection has come, for which there is a place.
     pub(super) fn take(&mut self, key: ConnectionKey, now: Monotonic) {
-        self.guests.push(Guest { key, idle_since: now, is_answered: false, is_served: false });
+        self.guests.push(Place { key, idle_since: now, is_answered: false, is_served: false });
     }
 
     /// What it has asked is worked on from now on.
@@ -75,7 +75,7 @@ impl Places {
         self.guests.retain(|guest| guest.key != key);
     }
 
-    fn guest(&mut self, key: ConnectionKey) -> Option<&mut Guest> {
+    fn guest(&mut self, key: ConnectionKey) -> Option<&mut Place> {
         self.guests.iter_mut().find(|guest| guest.key == key)
     }
 }

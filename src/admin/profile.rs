@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 use pprof::flamegraph::{self, Options};
 use pprof::{Frames, ProfilerGuardBuilder};
 
-use super::service::ApiError;
-use crate::api::Problem;
 use crate::limits::{PROFILE_SAMPLES_PER_SECOND, PROFILE_SECONDS_MAX};
 
 /// What a profile is sent as.
@@ -42,16 +40,6 @@ pub(super) enum ProfileError {
     Take(#[from] pprof::Error),
     #[error("cannot draw the flame graph: {0}")]
     Draw(String),
-}
-
-impl From<ProfileError> for ApiError {
-    fn from(error: ProfileError) -> ApiError {
-        let problem = match error {
-            ProfileError::Running => Problem::PROFILE_RUNNING,
-            ProfileError::Take(_) | ProfileError::Draw(_) => Problem::PROFILE_FAILED,
-        };
-        ApiError::new(problem, error.to_string())
-    }
 }
 
 /// How many seconds the query asks for: `seconds=10` and nothing else, 1 to [`PROFILE_SECONDS_MAX`], 10 without a query.

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Shared;
+use super::error::ApiError;
 use super::places::Places;
-use super::service::{ApiError, Operator, Page, allow};
+use super::service::{Operator, Page, PageResult, allow};
 use super::work::{Job, Work};
 use crate::api::Problem;
 use crate::api::encode::{self, Instance, JSON};
@@ -13,9 +14,6 @@ use crate::clock::Monotonic;
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::connections::ConnectionKey;
 use crate::http::{Caching, HttpError, Request, Response};
-
-/// What a request comes to: a page and its bytes, or why there is none.
-pub(super) type Answer = Result<(Page, Vec<u8>), ApiError>;
 
 /// Serves one operator's connection.
 pub(super) struct Reception<'a> {
@@ -66,7 +64,7 @@ impl Service for Reception<'_> {
 
 impl Reception<'_> {
     /// Answers a request for `path`.
-    pub(super) fn respond(&mut self, reply: Reply<'_>, path: &str, answer: Answer) -> Answered {
+    pub(super) fn respond(&mut self, reply: Reply<'_>, path: &str, answer: PageResult) -> Answered {
         self.places.end(self.key, self.now);
         match answer {
             Ok((page, body)) => {

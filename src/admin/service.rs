@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::error::ApiError;
 use super::places::Leave;
 use super::sales::TotalError;
 use super::{Shared, metrics, profile, readiness, sales};
@@ -28,35 +29,6 @@ pub(super) struct Operator<'a> {
     pub(super) scratch: Vec<u8>,
 }
 
-/// A request that can't be done, as it is told.
-pub(super) struct ApiError {
-    pub(super) problem: Problem,
-    pub(super) detail: Option<String>,
-}
-
-impl ApiError {
-    pub(super) fn new(problem: Problem, detail: impl Into<String>) -> ApiError {
-        ApiError { problem, detail: Some(detail.into()) }
-    }
-}
-
-impl From<Problem> for ApiError {
-    fn from(problem: Problem) -> ApiError {
-        ApiError { problem, detail: None }
-    }
-}
-
-impl From<CallError> for ApiError {
-    fn from(error: CallError) -> ApiError {
-        let problem = match error {
-            CallError::Refused(_) => Problem::LEDGER_UNAVAILABLE,
-            CallError::Unsound(_) => Problem::SALE_UNSOUND,
-            CallError::Unknown(_) | CallError::Garbled(_) => Problem::OUTCOME_UNKNOWN,
-        };
-        ApiError::new(problem, error.to_string())
-    }
-}
-
 /// A sale as it is now, what was done to it, and how that is answered.
 type Changed = (SaleState, &'static str, Status);
 
@@ -67,6 +39,9 @@ pub(super) enum Page {
     Sale(Status, u64),
     Text(Status, &'static str),
 }
+
+/// What a request comes to: a page and its bytes, or why there is none.
+pub(super) type PageResult = Result<(Page, Vec<u8>), ApiError>;
 
 /// Every path, as the description of this listener has it, and the methods that it takes.
 const PATHS: &[(&str, &str)] = &[

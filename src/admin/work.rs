@@ -11,9 +11,9 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::Shared;
+use super::error::ApiError;
 use super::places::Leave;
-use super::reception::Answer;
-use super::service::{ApiError, Operator};
+use super::service::{Operator, PageResult};
 use crate::api::Problem;
 use crate::connection::Exchange;
 use crate::connections::ConnectionKey;
@@ -37,17 +37,17 @@ pub(super) struct Done {
     pub(super) key: ConnectionKey,
     pub(super) exchange: Exchange,
     pub(super) path: String,
-    pub(super) answer: Answer,
+    pub(super) answer: PageResult,
 }
 
 /// See the [module](self).
 pub(super) struct Work {
     shared: Arc<Shared>,
-    desk: Arc<Desk>,
+    queue: Arc<WorkQueue>,
 }
 
 /// What its threads share.
-struct Desk {
+struct WorkQueue {
     jobs: Mutex<Jobs>,
     came: Condvar,
     done: Sender<Done>,
@@ -67,28 +67,28 @@ impl Work {
     pub(super) fn new(shared: Arc<Shared>, waker: Arc<mio::Waker>) -> (Work, Receiver<Done>) {
         let (done, finished) = unbounded();
         let (jobs, came) = (Mutex::default(), Condvar::new());
-        (Work { shared, desk: Arc::new(Desk { jobs, came, done, waker }) }, finished)
+        (Work { shared, queue: Arc::new(WorkQueue { jobs, came, done, waker }) }, finished)
     }
 
     /// Has that done.
     pub(super) fn begin(&mut self, job: Job) {
-        let mut jobs = self.desk.jobs();
+        let mut jobs = self.queue.jobs();
         jobs.waiting.push_back(job);
         if jobs.idle >= jobs.waiting.len() {
-            return self.desk.came.notify_one();
+            return self.queue.came.notify_one();
         }
         drop(jobs);
-        let (shared, desk) = (Arc::clone(&self.shared), Arc::clone(&self.desk));
+        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.queue));
         let spawned = std::thread::Builder::new()
             .name("admin-worker".to_owned())
-            .spawn(move || while desk.do_next(&shared) {});
+            .spawn(move || while queue.do_next(&shared) {});
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread for an operator's request");
             // Another thread may have taken it in between, and then no harm is done.
-            if let Some(Job { key, exchange, request, .. }) = self.desk.jobs().waiting.pop_back() {
+            if let Some(Job { key, exchange, request, .. }) = self.queue.jobs().waiting.pop_back() {
                 let detail = "There is no thread for this request. Nothing was done.";
                 let answer = Err(ApiError::new(Problem::OVERLOADED, detail));
-                self.desk.finish(Done { key, exchange, path: request.path, answer });
+                self.queue.finish(Done { key, exchange, path: request.path, answer });
             }
         }
     }
@@ -96,12 +96,12 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.desk.jobs().ended = true;
-        self.desk.came.notify_all();
+        self.queue.jobs().ended = true;
+        self.queue.came.notify_all();
     }
 }
 
-impl Desk {
+impl WorkQueue {
     /// Waits for a job and does it; false if the thread is to end.
     fn do_next(&self, shared: &Shared) -> bool {
         let mut jobs = self.jobs();

@@ -29,7 +29,7 @@ mod writing;
 
 pub use pool::BufferPool;
 pub use reply::{Answered, Exchange, Handled, Reply};
-pub use stream::{Part, Produced};
+pub use stream::{Produced, StreamPart};
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ use crate::http::parse::HeadScanner;
 use crate::http::{DateCache, HttpError, Reason, Request};
 use crate::limits::{ClientLimits, Limit};
 use reading::Reading;
-use stream::Stream;
+use stream::ReplyStream;
 use writing::HeldAnswers;
 
 /// What answers requests.
@@ -59,7 +59,7 @@ pub trait Service {
 
     /// Says the next part of the stream that [`Reply::stream`] has begun on this connection. Asked for once at its beginning,
     /// and then once for each time that it was [woken](Connection::wake_stream), however often before there was room.
-    fn produce(&mut self, part: Part<'_>) -> Produced {
+    fn produce(&mut self, part: StreamPart<'_>) -> Produced {
         part.end()
     }
 
@@ -150,7 +150,7 @@ pub struct Connection {
     held: HeldAnswers,
     held_bytes: u32,
     /// The answer that goes on, if one does.
-    stream: Option<Box<Stream>>,
+    stream: Option<Box<ReplyStream>>,
     /// The sequence number of the next request.
     next_request: u32,
     /// The sequence number of the answer whose turn it is.

@@ -14,7 +14,7 @@ use crate::limits;
 
 /// An answer that goes on.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct ReplyStream {
     /// Its place among the answers.
     sequence: u32,
     is_chunked: bool,
@@ -30,7 +30,7 @@ pub(super) struct Stream {
 
 /// The right to say the next part of a stream. See [`Service::produce`].
 #[must_use = "a stream that says nothing waits to be woken"]
-pub struct Part<'a> {
+pub struct StreamPart<'a> {
     connection: &'a mut Connection,
     now: Monotonic,
     pool: &'a mut BufferPool,
@@ -40,7 +40,7 @@ pub struct Part<'a> {
 #[derive(Debug)]
 pub struct Produced(());
 
-impl Part<'_> {
+impl StreamPart<'_> {
     /// Says that. The service is asked again when it has [woken](Connection::wake_stream) the stream and there is room.
     ///
     /// # Panics
@@ -53,7 +53,7 @@ impl Part<'_> {
     /// Says that, and has more to say as soon as there is room.
     ///
     /// # Panics
-    /// As [`Part::send`].
+    /// As [`StreamPart::send`].
     pub fn send_more(self, bytes: &[u8]) -> Produced {
         if !bytes.is_empty() {
             self.connection.wake_stream();
@@ -98,7 +98,7 @@ impl Connection {
                 self.finish_reading(pool);
             }
         }
-        self.stream = Some(Box::new(Stream {
+        self.stream = Some(Box::new(ReplyStream {
             sequence,
             is_chunked,
             head,
@@ -148,7 +148,7 @@ impl Connection {
     pub(super) fn ask_for_part(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
         let Some(stream) = &mut self.stream else { return };
         (stream.is_due, stream.is_fresh) = (false, false);
-        let _produced = service.produce(Part { connection: self, now: turn.now, pool: turn.pool });
+        let _produced = service.produce(StreamPart { connection: self, now: turn.now, pool: turn.pool });
     }
 
     fn write_part(&mut self, bytes: &[u8], now: Monotonic, pool: &mut BufferPool) {

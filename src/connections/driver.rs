@@ -66,7 +66,7 @@ pub struct Readiness {
     pub urgent: bool,
 }
 
-struct Entry<T> {
+struct OpenSocket<T> {
     key: ConnectionKey,
     socket: T,
     /// The system said so, and nothing said otherwise since.
@@ -84,7 +84,7 @@ struct Entry<T> {
 
 /// Drives the sockets of a loop. See the [module](self).
 pub struct Driver<T> {
-    entries: Vec<Option<Entry<T>>>,
+    entries: Vec<Option<OpenSocket<T>>>,
     /// Connections with more to read than one turn takes.
     unread: VecDeque<ConnectionKey>,
     buffer: Vec<u8>,
@@ -272,7 +272,7 @@ impl<T> Driver<T> {
         if self.entries.len() <= key.index() {
             self.entries.resize_with(key.index() + 1, || None);
         }
-        self.entries[key.index()] = Some(Entry {
+        self.entries[key.index()] = Some(OpenSocket {
             key,
             socket,
             readable: false,
@@ -284,7 +284,7 @@ impl<T> Driver<T> {
         });
     }
 
-    fn entry(&mut self, key: ConnectionKey) -> Option<&mut Entry<T>> {
+    fn entry(&mut self, key: ConnectionKey) -> Option<&mut OpenSocket<T>> {
         self.entries.get_mut(key.index())?.as_mut().filter(|entry| entry.key == key)
     }
 

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::connections::Admission;
 use crate::engine::{Engine, Settings};
 use crate::ledger::redis::{ConnectError, RedisLedger};
-use crate::ledger::sqlite::{OpenError, SqliteLedger};
+use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
@@ -46,9 +46,9 @@ pub enum StartError {
     /// See [`ConnectError`].
     #[error(transparent)]
     Redis(#[from] ConnectError),
-    /// See [`OpenError`].
+    /// See [`SqliteOpenError`].
     #[error(transparent)]
-    Sqlite(#[from] OpenError),
+    Sqlite(#[from] SqliteOpenError),
     /// A host name without an address.
     #[error("ledger: cannot find the address of {0}: {1}")]
     Resolve(String, io::Error),

@@ -13,7 +13,7 @@ const SIZE_DIGITS_MAX: u8 = 16;
 /// One chunked body on its way in.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkedDecoder {
-    state: State,
+    state: ChunkState,
     /// Digits of the size that is being read.
     digits: u8,
     /// The size that is being read, then the bytes left of its chunk.
@@ -27,7 +27,7 @@ pub struct ChunkedDecoder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size,
     /// White space after a size or an extension: a semicolon must follow.
     BeforeSemicolon,
@@ -53,7 +53,7 @@ enum State {
 
 impl Default for ChunkedDecoder {
     fn default() -> ChunkedDecoder {
-        ChunkedDecoder { state: State::Size, digits: 0, size: 0, overhead: 0, decoded: 0, taken: 0 }
+        ChunkedDecoder { state: ChunkState::Size, digits: 0, size: 0, overhead: 0, decoded: 0, taken: 0 }
     }
 }
 
@@ -71,13 +71,13 @@ impl ChunkedDecoder {
         limits: &ClientLimits,
     ) -> Result<usize, HttpError> {
         let mut at = 0;
-        while at < bytes.len() && self.state != State::End {
-            if self.state == State::Data {
+        while at < bytes.len() && self.state != ChunkState::End {
+            if self.state == ChunkState::Data {
                 let carried = (bytes.len() - at).min(self.size as usize);
                 body.extend_from_slice(&bytes[at..at + carried]);
                 self.size -= carried as u64;
                 if self.size == 0 {
-                    self.state = State::DataReturn;
+                    self.state = ChunkState::DataReturn;
                 }
                 at += carried;
             } else {
@@ -95,13 +95,13 @@ impl ChunkedDecoder {
 
     /// Whether the whole body was taken.
     pub fn is_complete(&self) -> bool {
-        self.state == State::End
+        self.state == ChunkState::End
     }
 
     /// Takes one byte of framing.
-    fn step(&mut self, byte: u8, limits: &ClientLimits) -> Result<State, Reason> {
+    fn step(&mut self, byte: u8, limits: &ClientLimits) -> Result<ChunkState, Reason> {
         match self.state {
-            State::Size => match byte {
+            ChunkState::Size => match byte {
                 b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => {
                     if self.digits == SIZE_DIGITS_MAX {
                         return Err(Reason::ChunkSize);
@@ -109,115 +109,115 @@ impl ChunkedDecoder {
                     self.digits += 1;
                     let digit = (byte as char).to_digit(16).unwrap_or_default();
                     self.size = self.size << 4 | u64::from(digit);
-                    Ok(State::Size)
+                    Ok(ChunkState::Size)
                 }
                 _ if self.digits == 0 => Err(Reason::ChunkSize),
-                b'\r' => Ok(State::SizeLineFeed),
+                b'\r' => Ok(ChunkState::SizeLineFeed),
                 b' ' | b'\t' | b';' => self.after_extension_part(byte, limits),
                 _ => Err(Reason::ChunkSize),
             },
-            State::BeforeSemicolon => {
+            ChunkState::BeforeSemicolon => {
                 self.count_overhead(limits)?;
                 match byte {
-                    b' ' | b'\t' => Ok(State::BeforeSemicolon),
-                    b';' => Ok(State::ExtensionNameStart),
+                    b' ' | b'\t' => Ok(ChunkState::BeforeSemicolon),
+                    b';' => Ok(ChunkState::ExtensionNameStart),
                     _ => Err(Reason::ChunkExtension),
                 }
             }
-            State::ExtensionNameStart => {
+            ChunkState::ExtensionNameStart => {
                 self.count_overhead(limits)?;
                 match byte {
-                    b' ' | b'\t' => Ok(State::ExtensionNameStart),
-                    _ if is_token_byte(byte) => Ok(State::ExtensionName),
+                    b' ' | b'\t' => Ok(ChunkState::ExtensionNameStart),
+                    _ if is_token_byte(byte) => Ok(ChunkState::ExtensionName),
                     _ => Err(Reason::ChunkExtension),
                 }
             }
-            State::ExtensionName => match byte {
-                _ if is_token_byte(byte) => self.counted(limits, State::ExtensionName),
-                b'=' => self.counted(limits, State::ExtensionValueStart),
-                b' ' | b'\t' => self.counted(limits, State::AfterExtensionName),
+            ChunkState::ExtensionName => match byte {
+                _ if is_token_byte(byte) => self.counted(limits, ChunkState::ExtensionName),
+                b'=' => self.counted(limits, ChunkState::ExtensionValueStart),
+                b' ' | b'\t' => self.counted(limits, ChunkState::AfterExtensionName),
                 _ => self.after_extension_part(byte, limits),
             },
-            State::AfterExtensionName => match byte {
-                b'=' => self.counted(limits, State::ExtensionValueStart),
-                b' ' | b'\t' => self.counted(limits, State::AfterExtensionName),
-                b';' => self.counted(limits, State::ExtensionNameStart),
+            ChunkState::AfterExtensionName => match byte {
+                b'=' => self.counted(limits, ChunkState::ExtensionValueStart),
+                b' ' | b'\t' => self.counted(limits, ChunkState::AfterExtensionName),
+                b';' => self.counted(limits, ChunkState::ExtensionNameStart),
                 _ => Err(Reason::ChunkExtension),
             },
-            State::ExtensionValueStart => match byte {
-                b' ' | b'\t' => self.counted(limits, State::ExtensionValueStart),
-                b'"' => self.counted(limits, State::ExtensionQuoted),
-                _ if is_token_byte(byte) => self.counted(limits, State::ExtensionToken),
+            ChunkState::ExtensionValueStart => match byte {
+                b' ' | b'\t' => self.counted(limits, ChunkState::ExtensionValueStart),
+                b'"' => self.counted(limits, ChunkState::ExtensionQuoted),
+                _ if is_token_byte(byte) => self.counted(limits, ChunkState::ExtensionToken),
                 _ => Err(Reason::ChunkExtension),
             },
-            State::ExtensionToken => match byte {
-                _ if is_token_byte(byte) => self.counted(limits, State::ExtensionToken),
+            ChunkState::ExtensionToken => match byte {
+                _ if is_token_byte(byte) => self.counted(limits, ChunkState::ExtensionToken),
                 _ => self.after_extension_part(byte, limits),
             },
-            State::ExtensionQuoted => match byte {
-                b'"' => self.counted(limits, State::AfterExtensionQuoted),
-                b'\\' => self.counted(limits, State::ExtensionQuotedPair),
-                _ if is_value_byte(byte) => self.counted(limits, State::ExtensionQuoted),
+            ChunkState::ExtensionQuoted => match byte {
+                b'"' => self.counted(limits, ChunkState::AfterExtensionQuoted),
+                b'\\' => self.counted(limits, ChunkState::ExtensionQuotedPair),
+                _ if is_value_byte(byte) => self.counted(limits, ChunkState::ExtensionQuoted),
                 _ => Err(Reason::ChunkExtension),
             },
-            State::ExtensionQuotedPair => match byte {
-                _ if is_value_byte(byte) => self.counted(limits, State::ExtensionQuoted),
+            ChunkState::ExtensionQuotedPair => match byte {
+                _ if is_value_byte(byte) => self.counted(limits, ChunkState::ExtensionQuoted),
                 _ => Err(Reason::ChunkExtension),
             },
-            State::AfterExtensionQuoted => self.after_extension_part(byte, limits),
-            State::SizeLineFeed => {
+            ChunkState::AfterExtensionQuoted => self.after_extension_part(byte, limits),
+            ChunkState::SizeLineFeed => {
                 if byte != b'\n' {
                     return Err(Reason::ChunkEnd);
                 }
                 if self.size == 0 {
-                    return Ok(State::TrailerStart);
+                    return Ok(ChunkState::TrailerStart);
                 }
                 if self.size > limits.body_bytes as u64 - u64::from(self.decoded) {
                     return Err(Reason::BodyTooLarge);
                 }
                 self.decoded += self.size as u32;
-                Ok(State::Data)
+                Ok(ChunkState::Data)
             }
-            State::DataReturn if byte == b'\r' => Ok(State::DataLineFeed),
-            State::DataLineFeed if byte == b'\n' => {
+            ChunkState::DataReturn if byte == b'\r' => Ok(ChunkState::DataLineFeed),
+            ChunkState::DataLineFeed if byte == b'\n' => {
                 self.digits = 0;
-                Ok(State::Size)
+                Ok(ChunkState::Size)
             }
-            State::DataReturn | State::DataLineFeed => Err(Reason::ChunkEnd),
-            State::TrailerStart => match byte {
-                b'\r' => Ok(State::EndLineFeed),
-                _ if is_token_byte(byte) => self.counted(limits, State::TrailerName),
+            ChunkState::DataReturn | ChunkState::DataLineFeed => Err(Reason::ChunkEnd),
+            ChunkState::TrailerStart => match byte {
+                b'\r' => Ok(ChunkState::EndLineFeed),
+                _ if is_token_byte(byte) => self.counted(limits, ChunkState::TrailerName),
                 _ => Err(Reason::Trailer),
             },
-            State::TrailerName => match byte {
-                b':' => self.counted(limits, State::TrailerValue),
-                _ if is_token_byte(byte) => self.counted(limits, State::TrailerName),
+            ChunkState::TrailerName => match byte {
+                b':' => self.counted(limits, ChunkState::TrailerValue),
+                _ if is_token_byte(byte) => self.counted(limits, ChunkState::TrailerName),
                 _ => Err(Reason::Trailer),
             },
-            State::TrailerValue => match byte {
-                b'\r' => self.counted(limits, State::TrailerLineFeed),
-                _ if is_value_byte(byte) => self.counted(limits, State::TrailerValue),
+            ChunkState::TrailerValue => match byte {
+                b'\r' => self.counted(limits, ChunkState::TrailerLineFeed),
+                _ if is_value_byte(byte) => self.counted(limits, ChunkState::TrailerValue),
                 _ => Err(Reason::Trailer),
             },
-            State::TrailerLineFeed if byte == b'\n' => self.counted(limits, State::TrailerStart),
-            State::EndLineFeed if byte == b'\n' => Ok(State::End),
-            State::TrailerLineFeed | State::EndLineFeed => Err(Reason::Trailer),
-            State::Data | State::End => unreachable!("decode takes no framing in these states"),
+            ChunkState::TrailerLineFeed if byte == b'\n' => self.counted(limits, ChunkState::TrailerStart),
+            ChunkState::EndLineFeed if byte == b'\n' => Ok(ChunkState::End),
+            ChunkState::TrailerLineFeed | ChunkState::EndLineFeed => Err(Reason::Trailer),
+            ChunkState::Data | ChunkState::End => unreachable!("decode takes no framing in these states"),
         }
     }
 
     /// The byte after a size, a name, a token or a quoted string: the line ends, or another extension
     /// follows. White space is allowed before the semicolon only (`BWS`).
-    fn after_extension_part(&mut self, byte: u8, limits: &ClientLimits) -> Result<State, Reason> {
+    fn after_extension_part(&mut self, byte: u8, limits: &ClientLimits) -> Result<ChunkState, Reason> {
         match byte {
-            b'\r' => Ok(State::SizeLineFeed),
-            b';' => self.counted(limits, State::ExtensionNameStart),
-            b' ' | b'\t' => self.counted(limits, State::BeforeSemicolon),
+            b'\r' => Ok(ChunkState::SizeLineFeed),
+            b';' => self.counted(limits, ChunkState::ExtensionNameStart),
+            b' ' | b'\t' => self.counted(limits, ChunkState::BeforeSemicolon),
             _ => Err(Reason::ChunkExtension),
         }
     }
 
-    fn counted(&mut self, limits: &ClientLimits, next: State) -> Result<State, Reason> {
+    fn counted(&mut self, limits: &ClientLimits, next: ChunkState) -> Result<ChunkState, Reason> {
         self.count_overhead(limits)?;
         Ok(next)
     }

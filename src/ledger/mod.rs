@@ -28,7 +28,7 @@ pub enum OpenError {
     Url(#[from] url::UrlError),
     /// The file is of no use.
     #[error(transparent)]
-    Sqlite(#[from] sqlite::OpenError),
+    Sqlite(#[from] sqlite::SqliteOpenError),
     /// Redis is not to be had.
     #[error(transparent)]
     Redis(#[from] redis::ConnectError),

@@ -61,7 +61,7 @@ const LEDGER_MARK: &str = "the file beside this one is a boxoffice ledger\n";
 
 /// Why a file cannot be the ledger.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SqliteOpenError {
     /// Another process writes it.
     #[error(
         "{path} is in use by another boxoffice; stop that one, or change its sales through its admin address: PUT /v1/sales/NAME"
@@ -166,7 +166,7 @@ struct Refused {
 impl SqliteLedger {
     /// Opens the file for serving, or makes it. No other process can open it so until this one is gone, by whichever path it
     /// comes: what keeps it out is a lock on the file itself.
-    pub fn open(path: impl AsRef<Path>) -> Result<SqliteLedger, OpenError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<SqliteLedger, SqliteOpenError> {
         SqliteLedger::open_with_clock(path, system_time)
     }
 
@@ -174,7 +174,7 @@ impl SqliteLedger {
     pub fn open_with_clock(
         path: impl AsRef<Path>,
         clock: impl FnMut() -> WallTime + Send + 'static,
-    ) -> Result<SqliteLedger, OpenError> {
+    ) -> Result<SqliteLedger, SqliteOpenError> {
         // SQLite keeps its log beside the file that a link leads to, and so is everything else that belongs to it.
         let path = &target(path.as_ref())?;
         // A file beside the database, since SQLite's own locks come and go with transactions, and `audit` and
@@ -189,7 +189,7 @@ impl SqliteLedger {
         let was_ledger = mark == LEDGER_MARK;
         let is_there = path.metadata().is_ok_and(|file| file.len() > 0);
         if was_ledger && !is_there {
-            return Err(OpenError::Gone { path: path.to_owned() });
+            return Err(SqliteOpenError::Gone { path: path.to_owned() });
         }
         // Other paths to the same file (hard links, mounts) have another file beside them. Before SQLite opens it, and until
         // after it has closed it: closing a second descriptor drops the locks that SQLite holds.
@@ -201,20 +201,22 @@ impl SqliteLedger {
             take(itself, path)?;
             let names = itself.metadata().map_err(|error| unusable(path, error))?.nlink();
             if (names > 1 || is_mounted(path)) && !was_ledger {
-                return Err(OpenError::OtherName { path: path.to_owned() });
+                return Err(SqliteOpenError::OtherName { path: path.to_owned() });
             }
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut connection = connect(path, flags)?;
         let found = schema::check(&connection, path).map_err(|error| match error {
             // It was ours once: "choose another path" would be bad advice.
-            OpenError::Foreign { path, what } if was_ledger => {
-                OpenError::Damaged { path, what: what.to_owned() }
+            SqliteOpenError::Foreign { path, what } if was_ledger => {
+                SqliteOpenError::Damaged { path, what: what.to_owned() }
             }
             error => error,
         })?;
         match found {
-            schema::FileKind::Nothing if was_ledger => return Err(OpenError::Gone { path: path.to_owned() }),
+            schema::FileKind::Nothing if was_ledger => {
+                return Err(SqliteOpenError::Gone { path: path.to_owned() });
+            }
             schema::FileKind::Nothing => {
                 schema::create(&connection).map_err(|error| unusable(path, error))?
             }
@@ -261,10 +263,13 @@ impl SqliteLedger {
     }
 
     /// Opens the file for reading, also while another process serves it. Calls that change something are refused.
-    pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteLedger, OpenError> {
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<SqliteLedger, SqliteOpenError> {
         let path = path.as_ref();
         if !path.exists() {
-            return Err(OpenError::Unusable { path: path.to_owned(), cause: "there is no such file".into() });
+            return Err(SqliteOpenError::Unusable {
+                path: path.to_owned(),
+                cause: "there is no such file".into(),
+            });
         }
         let connection = connect_to_read(path)?;
         match schema::check(&connection, path)? {
@@ -276,7 +281,7 @@ impl SqliteLedger {
                 trouble: Trouble::default(),
             }),
             schema::FileKind::Nothing => {
-                Err(OpenError::Foreign { path: path.to_owned(), what: "it is empty" })
+                Err(SqliteOpenError::Foreign { path: path.to_owned(), what: "it is empty" })
             }
         }
     }
@@ -503,17 +508,17 @@ fn is_mounted(path: &Path) -> bool {
 }
 
 /// Locks a file for as long as it is open.
-fn take(file: &File, path: &Path) -> Result<(), OpenError> {
+fn take(file: &File, path: &Path) -> Result<(), SqliteOpenError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(SqliteOpenError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(unusable(path, error)),
     }
 }
 
 /// What a path leads to, if it is a symbolic link, or a link to one; there may be nothing yet. Folders on the way may be links
 /// as well: what is beside the file is found through them, too.
-fn target(path: &Path) -> Result<PathBuf, OpenError> {
+fn target(path: &Path) -> Result<PathBuf, SqliteOpenError> {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
         match fs::read_link(&target) {
@@ -535,7 +540,7 @@ fn system_time() -> WallTime {
     WallTime(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, SqliteOpenError> {
     // Not a URI: a path may have a question mark in it.
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
     let connection = connection.map_err(|error| unusable(path, error))?;
@@ -546,7 +551,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenError> {
 
 /// Opens a file that may be on a file system, or in a folder, that cannot be written. SQLite reads a file in this mode by
 /// an index that it makes beside it, unless it is told that nobody writes the file.
-fn connect_to_read(path: &Path) -> Result<Connection, OpenError> {
+fn connect_to_read(path: &Path) -> Result<Connection, SqliteOpenError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     let Err(error) = read else { return Ok(connection) };
@@ -581,8 +586,8 @@ fn connect_to_read(path: &Path) -> Result<Connection, OpenError> {
         .map_err(|_| unusable(path, error))
 }
 
-fn unusable(path: &Path, cause: impl std::fmt::Display) -> OpenError {
-    OpenError::Unusable { path: path.to_owned(), cause: cause.to_string() }
+fn unusable(path: &Path, cause: impl std::fmt::Display) -> SqliteOpenError {
+    SqliteOpenError::Unusable { path: path.to_owned(), cause: cause.to_string() }
 }
 
 #[cfg(test)]
@@ -686,7 +691,7 @@ mod tests {
         let started = Instant::now();
         loop {
             match SqliteLedger::open(path) {
-                Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(10) => {
+                Err(SqliteOpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(10) => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 opened => return opened.unwrap(),
@@ -759,7 +764,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let begin = || loop {
             match SqliteLedger::open(&path) {
-                Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(1)),
+                Err(SqliteOpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(1)),
                 opened => return opened,
             }
         };
@@ -768,7 +773,7 @@ mod tests {
                 std::fs::write(&path, "").unwrap();
             }
             let error = begin().unwrap_err();
-            assert!(matches!(error, OpenError::Gone { .. }), "{error}");
+            assert!(matches!(error, SqliteOpenError::Gone { .. }), "{error}");
             assert_eq!(path.exists(), empty, "it must be left as it is");
         }
         std::fs::remove_file(directory.path().join("a.db.lock")).unwrap();
@@ -796,7 +801,10 @@ mod tests {
             sold += 1;
             for other in paths {
                 let refused = SqliteLedger::open(at(other)).unwrap_err();
-                assert!(matches!(refused, OpenError::Locked { .. }), "{other} beside {path}: {refused}");
+                assert!(
+                    matches!(refused, SqliteOpenError::Locked { .. }),
+                    "{other} beside {path}: {refused}"
+                );
                 let mut reader = SqliteLedger::open_read_only(at(other)).unwrap();
                 let answer = reader.execute(&[SaleOp::Snapshot.on(sale())]).remove(0);
                 assert!(
@@ -825,14 +833,14 @@ mod tests {
         book(&mut ledger, "early", 1).unwrap();
         fs::hard_link(&path, &other).unwrap();
         let refused = SqliteLedger::open(&other).unwrap_err();
-        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        assert!(matches!(refused, SqliteOpenError::Locked { .. }), "{refused}");
         book(&mut ledger, "late", 1).unwrap();
         drop(ledger);
         drop(reopened(&path));
         let started = Instant::now();
         loop {
             let refused = SqliteLedger::open(&other).unwrap_err();
-            if matches!(refused, OpenError::OtherName { .. }) {
+            if matches!(refused, SqliteOpenError::OtherName { .. }) {
                 break;
             }
             assert!(started.elapsed() < Duration::from_secs(10), "{refused}");
@@ -866,7 +874,7 @@ mod tests {
         for bytes in [&holed[..], &headless[..], &honest[..honest.len() / 2]] {
             std::fs::write(&path, bytes).unwrap();
             let error = SqliteLedger::open(&path).unwrap_err();
-            assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+            assert!(matches!(error, SqliteOpenError::Damaged { .. }), "{error}");
             assert_eq!(std::fs::read(&path).unwrap(), bytes, "it must be left as it is");
         }
         std::fs::write(&path, &honest).unwrap();

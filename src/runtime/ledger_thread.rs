@@ -13,7 +13,7 @@ use crate::protocol::{Answer, Call, CallError, CallId};
 /// An answer on its way back to a core.
 pub type ThreadAnswer = (CallId, Result<Answer, CallError>);
 
-enum Job {
+enum ThreadCall {
     /// From a core; answered through its channel, with a wake-up.
     FromCore { core: usize, id: CallId, call: Call },
     /// No more calls come: ends the thread and closes the ledger.
@@ -26,7 +26,7 @@ enum Job {
 #[derive(Debug)]
 pub struct CoreHandle {
     core: usize,
-    requests: Sender<Job>,
+    requests: Sender<ThreadCall>,
     answers: Receiver<ThreadAnswer>,
 }
 
@@ -34,7 +34,7 @@ impl CoreHandle {
     /// Hands a call over; it never waits. The desk bounds how many are on the way.
     pub fn submit(&self, id: CallId, call: Call) {
         // The thread lives as long as any handle does.
-        let _ = self.requests.send(Job::FromCore { core: self.core, id, call });
+        let _ = self.requests.send(ThreadCall::FromCore { core: self.core, id, call });
     }
 
     /// The next answer that is there.
@@ -46,21 +46,21 @@ impl CoreHandle {
 /// A way to the thread for callers that may wait: the admin listener.
 #[derive(Clone, Debug)]
 pub struct ThreadHandle {
-    requests: Sender<Job>,
+    requests: Sender<ThreadCall>,
 }
 
 impl ThreadHandle {
     /// Ends the thread once it has done what was asked before.
     pub fn stop(&self) {
         // Where the thread has ended already there is nothing to stop.
-        let _ = self.requests.send(Job::Stop);
+        let _ = self.requests.send(ThreadCall::Stop);
     }
 }
 
 impl Ledger for ThreadHandle {
     fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
         let (answers, answered) = bounded(1);
-        let request = Job::FromThread { calls: calls.to_vec(), answers };
+        let request = ThreadCall::FromThread { calls: calls.to_vec(), answers };
         let gone = || CallError::Unknown("the ledger thread has ended".to_owned());
         if self.requests.send(request).is_err() {
             return calls.iter().map(|_| Err(gone())).collect();
@@ -90,7 +90,7 @@ pub fn start(
 
 fn run(
     mut ledger: Box<dyn Ledger + Send>,
-    inbox: &Receiver<Job>,
+    inbox: &Receiver<ThreadCall>,
     outboxes: &[Sender<ThreadAnswer>],
     wakers: &[Arc<mio::Waker>],
 ) {
@@ -102,12 +102,12 @@ fn run(
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
-                Job::FromCore { core, id, call } => {
+                ThreadCall::FromCore { core, id, call } => {
                     origins.push((core, id));
                     calls.push(call);
                 }
-                Job::Stop => stopping = true,
-                Job::FromThread { calls, answers } => {
+                ThreadCall::Stop => stopping = true,
+                ThreadCall::FromThread { calls, answers } => {
                     // Who has gone away meanwhile needs no answer.
                     let _ = answers.send(ledger.execute(&calls));
                 }

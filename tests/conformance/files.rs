@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxoffice::ledger::Ledger;
-use boxoffice::ledger::sqlite::{OpenError, SqliteLedger};
+use boxoffice::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use boxoffice::protocol::*;
 
 use crate::subjects::{SqliteSubject, Subject};
@@ -21,7 +21,7 @@ pub fn reopen(path: &Path) -> SqliteLedger {
     loop {
         match SqliteLedger::open(path) {
             Ok(ledger) => return ledger,
-            Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(60) => {
+            Err(SqliteOpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(60) => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => panic!("{error}"),
@@ -52,7 +52,7 @@ fn a_second_writer_is_refused_and_readers_are_not() {
     writer.ask(open(2));
     writer.ask(reserve_ids(&["a"]));
     let error = SqliteLedger::open(writer.path()).unwrap_err();
-    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    assert!(matches!(error, SqliteOpenError::Locked { .. }), "{error}");
     assert!(error.to_string().contains("in use by another boxoffice"), "{error}");
 
     let mut reader = SqliteLedger::open_read_only(writer.path()).unwrap();
@@ -78,7 +78,7 @@ fn foreign(path: &Path) -> String {
     let errors = [SqliteLedger::open(path).unwrap_err(), SqliteLedger::open_read_only(path).unwrap_err()];
     assert_eq!(std::fs::read(path).unwrap(), before, "it must be left as it is");
     for error in &errors {
-        assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+        assert!(matches!(error, SqliteOpenError::Foreign { .. }), "{error}");
     }
     errors[0].to_string()
 }
@@ -107,11 +107,11 @@ fn a_newer_schema_is_refused() {
     let error = loop {
         match SqliteLedger::open(writer.path()).unwrap_err() {
             // As in `reopen`.
-            OpenError::Locked { .. } => std::thread::sleep(Duration::from_millis(1)),
+            SqliteOpenError::Locked { .. } => std::thread::sleep(Duration::from_millis(1)),
             error => break error,
         }
     };
-    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    assert!(matches!(error, SqliteOpenError::Newer { found: 99, .. }), "{error}");
     assert!(error.to_string().contains("newer boxoffice"), "{error}");
 }
 
@@ -123,7 +123,7 @@ fn a_missing_file_is_made_for_serving_and_not_for_reading() {
     assert!(error.to_string().contains("no such file"), "{error}");
     assert!(!path.exists());
     let nowhere = directory.path().join("no/such/directory/boxoffice.db");
-    assert!(matches!(SqliteLedger::open(nowhere).unwrap_err(), OpenError::Unusable { .. }));
+    assert!(matches!(SqliteLedger::open(nowhere).unwrap_err(), SqliteOpenError::Unusable { .. }));
 }
 
 #[test]

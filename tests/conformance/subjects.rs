@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
 use boxoffice::ledger::redis::RedisLedger;
-use boxoffice::ledger::sqlite::{OpenError, SqliteLedger};
+use boxoffice::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use boxoffice::ledger::url::LedgerUrl;
 use boxoffice::protocol::{Answer, Call, CallError, SaleOp, SaleResult};
 use tempfile::TempDir;
@@ -117,7 +117,7 @@ impl Subject for SqliteSubject {
             match SqliteLedger::open_with_clock(self.path(), move || clock.now()) {
                 Ok(ledger) => break Some(ledger),
                 // A server that another test starts just now has our lock until it is its own program.
-                Err(OpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(60) => {
+                Err(SqliteOpenError::Locked { .. }) if started.elapsed() < Duration::from_secs(60) => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => panic!("{error}"),

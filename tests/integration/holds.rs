@@ -332,7 +332,10 @@ fn hang_up_after(requests: &str, bookings: u32) {
     client.send(requests).unwrap();
     eventually("the requests are on their way", Duration::from_secs(5), || {
         let waiting = |name: &String| name.starts_with("boxoffice_waiting_requests");
-        host.metrics().iter().any(|(name, value)| waiting(name) && *value == f64::from(bookings)).then_some(())
+        host.metrics()
+            .iter()
+            .any(|(name, value)| waiting(name) && *value == f64::from(bookings))
+            .then_some(())
     });
     // An end alone would not tell: who has said all may still read.
     client.reset();

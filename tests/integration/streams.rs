@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use boxoffice::clock::Monotonic;
-use boxoffice::connection::{Answered, Cut, Handled, Part, Produced, Reply, Service};
+use boxoffice::connection::{Answered, Cut, Handled, Produced, Reply, Service, StreamPart};
 use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Driver};
 use boxoffice::http::{HttpError, Request, Response, Status};
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
@@ -67,7 +67,7 @@ impl Service for Reporter<'_> {
         reply.send(&Response { status: error.status(), ..response(b"") })
     }
 
-    fn produce(&mut self, part: Part<'_>) -> Produced {
+    fn produce(&mut self, part: StreamPart<'_>) -> Produced {
         let Some((_, left)) = self.streams.get_mut(&self.key.index()) else { return part.end() };
         if *left == 0 {
             self.streams.remove(&self.key.index());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use boxoffice::clock::Now;
-use boxoffice::connection::{Answered, Cut, Handled, Part, Produced, Reply, Service};
+use boxoffice::connection::{Answered, Cut, Handled, Produced, Reply, Service, StreamPart};
 use boxoffice::connections::{ConnectionKey, ConnectionServer, Connections};
 use boxoffice::engine::Engine;
 use boxoffice::http::{HttpError, Request, Response, Status};
@@ -60,7 +60,7 @@ impl Service for SimService<'_> {
         self.clerk.refuse(error, reply)
     }
 
-    fn produce(&mut self, part: Part<'_>) -> Produced {
+    fn produce(&mut self, part: StreamPart<'_>) -> Produced {
         match self.streams.get_mut(&self.key.index()) {
             Some((_, left)) if *left > 0 => {
                 *left -= 1;

@@ -1,7 +1,7 @@
 //! Answers that go on: their place, their parts, what waits behind them, and how they end.
 
 use super::*;
-use crate::connection::{Part, Produced};
+use crate::connection::{Produced, StreamPart};
 
 /// Streams what is under `/stream`, puts off what is under `/later`, and answers all else with its path.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Service for Ticker {
         reply.send(&Response { status: error.status(), ..ok(b"refused") })
     }
 
-    fn produce(&mut self, part: Part<'_>) -> Produced {
+    fn produce(&mut self, part: StreamPart<'_>) -> Produced {
         self.asked += 1;
         match (self.is_over, self.has_more) {
             (true, _) => part.end(),

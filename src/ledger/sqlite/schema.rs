@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{OpenError, unusable};
+use super::{SqliteOpenError, unusable};
 
 /// `user_version` of a file: rises with each change of the tables.
 const SCHEMA: u32 = 5;
@@ -128,12 +128,12 @@ pub(super) enum FileKind {
 }
 
 /// Tells what the file is; changes nothing in it.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, OpenError> {
-    let foreign = |what| OpenError::Foreign { path: path.to_owned(), what };
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, SqliteOpenError> {
+    let foreign = |what| SqliteOpenError::Foreign { path: path.to_owned(), what };
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => foreign("it is no SQLite database"),
         Some(ErrorCode::DatabaseCorrupt) => {
-            OpenError::Damaged { path: path.to_owned(), what: error.to_string() }
+            SqliteOpenError::Damaged { path: path.to_owned(), what: error.to_string() }
         }
         _ => unusable(path, error),
     };
@@ -149,7 +149,9 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, Op
     }
     match u32::try_from(found) {
         Ok(SCHEMA) => Ok(FileKind::Ours),
-        Ok(found) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA }),
+        Ok(found) if found > SCHEMA => {
+            Err(SqliteOpenError::Newer { path: path.to_owned(), found, known: SCHEMA })
+        }
         _ => Err(foreign("its schema is that of no release")),
     }
 }
@@ -163,8 +165,8 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Reads every page of a file and what SQLite can tell of it without comparing indexes: about a second for a million
 /// bookings, at the start alone.
-pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let damaged = |what| OpenError::Damaged { path: path.to_owned(), what };
+pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
+    let damaged = |what| SqliteOpenError::Damaged { path: path.to_owned(), what };
     let said = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     match said {
         Ok(said) if said == "ok" => Ok(()),

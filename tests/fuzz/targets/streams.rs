@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use boxoffice::clock::{Monotonic, WallTime};
 use boxoffice::connection::{
-    Answered, BufferPool, Connection, Cut, Exchange, Fate, Handled, Part, Produced, Reply, Service, Turn,
+    Answered, BufferPool, Connection, Cut, Exchange, Fate, Handled, Produced, Reply, Service, StreamPart,
+    Turn,
 };
 use boxoffice::http::{DateCache, HttpError, Request, Response, Status};
 use boxoffice::limits::ClientLimits;
@@ -70,7 +71,7 @@ impl Service for News {
         News::answer(reply, number)
     }
 
-    fn produce(&mut self, part: Part<'_>) -> Produced {
+    fn produce(&mut self, part: StreamPart<'_>) -> Produced {
         if self.is_over {
             return part.end();
         }
