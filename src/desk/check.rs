@@ -1,75 +1,48 @@
 //! Whether a desk contradicts itself: for tests and the simulator, which ask after every turn.
 
-use rustc_hash::FxHashSet;
-
-use super::{Desk, Errand, OPERATIONS, Sent};
+use super::Desk;
+use super::batches::EntryKind;
+use super::calls::PendingCall;
 use crate::booking::SaleName;
 
 impl<C> Desk<C> {
-    /// Panics where the desk contradicts itself.
+    /// Panics if the desk contradicts itself: each part by itself, and the parts together.
     pub fn check_invariants(&self) {
-        let mut placed = FxHashSet::default();
-        let mut calls = vec![0; self.lines.len()];
-        let mut restores = calls.clone();
-        let mut snapshots = 0;
-        for (_, call) in &self.in_flight {
-            match &call.sent {
-                Sent::Batch { line, operation, entries } => {
-                    calls[line.0 as usize] += 1;
-                    for &key in entries {
-                        let entry = &self.entries[key];
-                        assert!(entry.sent && placed.insert(key), "an entry travels once");
-                        assert_eq!((entry.line, entry.errand.operation()), (*line, *operation));
-                    }
-                }
-                Sent::Restore { line, .. } => restores[line.0 as usize] += 1,
-                Sent::Snapshot { line } => {
-                    snapshots += 1;
-                    assert_eq!(self.lines[line.0 as usize].reads.asked, Some(call.serial));
-                }
-                Sent::Log { line, .. } => assert!(self.lines[line.0 as usize].following),
-                Sent::Sales => assert!(self.feed.is_listing()),
-                Sent::Discovery { .. } => snapshots += 1,
-                Sent::Recall { .. } => assert!(self.losses.is_recalling()),
-                Sent::Pause { .. } | Sent::Changes { .. } => {}
-            }
+        self.calls.check_invariants();
+        self.batches.check_invariants(self.calls.iter().filter_map(|call| match &call.pending {
+            PendingCall::Batch { lane, kind, entries } => Some((*lane, *kind, &entries[..])),
+            _ => None,
+        }));
+        self.guard.check_invariants(|lane| {
+            let is_of_it =
+                |pending: &PendingCall| matches!(pending, PendingCall::Restore { lane: its, .. } if *its == lane);
+            self.calls.iter().filter(|call| is_of_it(&call.pending)).count()
+        });
+        self.sync.check_invariants(self.calls.iter().map(|call| (&call.pending, call.serial)));
+        self.notices.check_invariants();
+        for lane in self.lanes.indexes() {
+            assert_eq!(
+                self.lanes[lane].is_read_here,
+                self.sync.reads.has(lane),
+                "each core reads its own lanes"
+            );
         }
-        for (index, line) in self.lines.iter().enumerate() {
-            assert_eq!(line.calls_in_flight, calls[index], "calls on the way are counted");
-            assert_eq!(line.guard.pending(), restores[index], "offers on the way are counted");
-            assert_eq!(line.dirty, self.dirty.iter().any(|dirty| dirty.0 as usize == index));
-            for operation in OPERATIONS {
-                for &key in &line.forming[operation as usize] {
-                    let entry = &self.entries[key];
-                    assert!(!entry.sent && placed.insert(key), "an entry waits in one place");
-                    assert_eq!((entry.line.0 as usize, entry.errand.operation()), (index, operation));
-                    assert!(line.dirty, "what waits to be sent will be");
-                }
-            }
-        }
-        assert_eq!(placed.len(), self.entries.len(), "every entry is somewhere");
-        let reads = self.lines.iter().map(|line| (line.synced_here, &line.reads));
-        self.reads.check_invariants(snapshots, reads);
-        let own = self.entries.iter().filter(|(_, entry)| entry.errand.is_own());
+        let recalls = self.calls.iter().filter(|call| matches!(call.pending, PendingCall::Recall { .. }));
+        assert_eq!(usize::from(self.losses.is_recalling()), recalls.count(), "one recall at a time");
         assert_eq!(
             self.orphans.on_the_way(),
-            own.count(),
+            self.batches.iter().filter(|entry| entry.kind.is_own()).count(),
             "cancellations on the desk's own behalf are counted"
         );
-        for (key, entry) in &self.entries {
-            let waits =
-                || self.deadlines.iter().any(|&(_, other, serial)| (other, serial) == (key, entry.serial));
-            assert!(entry.client.is_none() || waits(), "a client that waits has a deadline");
-        }
     }
 
     /// Permits of that sale that wait with an entry of this desk for the ledger.
     pub fn permits_held(&self, sale: &SaleName) -> u64 {
-        let is_there = |line| self.sale(line).name() == sale && !self.sale(line).is_removed();
-        let of_sale = self.entries.iter().filter(|(_, entry)| is_there(entry.line));
+        let is_there = |lane| self.sale(lane).name() == sale && !self.sale(lane).is_removed();
+        let of_sale = self.batches.iter().filter(|entry| is_there(entry.lane));
         of_sale
-            .map(|(_, entry)| match &entry.errand {
-                Errand::Reserve { permits, .. } => permits.count(),
+            .map(|entry| match &entry.kind {
+                EntryKind::Reserve { permits, .. } => permits.count(),
                 _ => 0,
             })
             .sum()
@@ -77,9 +50,9 @@ impl<C> Desk<C> {
 
     /// Ids of that sale that are marked as in flight on this desk's account.
     pub fn ids_marked(&self, sale: &SaleName) -> usize {
-        let entries = self.entries.iter().map(|(_, entry)| (entry.line, entry.marked));
-        let orphans = self.orphans.iter().map(|orphan| (orphan.line, orphan.marked));
-        let is_there = |line| self.sale(line).name() == sale && !self.sale(line).is_removed();
-        entries.chain(orphans).filter(|&(line, marked)| marked && is_there(line)).count()
+        let entries = self.batches.iter().map(|entry| (entry.lane, entry.marked));
+        let orphans = self.orphans.iter().map(|orphan| (orphan.lane, orphan.marked));
+        let is_there = |lane| self.sale(lane).name() == sale && !self.sale(lane).is_removed();
+        entries.chain(orphans).filter(|&(lane, marked)| marked && is_there(lane)).count()
     }
 }

@@ -3,17 +3,22 @@
 //!
 //! A core trusts one history of a sale: the lineage that the ledger told when this core had put back all that it
 //! remembers. It trusts none on a new connection, when a reading tells of another lineage, or of less than was seen; then
-//! it offers what it remembers by [`BookingOp::Restore`], which changes nothing where all of it stands, and sends no other
-//! call of the sale until that is answered. Each call that books carries what this host has [`Watermark`], so that the ledger
-//! itself notices, before it books for anyone, that it has forgotten something.
+//! it offers what it remembers by [`BookingOp::Restore`](crate::protocol::BookingOp::Restore), which changes nothing if all of
+//! it stands, and sends no other call of the sale until that is answered. Each call that books carries what this host has seen
+//! ([`Watermark`]), so that the ledger itself notices, before it books for anyone, that it has forgotten something.
+//!
+//! It owns what is remembered and which histories are trusted. It sends nothing itself: the desk carries its [offers](Offer)
+//! and brings what became of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Desk, Line, LineIndex, Sent};
+use super::lanes::{LaneIndex, Lanes, PerLane};
+use super::memory::Memory;
 use crate::booking::{Booking, BookingStatus, Outcome, Quantity, SaleName, SaleState};
-use crate::clock::{Monotonic, Now, WallTime};
+use crate::clock::Monotonic;
 use crate::limits::{ENTRIES_PER_CALL_MAX, RESTORE_RETRY_MS};
-use crate::protocol::{Answer, BookingOp, CallError, Restoration, SaleResult, Watermark};
+use crate::protocol::{Restoration, Watermark};
+use crate::stock::SaleBoard;
 
 /// When the sale was opened, and which of its histories it is.
 type History = (u64, u64);
@@ -23,13 +28,13 @@ fn history_of(state: &SaleState) -> History {
 }
 
 /// How one core stands to the history of one sale.
-#[derive(Default)]
-pub(super) struct Guard {
+#[derive(Debug, Default)]
+struct Trust {
     /// The history that has all that this core remembers.
     trusted: Option<History>,
     /// It is to be asked at the end of the turn.
     due: bool,
-    /// Also where there is nothing to put back: a reading has shown that something is forgotten.
+    /// Also if there is nothing to put back: a reading has shown that something is forgotten.
     alarm: bool,
     /// Calls on the way.
     pending: usize,
@@ -45,16 +50,15 @@ pub(super) struct Guard {
     listed: bool,
 }
 
-impl Guard {
-    /// Of a sale that this core has just heard of.
-    pub(super) fn due() -> Guard {
-        Guard { due: true, ..Guard::default() }
-    }
-
-    /// Calls on the way.
-    pub(super) fn pending(&self) -> usize {
-        self.pending
-    }
+/// What is offered to the ledger by one call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub(super) lane: LaneIndex,
+    /// When the sale was opened of which they are.
+    pub(super) opened: u64,
+    /// What the call is to carry.
+    pub(super) seen: Watermark,
+    pub(super) bookings: Vec<Booking>,
 }
 
 /// What the guard has done since the start.
@@ -66,22 +70,48 @@ pub struct GuardCounts {
     pub lost: u64,
 }
 
-impl<C> Desk<C> {
+/// See the [module](self).
+pub(super) struct Guard {
+    lanes: PerLane<Trust>,
+    /// What clients were told.
+    memory: Memory,
+    /// Lanes that are due.
+    distrusted: Vec<LaneIndex>,
+    /// Lanes that failed, to be tried again.
+    untrusted: Vec<LaneIndex>,
+    counts: GuardCounts,
+}
+
+impl Guard {
+    pub(super) fn new() -> Guard {
+        Guard {
+            lanes: PerLane::default(),
+            memory: Memory::new(),
+            distrusted: Vec::new(),
+            untrusted: Vec::new(),
+            counts: GuardCounts::default(),
+        }
+    }
+
+    /// A new lane: what is remembered of it is to be offered first.
+    pub(super) fn add_lane(&mut self) {
+        let lane = self.lanes.add(Trust { due: true, ..Trust::default() });
+        self.distrusted.push(lane);
+    }
+
     /// See [`GuardCounts`].
-    pub fn guard_counts(&self) -> GuardCounts {
-        self.guard_counts
+    pub(super) fn counts(&self) -> GuardCounts {
+        self.counts
     }
 
     /// Whether this core may ask the ledger to change something of that sale.
-    pub(super) fn trusts(&self, line: LineIndex) -> bool {
-        self.lines[line.0 as usize].guard.trusted.is_some()
+    pub(super) fn trusts(&self, lane: LaneIndex) -> bool {
+        self.lanes[lane].trusted.is_some()
     }
 
-    /// What calls that book are to carry.
-    pub(super) fn seen(&self, line: LineIndex) -> Watermark {
-        let line = &self.lines[line.0 as usize];
-        let seen = line.board.seen();
-        match line.guard.trusted {
+    /// What calls that book are to carry, if the host has `seen` that.
+    pub(super) fn watermark(&self, lane: LaneIndex, seen: Watermark) -> Watermark {
+        match self.lanes[lane].trusted {
             // Another core has just learnt of another history.
             Some((opened, lineage)) if (opened, lineage) != (seen.opened, seen.lineage) => {
                 Watermark { opened, lineage, sequence: 0 }
@@ -91,107 +121,101 @@ impl<C> Desk<C> {
     }
 
     /// Has what this core remembers of a sale offered to the ledger before anything else of it.
-    pub(super) fn distrust(&mut self, line: LineIndex, alarm: bool) {
-        let guard = &mut self.lines[line.0 as usize].guard;
-        guard.trusted = None;
-        guard.alarm |= alarm;
-        if !std::mem::replace(&mut guard.due, true) {
-            self.distrusted.push(line);
+    pub(super) fn distrust(&mut self, lane: LaneIndex) {
+        let trust = &mut self.lanes[lane];
+        trust.trusted = None;
+        if !std::mem::replace(&mut trust.due, true) {
+            self.distrusted.push(lane);
         }
     }
 
     /// On a new connection nothing is known of the ledger at its other end.
     pub(super) fn distrust_all(&mut self) {
-        for index in 0..self.lines.len() {
-            self.distrust(LineIndex(index as u32), false);
+        for lane in self.lanes.indexes() {
+            self.distrust(lane);
         }
     }
 
-    /// Distrusts a sale of whose history another core knows more.
-    pub(super) fn compare_history(&mut self, line: LineIndex) {
-        let entry = &self.lines[line.0 as usize];
-        let seen = entry.board.seen();
-        if entry.guard.trusted.is_some_and(|trusted| trusted != (seen.opened, seen.lineage)) {
-            self.distrust(line, false);
+    /// Distrusts a sale of whose history another core knows more, which has `seen` that.
+    pub(super) fn compare_history(&mut self, lane: LaneIndex, seen: Watermark) {
+        if self.lanes[lane].trusted.is_some_and(|trusted| trusted != (seen.opened, seen.lineage)) {
+            self.distrust(lane);
         }
     }
 
     /// Looks, at each sync, at the sales that nobody asks for.
-    pub(super) fn watch_histories(&mut self, now: Monotonic) {
+    pub(super) fn watch(&mut self, lanes: &Lanes, now: Monotonic) {
         self.memory.forget_before(now);
         let mut from = 0;
-        while let Some(line) = self.memory.next_known(from) {
-            from = line.0 as usize + 1;
-            self.compare_history(line);
+        while let Some(lane) = self.memory.next_known(from) {
+            from = lane.0 as usize + 1;
+            self.compare_history(lane, lanes[lane].board.seen());
         }
-        for line in std::mem::take(&mut self.untrusted) {
-            let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
-            let is_idle = guard.trusted.is_none() && guard.pending == 0 && !guard.due;
+        for lane in std::mem::take(&mut self.untrusted) {
+            let trust = &mut self.lanes[lane];
+            let is_idle = trust.trusted.is_none() && trust.pending == 0 && !trust.due;
             // Into a sale that is missing nothing can be put.
-            let is_time = now >= guard.retry_at && !board.gate(WallTime(0)).is_out_of_order();
-            guard.listed = is_idle && !is_time;
-            if guard.listed {
-                self.untrusted.push(line);
+            let is_time = now >= trust.retry_at && !lanes[lane].is_out_of_order();
+            trust.listed = is_idle && !is_time;
+            if trust.listed {
+                self.untrusted.push(lane);
             } else if is_idle {
-                self.distrust(line, false);
+                self.distrust(lane);
             }
         }
     }
 
     /// What a reading says of the history that this core trusts; to be asked before the board learns of it.
-    pub(super) fn judge_reading(&mut self, line: LineIndex, state: &SaleState) {
-        let entry = &self.lines[line.0 as usize];
-        let seen = entry.board.seen();
+    pub(super) fn judge_reading(&mut self, lane: LaneIndex, board: &SaleBoard, state: &SaleState) {
+        let seen = board.seen();
         // Sequences and clock rise together: less at a later time is proof. Less at an earlier one is a late reading.
-        let less = seen.is_ahead_of(state)
-            && entry
-                .board
-                .level()
-                .is_some_and(|known| state.now > known.now && known.sequence == seen.sequence);
-        if less {
-            self.distrust(line, true);
+        let is_less = seen.is_ahead_of(state)
+            && board.level().is_some_and(|known| state.now > known.now && known.sequence == seen.sequence);
+        if is_less {
+            self.lanes[lane].alarm = true;
+            self.distrust(lane);
         }
     }
 
-    /// Distrusts where an answer on this core's own connection is of another history. Those never come late.
-    pub(super) fn judge_answer(&mut self, line: LineIndex, state: &SaleState) {
-        let trusted = self.lines[line.0 as usize].guard.trusted;
-        if trusted.is_some_and(|trusted| trusted != history_of(state)) {
-            self.distrust(line, false);
+    /// Distrusts if an answer on this core's own connection is of another history. Those never come late.
+    pub(super) fn judge_answer(&mut self, lane: LaneIndex, state: &SaleState) {
+        if self.lanes[lane].trusted.is_some_and(|trusted| trusted != history_of(state)) {
+            self.distrust(lane);
         }
     }
 
-    /// Whether "there is no such booking" may be said by that state: not where bookings are yet to be put back.
-    pub(super) fn is_complete(&self, line: LineIndex, state: &SaleState) -> bool {
-        let trusted = self.lines[line.0 as usize].guard.trusted;
-        !state.is_frozen() && trusted == Some(history_of(state))
+    /// Whether "there is no such booking" may be said by that state: not if bookings are yet to be put back.
+    pub(super) fn is_complete(&self, lane: LaneIndex, state: &SaleState) -> bool {
+        !state.is_frozen() && self.lanes[lane].trusted == Some(history_of(state))
     }
 
-    /// Offers what is remembered of the sales that are due; those of which there is nothing are trusted at once.
-    pub(super) fn put_back(&mut self, now: Monotonic) {
+    /// Offers what is remembered of the sales that are due; those of which there is nothing are trusted at once. What is
+    /// offered is on the way from now on.
+    pub(super) fn take_offers(&mut self, lanes: &Lanes) -> Vec<Offer> {
+        let mut offers = Vec::new();
         if self.distrusted.is_empty() {
-            return;
+            return offers;
         }
         let mut asked = Vec::new();
-        for line in std::mem::take(&mut self.distrusted) {
-            let knows = self.memory.knows(line);
-            let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
-            if guard.pending > 0 {
-                self.distrusted.push(line);
+        for lane in std::mem::take(&mut self.distrusted) {
+            let knows = self.memory.knows(lane);
+            let trust = &mut self.lanes[lane];
+            if trust.pending > 0 {
+                self.distrusted.push(lane);
                 continue;
             }
-            guard.due = false;
-            if knows || guard.alarm {
-                asked.push(line);
+            trust.due = false;
+            if knows || trust.alarm {
+                asked.push(lane);
             } else {
-                let seen = board.seen();
-                guard.trusted = Some((seen.opened, seen.lineage));
+                let seen = lanes[lane].board.seen();
+                trust.trusted = Some((seen.opened, seen.lineage));
             }
         }
-        for (line, told) in self.memory.latest(&asked) {
-            let Line { guard, board, .. } = &mut self.lines[line.0 as usize];
-            let (sale, seen) = (*board.name(), board.seen());
-            (guard.found, guard.torn, guard.failed) = (None, false, false);
+        for (lane, told) in self.memory.latest(&asked) {
+            let trust = &mut self.lanes[lane];
+            let seen = lanes[lane].board.seen();
+            (trust.found, trust.torn, trust.failed) = (None, false, false);
             // Of each sale that had this name: which of them the ledger has now, it knows best.
             let mut of_sale: BTreeMap<u64, Vec<Booking>> = BTreeMap::new();
             for (opened, booking) in told {
@@ -206,96 +230,61 @@ impl<C> Desk<C> {
                 for _ in 0..bookings.len().div_ceil(ENTRIES_PER_CALL_MAX).max(1) {
                     let rest = bookings.split_off(bookings.len().min(ENTRIES_PER_CALL_MAX));
                     let offered = std::mem::replace(&mut bookings, rest);
-                    let call = BookingOp::Restore(offered.clone()).on(sale, seen);
-                    self.lines[line.0 as usize].guard.pending += 1;
-                    self.send(Sent::Restore { line, opened, offered }, call, now);
+                    trust.pending += 1;
+                    offers.push(Offer { lane, opened, seen, bookings: offered });
                 }
             }
+        }
+        offers
+    }
+
+    /// An offer was answered by a ledger in that state; or it failed, and is made again later.
+    pub(super) fn note_answered(&mut self, lane: LaneIndex, found: Option<&SaleState>, now: Monotonic) {
+        let trust = &mut self.lanes[lane];
+        trust.pending -= 1;
+        match found.map(history_of) {
+            Some(history) => {
+                trust.torn |= trust.found.is_some_and(|before| before != history);
+                trust.found = Some(history);
+            }
+            None => trust.failed = true,
+        }
+        if trust.pending > 0 {
+            return;
+        }
+        if trust.failed {
+            trust.retry_at = now.plus_ms(RESTORE_RETRY_MS);
+            if !std::mem::replace(&mut trust.listed, true) {
+                self.untrusted.push(lane);
+            }
+        } else if trust.torn {
+            // What was answered from the older one may be forgotten by now.
+            self.distrust(lane);
+        } else if !trust.due {
+            trust.trusted = trust.found;
+            // Only now: what was not answered is to be asked again, though there may be nothing to put back.
+            trust.alarm = false;
         }
     }
 
-    /// What became of what was offered.
-    pub(super) fn handle_restored(
-        &mut self,
-        (line, opened): (LineIndex, u64),
-        offered: &[Booking],
-        answer: Result<Answer, CallError>,
-        now: Now,
-    ) {
-        let sale = *self.sale(line).name();
-        let found = match answer {
-            Ok(Answer::Sale { state, result: SaleResult::Restored(restorations) })
-                if restorations.len() == offered.len() =>
-            {
-                self.report(line, offered, &restorations);
-                Some(state)
-            }
-            Ok(Answer::Stale(state)) => {
-                self.learn_waiting(line, &state, now);
-                // Nobody has said yet that it is to be sold from: what was acknowledged is remembered until somebody does.
-                match self.sale(line).is_stranger() {
-                    true => None,
-                    false => {
-                        self.leave_behind(line, offered, opened, &state);
-                        Some(state)
-                    }
-                }
-            }
-            Ok(Answer::Missing) => {
-                self.sale(line).mark_missing();
-                None
-            }
-            Err(CallError::Unsound(what)) => {
-                self.note_unsound(line, &what);
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%sale, %error, "acknowledged bookings could not be compared with the ledger; nothing is \
-                     booked until they are");
-                None
-            }
-            Ok(other) => {
-                tracing::error!(%sale, ?other, "acknowledged bookings were answered with something else");
-                None
-            }
-        };
-        if let Some(state) = &found {
-            self.learn_waiting(line, state, now);
-        }
-        let guard = &mut self.lines[line.0 as usize].guard;
-        guard.pending -= 1;
-        match found.as_ref().map(history_of) {
-            Some(history) => {
-                guard.torn |= guard.found.is_some_and(|before| before != history);
-                guard.found = Some(history);
-            }
-            None => guard.failed = true,
-        }
-        if guard.pending > 0 {
-            return;
-        }
-        if guard.failed {
-            guard.retry_at = now.monotonic.plus_ms(RESTORE_RETRY_MS);
-            if !std::mem::replace(&mut guard.listed, true) {
-                self.untrusted.push(line);
-            }
-        } else if guard.torn {
-            // What was answered from the older one may be forgotten by now.
-            self.distrust(line, false);
-        } else if !guard.due {
-            guard.trusted = guard.found;
-            // Only now: what was not answered is to be asked again, though there may be nothing to put back.
-            guard.alarm = false;
-        }
+    /// Forgets what is too long ago. Not to be called while the ledger is away.
+    pub(super) fn forget_before(&mut self, now: Monotonic) {
+        self.memory.forget_before(now);
     }
 
     /// The sale was removed on purpose, and its bookings with it.
-    pub(super) fn forget_removed(&mut self, line: LineIndex) {
-        self.memory.forget(line, |_| true);
+    pub(super) fn forget_removed(&mut self, lane: LaneIndex) {
+        self.memory.forget(lane, |_| true);
     }
 
-    fn report(&mut self, line: LineIndex, offered: &[Booking], restorations: &[Restoration]) {
-        let sale = *self.sale(line).name();
+    /// Tells operators what became of bookings that were offered.
+    pub(super) fn report(
+        &mut self,
+        sale: &SaleName,
+        lane: LaneIndex,
+        offered: &[Booking],
+        restorations: &[Restoration],
+    ) {
         let mut lost = BTreeSet::new();
         let mut put_back = 0;
         for (booking, restoration) in offered.iter().zip(restorations) {
@@ -303,24 +292,30 @@ impl<C> Desk<C> {
                 Restoration::Stands => {}
                 Restoration::PutBack => put_back += 1,
                 Restoration::Lost(cause) => {
-                    report_lost(&sale, booking, cause.word());
+                    report_lost(sale, booking, cause.word());
                     lost.insert(booking.id);
                 }
             }
         }
-        self.guard_counts.put_back += put_back;
-        self.guard_counts.lost += lost.len() as u64;
+        self.counts.put_back += put_back;
+        self.counts.lost += lost.len() as u64;
         if put_back > 0 || !lost.is_empty() {
             let lost = lost.len();
             tracing::error!(%sale, put_back, lost, "the ledger had forgotten acknowledged bookings");
         }
         // They were reported.
-        self.memory.forget(line, |id| lost.contains(id));
+        self.memory.forget(lane, |id| lost.contains(id));
     }
 
     /// The ledger has another sale of that name, into which nothing of the former one belongs.
-    fn leave_behind(&mut self, line: LineIndex, offered: &[Booking], opened: u64, state: &SaleState) {
-        let sale = *self.sale(line).name();
+    pub(super) fn leave_behind(
+        &mut self,
+        sale: &SaleName,
+        lane: LaneIndex,
+        offered: &[Booking],
+        opened: u64,
+        state: &SaleState,
+    ) {
         let why = match state.opened < opened {
             true => "the ledger has an older sale of this name",
             false => "the ledger lost its sale, and one of this name was opened anew",
@@ -328,17 +323,17 @@ impl<C> Desk<C> {
         // A cancelled one has nothing to lose.
         let mut lost = 0;
         for booking in offered.iter().filter(|booking| booking.status.holds_stock()) {
-            report_lost(&sale, booking, why);
+            report_lost(sale, booking, why);
             lost += 1;
         }
-        self.guard_counts.lost += lost;
-        self.memory.forget(line, |id| offered.iter().any(|booking| booking.id == *id));
+        self.counts.lost += lost;
+        self.memory.forget(lane, |id| offered.iter().any(|booking| booking.id == *id));
     }
 
     /// Remembers what a client is told by this outcome, of the sale that was `opened` then.
     pub(super) fn remember(
         &mut self,
-        line: LineIndex,
+        lane: LaneIndex,
         outcome: &Outcome,
         is_told: bool,
         opened: u64,
@@ -366,7 +361,23 @@ impl<C> Desk<C> {
             }
             _ => return,
         };
-        self.memory.note(line, opened, booking, now);
+        self.memory.note(lane, opened, booking, now);
+    }
+
+    /// Whether anything is remembered of that sale.
+    #[cfg(test)]
+    pub(super) fn knows(&self, lane: LaneIndex) -> bool {
+        self.memory.knows(lane)
+    }
+
+    /// Panics if it contradicts itself, or `pending` of a lane, the offers that are on the way.
+    pub(super) fn check_invariants(&self, pending: impl Fn(LaneIndex) -> usize) {
+        for (lane, trust) in self.lanes.iter() {
+            assert_eq!(trust.pending, pending(lane), "offers on the way are counted");
+            assert!(trust.trusted.is_none() || trust.pending == 0, "what is being asked is not trusted yet");
+            assert_eq!(trust.due, self.distrusted.contains(&lane), "what is due is listed");
+            assert_eq!(trust.listed, self.untrusted.contains(&lane), "what failed is listed");
+        }
     }
 }
 
@@ -376,4 +387,117 @@ fn report_lost(sale: &SaleName, booking: &Booking, why: &str) {
     let buyer = buyer.as_ref().map_or("", |buyer| buyer.as_str());
     tracing::error!(%sale, booking = %id, status, quantity, buyer, why, "an acknowledged booking is lost: the ledger has \
          forgotten it, and it could not be put back");
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::booking::BookingId;
+    use crate::clock::WallTime;
+    use crate::stock::Board;
+
+    const LANE: LaneIndex = LaneIndex(0);
+    const OPENED: u64 = 5;
+
+    fn state(lineage: u64, sequence: u64, now: u64) -> SaleState {
+        let now = WallTime(now);
+        SaleState { opened: OPENED, lineage, sequence, now, ..SaleState::default() }
+    }
+
+    fn confirmed(text: &str) -> Booking {
+        Booking {
+            id: BookingId::parse(text).unwrap(),
+            status: BookingStatus::Confirmed,
+            quantity: Quantity::ONE,
+            released: 0,
+            buyer: None,
+            reassigned: 0,
+        }
+    }
+
+    /// A guard over one lane, which knows of one booking, and the board that has that history.
+    fn guard() -> (Guard, Lanes, Arc<SaleBoard>) {
+        let board = Board::new(1, 1.0, 0.0);
+        let sale = board.learn(&SaleName::parse("ticket").unwrap(), &state(OPENED, 9, 100)).unwrap();
+        let mut lanes = Lanes::new();
+        lanes.take_in(&board.directory(), |_| true, |_| true);
+        let mut guard = Guard::new();
+        guard.add_lane();
+        guard.remember(LANE, &Outcome::Granted(confirmed("a")), true, OPENED, Monotonic(0));
+        (guard, lanes, sale)
+    }
+
+    fn offers(guard: &mut Guard, lanes: &Lanes) -> usize {
+        let offers = guard.take_offers(lanes);
+        assert!(offers.iter().all(|offer| offer.lane == LANE && offer.opened == OPENED));
+        guard.check_invariants(|_| offers.len());
+        offers.len()
+    }
+
+    #[test]
+    fn trusts_a_history_once_what_is_remembered_was_answered_from_it() {
+        let (mut guard, lanes, _) = guard();
+        assert!(!guard.trusts(LANE));
+        assert_eq!(offers(&mut guard, &lanes), 1);
+        assert!(!guard.trusts(LANE), "it is being asked");
+        guard.note_answered(LANE, Some(&state(OPENED, 9, 101)), Monotonic(0));
+        assert!(guard.trusts(LANE) && guard.is_complete(LANE, &state(OPENED, 9, 101)));
+        assert_eq!(offers(&mut guard, &lanes), 0);
+        // An answer of another history: all of it once more.
+        guard.judge_answer(LANE, &state(7, 3, 102));
+        assert!(!guard.trusts(LANE));
+        assert_eq!(offers(&mut guard, &lanes), 1);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_later_and_what_was_torn_at_once() {
+        let (mut guard, lanes, _) = guard();
+        assert_eq!(offers(&mut guard, &lanes), 1);
+        guard.note_answered(LANE, None, Monotonic(0));
+        guard.watch(&lanes, Monotonic(0));
+        assert_eq!(offers(&mut guard, &lanes), 0);
+        guard.watch(&lanes, Monotonic(0).plus_ms(RESTORE_RETRY_MS));
+        assert_eq!(offers(&mut guard, &lanes), 1);
+        guard.note_answered(LANE, Some(&state(OPENED, 9, 101)), Monotonic(0));
+        // Beside so much more that it takes two calls, of which each is answered from another history.
+        for n in 0..ENTRIES_PER_CALL_MAX {
+            let told = Outcome::Granted(confirmed(&format!("b-{n}")));
+            guard.remember(LANE, &told, true, OPENED, Monotonic(0));
+        }
+        guard.distrust_all();
+        assert_eq!(offers(&mut guard, &lanes), 2);
+        for lineage in [OPENED, 7] {
+            guard.note_answered(LANE, Some(&state(lineage, 9, 101)), Monotonic(0));
+        }
+        assert!(!guard.trusts(LANE));
+        assert_eq!(offers(&mut guard, &lanes), 2);
+    }
+
+    #[test]
+    fn less_at_a_later_time_is_proof_though_nothing_is_remembered() {
+        let (mut guard, lanes, sale) = guard();
+        guard.forget_removed(LANE);
+        assert_eq!(offers(&mut guard, &lanes), 0);
+        assert!(guard.trusts(LANE));
+        guard.judge_reading(LANE, &sale, &state(OPENED, 8, 99));
+        assert!(guard.trusts(LANE), "a late reading");
+        guard.judge_reading(LANE, &sale, &state(OPENED, 8, 101));
+        assert!(!guard.trusts(LANE));
+        assert_eq!(offers(&mut guard, &lanes), 1);
+    }
+
+    #[test]
+    fn carries_no_sequence_of_a_history_that_it_does_not_trust_yet() {
+        let (mut guard, lanes, sale) = guard();
+        guard.forget_removed(LANE);
+        offers(&mut guard, &lanes);
+        assert_eq!(guard.watermark(LANE, sale.seen()), sale.seen());
+        let other = Watermark { opened: OPENED, lineage: 7, sequence: 4 };
+        let own = Watermark { opened: OPENED, lineage: OPENED, sequence: 0 };
+        assert_eq!(guard.watermark(LANE, other), own);
+        guard.compare_history(LANE, other);
+        assert!(!guard.trusts(LANE));
+    }
 }

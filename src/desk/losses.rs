@@ -7,7 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Desk, LineIndex, Sent};
+use super::Desk;
+use super::calls::PendingCall;
+use super::lanes::LaneIndex;
 use crate::booking::{SaleChange, SaleStatus};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::RECALLED_PER_CALL_MAX;
@@ -18,7 +20,7 @@ use crate::stock::Gate;
 #[derive(Default)]
 pub(super) struct Losses {
     /// To be named in the ledger.
-    found: BTreeSet<LineIndex>,
+    found: BTreeSet<LaneIndex>,
     /// Some are on the way.
     recalling: bool,
     /// How many suspicions there were when it looked last.
@@ -27,8 +29,8 @@ pub(super) struct Losses {
 
 impl Losses {
     /// The ledger does not have this sale.
-    pub(super) fn note(&mut self, line: LineIndex) {
-        self.found.insert(line);
+    pub(super) fn note(&mut self, lane: LaneIndex) {
+        self.found.insert(lane);
     }
 
     /// Whether a call is on the way.
@@ -42,33 +44,31 @@ impl<C> Desk<C> {
     pub(super) fn watch_losses(&mut self, now: Monotonic) {
         let suspicions = self.board.suspicions();
         if std::mem::replace(&mut self.losses.suspicions, suspicions) != suspicions {
-            for index in 0..self.lines.len() {
-                if self.lines[index].synced_here && self.lines[index].board.unsound().is_some() {
-                    self.reads.want(LineIndex(index as u32), &mut self.lines[..]);
-                }
+            let unsound = self.lanes.read_here().filter(|(_, lane)| lane.board.unsound().is_some());
+            for (lane, _) in unsound {
+                self.sync.reads.want(lane);
             }
         }
         self.recall(now);
     }
 
     /// A call found the sale unsound. What is wrong with it, and when it is sound again, the core that reads it finds out.
-    pub(super) fn note_unsound(&mut self, line: LineIndex, what: &str) {
-        self.sale(line).mark_unsound(what);
+    pub(super) fn note_unsound(&mut self, lane: LaneIndex, what: &str) {
+        self.sale(lane).mark_unsound(what);
         self.board.note_suspicion();
     }
 
     /// The ledger has another sale of this name, which some host opened as it started.
-    pub(super) fn note_stranger(&mut self, line: LineIndex, now: Monotonic) {
-        self.losses.note(line);
+    pub(super) fn note_stranger(&mut self, lane: LaneIndex, now: Monotonic) {
+        self.losses.note(lane);
         self.recall(now);
-        self.reads.set_due(line, None, None, &mut self.lines[..]);
-        self.reads.again(line, &mut self.lines[..]);
+        self.sync.reads.set_due(lane, None, None);
+        self.sync.reads.again(lane);
     }
 
     /// This is another ledger than before, or the same one with nothing in it: it may not know that it has lost anything.
     pub(super) fn recall_all(&mut self, now: Monotonic) {
-        let mine = self.lines.iter().enumerate().filter(|(_, line)| line.synced_here);
-        self.losses.found.extend(mine.map(|(index, _)| LineIndex(index as u32)));
+        self.losses.found.extend(self.lanes.read_here().map(|(lane, _)| lane));
         self.recall(now);
     }
 
@@ -78,57 +78,57 @@ impl<C> Desk<C> {
         }
         self.losses.recalling = true;
         let found = &mut self.losses.found;
-        let lines: Vec<_> = std::iter::from_fn(|| found.pop_first()).take(RECALLED_PER_CALL_MAX).collect();
+        let lanes: Vec<_> = std::iter::from_fn(|| found.pop_first()).take(RECALLED_PER_CALL_MAX).collect();
         let sales =
-            lines.iter().map(|&line| (*self.sale(line).name(), self.sale(line).seen().opened)).collect();
-        self.send(Sent::Recall { lines }, Call::Ledger(LedgerOp::Recall { sales }), now);
+            lanes.iter().map(|&lane| (*self.sale(lane).name(), self.sale(lane).seen().opened)).collect();
+        self.calls.send(PendingCall::Recall { lanes }, Call::Ledger(LedgerOp::Recall { sales }), now);
     }
 
     /// What became of sales that were named.
     pub(super) fn handle_recalled(
         &mut self,
-        lines: &[LineIndex],
+        lanes: &[LaneIndex],
         answer: Result<Answer, CallError>,
         now: Monotonic,
     ) {
         self.losses.recalling = false;
         match answer {
-            Ok(Answer::Ledger(LedgerResult::Recalled { removed })) if removed.len() == lines.len() => {
-                for (&line, removed) in lines.iter().zip(removed) {
-                    self.judge_recalled(line, removed, now);
+            Ok(Answer::Ledger(LedgerResult::Recalled { removed })) if removed.len() == lanes.len() => {
+                for (&lane, removed) in lanes.iter().zip(removed) {
+                    self.judge_recalled(lane, removed, now);
                 }
                 self.recall(now);
             }
             other => {
                 tracing::debug!(?other, "sales that are lost were not named; the next sync repeats it");
-                self.losses.found.extend(lines);
+                self.losses.found.extend(lanes);
             }
         }
     }
 
-    fn judge_recalled(&mut self, line: LineIndex, removed: bool, now: Monotonic) {
-        let sale = self.sale(line);
+    fn judge_recalled(&mut self, lane: LaneIndex, removed: bool, now: Monotonic) {
+        let sale = self.sale(lane);
         let (name, is_missing, is_stranger) = (*sale.name(), sale.is_missing(), sale.is_stranger());
         match (removed, is_missing) {
             (true, true) => {
                 tracing::info!(sale = %name, "the sale was removed");
-                self.note_trouble(line, None);
+                self.note_trouble(lane, None);
                 // A stranger is believed now, and the next reading finds it; any other is known here no more.
-                if is_stranger { self.sale(line).forget_former() } else { self.board.remove(name.as_str()) }
+                if is_stranger { self.sale(lane).forget_former() } else { self.board.remove(name.as_str()) }
             }
             (false, true) if is_stranger => {
                 self.note_trouble(
-                    line,
+                    lane,
                     Some(
                         "the ledger had lost this sale, and a host that was started has opened it anew: it is paused, and \
                          `boxoffice sale resume` sells the whole stock again",
                     ),
                 );
                 let change = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
-                self.send(Sent::Pause { line }, SaleOp::Alter(change).on(name), now);
+                self.calls.send(PendingCall::Pause { lane }, SaleOp::Alter(change).on(name), now);
             }
-            (false, true) if self.sale(line).gate(WallTime(0)) == Gate::Missing => self.note_trouble(
-                line,
+            (false, true) if self.sale(lane).gate(WallTime(0)) == Gate::Missing => self.note_trouble(
+                lane,
                 Some("the ledger has lost this sale: its bookings get 503 until it is back, or an operator opens it anew"),
             ),
             _ => {}
@@ -137,32 +137,22 @@ impl<C> Desk<C> {
 
     /// A sale that was opened in place of one that is lost was to be paused. If it was not, the next reading finds it as
     /// it was.
-    pub(super) fn handle_paused(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
+    pub(super) fn handle_paused(&mut self, lane: LaneIndex, answer: Result<Answer, CallError>, now: Now) {
         match answer {
             Ok(Answer::Sale { state, result: SaleResult::Done }) => {
-                self.learn_waiting(line, &state, now);
+                self.learn_waiting(lane, &state, now);
             }
             other => tracing::debug!(?other, "a sale was not paused; the next sync repeats it"),
         }
     }
 
-    /// Takes the lines of sales that were removed out of what is read and found.
-    pub(super) fn drop_removed(&mut self) {
-        for index in 0..self.lines.len() {
-            let line = LineIndex(index as u32);
-            if !self.lines[index].board.is_removed() {
-                continue;
-            }
-            let name = *self.lines[index].board.name();
-            if self.line_by_name.get(&name) == Some(&line) {
-                self.line_by_name.remove(&name);
-            }
-            self.forget_removed(line);
-            self.forget_orphans(line);
-            if std::mem::take(&mut self.lines[index].synced_here) {
-                self.reads.forget(line, &mut self.lines[..]);
-                self.losses.found.remove(&line);
-            }
+    /// The lane's sale was removed: nothing is read, found or remembered of it.
+    pub(super) fn forget_lane(&mut self, lane: LaneIndex) {
+        self.guard.forget_removed(lane);
+        self.forget_orphans(lane);
+        if std::mem::take(&mut self.lanes[lane].is_read_here) {
+            self.sync.reads.forget(lane);
+            self.losses.found.remove(&lane);
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::LineIndex;
+use super::lanes::LaneIndex;
 use crate::booking::{Booking, BookingId};
 use crate::clock::Monotonic;
 use crate::limits::{REMEMBERED_MS, REMEMBERED_PER_CORE_MAX};
 
-struct Told {
-    line: LineIndex,
+struct Acknowledged {
+    lane: LaneIndex,
     /// When the sale was opened: one of its name may have been opened anew since.
     opened: u64,
     at: Monotonic,
@@ -20,8 +20,8 @@ struct Told {
 
 /// See the [module](self).
 pub(super) struct Memory {
-    told: VecDeque<Told>,
-    /// How many there are of each line.
+    told: VecDeque<Acknowledged>,
+    /// How many there are of each lane.
     counts: Vec<u32>,
 }
 
@@ -31,17 +31,17 @@ impl Memory {
     }
 
     /// Remembers how a booking of the sale that was `opened` then was told; the latest word counts.
-    pub(super) fn note(&mut self, line: LineIndex, opened: u64, booking: &Booking, now: Monotonic) {
+    pub(super) fn note(&mut self, lane: LaneIndex, opened: u64, booking: &Booking, now: Monotonic) {
         self.forget_before(now);
         if self.told.len() == REMEMBERED_PER_CORE_MAX {
             self.forget_oldest();
         }
-        let index = line.0 as usize;
+        let index = lane.0 as usize;
         if self.counts.len() <= index {
             self.counts.resize(index + 1, 0);
         }
         self.counts[index] += 1;
-        self.told.push_back(Told { line, opened, at: now, booking: booking.clone() });
+        self.told.push_back(Acknowledged { lane, opened, at: now, booking: booking.clone() });
     }
 
     /// Forgets what is too long ago. Not to be called while the ledger is away: what it comes back with may be as old as
@@ -54,37 +54,37 @@ impl Memory {
 
     fn forget_oldest(&mut self) {
         if let Some(told) = self.told.pop_front() {
-            self.counts[told.line.0 as usize] -= 1;
+            self.counts[told.lane.0 as usize] -= 1;
         }
     }
 
     /// Whether there is anything of that sale.
-    pub(super) fn knows(&self, line: LineIndex) -> bool {
-        self.counts.get(line.0 as usize).is_some_and(|&count| count > 0)
+    pub(super) fn knows(&self, lane: LaneIndex) -> bool {
+        self.counts.get(lane.0 as usize).is_some_and(|&count| count > 0)
     }
 
     /// The first of the sales from that one on of which there is anything.
-    pub(super) fn next_known(&self, from: usize) -> Option<LineIndex> {
+    pub(super) fn next_known(&self, from: usize) -> Option<LaneIndex> {
         let counts = self.counts.get(from..)?;
         let place = counts.iter().position(|&count| count > 0)?;
-        u32::try_from(from + place).ok().map(LineIndex)
+        u32::try_from(from + place).ok().map(LaneIndex)
     }
 
     /// What was last told of each booking of these sales, in the order of their first mention, with the time at which the
     /// sale of each was opened.
-    pub(super) fn latest(&self, lines: &[LineIndex]) -> Vec<(LineIndex, Vec<(u64, Booking)>)> {
-        let mut found: Vec<(LineIndex, Vec<(u64, Booking)>)> =
-            lines.iter().map(|&line| (line, Vec::new())).collect();
-        let place: BTreeMap<u32, usize> = lines.iter().enumerate().map(|(at, line)| (line.0, at)).collect();
+    pub(super) fn latest(&self, lanes: &[LaneIndex]) -> Vec<(LaneIndex, Vec<(u64, Booking)>)> {
+        let mut found: Vec<(LaneIndex, Vec<(u64, Booking)>)> =
+            lanes.iter().map(|&lane| (lane, Vec::new())).collect();
+        let place: BTreeMap<u32, usize> = lanes.iter().enumerate().map(|(at, lane)| (lane.0, at)).collect();
         // Not by a hash without a secret: ids are the clients'.
         let mut seen: BTreeMap<(u32, &BookingId), usize> = BTreeMap::new();
-        for Told { line, opened, booking, .. } in &self.told {
-            let Some(&at) = place.get(&line.0) else { continue };
+        for Acknowledged { lane, opened, booking, .. } in &self.told {
+            let Some(&at) = place.get(&lane.0) else { continue };
             let bookings = &mut found[at].1;
-            match seen.get(&(line.0, &booking.id)) {
+            match seen.get(&(lane.0, &booking.id)) {
                 Some(&before) => bookings[before] = (*opened, booking.clone()),
                 None => {
-                    seen.insert((line.0, &booking.id), bookings.len());
+                    seen.insert((lane.0, &booking.id), bookings.len());
                     bookings.push((*opened, booking.clone()));
                 }
             }
@@ -93,10 +93,10 @@ impl Memory {
     }
 
     /// Forgets those bookings of a sale for which `which` holds.
-    pub(super) fn forget(&mut self, line: LineIndex, which: impl Fn(&BookingId) -> bool) {
+    pub(super) fn forget(&mut self, lane: LaneIndex, which: impl Fn(&BookingId) -> bool) {
         let before = self.told.len();
-        self.told.retain(|told| told.line != line || !which(&told.booking.id));
-        if let Some(count) = self.counts.get_mut(line.0 as usize) {
+        self.told.retain(|told| told.lane != lane || !which(&told.booking.id));
+        if let Some(count) = self.counts.get_mut(lane.0 as usize) {
             *count -= (before - self.told.len()) as u32;
         }
     }
@@ -117,8 +117,8 @@ mod tests {
         Monotonic(ms * 1_000_000)
     }
 
-    fn of(memory: &Memory, line: u32) -> Vec<(String, &'static str)> {
-        let latest = memory.latest(&[LineIndex(line)]).remove(0).1;
+    fn of(memory: &Memory, lane: u32) -> Vec<(String, &'static str)> {
+        let latest = memory.latest(&[LaneIndex(lane)]).remove(0).1;
         latest.iter().map(|(_, booking)| (booking.id.to_string(), booking.status.word())).collect()
     }
 
@@ -126,23 +126,23 @@ mod tests {
     fn the_latest_word_of_each_booking_counts() {
         let mut memory = Memory::new();
         let held = BookingStatus::Held { expires_at: WallTime(9) };
-        for (line, id, status) in [
+        for (lane, id, status) in [
             (0, "a", held),
             (1, "a", held),
             (0, "b", held),
             (0, "a", BookingStatus::Confirmed),
             (0, "b", BookingStatus::Cancelled),
         ] {
-            memory.note(LineIndex(line), 1, &booking(id, status), ms(1));
+            memory.note(LaneIndex(lane), 1, &booking(id, status), ms(1));
         }
         assert_eq!(of(&memory, 0), [("a".to_owned(), "confirmed"), ("b".to_owned(), "cancelled")]);
         assert_eq!(of(&memory, 1), [("a".to_owned(), "held")]);
-        memory.forget(LineIndex(0), |id| id.as_str() == "a");
+        memory.forget(LaneIndex(0), |id| id.as_str() == "a");
         assert_eq!(of(&memory, 0), [("b".to_owned(), "cancelled")]);
         assert_eq!(of(&memory, 1), [("a".to_owned(), "held")]);
-        memory.forget(LineIndex(0), |_| true);
+        memory.forget(LaneIndex(0), |_| true);
         assert_eq!(
-            (memory.knows(LineIndex(0)), memory.knows(LineIndex(1)), memory.knows(LineIndex(2))),
+            (memory.knows(LaneIndex(0)), memory.knows(LaneIndex(1)), memory.knows(LaneIndex(2))),
             (false, true, false)
         );
     }
@@ -151,20 +151,20 @@ mod tests {
     fn forgets_by_time_and_by_count_and_never_grows() {
         let mut memory = Memory::new();
         let room = memory.told.capacity();
-        memory.note(LineIndex(0), 1, &booking("old", BookingStatus::Confirmed), ms(0));
-        memory.note(LineIndex(0), 1, &booking("new", BookingStatus::Confirmed), ms(REMEMBERED_MS));
+        memory.note(LaneIndex(0), 1, &booking("old", BookingStatus::Confirmed), ms(0));
+        memory.note(LaneIndex(0), 1, &booking("new", BookingStatus::Confirmed), ms(REMEMBERED_MS));
         assert_eq!(of(&memory, 0).len(), 2);
         memory.forget_before(ms(REMEMBERED_MS + 1));
         assert_eq!(of(&memory, 0), [("new".to_owned(), "confirmed")]);
         for n in 0..REMEMBERED_PER_CORE_MAX {
             memory.note(
-                LineIndex(1),
+                LaneIndex(1),
                 1,
                 &booking(&format!("b-{n}"), BookingStatus::Confirmed),
                 ms(REMEMBERED_MS + 2),
             );
         }
-        assert!(!memory.knows(LineIndex(0)), "the oldest goes where there is no room");
+        assert!(!memory.knows(LaneIndex(0)), "the oldest goes where there is no room");
         assert_eq!(of(&memory, 1).len(), REMEMBERED_PER_CORE_MAX);
         assert_eq!(memory.told.capacity(), room);
     }

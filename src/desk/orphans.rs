@@ -8,15 +8,17 @@
 
 use std::collections::VecDeque;
 
-use super::{Desk, Entry, Errand, LineIndex, Operation};
+use super::Desk;
+use super::batches::{Entry, EntryKind};
+use super::lanes::LaneIndex;
 use crate::booking::BookingId;
-use crate::clock::{Monotonic, WallTime};
+use crate::clock::Monotonic;
 use crate::limits::{ORPHANS_AT_ONCE_MAX, ORPHANS_SET_ASIDE_MAX};
 
 /// A booking to cancel.
 #[derive(Debug)]
 pub(super) struct Orphan {
-    pub(super) line: LineIndex,
+    pub(super) lane: LaneIndex,
     pub(super) id: BookingId,
     /// Whether the id is marked as in flight on its account.
     pub(super) marked: bool,
@@ -49,12 +51,9 @@ impl Orphans {
         self.due.iter().chain(&self.set_aside)
     }
 
-    pub(super) fn note_begun(&mut self, errand: &Errand) {
-        self.on_the_way += usize::from(errand.is_own());
-    }
-
-    pub(super) fn note_ended(&mut self, errand: &Errand) {
-        self.on_the_way -= usize::from(errand.is_own());
+    /// An entry of the desk ended; perhaps it was one of these.
+    pub(super) fn note_ended(&mut self, kind: &EntryKind) {
+        self.on_the_way -= usize::from(kind.is_own());
     }
 }
 
@@ -62,10 +61,10 @@ impl<C> Desk<C> {
     /// Has the entry's booking cancelled, from the next sync on. Its id stays marked until that is done, so that nobody
     /// is told of a booking that is about to be cancelled.
     pub(super) fn orphan(&mut self, key: usize) {
-        let Entry { line, id, marked, .. } = &mut self.entries[key];
-        let (line, id, was_marked) = (*line, *id, std::mem::take(marked));
-        let marked = was_marked || self.lines[line.0 as usize].board.begin(&id);
-        self.orphans.due.push_back(Orphan { line, id, marked });
+        let Entry { lane, id, marked, .. } = &mut self.batches[key];
+        let (lane, id, was_marked) = (*lane, *id, std::mem::take(marked));
+        let marked = was_marked || self.lanes[lane].board.begin(&id);
+        self.orphans.due.push_back(Orphan { lane, id, marked });
     }
 
     /// Cancels a booking now, or at a sync where enough are being cancelled.
@@ -74,8 +73,9 @@ impl<C> Desk<C> {
             self.orphans.due.push_back(orphan);
             return;
         }
-        let Orphan { line, id, marked } = orphan;
-        self.enqueue(None, line, id, marked, Errand::Cancel { tombstone: true, own: true }, now);
+        let Orphan { lane, id, marked } = orphan;
+        self.orphans.on_the_way += 1;
+        self.batches.push(None, lane, id, marked, EntryKind::CancelOrphan, now);
     }
 
     /// Tries again what is due, of sales that are there.
@@ -83,7 +83,7 @@ impl<C> Desk<C> {
         self.set_aside_forming();
         for _ in 0..self.orphans.set_aside.len().min(ORPHANS_AT_ONCE_MAX) {
             let Some(orphan) = self.orphans.set_aside.pop_front() else { break };
-            match self.is_gone(orphan.line) {
+            match self.is_gone(orphan.lane) {
                 true => self.orphans.set_aside.push_back(orphan),
                 false => self.orphans.due.push_back(orphan),
             }
@@ -93,43 +93,36 @@ impl<C> Desk<C> {
                 break;
             }
             let Some(orphan) = self.orphans.due.pop_front() else { break };
-            match self.is_gone(orphan.line) {
+            match self.is_gone(orphan.lane) {
                 true => self.set_aside(orphan),
                 false => self.cancel_orphan(orphan, now),
             }
         }
     }
 
-    /// Whether the ledger has no such sale, or can do nothing with it.
-    fn is_gone(&self, line: LineIndex) -> bool {
-        self.lines[line.0 as usize].board.gate(WallTime(0)).is_out_of_order()
+    fn is_gone(&self, lane: LaneIndex) -> bool {
+        self.lanes[lane].is_out_of_order()
     }
 
     /// Cancellations that gathered and cannot leave, since nothing is sent of a sale that is gone.
     fn set_aside_forming(&mut self) {
-        for index in 0..self.dirty.len() {
-            let line = self.dirty[index];
-            if !self.is_gone(line) {
+        for index in 0..self.batches.ready().len() {
+            let lane = self.batches.ready()[index];
+            if !self.is_gone(lane) {
                 continue;
             }
-            let forming = &mut self.lines[line.0 as usize].forming[Operation::Cancel as usize];
-            let gathered = std::mem::take(forming);
-            let (own, others): (Vec<_>, Vec<_>) =
-                gathered.into_iter().partition(|&key| self.entries[key].errand.is_own());
-            self.lines[line.0 as usize].forming[Operation::Cancel as usize] = others;
-            for key in own {
-                let Entry { line, id, marked, errand, .. } = self.entries.remove(key);
-                self.orphans.note_ended(&errand);
-                self.set_aside(Orphan { line, id, marked });
+            for Entry { lane, id, marked, kind, .. } in self.batches.take_own(lane) {
+                self.orphans.note_ended(&kind);
+                self.set_aside(Orphan { lane, id, marked });
             }
         }
     }
 
-    /// The line's sale was removed, with all bookings.
-    pub(super) fn forget_orphans(&mut self, line: LineIndex) {
-        let board = &self.lines[line.0 as usize].board;
+    /// The lane's sale was removed, with all bookings.
+    pub(super) fn forget_orphans(&mut self, lane: LaneIndex) {
+        let board = &self.lanes[lane].board;
         let mut stays = |orphan: &Orphan| {
-            let stays = orphan.line != line;
+            let stays = orphan.lane != lane;
             if !stays && orphan.marked {
                 board.end(&orphan.id);
             }
@@ -141,9 +134,9 @@ impl<C> Desk<C> {
 
     fn set_aside(&mut self, orphan: Orphan) {
         if self.orphans.set_aside.len() >= ORPHANS_SET_ASIDE_MAX
-            && let Some(Orphan { line, id, marked }) = self.orphans.set_aside.pop_front()
+            && let Some(Orphan { lane, id, marked }) = self.orphans.set_aside.pop_front()
         {
-            let board = &self.lines[line.0 as usize].board;
+            let board = &self.lanes[lane].board;
             if marked {
                 board.end(&id);
             }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::FxHashSet;
 
-use super::LineIndex;
+use super::lanes::{LaneIndex, PerLane};
 use crate::booking::SaleName;
 use crate::clock::Monotonic;
 use crate::limits::{
@@ -19,9 +19,9 @@ use crate::limits::{
 
 /// Where one sale is in the lists.
 #[derive(Debug, Default)]
-pub(super) struct LineReads {
+struct Place {
     /// The serial of the question that is on the way.
-    pub(super) asked: Option<u64>,
+    asked: Option<u64>,
     wanted: bool,
     again: bool,
     due: Option<Monotonic>,
@@ -35,25 +35,26 @@ pub(super) struct LineReads {
 pub(super) enum Question {
     /// How a sale stands that this host does not know; whether its name is in the ledger's list.
     Unknown(SaleName, bool),
-    Snapshot(LineIndex),
+    Snapshot(LaneIndex),
     /// A sale with holds that are over, or may be.
-    Expire(LineIndex),
+    Expire(LaneIndex),
 }
 
 /// See the [module](self).
 #[derive(Default)]
 pub(super) struct Reads {
+    places: PerLane<Place>,
     /// All that this core reads.
-    mine: Vec<LineIndex>,
+    mine: Vec<LaneIndex>,
     /// To be read now.
-    wanted: VecDeque<LineIndex>,
+    wanted: VecDeque<LaneIndex>,
     /// To be read at the next sync.
-    again: Vec<LineIndex>,
+    again: Vec<LaneIndex>,
     /// To be read at that time.
-    due: BTreeSet<(Monotonic, LineIndex)>,
+    due: BTreeSet<(Monotonic, LaneIndex)>,
     /// More holds had ended than one call enters as expired: the next one is sent at that time, between two syncs. All pause
     /// for [`SWEEP_PAUSE_MS`], so that they are in the order of their times.
-    pausing: VecDeque<(Monotonic, LineIndex)>,
+    pausing: VecDeque<(Monotonic, LaneIndex)>,
     /// Names of sales that this host does not know: to be asked for now, and at the next sync.
     unknown: VecDeque<(SaleName, bool)>,
     unknown_again: Vec<(SaleName, bool)>,
@@ -67,60 +68,52 @@ pub(super) struct Reads {
     round_owed: u64,
 }
 
-/// The lines of a desk, as far as this module looks at them.
-pub(super) trait Lines {
-    fn reads(&mut self, line: LineIndex) -> &mut LineReads;
-}
-
-impl Lines for [super::Line] {
-    fn reads(&mut self, line: LineIndex) -> &mut LineReads {
-        &mut self[line.0 as usize].reads
-    }
-}
-
 impl Reads {
-    /// A sale that this core reads no more: it was removed.
-    pub(super) fn forget(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
-        self.mine.retain(|mine| *mine != line);
-        self.wanted.retain(|wanted| *wanted != line);
-        self.again.retain(|again| *again != line);
-        self.pausing.retain(|(_, pausing)| *pausing != line);
-        self.set_due(line, None, None, lines);
-        let reads = lines.reads(line);
-        (reads.wanted, reads.again, reads.pausing) = (false, false, false);
+    /// A new lane. If it is read by this core, then soon, since it may have changed since this host learnt of it.
+    pub(super) fn add_lane(&mut self, is_read_here: bool) {
+        let lane = self.places.add(Place::default());
+        if is_read_here {
+            self.mine.push(lane);
+            self.again(lane);
+        }
     }
 
-    /// A sale that this core reads from now on; soon, since it may have changed since this host learnt of it.
-    pub(super) fn add(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
-        self.mine.push(line);
-        self.again(line, lines);
+    /// A sale that this core reads no more: it was removed.
+    pub(super) fn forget(&mut self, lane: LaneIndex) {
+        self.mine.retain(|mine| *mine != lane);
+        self.wanted.retain(|wanted| *wanted != lane);
+        self.again.retain(|again| *again != lane);
+        self.pausing.retain(|(_, pausing)| *pausing != lane);
+        self.set_due(lane, None, None);
+        let place = &mut self.places[lane];
+        (place.wanted, place.again, place.pausing) = (false, false, false);
     }
 
     /// Reads the sale now.
-    pub(super) fn want(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
-        if !std::mem::replace(&mut lines.reads(line).wanted, true) {
-            self.wanted.push_back(line);
+    pub(super) fn want(&mut self, lane: LaneIndex) {
+        if !std::mem::replace(&mut self.places[lane].wanted, true) {
+            self.wanted.push_back(lane);
         }
     }
 
     /// Reads all of them now.
-    pub(super) fn want_all(&mut self, lines: &mut (impl Lines + ?Sized)) {
+    pub(super) fn want_all(&mut self) {
         for index in 0..self.mine.len() {
-            self.want(self.mine[index], lines);
+            self.want(self.mine[index]);
         }
     }
 
     /// Reads the sale at the next sync.
-    pub(super) fn again(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
-        if !std::mem::replace(&mut lines.reads(line).again, true) {
-            self.again.push(line);
+    pub(super) fn again(&mut self, lane: LaneIndex) {
+        if !std::mem::replace(&mut self.places[lane].again, true) {
+            self.again.push(lane);
         }
     }
 
     /// Reads the sale after a pause.
-    pub(super) fn pause(&mut self, line: LineIndex, now: Monotonic, lines: &mut (impl Lines + ?Sized)) {
-        if !std::mem::replace(&mut lines.reads(line).pausing, true) {
-            self.pausing.push_back((now.plus_ms(SWEEP_PAUSE_MS), line));
+    pub(super) fn pause(&mut self, lane: LaneIndex, now: Monotonic) {
+        if !std::mem::replace(&mut self.places[lane].pausing, true) {
+            self.pausing.push_back((now.plus_ms(SWEEP_PAUSE_MS), lane));
         }
     }
 
@@ -130,45 +123,39 @@ impl Reads {
     }
 
     /// Wants those whose pause is over. Gives whether there are any.
-    pub(super) fn end_pauses(&mut self, now: Monotonic, lines: &mut (impl Lines + ?Sized)) -> bool {
+    pub(super) fn end_pauses(&mut self, now: Monotonic) -> bool {
         let mut any = false;
-        while let Some((_, line)) = self.pausing.pop_front_if(|(ends, _)| *ends <= now) {
-            lines.reads(line).pausing = false;
-            self.want(line, lines);
+        while let Some((_, lane)) = self.pausing.pop_front_if(|(ends, _)| *ends <= now) {
+            self.places[lane].pausing = false;
+            self.want(lane);
             any = true;
         }
         any
     }
 
     /// The sale was announced as changed, by an answer to a question of that serial.
-    pub(super) fn tell(&mut self, line: LineIndex, serial: u64, lines: &mut (impl Lines + ?Sized)) {
-        match lines.reads(line).asked {
+    pub(super) fn tell(&mut self, lane: LaneIndex, serial: u64) {
+        match self.places[lane].asked {
             // Asked after the announcements were: it knows of the change.
             Some(asked) if asked > serial => {}
-            Some(_) => self.again(line, lines),
-            None => self.want(line, lines),
+            Some(_) => self.again(lane),
+            None => self.want(lane),
         }
     }
 
     /// Holds end then, and it is to be read then or at `other`, whichever is sooner.
-    pub(super) fn set_due(
-        &mut self,
-        line: LineIndex,
-        holds: Option<Monotonic>,
-        other: Option<Monotonic>,
-        lines: &mut (impl Lines + ?Sized),
-    ) {
-        let reads = lines.reads(line);
-        reads.expire_from = holds;
+    pub(super) fn set_due(&mut self, lane: LaneIndex, holds: Option<Monotonic>, other: Option<Monotonic>) {
+        let place = &mut self.places[lane];
+        place.expire_from = holds;
         let due = holds.into_iter().chain(other).min();
-        if due != reads.due {
-            if let Some(before) = reads.due.take() {
-                self.due.remove(&(before, line));
+        if due != place.due {
+            if let Some(before) = place.due.take() {
+                self.due.remove(&(before, lane));
             }
             if let Some(due) = due {
-                self.due.insert((due, line));
+                self.due.insert((due, lane));
             }
-            reads.due = due;
+            place.due = due;
         }
     }
 
@@ -180,32 +167,32 @@ impl Reads {
     }
 
     /// A sync begins, on a host of so many cores.
-    pub(super) fn begin(&mut self, cores: usize, now: Monotonic, lines: &mut (impl Lines + ?Sized)) {
+    pub(super) fn begin(&mut self, cores: usize, now: Monotonic) {
         self.left = READS_PER_SYNC_MAX.div_ceil(cores);
         self.unknown.extend(self.unknown_again.drain(..));
-        for line in std::mem::take(&mut self.again) {
-            lines.reads(line).again = false;
-            self.want(line, lines);
+        for lane in std::mem::take(&mut self.again) {
+            self.places[lane].again = false;
+            self.want(lane);
         }
-        while let Some(&(due, line)) = self.due.first()
+        while let Some(&(due, lane)) = self.due.first()
             && due <= now
         {
             self.due.pop_first();
-            lines.reads(line).due = None;
-            self.want(line, lines);
+            self.places[lane].due = None;
+            self.want(lane);
         }
         self.round_owed += self.mine.len() as u64 * SYNC_INTERVAL_MS;
         while self.round_owed >= SLOW_ROUND_MS {
             self.round_owed -= SLOW_ROUND_MS;
-            let line = self.mine[self.round_next % self.mine.len()];
+            let lane = self.mine[self.round_next % self.mine.len()];
             self.round_next = (self.round_next + 1) % self.mine.len();
-            self.want(line, lines);
+            self.want(lane);
         }
     }
 
     /// What to ask next, if there is anything and it may be asked. It is on the way from now on:
     /// [`note_asked`](Reads::note_asked).
-    pub(super) fn next(&mut self, now: Monotonic, lines: &mut (impl Lines + ?Sized)) -> Option<Question> {
+    pub(super) fn next(&mut self, now: Monotonic) -> Option<Question> {
         if self.in_flight >= SNAPSHOTS_IN_FLIGHT_MAX || self.left == 0 {
             return None;
         }
@@ -215,32 +202,32 @@ impl Reads {
             self.left -= 1;
             return Some(Question::Unknown(sale, named));
         }
-        while let Some(line) = self.wanted.pop_front() {
-            let reads = lines.reads(line);
-            reads.wanted = false;
+        while let Some(lane) = self.wanted.pop_front() {
+            let place = &mut self.places[lane];
+            place.wanted = false;
             // With the ledger silent, one question on the way is enough.
-            if reads.asked.is_some() {
-                self.again(line, lines);
+            if place.asked.is_some() {
+                self.again(lane);
                 continue;
             }
-            let expires = reads.expire_from.is_some_and(|from| from <= now);
+            let expires = place.expire_from.is_some_and(|from| from <= now);
             let cost = if expires { READS_PER_SWEEP } else { 1 };
             self.in_flight += 1;
             self.left = self.left.saturating_sub(cost);
-            return Some(if expires { Question::Expire(line) } else { Question::Snapshot(line) });
+            return Some(if expires { Question::Expire(lane) } else { Question::Snapshot(lane) });
         }
         None
     }
 
     /// The question was sent with that serial.
-    pub(super) fn note_asked(&mut self, line: LineIndex, serial: u64, lines: &mut (impl Lines + ?Sized)) {
-        lines.reads(line).asked = Some(serial);
+    pub(super) fn note_asked(&mut self, lane: LaneIndex, serial: u64) {
+        self.places[lane].asked = Some(serial);
     }
 
     /// It was answered.
-    pub(super) fn note_answered(&mut self, line: LineIndex, lines: &mut (impl Lines + ?Sized)) {
+    pub(super) fn note_answered(&mut self, lane: LaneIndex) {
         self.in_flight -= 1;
-        lines.reads(line).asked = None;
+        self.places[lane].asked = None;
     }
 
     /// The question about a sale that this host did not know was answered; or not, and is asked again.
@@ -254,20 +241,103 @@ impl Reads {
         }
     }
 
-    /// Panics where it contradicts itself or the lines.
-    pub(super) fn check_invariants<'a>(
-        &self,
-        in_flight: usize,
-        lines: impl Iterator<Item = (bool, &'a LineReads)>,
-    ) {
-        assert_eq!(self.in_flight, in_flight, "questions on the way are counted");
-        for (index, (is_mine, reads)) in lines.enumerate() {
-            let line = LineIndex(index as u32);
-            assert_eq!(is_mine, self.mine.contains(&line));
-            assert_eq!(reads.wanted, self.wanted.contains(&line));
-            assert_eq!(reads.again, self.again.contains(&line));
-            assert_eq!(reads.pausing, self.pausing.iter().any(|(_, pausing)| *pausing == line));
-            assert_eq!(reads.due, self.due.iter().find(|(_, due)| *due == line).map(|(at, _)| *at));
+    /// Panics if it contradicts itself, or what is on the way: `asked` are the questions about lanes, each with its serial, and
+    /// so many others are about sales that are not known.
+    pub(super) fn check_invariants(&self, asked: &[(LaneIndex, u64)], unknown: usize) {
+        assert_eq!(self.in_flight, asked.len() + unknown, "questions on the way are counted");
+        for (lane, place) in self.places.iter() {
+            let of_lane = asked.iter().find(|(asked, _)| *asked == lane).map(|(_, serial)| *serial);
+            assert_eq!(place.asked, of_lane);
+            assert_eq!(place.wanted, self.wanted.contains(&lane));
+            assert_eq!(place.again, self.again.contains(&lane));
+            assert_eq!(place.pausing, self.pausing.iter().any(|(_, pausing)| *pausing == lane));
+            assert_eq!(place.due, self.due.iter().find(|(_, due)| *due == lane).map(|(at, _)| *at));
         }
+    }
+
+    /// Whether this core reads that lane.
+    pub(super) fn has(&self, lane: LaneIndex) -> bool {
+        self.mine.contains(&lane)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn reads(lanes: u32) -> Reads {
+        let mut reads = Reads::default();
+        for _ in 0..lanes {
+            reads.add_lane(true);
+        }
+        reads
+    }
+
+    /// What is asked until nothing more may be, and answered at once.
+    fn asked(reads: &mut Reads, now: Monotonic) -> Vec<Question> {
+        let mut questions = Vec::new();
+        while let Some(question) = reads.next(now) {
+            if let Question::Snapshot(lane) | Question::Expire(lane) = question {
+                let serial = questions.len() as u64;
+                reads.note_asked(lane, serial);
+                reads.check_invariants(&[(lane, serial)], 0);
+                reads.note_answered(lane);
+            }
+            questions.push(question);
+        }
+        reads.check_invariants(&[], 0);
+        questions
+    }
+
+    #[test]
+    fn a_lane_is_asked_for_once_a_sync_however_often_it_is_wanted() {
+        let mut reads = reads(2);
+        let (one, other) = (LaneIndex(0), LaneIndex(1));
+        for _ in 0..3 {
+            reads.want(other);
+            reads.again(one);
+        }
+        reads.begin(1, Monotonic(0));
+        assert_eq!(asked(&mut reads, Monotonic(0)), [Question::Snapshot(other), Question::Snapshot(one)]);
+        reads.begin(1, Monotonic(1));
+        assert_eq!(asked(&mut reads, Monotonic(1)), []);
+    }
+
+    #[test]
+    fn holds_that_are_over_are_expired_and_those_that_end_later_wait() {
+        let mut reads = reads(1);
+        let lane = LaneIndex(0);
+        reads.begin(1, Monotonic(0));
+        asked(&mut reads, Monotonic(0));
+        reads.set_due(lane, Some(Monotonic(5)), Some(Monotonic(3)));
+        reads.begin(1, Monotonic(2));
+        assert_eq!(asked(&mut reads, Monotonic(2)), []);
+        reads.begin(1, Monotonic(3));
+        assert_eq!(asked(&mut reads, Monotonic(3)), [Question::Snapshot(lane)]);
+        reads.set_due(lane, Some(Monotonic(5)), None);
+        reads.begin(1, Monotonic(5));
+        assert_eq!(asked(&mut reads, Monotonic(5)), [Question::Expire(lane)]);
+    }
+
+    #[test]
+    fn what_is_on_the_way_is_asked_for_again_later_and_what_is_forgotten_never() {
+        let mut reads = reads(1);
+        let lane = LaneIndex(0);
+        reads.begin(1, Monotonic(0));
+        assert_eq!(reads.next(Monotonic(0)), Some(Question::Snapshot(lane)));
+        reads.note_asked(lane, 7);
+        // Announced by an answer to an older question: the one on the way knows of it.
+        reads.tell(lane, 6);
+        reads.begin(1, Monotonic(1));
+        assert_eq!(reads.next(Monotonic(1)), None);
+        reads.tell(lane, 8);
+        reads.note_answered(lane);
+        reads.begin(1, Monotonic(2));
+        assert_eq!(asked(&mut reads, Monotonic(2)), [Question::Snapshot(lane)]);
+        reads.again(lane);
+        reads.forget(lane);
+        reads.begin(1, Monotonic(3));
+        assert_eq!(asked(&mut reads, Monotonic(3)), []);
+        assert!(!reads.has(lane));
     }
 }

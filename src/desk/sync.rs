@@ -9,66 +9,120 @@
 //! every granted id and can refuse all others from memory.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::FxBuildHasher;
 
-use super::guard::Guard;
-use super::reads::{LineReads, Question};
-use super::{Desk, Line, LineIndex, Sent};
+use super::Desk;
+use super::calls::PendingCall;
+use super::feed::{Feed, News};
+use super::lanes::{LaneIndex, PerLane};
+use super::reads::{Question, Reads};
 use crate::booking::{LogEntry, SaleName, SaleState};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
 use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
-use crate::stock::{CoreIndex, Gate, SaleBoard};
+use crate::stock::{CoreIndex, SaleBoard};
 
-/// How this core follows the ledger's feed.
-#[derive(Default)]
-pub(super) struct Feed {
-    /// Counts connections: what was asked on one before says nothing on this one.
-    connection: u64,
-    /// The number up to which all is known; `None` on a new connection.
-    at: Option<u64>,
-    asking: bool,
-    /// Which ledger it is of.
-    ledger: Option<String>,
-    /// By how much its clock is ahead of this host's monotonic one at least, in milliseconds, and when that was found.
-    ahead: Option<(i64, Monotonic)>,
-    /// It could not be read, which was said.
-    failing: bool,
-    /// The list of all sales is on the way.
-    listing: bool,
-    /// When it is to be asked for.
-    list_at: Monotonic,
-    /// What is among the names and is none, which was said.
-    odd: FxHashSet<String>,
+/// How far this core reads the log of a sale that has stopped selling.
+#[derive(Debug, Default)]
+struct LogReading {
+    /// A page is on the way.
+    is_asked: bool,
+    /// The log goes on after this sequence no more: it was trimmed, and is not asked for again.
+    gone_after: Option<u64>,
 }
 
-impl Feed {
-    /// Whether the list of all sales is on the way.
-    pub(super) fn is_listing(&self) -> bool {
-        self.listing
+impl LogReading {
+    /// After which sequence the next page is to be asked for, if there is more to know: it is on the way then.
+    fn ask(&mut self, board: &SaleBoard) -> Option<u64> {
+        if self.is_asked {
+            return None;
+        }
+        match board.follow_from() {
+            Some(after) if self.gone_after != Some(after) => {
+                self.is_asked = true;
+                Some(after)
+            }
+            Some(_) => None,
+            None => {
+                self.gone_after = None;
+                None
+            }
+        }
+    }
+}
+
+/// What a sync asks, and when.
+pub(super) struct SyncRound {
+    /// When the next one begins.
+    next_at: Monotonic,
+    feed: Feed,
+    pub(super) reads: Reads,
+    logs: PerLane<LogReading>,
+    /// Lanes of whose permits an answer could not be taken in, since another core was at them.
+    undealt: Vec<LaneIndex>,
+}
+
+impl SyncRound {
+    pub(super) fn new(now: Monotonic) -> SyncRound {
+        SyncRound {
+            next_at: now,
+            feed: Feed::default(),
+            reads: Reads::default(),
+            logs: PerLane::default(),
+            undealt: Vec::new(),
+        }
     }
 
-    /// Whether the ledger's clock has gone back, as it is told in an answer to what was `sent` then. A sale that was settled
-    /// may not be so any more.
-    fn notes_clock_back(&mut self, told: WallTime, sent: Monotonic, answered: Monotonic) -> bool {
-        let ms = |time: Monotonic| i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX);
-        let told = i64::try_from(told.0).unwrap_or(i64::MAX);
-        let least = told.saturating_sub(ms(answered));
-        // Clocks that drift apart by a thousandth are not set.
-        let known = self.ahead.map(|(least, at)| least - (ms(answered) - ms(at)) / 1_000);
-        let most = told.saturating_sub(ms(sent));
-        let is_back = known.is_some_and(|known| most.saturating_add(limits::CLOCK_BACK_MS_MIN) < known);
-        if is_back || known.is_none_or(|known| least >= known) {
-            self.ahead = Some((least, answered));
+    /// A new lane; whether this core reads it.
+    pub(super) fn add_lane(&mut self, is_read_here: bool) {
+        self.logs.add(LogReading::default());
+        self.reads.add_lane(is_read_here);
+    }
+
+    /// When something is to be done without being asked for.
+    pub(super) fn next_deadline(&self) -> Monotonic {
+        self.reads.pause_ends().into_iter().fold(self.next_at, Monotonic::min)
+    }
+
+    /// Whether a sync begins now; the next one is later then.
+    pub(super) fn begins(&mut self, now: Monotonic) -> bool {
+        let begins = now >= self.next_at;
+        if begins {
+            self.next_at = now.plus_ms(limits::SYNC_INTERVAL_MS);
         }
-        is_back
+        begins
+    }
+
+    /// The permits of that lane are to be dealt anew at the next sync.
+    pub(super) fn note_undealt(&mut self, lane: LaneIndex) {
+        self.undealt.push(lane);
+    }
+
+    /// Panics if it contradicts itself, or the calls that are on the way.
+    pub(super) fn check_invariants<'a>(&self, calls: impl Iterator<Item = (&'a PendingCall, u64)>) {
+        let (mut asked, mut unknown, mut questions, mut lists) = (Vec::new(), 0, 0, 0);
+        let mut pages = Vec::new();
+        for (pending, serial) in calls {
+            match pending {
+                PendingCall::Snapshot { lane } => asked.push((*lane, serial)),
+                PendingCall::Discovery { .. } => unknown += 1,
+                PendingCall::Changes { .. } => questions += 1,
+                PendingCall::Sales => lists += 1,
+                PendingCall::Log { lane, .. } => pages.push(*lane),
+                _ => {}
+            }
+        }
+        self.reads.check_invariants(&asked, unknown);
+        self.feed.check_invariants(questions, lists);
+        for (lane, log) in self.logs.iter() {
+            assert_eq!(log.is_asked, pages.contains(&lane), "a page of a log at a time");
+        }
     }
 }
 
 /// Which of so many cores reads that sale, for all: by the name alone, so that all agree.
-fn reader_of(sale: &SaleName, cores: usize) -> usize {
+pub(super) fn reader_of(sale: &SaleName, cores: usize) -> usize {
     (FxBuildHasher.hash_one(sale) % cores as u64) as usize
 }
 
@@ -79,8 +133,8 @@ impl<C> Desk<C> {
     }
 
     /// How a sale stands, and when that was true last; `None` where the ledger has no such sale.
-    pub fn level(&self, line: LineIndex) -> Option<SaleState> {
-        let sale = self.sale(line);
+    pub fn level(&self, lane: LaneIndex) -> Option<SaleState> {
+        let sale = self.sale(lane);
         // Before the level: what was not announced by then is in it.
         let told_at = self.board.told_at(CoreIndex(reader_of(sale.name(), self.board.cores())));
         let is_quiet = sale.is_quiet();
@@ -94,51 +148,45 @@ impl<C> Desk<C> {
     /// On a new connection nothing is known of what was announced: where the feed is comes first, and then all is read, at
     /// once.
     pub(super) fn begin_feed(&mut self) {
-        self.feed.connection += 1;
-        (self.feed.at, self.feed.ahead) = (None, None);
-        // A question of before is answered first, so that there is never more than one.
-        if !self.feed.asking {
-            self.next_sync = Monotonic(0);
+        if !self.sync.feed.begin() {
+            self.sync.next_at = Monotonic(0);
             self.read_all();
         }
     }
 
     pub(super) fn read_all(&mut self) {
-        self.feed.list_at = Monotonic(0);
-        for line in self.lines.iter().filter(|line| line.synced_here) {
-            line.board.set_quiet(false);
+        self.sync.feed.want_list();
+        for (_, lane) in self.lanes.read_here() {
+            lane.board.set_quiet(false);
         }
-        self.reads.want_all(&mut self.lines[..]);
+        self.sync.reads.want_all();
     }
 
     /// Asks what has changed, and reads what is to be looked at by now.
     pub(super) fn sync(&mut self, now: Monotonic) {
-        if !self.ledger_up {
+        if !self.ledger.is_up() {
             return;
         }
         // Before the sales are read: what changes after this answer is announced after it.
-        if !self.feed.asking {
-            self.ask_for_changes(now);
+        self.ask_for_changes(now);
+        if self.core.0 == 0 && self.sync.feed.asks_for_list(now) {
+            self.calls.send(PendingCall::Sales, Call::Ledger(LedgerOp::Sales), now);
         }
-        if self.core.0 == 0 && !self.feed.listing && now >= self.feed.list_at {
-            self.feed.listing = true;
-            self.feed.list_at = now.plus_ms(limits::LIST_INTERVAL_MS);
-            self.send(Sent::Sales, Call::Ledger(LedgerOp::Sales), now);
-        }
-        self.watch_histories(now);
+        self.guard.watch(&self.lanes, now);
         self.watch_losses(now);
-        for line in std::mem::take(&mut self.undealt) {
-            self.lines[line.0 as usize].board.deal_anew();
+        for lane in std::mem::take(&mut self.sync.undealt) {
+            self.lanes[lane].board.deal_anew();
         }
         self.cancel_orphans(now);
-        self.reads.begin(self.board.cores(), now, &mut self.lines[..]);
+        self.sync.reads.begin(self.board.cores(), now);
         self.go_on_reading(now);
     }
 
     fn ask_for_changes(&mut self, now: Monotonic) {
-        self.feed.asking = true;
-        let sent = Sent::Changes { connection: self.feed.connection };
-        self.send(sent, Call::Ledger(LedgerOp::Changes { after: self.feed.at }), now);
+        if let Some((connection, after)) = self.sync.feed.ask() {
+            let call = Call::Ledger(LedgerOp::Changes { after });
+            self.calls.send(PendingCall::Changes { connection }, call, now);
+        }
     }
 
     /// What was announced as changed.
@@ -149,19 +197,15 @@ impl<C> Desk<C> {
         answer: Result<Answer, CallError>,
         now: Monotonic,
     ) {
-        self.feed.asking = false;
-        if connection != self.feed.connection {
-            self.next_sync = Monotonic(0);
+        if !self.sync.feed.take_answer(connection) {
+            self.sync.next_at = Monotonic(0);
             self.read_all();
             return;
         }
         match answer {
             Ok(Answer::Ledger(LedgerResult::Changes { names, at, more, reset, ledger, now: told_at })) => {
-                self.feed.failing = false;
-                let is_other = self.feed.ledger.as_ref().is_some_and(|known| *known != ledger);
-                self.feed.ledger = Some(ledger);
-                let is_followed = self.feed.at.replace(at).is_some();
-                let is_back = self.feed.notes_clock_back(told_at, since, now);
+                let News { is_other, is_followed, is_back } =
+                    self.sync.feed.note(at, ledger, told_at, since, now);
                 if is_other {
                     self.recall_all(now);
                 }
@@ -175,15 +219,7 @@ impl<C> Desk<C> {
                     self.read_all();
                 }
                 for name in names {
-                    match self.line_by_name.get(&name) {
-                        Some(&line) if self.lines[line.0 as usize].synced_here => {
-                            self.lines[line.0 as usize].board.set_quiet(false);
-                            self.reads.tell(line, serial, &mut self.lines[..]);
-                        }
-                        Some(_) => {}
-                        None if self.reads_sale(&name) => self.reads.ask_for(name, false),
-                        None => {}
-                    }
+                    self.note_announced(name, serial);
                 }
                 if more {
                     self.ask_for_changes(now);
@@ -193,93 +229,107 @@ impl<C> Desk<C> {
             }
             Ok(other) => tracing::error!(?other, "a question for changes was answered with something else"),
             Err(error) => {
-                if !std::mem::replace(&mut self.feed.failing, true) {
+                if self.sync.feed.note_failure() {
                     tracing::warn!(%error, "the ledger does not tell what has changed; until it does, all sales are read at \
                          each sync");
                 }
-                self.reads.want_all(&mut self.lines[..]);
+                self.sync.reads.want_all();
             }
         }
         self.go_on_reading(now);
     }
 
+    /// A sale was announced as changed, by an answer to a question of that serial.
+    fn note_announced(&mut self, sale: SaleName, serial: u64) {
+        match self.lanes.find(sale.as_str()) {
+            Some(lane) if self.lanes[lane].is_read_here => {
+                self.lanes[lane].board.set_quiet(false);
+                self.sync.reads.tell(lane, serial);
+            }
+            Some(_) => {}
+            None if self.reads_sale(&sale) => self.sync.reads.ask_for(sale, false),
+            None => {}
+        }
+    }
+
     /// Goes on with what pauses between two syncs.
     pub(super) fn end_pauses(&mut self, now: Monotonic) {
-        if self.reads.end_pauses(now, &mut self.lines[..]) && self.ledger_up {
+        if self.sync.reads.end_pauses(now) && self.ledger.is_up() {
             self.go_on_reading(now);
         }
     }
 
     /// Asks on until enough is on the way, or there is nothing to ask.
     fn go_on_reading(&mut self, now: Monotonic) {
-        while let Some(question) = self.reads.next(now, &mut self.lines[..]) {
-            let (line, call) = match question {
+        while let Some(question) = self.sync.reads.next(now) {
+            let (lane, op) = match question {
                 Question::Unknown(sale, named) => {
-                    self.send(Sent::Discovery { sale, named }, SaleOp::Snapshot.on(sale), now);
+                    self.calls.send(PendingCall::Discovery { sale, named }, SaleOp::Snapshot.on(sale), now);
                     continue;
                 }
                 // A snapshot sees nothing but the counts.
-                Question::Snapshot(line) if self.sale(line).gate(WallTime(0)) == Gate::Unsound => {
-                    (line, SaleOp::LookUp(Vec::new()).on(*self.sale(line).name()))
+                Question::Snapshot(lane) if self.lanes[lane].is_unsound() => {
+                    (lane, SaleOp::LookUp(Vec::new()))
                 }
-                Question::Snapshot(line) => (line, SaleOp::Snapshot.on(*self.sale(line).name())),
+                Question::Snapshot(lane) => (lane, SaleOp::Snapshot),
                 // Holds that are over give their stock back when anybody asks; this is where somebody does.
-                Question::Expire(line) => (line, SaleOp::Expire.on(*self.sale(line).name())),
+                Question::Expire(lane) => (lane, SaleOp::Expire),
             };
-            let serial = self.send(Sent::Snapshot { line }, call, now);
-            self.reads.note_asked(line, serial, &mut self.lines[..]);
+            let call = op.on(*self.sale(lane).name());
+            let serial = self.calls.send(PendingCall::Snapshot { lane }, call, now);
+            self.sync.reads.note_asked(lane, serial);
         }
     }
 
     /// A sale's level, as a sync asked for it.
-    pub(super) fn handle_snapshot(&mut self, line: LineIndex, answer: Result<Answer, CallError>, now: Now) {
-        self.reads.note_answered(line, &mut self.lines[..]);
-        if self.sale(line).is_removed() {
+    pub(super) fn handle_snapshot(&mut self, lane: LaneIndex, answer: Result<Answer, CallError>, now: Now) {
+        self.sync.reads.note_answered(lane);
+        if self.sale(lane).is_removed() {
             self.go_on_reading(now.monotonic);
             return;
         }
         match answer {
             Ok(Answer::Sale { state, result: SaleResult::Done | SaleResult::Found(_) }) => {
-                self.judge_reading(line, &state);
-                let is_believed = self.sale(line).learn_synced(&state);
-                if self.sale(line).is_stranger() {
-                    self.note_stranger(line, now.monotonic);
+                self.guard.judge_reading(lane, &self.lanes[lane].board, &state);
+                let is_believed = self.sale(lane).learn_synced(&state);
+                if self.sale(lane).is_stranger() {
+                    self.note_stranger(lane, now.monotonic);
                     self.go_on_reading(now.monotonic);
                     return;
                 }
-                self.learn_clock(line, &state, now);
-                self.judge_answer(line, &state);
-                self.follow_log(line, now.monotonic);
-                self.note_trouble(line, None);
-                self.plan_next_read(line, &state, is_believed, now.monotonic);
+                self.lanes[lane].learn_clock(&state, now);
+                self.guard.judge_answer(lane, &state);
+                self.follow_log(lane, now.monotonic);
+                self.note_trouble(lane, None);
+                self.plan_next_read(lane, &state, is_believed, now.monotonic);
             }
             Ok(Answer::Missing) => {
-                self.sale(line).mark_missing();
-                self.losses.note(line);
+                self.sale(lane).mark_missing();
+                self.losses.note(lane);
                 self.recall(now.monotonic);
-                self.reads.set_due(line, None, None, &mut self.lines[..]);
+                self.sync.reads.set_due(lane, None, None);
                 // A ledger that has lost the sale has lost its feed, too, and may count from the start again.
-                self.reads.again(line, &mut self.lines[..]);
+                self.sync.reads.again(lane);
             }
             Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
             Err(CallError::Unsound(what)) => {
-                self.sale(line).mark_unsound(&what);
+                self.sale(lane).mark_unsound(&what);
                 let trouble = format!(
                     "what the ledger has of this sale is not sound, so that nothing of it is sold: {what}"
                 );
-                self.note_trouble(line, Some(&trouble));
-                self.reads.again(line, &mut self.lines[..]);
+                self.note_trouble(lane, Some(&trouble));
+                self.sync.reads.again(lane);
             }
             Err(error) => {
                 tracing::debug!(%error, "a snapshot failed; the next sync repeats it");
-                self.reads.again(line, &mut self.lines[..]);
+                self.sync.reads.again(lane);
             }
         }
         self.go_on_reading(now.monotonic);
     }
 
     /// When to read a sale again of which nothing will be announced by then.
-    fn plan_next_read(&mut self, line: LineIndex, state: &SaleState, is_believed: bool, now: Monotonic) {
+    fn plan_next_read(&mut self, lane: LaneIndex, state: &SaleState, is_believed: bool, now: Monotonic) {
         let at = |time: WallTime| now.plus_ms(time.0.saturating_sub(state.now.0));
         // What is overdue is not counted as held any more, and yet to be entered. A ledger that has holds and does not tell
         // when they end is asked at each sync.
@@ -294,49 +344,19 @@ impl<C> Desk<C> {
         let is_over = holds.is_some_and(|holds| holds <= now);
         let is_quiet = is_believed && !is_over && state.is_settled() && !state.is_frozen();
         if !is_quiet {
-            self.reads.again(line, &mut self.lines[..]);
+            self.sync.reads.again(lane);
         }
-        self.sale(line).set_quiet(is_quiet);
-        self.reads.set_due(line, holds, other, &mut self.lines[..]);
+        self.sale(lane).set_quiet(is_quiet);
+        self.sync.reads.set_due(lane, holds, other);
         // More holds had ended than one call enters as expired. The next one is soon, but the ledger has others to serve.
         if is_over && state.lapsed_until >= state.now && !state.is_frozen() {
-            self.reads.pause(line, now, &mut self.lines[..]);
+            self.sync.reads.pause(lane, now);
         }
     }
 
     /// Tells operators once that a sale is in trouble, and once that it is no more: the core that reads it does so.
-    pub(super) fn note_trouble(&mut self, line: LineIndex, trouble: Option<&str>) {
-        let entry = &mut self.lines[line.0 as usize];
-        if trouble.is_some() == std::mem::replace(&mut entry.in_trouble, trouble.is_some()) {
-            return;
-        }
-        let sale = *entry.board.name();
-        let others = match trouble {
-            Some(_) => self.lines_in_trouble,
-            None => self.lines_in_trouble - 1,
-        };
-        match trouble {
-            Some(what) if others < limits::SALES_LOGGED_MAX => tracing::error!(%sale, "{what}"),
-            Some(_) if others == limits::SALES_LOGGED_MAX => {
-                tracing::error!(
-                    "more sales are in trouble; GET /v1/sales of the admin listener lists the missing ones"
-                );
-            }
-            None if others < limits::SALES_LOGGED_MAX => tracing::info!(%sale, "the sale can be sold again"),
-            Some(_) | None => {}
-        }
-        self.lines_in_trouble = others + usize::from(trouble.is_some());
-    }
-
-    /// Tells operators of a ledger that leaves calls unanswered: the first loop that meets it does so. One that is lost is
-    /// told of by its connection.
-    pub(super) fn tell_of_silence(&mut self, silent: bool) {
-        if silent && self.ledger_up && !self.board.any_silent() {
-            self.silence_told = true;
-            tracing::warn!("the ledger has not answered for {} ms", limits::LEDGER_SLOW_MS);
-        } else if !silent && std::mem::take(&mut self.silence_told) {
-            tracing::info!("the ledger answers again");
-        }
+    pub(super) fn note_trouble(&mut self, lane: LaneIndex, trouble: Option<&str>) {
+        self.notices.note_trouble(lane, self.lanes[lane].board.name(), trouble);
     }
 
     /// The level of a sale that this host did not know.
@@ -347,7 +367,7 @@ impl<C> Desk<C> {
         answer: Result<Answer, CallError>,
         now: Monotonic,
     ) {
-        self.reads.note_found(sale, named, answer.is_ok());
+        self.sync.reads.note_found(sale, named, answer.is_ok());
         match answer {
             Ok(Answer::Sale { state, result: SaleResult::Done }) => {
                 if let Err(full) = self.board.learn(&sale, &state) {
@@ -367,33 +387,25 @@ impl<C> Desk<C> {
         self.go_on_reading(now);
     }
 
-    /// Reads on in the log of a sale that has stopped selling, where there is more to know: one page at a time.
-    fn follow_log(&mut self, line: LineIndex, now: Monotonic) {
-        let entry = &mut self.lines[line.0 as usize];
-        if entry.following {
-            return;
-        }
-        match entry.board.follow_from() {
-            Some(after) if entry.log_gone_after != Some(after) => {
-                entry.following = true;
-                let sale = *entry.board.name();
-                self.send(Sent::Log { line, after }, SaleOp::Log { after }.on(sale), now);
-            }
-            Some(_) => {}
-            None => entry.log_gone_after = None,
+    /// Reads on in the log of a sale that has stopped selling, if there is more to know: one page at a time.
+    fn follow_log(&mut self, lane: LaneIndex, now: Monotonic) {
+        let board = &self.lanes[lane].board;
+        if let Some(after) = self.sync.logs[lane].ask(board) {
+            let call = SaleOp::Log { after }.on(*board.name());
+            self.calls.send(PendingCall::Log { lane, after }, call, now);
         }
     }
 
     /// A page of a log.
     pub(super) fn handle_log(
         &mut self,
-        line: LineIndex,
+        lane: LaneIndex,
         after: u64,
         answer: Result<Answer, CallError>,
         now: Monotonic,
     ) {
-        let entry = &mut self.lines[line.0 as usize];
-        entry.following = false;
+        let board = &self.lanes[lane].board;
+        self.sync.logs[lane].is_asked = false;
         match answer {
             Ok(Answer::Sale { result: SaleResult::Log(entries), .. }) => {
                 // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
@@ -401,38 +413,37 @@ impl<C> Desk<C> {
                 match entries.last().filter(|_| whole) {
                     Some(last) => {
                         let ids = entries.iter().map(|entry: &LogEntry| &entry.booking.id);
-                        entry.board.note_log(after, last.sequence, ids);
-                        self.follow_log(line, now);
+                        board.note_log(after, last.sequence, ids);
+                        self.follow_log(lane, now);
                     }
-                    None => entry.log_gone_after = Some(after),
+                    None => self.sync.logs[lane].gone_after = Some(after),
                 }
             }
-            Ok(Answer::Missing) => entry.board.mark_missing(),
+            Ok(Answer::Missing) => board.mark_missing(),
             Ok(other) => tracing::error!(?other, "a log was answered with something else"),
             Err(error) => {
                 tracing::debug!(%error, "a page of a log failed; the next sync repeats it");
-                self.reads.again(line, &mut self.lines[..]);
+                self.sync.reads.again(lane);
             }
         }
     }
 
     /// Which sales there are.
     pub(super) fn handle_sales(&mut self, answer: Result<Answer, CallError>, now: Monotonic) {
-        self.feed.listing = false;
+        self.sync.feed.note_list();
         match answer {
             Ok(Answer::Ledger(LedgerResult::Sales { names, odd })) => {
                 for odd in odd {
-                    if !self.feed.odd.contains(&odd) && self.feed.odd.len() < limits::ODD_NAMES_MAX {
+                    if self.sync.feed.is_news(&odd) {
                         tracing::warn!(
                             name = odd,
                             "the ledger's list of sales has what is no name of a sale; it is passed over"
                         );
-                        self.feed.odd.insert(odd);
                     }
                 }
                 for name in names {
-                    if !self.line_by_name.contains_key(&name) {
-                        self.reads.ask_for(name, true);
+                    if self.lanes.find(name.as_str()).is_none() {
+                        self.sync.reads.ask_for(name, true);
                     }
                 }
                 self.go_on_reading(now);
@@ -440,65 +451,8 @@ impl<C> Desk<C> {
             Ok(other) => tracing::error!(?other, "the list of sales was answered with something else"),
             Err(error) => {
                 tracing::debug!(%error, "the sales were not listed; the next sync asks again");
-                self.feed.list_at = now;
+                self.sync.feed.want_list();
             }
-        }
-    }
-
-    /// Takes over sales that the board has learnt of since the last turn.
-    pub fn refresh_lines(&mut self) {
-        let version = self.board.directory_version();
-        if version == self.directory_version {
-            return;
-        }
-        let mut complete = true;
-        let directory = self.board.directory();
-        if directory.place().is_after_removals(self.directory_place) {
-            self.drop_removed();
-        }
-        for sale in directory.sales_after(self.directory_place) {
-            let Some(&LineIndex(index)) = self.line_by_name.get(sale.name()) else {
-                self.add_line(sale);
-                continue;
-            };
-            let line = &mut self.lines[index as usize];
-            if Arc::ptr_eq(&line.board, sale) {
-                continue;
-            }
-            // Forgotten by the board and learnt anew. Entries on the way hold permits of the old one.
-            let idle = line.calls_in_flight == 0 && line.forming.iter().all(Vec::is_empty);
-            match idle {
-                true => line.board = Arc::clone(sale),
-                false => complete = false,
-            }
-        }
-        if complete {
-            self.directory_version = directory.version();
-            self.directory_place = directory.place();
-        }
-    }
-
-    fn add_line(&mut self, sale: &Arc<SaleBoard>) {
-        let index = LineIndex(u32::try_from(self.lines.len()).expect("SALES_MAX fits in u32"));
-        self.line_by_name.insert(*sale.name(), index);
-        let synced_here = self.reads_sale(sale.name());
-        self.distrusted.push(index);
-        self.lines.push(Line {
-            board: Arc::clone(sale),
-            forming: Default::default(),
-            calls_in_flight: 0,
-            dirty: false,
-            reads: LineReads::default(),
-            // Taken as the host's own until the first answer; the ledger has the last word anyhow.
-            clock_offset_ms: 0,
-            following: false,
-            log_gone_after: None,
-            in_trouble: false,
-            guard: Guard::due(),
-            synced_here,
-        });
-        if synced_here {
-            self.reads.add(index, &mut self.lines[..]);
         }
     }
 }

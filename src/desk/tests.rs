@@ -9,7 +9,10 @@ mod orphans;
 use std::sync::Arc;
 
 use super::*;
-use crate::booking::{Booking, BookingStatus, LogEntry, SaleState, SaleStatus, SaleTerms};
+use crate::booking::{
+    Amendment, Booking, BookingStatus, LogEntry, Quantity, SaleName, SaleState, SaleStatus, SaleTerms,
+};
+use crate::clock::WallTime;
 use crate::protocol::{
     Answer, BookingOp, CallError, Cancel, Cancellation, LedgerOp, LedgerResult, Reservation, SaleOp,
     SaleResult, Watermark,
@@ -21,7 +24,7 @@ const TIMEOUT_MS: u64 = 2_000;
 struct Fixture {
     desk: Desk<u32>,
     board: Arc<Board>,
-    line: LineIndex,
+    lane: LaneIndex,
     now: Now,
     made: u32,
     sequence: u64,
@@ -45,10 +48,10 @@ fn fixture_beside(others: usize, available: u64) -> Fixture {
     let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000) };
     board.learn(&sale(), &state(available, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
-    desk.refresh_lines();
+    desk.refresh_lanes();
     desk.handle_ledger_up();
-    let line = desk.line("ticket").unwrap();
-    let mut fixture = Fixture { desk, board, line, now, made: 0, sequence: 0 };
+    let lane = desk.lane("ticket").unwrap();
+    let mut fixture = Fixture { desk, board, lane, now, made: 0, sequence: 0 };
     // The first sync asks for the sales and for the level.
     fixture.turn();
     while let Some((call, asked)) = fixture.desk.poll_call() {
@@ -91,28 +94,31 @@ fn changes(names: &[SaleName]) -> Answer {
 impl Fixture {
     /// One request of each kind, by clients 1 to 5, and the end of the turn: reserve, look up, confirm, cancel, amend.
     fn ask_all_that_there_is(&mut self) {
-        let (line, now) = (self.line, self.now);
         self.reserve(1, Some("a"), 1).unwrap();
-        self.desk.look_up(|| 2, line, id("b"), now).unwrap();
-        self.desk.confirm(|| 3, line, id("c"), now).unwrap();
-        self.desk.cancel(|| 4, line, id("d"), false, now).unwrap();
-        self.desk.amend(|| 5, line, id("e"), Amendment::HoldAgain, now).unwrap();
+        self.ask(2, id("b"), BookingAction::LookUp).unwrap();
+        self.ask(3, id("c"), BookingAction::Confirm).unwrap();
+        self.ask(4, id("d"), BookingAction::Cancel { tombstone: false }).unwrap();
+        self.ask(5, id("e"), BookingAction::Amend(Amendment::HoldAgain)).unwrap();
         self.turn();
     }
 
+    fn ask(&mut self, client: u32, id: BookingId, action: BookingAction) -> Result<(), Refusal> {
+        let admitted = self.desk.admit_action(self.lane, &id, action, self.now)?;
+        self.desk.enqueue(admitted, client, self.now, || panic!("it has an id"));
+        Ok(())
+    }
+
     fn reserve(&mut self, client: u32, own_id: Option<&str>, quantity: u64) -> Result<(), Refusal> {
-        let wish = Wish { id: own_id.map(id), quantity: Quantity::new(quantity).unwrap(), buyer: None };
+        let quantity = Quantity::new(quantity).unwrap();
+        let wanted = BookingRequest { id: own_id.map(id), quantity, buyer: None };
+        let admitted = self.desk.admit_booking(self.lane, &wanted, self.now)?;
         let made = &mut self.made;
-        self.desk.reserve(
-            || client,
-            self.line,
-            wish,
-            self.now,
-            || {
-                *made += 1;
-                id(&format!("made-{made}"))
-            },
-        )
+        let make_id = || {
+            *made += 1;
+            id(&format!("made-{made}"))
+        };
+        self.desk.enqueue(admitted, client, self.now, make_id);
+        Ok(())
     }
 
     fn turn(&mut self) {
@@ -444,12 +450,9 @@ fn a_late_grant_of_a_made_id_is_cancelled_with_a_tombstone_until_that_is_done() 
 fn what_is_to_change_a_booking_on_the_way_waits_for_it() {
     let mut fixture = fixture(10);
     fixture.reserve(1, Some("a"), 1).unwrap();
-    assert_eq!(
-        fixture.desk.cancel(|| 2, fixture.line, id("a"), false, fixture.now),
-        Err(Refusal::InProgress)
-    );
-    assert_eq!(fixture.desk.confirm(|| 3, fixture.line, id("a"), fixture.now), Err(Refusal::InProgress));
-    fixture.desk.look_up(|| 4, fixture.line, id("a"), fixture.now).unwrap();
+    assert_eq!(fixture.ask(2, id("a"), BookingAction::Cancel { tombstone: false }), Err(Refusal::InProgress));
+    assert_eq!(fixture.ask(3, id("a"), BookingAction::Confirm), Err(Refusal::InProgress));
+    fixture.ask(4, id("a"), BookingAction::LookUp).unwrap();
 }
 
 #[test]
@@ -554,7 +557,7 @@ fn a_late_payment_is_told_what_forbids_it() {
     use crate::protocol::Confirmation;
     let mut fixture = fixture(10);
     for (client, own) in (0..).zip(["a", "b", "c", "d"]) {
-        fixture.desk.confirm(|| client, fixture.line, id(own), fixture.now).unwrap();
+        fixture.ask(client, id(own), BookingAction::Confirm).unwrap();
     }
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
@@ -598,7 +601,7 @@ fn each_change_of_a_booking_is_told_as_what_it_is() {
     let amendments: Vec<_> = kinds.into_iter().chain([Amendment::HoldAgain; 10]).collect();
     for (client, amendment) in (0..).zip(&amendments) {
         let own = id(&format!("b-{client}"));
-        fixture.desk.amend(|| client, fixture.line, own, *amendment, fixture.now).unwrap();
+        fixture.ask(client, own, BookingAction::Amend(*amendment)).unwrap();
     }
     fixture.turn();
     let (call, asked) = fixture.batch().unwrap();
@@ -695,13 +698,17 @@ fn the_first_core_that_finds_the_ledger_silent_says_so_and_that_it_answers_again
         fixture.turn();
         let (call, _) = fixture.batch().unwrap();
         fixture.wait(limits::LEDGER_SLOW_MS - 1);
-        assert!(!fixture.desk.silence_told);
+        assert!(!fixture.desk.notices.is_silence_told());
         if !is_up {
             // That the connection is lost is told elsewhere.
             fixture.desk.handle_ledger_down(fixture.now);
         }
         fixture.wait(1);
-        assert_eq!(fixture.desk.silence_told, is_up && !other_was_first, "{other_was_first} {is_up}");
+        assert_eq!(
+            fixture.desk.notices.is_silence_told(),
+            is_up && !other_was_first,
+            "{other_was_first} {is_up}"
+        );
         assert!(fixture.board.any_silent());
         fixture.answer(call, 9, vec![granted()]);
         while let Some((call, _)) = fixture.desk.poll_call() {
@@ -709,7 +716,7 @@ fn the_first_core_that_finds_the_ledger_silent_says_so_and_that_it_answers_again
         }
         fixture.desk.handle_ledger_up();
         fixture.turn();
-        assert!(!fixture.desk.silence_told);
+        assert!(!fixture.desk.notices.is_silence_told());
         assert_eq!(fixture.board.any_silent(), other_was_first);
     }
 }
@@ -722,8 +729,8 @@ fn a_sale_that_can_be_sold_again_is_no_longer_counted_as_in_trouble() {
         for (trouble, expected) in
             [(Some("it is missing"), 1), (Some("it is worse"), 1), (None, 0), (None, 0)]
         {
-            fixture.desk.note_trouble(fixture.line, trouble);
-            assert_eq!(fixture.desk.lines_in_trouble, expected, "{trouble:?}");
+            fixture.desk.note_trouble(fixture.lane, trouble);
+            assert_eq!(fixture.desk.notices.troubles(), expected, "{trouble:?}");
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::protocol::{Answer, Call, CallError, CallId};
 use crate::clock::{Monotonic, Now};
 use crate::connection::{Connection, Cut, Exchange, Turn};
 use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Notes};
-use crate::desk::{Desk, LineIndex, Resolved, Wish};
+use crate::desk::{BookingRequest, Desk, LaneIndex, Resolved};
 use crate::ending::Ending;
 use crate::limits::ClientLimits;
 use crate::metrics::CoreMetrics;
@@ -50,7 +50,7 @@ pub struct Untold(Vec<UntoldBooking>);
 #[derive(Debug)]
 struct UntoldBooking {
     sequence: u32,
-    line: LineIndex,
+    lane: LaneIndex,
     id: BookingId,
 }
 
@@ -90,14 +90,14 @@ struct Core {
 
 impl Core {
     /// Writes the access-log line of a booking request.
-    fn log_booking(&mut self, line: LineIndex, wish: &Wish, asked: Asked, outcome: &Outcome) {
+    fn log_booking(&mut self, lane: LaneIndex, wanted: &BookingRequest, asked: Asked, outcome: &Outcome) {
         let Some(log) = &mut self.log else { return };
         log.push(&Line {
             at: self.now.wall,
-            sale: Some(self.desk.sale(line).name()),
-            booking: wish.id.as_ref(),
-            quantity: wish.quantity,
-            buyer: wish.buyer.as_ref(),
+            sale: Some(self.desk.sale(lane).name()),
+            booking: wanted.id.as_ref(),
+            quantity: wanted.quantity,
+            buyer: wanted.buyer.as_ref(),
             outcome: Ending::of(outcome),
             status: encode::status_of(asked, outcome).code(),
         });
@@ -120,7 +120,7 @@ impl Engine {
         now: Now,
     ) -> Engine {
         let mut desk = Desk::new(settings.core, board, settings.ledger_timeout_ms, now);
-        desk.refresh_lines();
+        desk.refresh_lanes();
         Engine {
             core: Core {
                 desk,
@@ -138,7 +138,7 @@ impl Engine {
     pub fn begin_turn(&mut self, now: Now) {
         self.core.now = now;
         // A sale that another core has heard of is known to whoever asks in this turn.
-        self.core.desk.refresh_lines();
+        self.core.desk.refresh_lanes();
         self.connections.begin_turn(now);
         self.core.metrics.last_turn_ms.set(now.monotonic.0 / 1_000_000);
     }
@@ -199,7 +199,7 @@ impl Engine {
     }
 
     fn answer(&mut self, resolved: Resolved<Waiter>) {
-        let Resolved { client, line, id, made_here, wish, asked_at, mut outcome } = resolved;
+        let Resolved { client, lane, id, made_here, terms, asked_at, mut outcome } = resolved;
         let Waiter { connection, exchange, asked, repeat } = client;
         if let (Some(repeat), Outcome::Found(booking)) = (repeat, &outcome) {
             outcome = match *repeat == (booking.quantity, booking.buyer) {
@@ -209,7 +209,7 @@ impl Engine {
         }
         self.core.metrics.count(encode::ending_of(asked, &outcome));
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
-        let sale = *self.core.desk.sale(line).name();
+        let sale = *self.core.desk.sale(lane).name();
         let sequence = exchange.sequence();
         let answered = self.serve(connection, |connection, turn, clerk| {
             let reply = connection.reply(exchange, turn)?;
@@ -221,13 +221,14 @@ impl Engine {
         if made_here && matches!(outcome, Outcome::Granted(_)) {
             match answered.flatten() {
                 // The client has gone, and took the only way to this booking with it.
-                None => self.core.desk.cancel_unheard(line, id, self.core.now),
-                Some(true) => self.note_untold(connection, UntoldBooking { sequence, line, id }),
+                None => self.core.desk.cancel_unheard(lane, id, self.core.now),
+                Some(true) => self.note_untold(connection, UntoldBooking { sequence, lane, id }),
                 Some(false) => {}
             }
         }
-        if let Some((quantity, buyer)) = wish {
-            self.core.log_booking(line, &Wish { id: Some(id), quantity, buyer }, asked, &outcome);
+        if let Some((quantity, buyer)) = terms {
+            let wanted = BookingRequest { id: Some(id), quantity, buyer };
+            self.core.log_booking(lane, &wanted, asked, &outcome);
         }
     }
 
@@ -302,9 +303,9 @@ impl ConnectionServer for Engine {
 
     fn handle_gone(&mut self, key: ConnectionKey) {
         let Some((connection, Untold(bookings))) = self.connections.remove(key) else { return };
-        for UntoldBooking { sequence, line, id } in bookings {
+        for UntoldBooking { sequence, lane, id } in bookings {
             if connection.owes(sequence) {
-                self.core.desk.cancel_unheard(line, id, self.core.now);
+                self.core.desk.cancel_unheard(lane, id, self.core.now);
             }
         }
         self.core.metrics.connections_open.set(self.connections.len() as u64);

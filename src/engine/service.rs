@@ -6,7 +6,7 @@ use crate::api::{Problem, Route, decode};
 use crate::booking::{Amendment, BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::connections::ConnectionKey;
-use crate::desk::{LineIndex, Wish};
+use crate::desk::{Admitted, BookingAction, BookingRequest, LaneIndex};
 use crate::ending::Ending;
 use crate::http::precondition::{Current, Preconditions};
 use crate::http::{Caching, HttpError, Method, Request, Response, Status};
@@ -31,14 +31,16 @@ impl Service for Clerk<'_> {
             (Route::Bookings { sale }, Method::Post) => self.post_booking(request, reply, sale),
             (Route::Booking { sale, id }, Method::Put) => self.put_booking(request, reply, sale, id),
             (Route::Booking { sale, id }, Method::Get | Method::Head) => {
-                self.ask_about(request, reply, sale, id, Existing::LookUp)
+                self.ask_about(request, reply, sale, id, BookingAction::LookUp)
             }
             (Route::Booking { sale, id }, Method::Delete) => match decode::tombstone(request.query) {
-                Ok(tombstone) => self.ask_about(request, reply, sale, id, Existing::Cancel { tombstone }),
+                Ok(tombstone) => {
+                    self.ask_about(request, reply, sale, id, BookingAction::Cancel { tombstone })
+                }
                 Err(detail) => self.bad_request(request, reply, &detail),
             },
             (Route::Confirm { sale, id }, Method::Post) => {
-                self.ask_about(request, reply, sale, id, Existing::Confirm)
+                self.ask_about(request, reply, sale, id, BookingAction::Confirm)
             }
             (Route::Extend { sale, id }, Method::Post) => {
                 self.amend(request, reply, sale, id, decode::extension_body(request.body))
@@ -95,33 +97,24 @@ impl Service for Clerk<'_> {
     }
 }
 
-/// What is asked about a booking that exists.
-#[derive(Clone, Copy)]
-enum Existing {
-    LookUp,
-    Confirm,
-    Cancel { tombstone: bool },
-    Amend(Amendment),
-}
-
 /// What a request that is refused from memory was about.
 #[derive(Clone, Copy)]
-enum About<'a> {
-    Wish(&'a Wish),
+enum Subject<'a> {
+    Request(&'a BookingRequest),
     Booking(&'a BookingId),
     Sale,
 }
 
 impl Clerk<'_> {
     fn buy(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
-        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
         if request.is_conditional
             && let Err(unmet) = self.is_met(request, Current::Absent)
         {
             return self.unmet(request, reply, unmet);
         }
-        let wish = Wish { id: None, quantity: Quantity::ONE, buyer: None };
-        self.reserve(request, reply, line, wish, Asked::Buy)
+        let wanted = BookingRequest { id: None, quantity: Quantity::ONE, buyer: None };
+        self.reserve(request, reply, lane, wanted, Asked::Buy)
     }
 
     fn post_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
@@ -162,11 +155,11 @@ impl Clerk<'_> {
             Ok(body) => body,
             Err(detail) => return self.bad_request(request, reply, &detail),
         };
-        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
-        let wish = Wish { id, quantity: body.quantity, buyer: body.buyer };
+        let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
+        let wanted = BookingRequest { id, quantity: body.quantity, buyer: body.buyer };
         match request.is_conditional {
-            false => self.reserve(request, reply, line, wish, Asked::Book),
-            true => self.reserve_if(request, reply, line, wish),
+            false => self.reserve(request, reply, lane, wanted, Asked::Book),
+            true => self.reserve_if(request, reply, lane, wanted),
         }
     }
 
@@ -177,18 +170,27 @@ impl Clerk<'_> {
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
-        line: LineIndex,
-        wish: Wish,
+        lane: LaneIndex,
+        wanted: BookingRequest,
     ) -> Handled {
         let met = self.is_met(request, Current::Absent);
         let met_by_one = self.is_met(request, Current::Untagged);
-        match (met, met_by_one, wish.id) {
+        match (met, met_by_one, wanted.id) {
             // What POST is sent to is no booking, and has no state of its own.
-            (Ok(()), _, None) | (Ok(()), Ok(()), _) => self.reserve(request, reply, line, wish, Asked::Book),
-            (Ok(()), Err(_), _) => self.reserve(request, reply, line, wish, Asked::BookNew),
+            (Ok(()), _, None) | (Ok(()), Ok(()), _) => {
+                self.reserve(request, reply, lane, wanted, Asked::Book)
+            }
+            (Ok(()), Err(_), _) => self.reserve(request, reply, lane, wanted, Asked::BookNew),
             (Err(_), Ok(()), Some(id)) => {
-                let repeat = Box::new((wish.quantity, wish.buyer));
-                self.ask_desk(request, reply, line, &id, Existing::LookUp, (Asked::BookAgain, Some(repeat)))
+                let repeat = Box::new((wanted.quantity, wanted.buyer));
+                self.ask_desk(
+                    request,
+                    reply,
+                    lane,
+                    &id,
+                    BookingAction::LookUp,
+                    (Asked::BookAgain, Some(repeat)),
+                )
             }
             (Err(unmet), ..) => self.unmet(request, reply, unmet),
         }
@@ -217,20 +219,32 @@ impl Clerk<'_> {
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
-        line: LineIndex,
-        wish: Wish,
+        lane: LaneIndex,
+        wanted: BookingRequest,
         asked: Asked,
     ) -> Handled {
-        let Core { desk, random, now, .. } = &mut *self.core;
-        let wall = now.wall;
-        let mut waiting = Waiting::new(reply, self.connection, asked, wish.id.is_some());
-        let make_id = || super::ids::make(random, wall);
-        match desk.reserve(|| waiting.client(), line, wish, *now, make_id) {
-            Ok(()) => waiting.handled(),
+        match self.core.desk.admit_booking(lane, &wanted, self.core.now) {
+            Ok(admitted) => self.wait(reply, admitted, (asked, None), wanted.id.is_some()),
             Err(refusal) => {
-                self.refuse_at_once(request, waiting.reply(), line, About::Wish(&wish), asked, refusal)
+                self.refuse_at_once(request, reply, lane, Subject::Request(&wanted), asked, refusal)
             }
         }
+    }
+
+    /// Puts the answer off until the ledger has answered. `is_deed` says that it may change a booking that has a name: see
+    /// [`must_follow`](Service::must_follow).
+    fn wait(
+        &mut self,
+        reply: Reply<'_>,
+        admitted: Admitted,
+        (asked, repeat): (Asked, Option<Repeat>),
+        is_deed: bool,
+    ) -> Handled {
+        let (exchange, handled) = if is_deed { reply.later_alone() } else { reply.later() };
+        let waiter = Waiter { connection: self.connection, exchange, asked, repeat };
+        let Core { desk, random, now, .. } = &mut *self.core;
+        desk.enqueue(admitted, waiter, *now, || super::ids::make(random, now.wall));
+        handled
     }
 
     fn ask_about(
@@ -239,7 +253,7 @@ impl Clerk<'_> {
         reply: Reply<'_>,
         sale: &str,
         id: &str,
-        asked: Existing,
+        action: BookingAction,
     ) -> Handled {
         let id = match BookingId::parse(id) {
             Ok(id) => id,
@@ -247,46 +261,36 @@ impl Clerk<'_> {
                 return self.bad_request(request, reply, &format!("booking id in the path: {error}"));
             }
         };
-        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
+        let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
         // Where there is no booking the answer is 404, whatever the condition (RFC 9110 section 13.2.1).
-        if request.is_conditional && !matches!(asked, Existing::LookUp) {
+        if request.is_conditional && !matches!(action, BookingAction::LookUp) {
             match self.is_met(request, Current::Untagged) {
                 Ok(()) => {}
                 Err(None) => {
                     let unmet = (Asked::ExistingUnmet, None);
-                    return self.ask_desk(request, reply, line, &id, Existing::LookUp, unmet);
+                    return self.ask_desk(request, reply, lane, &id, BookingAction::LookUp, unmet);
                 }
                 Err(malformed) => return self.unmet(request, reply, malformed),
             }
         }
-        self.ask_desk(request, reply, line, &id, asked, (Asked::Existing, None))
+        self.ask_desk(request, reply, lane, &id, action, (Asked::Existing, None))
     }
 
     fn ask_desk(
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
-        line: LineIndex,
+        lane: LaneIndex,
         id: &BookingId,
-        errand: Existing,
+        action: BookingAction,
         (asked, repeat): (Asked, Option<Repeat>),
     ) -> Handled {
-        let now = self.core.now;
-        let is_deed = !matches!(errand, Existing::LookUp);
-        let mut waiting = Waiting::new(reply, self.connection, asked, is_deed);
-        waiting.repeat = repeat;
-        let desk = &mut self.core.desk;
-        let taken = match errand {
-            Existing::LookUp => desk.look_up(|| waiting.client(), line, *id, now),
-            Existing::Confirm => desk.confirm(|| waiting.client(), line, *id, now),
-            Existing::Amend(amendment) => desk.amend(|| waiting.client(), line, *id, amendment, now),
-            Existing::Cancel { tombstone } => desk.cancel(|| waiting.client(), line, *id, tombstone, now),
-        };
-        match taken {
-            Ok(()) => waiting.handled(),
-            Err(refusal) => {
-                self.refuse_at_once(request, waiting.reply(), line, About::Booking(id), asked, refusal)
+        match self.core.desk.admit_action(lane, id, action, self.core.now) {
+            Ok(admitted) => {
+                let is_deed = !matches!(action, BookingAction::LookUp);
+                self.wait(reply, admitted, (asked, repeat), is_deed)
             }
+            Err(refusal) => self.refuse_at_once(request, reply, lane, Subject::Booking(id), asked, refusal),
         }
     }
 
@@ -299,7 +303,7 @@ impl Clerk<'_> {
         amendment: Result<Amendment, String>,
     ) -> Handled {
         match amendment {
-            Ok(amendment) => self.ask_about(request, reply, sale, id, Existing::Amend(amendment)),
+            Ok(amendment) => self.ask_about(request, reply, sale, id, BookingAction::Amend(amendment)),
             Err(detail) => self.bad_request(request, reply, &detail),
         }
     }
@@ -309,40 +313,40 @@ impl Clerk<'_> {
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
-        line: LineIndex,
-        about: About<'_>,
+        lane: LaneIndex,
+        subject: Subject<'_>,
         asked: Asked,
         refusal: Refusal,
     ) -> Handled {
         let Core { desk, scratch, metrics, .. } = &mut *self.core;
         metrics.count(Ending::of_refusal(refusal));
-        let sale = desk.sale(line).name();
-        let id = match about {
-            About::Wish(wish) => wish.id.as_ref(),
-            About::Booking(id) => Some(id),
-            About::Sale => None,
+        let sale = desk.sale(lane).name();
+        let id = match subject {
+            Subject::Request(wanted) => wanted.id.as_ref(),
+            Subject::Booking(id) => Some(id),
+            Subject::Sale => None,
         };
         let instance = match id {
             Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
             None => Instance::Path(request.path),
         };
         let answered = encode::refusal(reply, scratch, asked, refusal, None, instance);
-        if let About::Wish(wish) = about {
-            self.core.log_booking(line, wish, asked, &Outcome::Refused(refusal));
+        if let Subject::Request(wanted) = subject {
+            self.core.log_booking(lane, wanted, asked, &Outcome::Refused(refusal));
         }
         answered.into()
     }
 
     fn show_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
-        let Some(line) = self.core.desk.line(sale) else { return self.unknown_sale(request, reply, sale) };
-        match self.core.desk.level(line) {
+        let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
+        match self.core.desk.level(lane) {
             Some(state) => {
                 self.core.metrics.count(Ending::SaleShown);
                 encode::sale(reply, &mut self.core.scratch, sale, &state).into()
             }
             None => {
                 let refusal = Refusal::SaleMissing;
-                self.refuse_at_once(request, reply, line, About::Sale, Asked::Existing, refusal)
+                self.refuse_at_once(request, reply, lane, Subject::Sale, Asked::Existing, refusal)
             }
         }
     }
@@ -406,37 +410,5 @@ impl Clerk<'_> {
                 body: b"",
             })
             .into()
-    }
-}
-
-/// A reply that the desk may take for later; where it refuses, the reply is still there.
-struct Waiting<'a> {
-    reply: Option<Reply<'a>>,
-    handled: Option<Handled>,
-    connection: ConnectionKey,
-    asked: Asked,
-    repeat: Option<Repeat>,
-    /// It may change a booking that has a name: see [`Clerk::must_follow`](Service::must_follow).
-    is_deed: bool,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(reply: Reply<'a>, connection: ConnectionKey, asked: Asked, is_deed: bool) -> Waiting<'a> {
-        Waiting { reply: Some(reply), handled: None, connection, asked, repeat: None, is_deed }
-    }
-
-    fn client(&mut self) -> Waiter {
-        let reply = self.reply.take().expect("the desk takes a client once");
-        let (exchange, handled) = if self.is_deed { reply.later_alone() } else { reply.later() };
-        self.handled = Some(handled);
-        Waiter { connection: self.connection, exchange, asked: self.asked, repeat: self.repeat.take() }
-    }
-
-    fn handled(self) -> Handled {
-        self.handled.expect("the desk took the client, as it said")
-    }
-
-    fn reply(self) -> Reply<'a> {
-        self.reply.expect("the desk refused, so the reply is still there")
     }
 }

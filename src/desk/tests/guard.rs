@@ -104,7 +104,7 @@ const FROZEN: Outcome = Outcome::Refused(Refusal::SaleFrozen);
 fn on_a_new_connection_what_was_acknowledged_comes_before_anything_else() {
     let mut fixture = selling(&["a", "b"]);
     fixture.reserve(9, Some("mine"), 1).unwrap();
-    fixture.desk.confirm(|| 10, fixture.line, id("b"), fixture.now).unwrap();
+    fixture.ask(10, id("b"), BookingAction::Confirm).unwrap();
     fixture.reconnect();
     let (call, told_seen, bookings) = fixture.restore();
     assert_eq!((told_seen, bookings), (seen(0, 10), vec![confirmed("a"), confirmed("b")]));
@@ -127,7 +127,7 @@ fn an_extension_a_release_and_a_new_hold_that_clients_were_told_of_are_put_back(
         ("again", Amendment::HoldAgain),
         ("refused", Amendment::Extend { ms: 9 }),
     ]) {
-        fixture.desk.amend(|| client, fixture.line, id(own), amendment, fixture.now).unwrap();
+        fixture.ask(client, id(own), BookingAction::Amend(amendment)).unwrap();
     }
     fixture.turn();
     let (call, _) = fixture.asked().remove(0);
@@ -147,7 +147,7 @@ fn an_extension_a_release_and_a_new_hold_that_clients_were_told_of_are_put_back(
 #[test]
 fn a_tombstone_that_a_client_was_told_of_is_put_back() {
     let mut fixture = selling(&["kept"]);
-    fixture.desk.cancel(|| 1, fixture.line, id("never"), true, fixture.now).unwrap();
+    fixture.ask(1, id("never"), BookingAction::Cancel { tombstone: true }).unwrap();
     fixture.turn();
     let (call, asked) = fixture.asked().remove(0);
     let Call::Bookings { op: BookingOp::Cancel(ids), .. } = &asked else { panic!("{asked:?}") };
@@ -165,8 +165,8 @@ fn a_tombstone_that_a_client_was_told_of_is_put_back() {
 #[test]
 fn only_what_clients_were_told_is_remembered_and_their_last_word_counts() {
     let mut fixture = selling(&["kept", "paid", "gone"]);
-    fixture.desk.confirm(|| 1, fixture.line, id("paid"), fixture.now).unwrap();
-    fixture.desk.cancel(|| 2, fixture.line, id("gone"), false, fixture.now).unwrap();
+    fixture.ask(1, id("paid"), BookingAction::Confirm).unwrap();
+    fixture.ask(2, id("gone"), BookingAction::Cancel { tombstone: false }).unwrap();
     fixture.reserve(3, Some("unheard"), 1).unwrap();
     fixture.turn();
     let mut late = None;
@@ -252,7 +252,7 @@ fn a_repeat_of_what_is_over_is_not_put_back() {
 #[test]
 fn a_cancellation_is_remembered_though_its_client_waits_no_more() {
     let mut fixture = selling(&["a"]);
-    fixture.desk.cancel(|| 1, fixture.line, id("a"), false, fixture.now).unwrap();
+    fixture.ask(1, id("a"), BookingAction::Cancel { tombstone: false }).unwrap();
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
     fixture.wait(TIMEOUT_MS);
@@ -285,16 +285,13 @@ fn a_ledger_that_withholds_is_given_what_is_remembered_and_then_asked_in_its_new
     let (call, told_seen, bookings) = fixture.restore();
     assert_eq!((told_seen.lineage, bookings), (OPENED + 5, vec![confirmed("a")]));
     assert_eq!(fixture.reserve(8, Some("mine"), 1), Err(Refusal::SaleFrozen));
-    assert_eq!(fixture.desk.confirm(|| 8, fixture.line, id("a"), fixture.now), Err(Refusal::SaleFrozen));
-    assert_eq!(
-        fixture.desk.cancel(|| 8, fixture.line, id("a"), false, fixture.now),
-        Err(Refusal::SaleFrozen)
-    );
+    assert_eq!(fixture.ask(8, id("a"), BookingAction::Confirm), Err(Refusal::SaleFrozen));
+    assert_eq!(fixture.ask(8, id("a"), BookingAction::Cancel { tombstone: false }), Err(Refusal::SaleFrozen));
     frozen.sequence = 9;
     fixture.answer_restore(call, frozen.clone(), &[Restoration::PutBack]);
     assert_eq!(fixture.desk.guard_counts(), GuardCounts { put_back: 1, lost: 0 });
-    fixture.desk.look_up(|| 8, fixture.line, id("a"), fixture.now).unwrap();
-    fixture.desk.look_up(|| 9, fixture.line, id("b"), fixture.now).unwrap();
+    fixture.ask(8, id("a"), BookingAction::LookUp).unwrap();
+    fixture.ask(9, id("b"), BookingAction::LookUp).unwrap();
     fixture.turn();
     let (call, _) = fixture.batch().unwrap();
     let bookings = vec![Some(confirmed("a")), None];

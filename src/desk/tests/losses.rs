@@ -131,14 +131,15 @@ fn names_all_that_it_knows_to_a_ledger_of_another_name() {
 #[test]
 fn a_sale_that_was_removed_is_known_no_more_and_another_of_its_name_is_as_good_as_any() {
     let (mut fixture, mut ledger) = known();
-    fixture.desk.memory.note(fixture.line, OPENED, &booked("a", 1), fixture.now.monotonic);
+    let told = Outcome::Granted(booked("a", 1));
+    fixture.desk.guard.remember(fixture.lane, &told, true, OPENED, fixture.now.monotonic);
     (ledger.sale, ledger.removed) = (Ok(None), true);
     fixture.desk.read_all();
     ledger.sync(&mut fixture);
     fixture.turn();
-    assert_eq!((fixture.desk.line("ticket"), gate(&fixture)), (None, None));
-    assert!(!fixture.desk.memory.knows(fixture.line), "its bookings went with it");
-    // Its line is read no more.
+    assert_eq!((fixture.desk.lane("ticket"), gate(&fixture)), (None, None));
+    assert!(!fixture.desk.guard.knows(fixture.lane), "its bookings went with it");
+    // Its lane is read no more.
     assert_eq!(recalls(&ledger.sync(&mut fixture)), []);
     let other = SaleState { opened: OPENED + 9, lineage: OPENED + 9, ..state(3, 0) };
     assert!(other.is_unattended());
@@ -146,7 +147,7 @@ fn a_sale_that_was_removed_is_known_no_more_and_another_of_its_name_is_as_good_a
     for _ in 0..2 * limits::LIST_INTERVAL_MS / SYNC_INTERVAL_MS {
         ledger.sync(&mut fixture);
     }
-    fixture.line = fixture.desk.line("ticket").expect("the list of sales names it");
+    fixture.lane = fixture.desk.lane("ticket").expect("the list of sales names it");
     assert_eq!(gate(&fixture), Some(Gate::Open));
     fixture.reserve(1, None, 1).unwrap();
 }

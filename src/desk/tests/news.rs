@@ -1,5 +1,7 @@
 //! What a desk asks of the ledger without being asked itself, and when.
 
+use rustc_hash::FxHashMap;
+
 use super::*;
 use crate::limits::{
     ANNOUNCE_MS, CHANGES_PER_CALL_MAX, LIST_INTERVAL_MS, READS_PER_SWEEP, READS_PER_SYNC_MAX, SLOW_ROUND_MS,
@@ -98,10 +100,10 @@ fn on_cores(cores: usize, ledger: &mut Played) -> Fixture {
     let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000_000) };
     board.learn(&sale(), &state(10, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
-    desk.refresh_lines();
+    desk.refresh_lanes();
     desk.handle_ledger_up();
-    let line = desk.line("ticket").unwrap();
-    let mut fixture = Fixture { desk, board, line, now, made: 0, sequence: 0 };
+    let lane = desk.lane("ticket").unwrap();
+    let mut fixture = Fixture { desk, board, lane, now, made: 0, sequence: 0 };
     ledger.sales.entry(sale()).or_insert(state(10, 0));
     for _ in 0..40 {
         sync(&mut fixture, ledger);
@@ -223,7 +225,7 @@ fn a_reading_that_is_doubted_is_asked_for_again() {
     let mut ledger = Played::default();
     ledger.sales.insert(sale(), state(10, 9));
     let mut fixture = at_rest(&mut ledger);
-    assert_eq!(fixture.desk.sale(fixture.line).level().unwrap().sequence, 9);
+    assert_eq!(fixture.desk.sale(fixture.lane).level().unwrap().sequence, 9);
     // A ledger that has forgotten something, and whose clock has gone back.
     fixture.now.wall.0 -= 100_000;
     ledger.sales.insert(sale(), state(10, 3));
@@ -232,7 +234,7 @@ fn a_reading_that_is_doubted_is_asked_for_again() {
     // That its clock has gone back is noticed, too.
     asked.retain(|word| word != "sales");
     assert_eq!(asked, ["read ticket"; 2]);
-    assert_eq!(fixture.desk.sale(fixture.line).level().unwrap().sequence, 3);
+    assert_eq!(fixture.desk.sale(fixture.lane).level().unwrap().sequence, 3);
     assert!(reads_in(4, &mut fixture, &mut ledger).is_empty());
 }
 
@@ -247,7 +249,7 @@ fn expires_holds_when_they_are_due_and_until_they_are_gone() {
     ledger.announce(sale(), at);
     assert_eq!(reads_in(5, &mut fixture, &mut ledger), ["read ticket"]);
     assert_eq!(reads_in(1, &mut fixture, &mut ledger), ["expire ticket"]);
-    assert_eq!(fixture.desk.sale(fixture.line).available(), 10);
+    assert_eq!(fixture.desk.sale(fixture.lane).available(), 10);
     assert!(reads_in(5, &mut fixture, &mut ledger).is_empty());
 
     // More of them than one call expires; and a ledger that does not tell when they end.
@@ -323,7 +325,7 @@ fn finds_sales_that_were_opened_by_thousands_within_a_second() {
     }
     let syncs = (0..).take_while(|_| {
         sync(&mut fixture, &mut ledger);
-        !(0..count).all(|number| fixture.desk.line(name(number).as_str()).is_some())
+        !(0..count).all(|number| fixture.desk.lane(name(number).as_str()).is_some())
     });
     assert!(syncs.count() < 5);
 }
@@ -336,7 +338,7 @@ fn a_new_sale_is_known_at_the_next_sync_and_names_without_a_sale_hold_nobody_up(
     ledger.sales.insert(name(0), state(4, 0));
     ledger.announce(name(0), fixture.now);
     sync(&mut fixture, &mut ledger);
-    assert!(fixture.desk.line("sale-0").is_some());
+    assert!(fixture.desk.lane("sale-0").is_some());
     assert!(reads_in(1, &mut fixture, &mut ledger).len() <= 1, "nobody is asked for twice");
     // Its question failed.
     ledger.sales.insert(name(1), state(4, 0));
@@ -351,9 +353,9 @@ fn a_new_sale_is_known_at_the_next_sync_and_names_without_a_sale_hold_nobody_up(
         };
         fixture.desk.handle_answer(call, answer, fixture.now);
     }
-    assert!(fixture.desk.line("sale-1").is_none());
+    assert!(fixture.desk.lane("sale-1").is_none());
     sync(&mut fixture, &mut ledger);
-    assert!(fixture.desk.line("sale-1").is_some());
+    assert!(fixture.desk.lane("sale-1").is_some());
 }
 
 #[test]

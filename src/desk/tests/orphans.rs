@@ -96,7 +96,7 @@ fn a_cancellation_is_asked_for_until_it_is_answered_whatever_else_is_answered() 
                     fixture.answer(call, 9, vec![granted()]);
                 }
                 // Granted, and its client went before it was told.
-                "unheard" => fixture.desk.cancel_unheard(fixture.line, id("made-1"), fixture.now),
+                "unheard" => fixture.desk.cancel_unheard(fixture.lane, id("made-1"), fixture.now),
                 // Granted or not: what was answered is not known.
                 _ => {
                     fixture.reserve(1, None, 1).unwrap();
@@ -130,14 +130,14 @@ fn a_cancellation_is_asked_for_until_it_is_answered_whatever_else_is_answered() 
 #[test]
 fn a_cancellation_of_a_sale_that_is_gone_costs_nothing_until_it_is_back() {
     let mut fixture = fixture(10);
-    fixture.desk.cancel_unheard(fixture.line, id("made-1"), fixture.now);
+    fixture.desk.cancel_unheard(fixture.lane, id("made-1"), fixture.now);
     let (call, _) = fixture.cancelled(true).pop().unwrap();
     fixture.desk.handle_answer(call, Ok(Answer::Missing), fixture.now);
     // These gather behind it, and none may leave: of a sale that is gone nobody knows which history it has.
     fixture.desk.handle_ledger_down(fixture.now);
     fixture.desk.handle_ledger_up();
     for number in 2..10 {
-        fixture.desk.cancel_unheard(fixture.line, id(&format!("made-{number}")), fixture.now);
+        fixture.desk.cancel_unheard(fixture.lane, id(&format!("made-{number}")), fixture.now);
     }
     for _ in 0..5 {
         let asked = fixture.cancelled_at_next_sync(false);
@@ -162,7 +162,7 @@ fn what_is_set_aside_is_bounded_and_the_oldest_goes() {
     fixture.board.mark_missing("ticket");
     let most = limits::ORPHANS_SET_ASIDE_MAX;
     for number in 0..most + 10 {
-        fixture.desk.cancel_unheard(fixture.line, id(&format!("made-{number}")), fixture.now);
+        fixture.desk.cancel_unheard(fixture.lane, id(&format!("made-{number}")), fixture.now);
     }
     for _ in 0..20 {
         assert_eq!(fixture.cancelled_at_next_sync(false), []);
@@ -184,7 +184,7 @@ fn a_hundred_thousand_at_once_leave_bit_by_bit() {
     const MANY: usize = 100_000;
     let mut fixture = fixture(10);
     for number in 0..MANY {
-        fixture.desk.cancel_unheard(fixture.line, id(&format!("made-{number}")), fixture.now);
+        fixture.desk.cancel_unheard(fixture.lane, id(&format!("made-{number}")), fixture.now);
     }
     assert_eq!(fixture.desk.waiting(), MANY);
     let mut cancelled = 0;

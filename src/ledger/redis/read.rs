@@ -10,7 +10,7 @@ use super::frame::{FrameError, frame_length};
 use super::pack::{CLOCK_FIELD, STATE_FIELDS, replies_expected};
 use super::reply::{Record, number, read_log_entry, read_state};
 use super::survey::read_survey;
-use crate::booking::{Booking, BookingId, BookingStatus, SaleName, SaleState, SaleStatus};
+use crate::booking::{Booking, BookingId, BookingStatus, SaleName, SaleStatus};
 use crate::clock::WallTime;
 use crate::limits::{
     CHANGES_KEPT, CHANGES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES,
@@ -86,18 +86,16 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
         return Err(CallError::Garbled("more came than was asked for".into()));
     }
     match call {
-        Call::Bookings { op, .. } => read_of_bookings(op, last),
+        Call::Bookings { op, .. } => read_of_bookings(op, last).ok_or_else(garbled),
         Call::Sale { sale, op: SaleOp::Snapshot } => {
-            let answer = read_snapshot(before, last);
-            return answer.ok_or_else(|| match what_is_wrong(last) {
+            read_snapshot(before, last).ok_or_else(|| match what_is_wrong(last) {
                 Some(what) => CallError::Unsound(format!("bx:{{{sale}}}:stock {what}")),
                 None => garbled(),
-            });
+            })
         }
-        Call::Sale { op, .. } => read_of_sale(op, last),
-        Call::Ledger(op) => read_of_ledger(op, &each).map(Answer::Ledger),
+        Call::Sale { op, .. } => read_of_sale(op, last).ok_or_else(garbled),
+        Call::Ledger(op) => read_of_ledger(op, &each).map(Answer::Ledger).ok_or_else(garbled),
     }
-    .ok_or_else(garbled)
 }
 
 /// The texts of all top-level error replies, without their `-`.
@@ -188,7 +186,8 @@ fn read_of_bookings(op: &BookingOp, reply: &[u8]) -> Option<Answer> {
     if bytes == MISSING {
         return Some(Answer::Missing);
     }
-    let (state, rest) = read_text(bytes)?;
+    let (first, rest) = lines_of(bytes)?;
+    let state = read_state(first)?;
     if rest == Some("withheld") {
         return Some(Answer::Stale(state));
     }
@@ -219,7 +218,8 @@ fn read_of_sale(op: &SaleOp, reply: &[u8]) -> Option<Answer> {
         (SaleOp::Survey { .. }, bytes) => return read_survey(bytes),
         _ => {}
     }
-    let (state, rest) = read_text(bytes)?;
+    let (first, rest) = lines_of(bytes)?;
+    let state = read_state(first)?;
     let mut lines = rest.into_iter().flat_map(|rest| rest.split('\n'));
     let result = match op {
         SaleOp::LookUp(ids) => SaleResult::Found(each(ids, lines, read_booking)?),
@@ -268,14 +268,13 @@ fn read_of_ledger(op: &LedgerOp, replies: &[&[u8]]) -> Option<LedgerResult> {
     }
 }
 
-/// The text of a script's reply: a state, and what follows its line.
-fn read_text(bytes: &[u8]) -> Option<(SaleState, Option<&str>)> {
+/// The text of a script's reply: the line of the state, and what follows it.
+fn lines_of(bytes: &[u8]) -> Option<(&str, Option<&str>)> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let (first, rest) = match text.split_once('\n') {
+    Some(match text.split_once('\n') {
         Some((first, rest)) => (first, Some(rest)),
         None => (text, None),
-    };
-    Some((read_state(first)?, rest))
+    })
 }
 
 fn garbled() -> CallError {

@@ -1,0 +1,200 @@
+//! Admission: what a request passes before it may wait for the ledger. It goes from stage to stage, and each may refuse it from
+//! memory: no lock but that of an id, no call, no allocation.
+//!
+//! A booking passes the *window* (does the sale sell, as this host knows it?), the *permits* (is there a ticket that nobody
+//! else asks for?) and the *room* (is there a ledger to wait for, and place to wait?). One that has an id of its own and finds
+//! the sale closed or no permit may be a repeat of one that was granted: it is looked up before it is refused. What asks
+//! about a booking that exists passes the *freeze* and the *room*.
+
+use super::Desk;
+use super::batches::EntryKind;
+use super::lanes::LaneIndex;
+use crate::booking::{Amendment, BookingId, BuyerId, Quantity, Refusal};
+use crate::clock::Now;
+use crate::limits;
+use crate::stock::{Familiar, Gate, Permits, Settlement};
+
+/// A booking that a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct BookingRequest {
+    /// The client's own id, or `None` if the server makes one.
+    pub id: Option<BookingId>,
+    /// How many tickets.
+    pub quantity: Quantity,
+    /// For whom.
+    pub buyer: Option<BuyerId>,
+}
+
+/// What a client asks about a booking that exists.
+#[derive(Clone, Copy, Debug)]
+pub enum BookingAction {
+    /// How it stands.
+    LookUp,
+    /// To confirm a hold.
+    Confirm,
+    /// To cancel it.
+    Cancel {
+        /// If there is no such booking, its id is never to be granted.
+        tombstone: bool,
+    },
+    /// To change it.
+    Amend(Amendment),
+}
+
+/// A request that was let in, and is to be [enqueued](Desk::enqueue) at once: it may hold permits, and an id that is marked as
+/// in flight.
+#[derive(Debug)]
+#[must_use = "what was let in waits for the ledger: enqueue it"]
+pub struct Admitted {
+    lane: LaneIndex,
+    /// `None` if the server is to make one.
+    id: Option<BookingId>,
+    /// Whether the id was marked as in flight.
+    marked: bool,
+    kind: EntryKind,
+}
+
+impl<C> Desk<C> {
+    /// Lets a booking in, or refuses it. A refusal is final and cost nothing but memory reads.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn admit_booking(
+        &mut self,
+        lane: LaneIndex,
+        request: &BookingRequest,
+        now: Now,
+    ) -> Result<Admitted, Refusal> {
+        let BookingRequest { id, quantity, buyer } = *request;
+        let permits = match self.pass_all(lane, quantity, now) {
+            Ok(permits) => permits,
+            Err(refusal) => return self.admit_repeat(lane, request, refusal, now),
+        };
+        let marked = match &id {
+            None => false,
+            Some(own) if self.lanes[lane].board.begin(own) => true,
+            Some(_) => {
+                self.lanes[lane].board.settle(permits, Settlement::Returned);
+                return Err(Refusal::InProgress);
+            }
+        };
+        let kind = EntryKind::Reserve { quantity, buyer, made_here: id.is_none(), permits };
+        Ok(Admitted { lane, id, marked, kind })
+    }
+
+    /// Lets in what asks about a booking that exists, or refuses it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn admit_action(
+        &mut self,
+        lane: LaneIndex,
+        id: &BookingId,
+        action: BookingAction,
+        now: Now,
+    ) -> Result<Admitted, Refusal> {
+        let kind = match action {
+            BookingAction::LookUp => EntryKind::LookUp,
+            BookingAction::Confirm => EntryKind::Confirm,
+            BookingAction::Cancel { tombstone } => EntryKind::Cancel { tombstone },
+            BookingAction::Amend(amendment) => EntryKind::Amend(amendment),
+        };
+        if !matches!(action, BookingAction::LookUp) {
+            // What the booking on the way will be is not known yet.
+            if self.lanes[lane].board.is_in_flight(id) {
+                return Err(Refusal::InProgress);
+            }
+            self.pass_freeze(lane, now)?;
+        }
+        self.pass_room(now)?;
+        Ok(Admitted { lane, id: Some(*id), marked: false, kind })
+    }
+
+    /// Has a request that was let in wait for the ledger: its client will be [resolved](Desk::poll_resolved). `make_id` is
+    /// called if it has no id of its own.
+    pub fn enqueue(&mut self, admitted: Admitted, client: C, now: Now, make_id: impl FnOnce() -> BookingId) {
+        let Admitted { lane, id, marked, kind } = admitted;
+        self.batches.push(Some(client), lane, id.unwrap_or_else(make_id), marked, kind, now.monotonic);
+    }
+
+    /// A booking that found the sale closed or no permit, and that may have been granted before.
+    fn admit_repeat(
+        &mut self,
+        lane: LaneIndex,
+        request: &BookingRequest,
+        refusal: Refusal,
+        now: Now,
+    ) -> Result<Admitted, Refusal> {
+        let (Refusal::SoldOut | Refusal::NotOnSale(_), Some(own)) = (refusal, &request.id) else {
+            return Err(refusal);
+        };
+        let sale = &self.lanes[lane].board;
+        if sale.is_in_flight(own) {
+            return Err(Refusal::InProgress);
+        }
+        if sale.familiar(own) == Familiar::No {
+            return Err(refusal);
+        }
+        self.pass_room(now)?;
+        let BookingRequest { quantity, buyer, .. } = *request;
+        let kind = EntryKind::LookUpBeforeRefusal { quantity, buyer, refusal };
+        Ok(Admitted { lane, id: request.id, marked: false, kind })
+    }
+
+    /// All stages of a booking.
+    fn pass_all(&mut self, lane: LaneIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
+        self.pass_window(lane, now)?;
+        let permits = self.take_permits(lane, quantity, now)?;
+        if let Err(refusal) = self.pass_room(now) {
+            self.lanes[lane].board.settle(permits, Settlement::Returned);
+            return Err(refusal);
+        }
+        Ok(permits)
+    }
+
+    /// Whether the sale sells, as this host knows it.
+    fn pass_window(&self, lane: LaneIndex, now: Now) -> Result<(), Refusal> {
+        let lane = &self.lanes[lane];
+        match lane.board.gate(lane.ledger_time(now)) {
+            Gate::Open => Ok(()),
+            Gate::NotOnSale(why) => Err(Refusal::NotOnSale(why)),
+            Gate::Missing => Err(Refusal::SaleMissing),
+            Gate::Unsound => Err(Refusal::SaleUnsound),
+            Gate::Frozen => Err(Refusal::SaleFrozen),
+        }
+    }
+
+    /// Whether bookings of the sale may be changed: not while hosts put back what the ledger has forgotten.
+    fn pass_freeze(&self, lane: LaneIndex, now: Now) -> Result<(), Refusal> {
+        let lane = &self.lanes[lane];
+        match lane.board.gate(lane.ledger_time(now)) {
+            Gate::Frozen => Err(Refusal::SaleFrozen),
+            Gate::Open | Gate::NotOnSale(_) | Gate::Missing | Gate::Unsound => Ok(()),
+        }
+    }
+
+    /// Permits for so many tickets.
+    fn take_permits(&self, lane: LaneIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
+        let sale = &self.lanes[lane].board;
+        if let Some(permits) = sale.take(self.core, quantity) {
+            return Ok(permits);
+        }
+        // With the ledger silent, permits that are on the way say nothing about what is left.
+        let silent = || self.ledger_is_silent(now.monotonic) || self.board.any_silent();
+        match sale.available() > 0 && silent() {
+            true => Err(Refusal::LedgerUnavailable),
+            false => Err(Refusal::SoldOut),
+        }
+    }
+
+    /// Whether there is a ledger to wait for, and place to wait.
+    fn pass_room(&self, now: Now) -> Result<(), Refusal> {
+        if self.waiting() >= limits::WAITING_PER_CORE_MAX {
+            return Err(Refusal::Overloaded);
+        }
+        if self.is_cut_off(now) {
+            return Err(Refusal::LedgerUnavailable);
+        }
+        Ok(())
+    }
+}
