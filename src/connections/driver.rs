@@ -310,11 +310,8 @@ impl<T> Driver<T> {
             Ok(bytes) => {
                 // A short read has emptied the socket: the next byte, or the end, raises a new event.
                 entry.readable = bytes == self.buffer.len() || entry.ended || entry.urgent;
-                let again = entry.readable;
+                // What there is beyond that is seen to when the connection is flushed, as each is that has done something.
                 server.handle_bytes(key, &self.buffer[..bytes]);
-                if again {
-                    self.read_again(key);
-                }
                 if server.is_pressed() {
                     self.flush_touched(sockets, server);
                     server.relieve();
@@ -394,31 +391,22 @@ impl<T> Driver<T> {
         let wants_read = server.wants_read(key);
         let Some(entry) = self.entry(key) else { return };
         match fate {
-            Fate::Open => {
-                // Held back before, and the system will not tell again.
-                if wants_read && entry.readable {
-                    self.read_again(key);
-                }
-            }
+            Fate::Open => {}
             Fate::Linger => {
                 if !std::mem::replace(&mut entry.shut, true) {
                     // If this fails the peer is gone, and the next read says so.
                     sockets.shut_down(&mut entry.socket);
-                    if entry.readable {
-                        self.read_again(key);
-                    }
                 }
             }
             Fate::Closed => {
                 // Sends off what waits for the end. A close alone would drop it where bytes have arrived unread.
                 sockets.shut_down(&mut entry.socket);
-                self.drop_socket(key, sockets, server);
+                return self.drop_socket(key, sockets, server);
             }
         }
-    }
-
-    /// The sockets that are open. For tests and the simulator.
-    pub fn sockets(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().flatten().map(|entry| &entry.socket)
+        // It had more than one read took, or was held back: the system will not tell again.
+        if wants_read && entry.readable {
+            self.read_again(key);
+        }
     }
 }

@@ -12,12 +12,15 @@ use crate::http::encode::OVERLOADED;
 use crate::http::{Caching, HttpError, Request, Response, Status};
 use crate::limits::{self, ClientLimits};
 
-/// Answers with the path that was asked for.
+/// Answers with the path that was asked for; never what is under `/wait`.
 struct Echo;
 
 impl Service for Echo {
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
-        reply.send(&response(request.path.as_bytes())).into()
+        match request.path {
+            "/wait" => reply.later_alone().1,
+            path => reply.send(&response(path.as_bytes())).into(),
+        }
     }
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
@@ -150,12 +153,12 @@ struct Loop {
     now: Monotonic,
 }
 
-const READABLE: Readiness =
-    Readiness { readable: true, writable: false, ended: false, broken: false, urgent: false };
-const ENDED: Readiness =
-    Readiness { readable: true, writable: false, ended: true, broken: false, urgent: false };
-const WRITABLE: Readiness =
-    Readiness { readable: false, writable: true, ended: false, broken: false, urgent: false };
+const QUIET: Readiness =
+    Readiness { readable: false, writable: false, ended: false, urgent: false, broken: false };
+const READABLE: Readiness = Readiness { readable: true, ..QUIET };
+const WRITABLE: Readiness = Readiness { writable: true, ..QUIET };
+const ENDED: Readiness = Readiness { readable: true, ended: true, ..QUIET };
+const BROKEN: Readiness = Readiness { readable: true, writable: true, ended: true, broken: true, ..QUIET };
 
 impl Loop {
     fn new(read_bytes: usize, connections: usize) -> Loop {
@@ -272,7 +275,7 @@ fn who_is_reset_while_it_is_held_back_is_given_up_at_once() {
     }
     assert!(!host.far(1).received.is_empty(), "it is not read any more");
     host.far(1).broken = true;
-    host.turn(false, &[(1, Readiness { broken: true, ..ENDED })]);
+    host.turn(false, &[(1, BROKEN)]);
     assert!(host.far(1).closed && host.server.gone == 1);
 }
 
@@ -281,10 +284,30 @@ fn a_socket_that_breaks_is_closed_and_given_up() {
     let mut host = Loop::new(1_000, 8);
     host.accept([1]);
     host.far(1).broken = true;
-    host.turn(false, &[(1, ENDED)]);
+    host.turn(false, &[(1, BROKEN)]);
     assert!(host.far(1).closed && host.server.gone == 1);
     // An event that is still on its way finds nobody.
     host.turn(false, &[(1, READABLE)]);
+}
+
+/// What is behind a request that waits is not read, and so no read tells that nobody is there any more.
+#[test]
+fn a_socket_that_breaks_while_it_is_not_read_is_given_up_before_its_answer() {
+    let mut host = Loop::new(1_000, 8);
+    host.accept([1]);
+    host.send(1, &[b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n", GET].concat());
+    host.turn(false, &[(1, READABLE)]);
+    host.far(1).broken = true;
+    host.turn(false, &[(1, BROKEN)]);
+    assert!(host.far(1).closed && host.server.gone == 1);
+    // Likewise if that is told together with what makes it wait.
+    let mut host = Loop::new(1_000, 8);
+    host.accept([1]);
+    host.send(1, &[b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n", GET].concat());
+    host.far(1).broken = true;
+    host.turn(false, &[(1, BROKEN)]);
+    host.turn(false, &[]);
+    assert!(host.far(1).closed && host.server.gone == 1);
 }
 
 #[test]

@@ -58,7 +58,7 @@ enum Break {
 pub struct RedisLedger {
     url: RedisUrl,
     timeout: Duration,
-    session: Session,
+    session: Box<Session>,
     /// While it is connected.
     stream: Option<BlockingStream>,
     buffer: Vec<u8>,
@@ -78,7 +78,7 @@ impl RedisLedger {
         let mut ledger = RedisLedger {
             url: url.clone(),
             timeout,
-            session,
+            session: Box::new(session),
             stream: None,
             buffer: vec![0; READ_CHUNK_BYTES],
             next_call: 0,
@@ -220,8 +220,11 @@ impl fmt::Debug for RedisLedger {
     }
 }
 
+/// Whether a call is one of some kind.
+type IsOfKind = fn(&Call) -> bool;
+
 /// What must be allowed before which calls.
-const NEEDS: [(Need, fn(&Call) -> bool); 3] = [
+const NEEDS: [(Need, IsOfKind); 3] = [
     (Need::Change, Call::may_write),
     (Need::Trim, |call| matches!(call, Call::Sale { op: SaleOp::Trim, .. })),
     (Need::Remove, |call| matches!(call, Call::Sale { op: SaleOp::Remove, .. })),

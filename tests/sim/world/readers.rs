@@ -126,7 +126,8 @@ impl World {
         let now = self.now;
         let hosts = self.scenario.hosts;
         let reader = &mut self.readers[number];
-        let is_faulty = now < self.scenario.healed_at + PATIENCE_US;
+        // What was lost before they healed is noticed by then.
+        let is_faulty = now < self.scenario.healed_at + 2 * PATIENCE_US;
         if let Some(pipe) = reader.pipe
             && is_faulty
             && now > reader.heard_at + PATIENCE_US
