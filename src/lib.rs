@@ -16,7 +16,7 @@
 //!
 //! * [`runtime`]: the only I/O of the loops. A worker waits for events, reads what came, ends the engine's turn, sends to
 //!   the ledger and writes to the clients.
-//! * [`engine`]: one core's whole brain, without I/O: bytes and time in, bytes and ledger calls out. Its clerk serves one
+//! * [`engine`]: one core's whole brain, without I/O: bytes and time in, bytes and ledger calls out. Its handler serves one
 //!   request: route, read, ask the desk.
 //! * [`connection`]: one client. Reading and writing are two machines; answers leave in the order of their requests,
 //!   however they are made. The admin listener uses it too.
@@ -40,7 +40,7 @@
 //!   is kept over restarts.
 //! * [`admin`]: the operators' listener, a loop of its own with threads for what waits.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
-//! * [`access_log`], [`metrics`], [`ending`]: what was done, as lines and as counts, in one set of words.
+//! * [`access_log`], [`metrics`], [`outcome_label`]: what was done, as lines and as counts, in one set of words.
 //! * [`net`]: streams to the servers that this process connects to.
 //! * [`limits`]: every bound, with its unit and its reason. [`clock`]: time as values.
 //!
@@ -63,7 +63,6 @@ pub mod config;
 pub mod connection;
 pub mod connections;
 pub mod desk;
-pub mod ending;
 pub mod engine;
 pub mod host;
 pub mod http;
@@ -71,6 +70,7 @@ pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod net;
+pub mod outcome_label;
 pub mod protocol;
 pub mod runtime;
 pub mod stock;

@@ -4,10 +4,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::clock::Monotonic;
-use crate::connection::Cut;
-use crate::ending::Ending;
+use crate::connection::CutReason;
 use crate::http::Reason;
 use crate::limits::Limit;
+use crate::outcome_label::OutcomeLabel;
 
 /// A number that only one thread raises.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Histogram {
 /// Everything that one core counts.
 #[derive(Debug)]
 pub struct CoreMetrics {
-    requests: [Count; Ending::ALL.len()],
+    requests: [Count; OutcomeLabel::ALL.len()],
     malformed: [Count; Reason::ALL.len()],
     limits: [Count; Limit::ALL.len()],
     /// Connections open now.
@@ -76,7 +76,7 @@ pub struct CoreMetrics {
     pub accept_failures: Count,
     /// Bytes of buffers that connections hold now.
     pub buffered_bytes: Count,
-    cuts: [Count; Cut::ALL.len()],
+    cuts: [Count; CutReason::ALL.len()],
     /// Ledger calls sent.
     pub ledger_calls: Count,
     /// Bookings and look-ups that travelled in those calls.
@@ -126,13 +126,13 @@ impl Default for CoreMetrics {
 
 impl CoreMetrics {
     /// Counts a connection that was cut, and the limit that it met.
-    pub fn count_cut(&self, cut: Cut) {
+    pub fn count_cut(&self, cut: CutReason) {
         self.cuts[cut as usize].add(1);
         self.count_limit(cut.limit());
     }
 
     /// How often connections were cut so.
-    pub fn cut(&self, cut: Cut) -> u64 {
+    pub fn cut(&self, cut: CutReason) -> u64 {
         self.cuts[cut as usize].get()
     }
 
@@ -160,12 +160,12 @@ impl CoreMetrics {
     }
 
     /// Counts a request that ended so.
-    pub fn count(&self, ending: Ending) {
+    pub fn count(&self, ending: OutcomeLabel) {
         self.requests[ending as usize].add(1);
     }
 
     /// How often requests ended so.
-    pub fn ended(&self, ending: Ending) -> u64 {
+    pub fn ended(&self, ending: OutcomeLabel) -> u64 {
         self.requests[ending as usize].get()
     }
 

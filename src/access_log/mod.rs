@@ -8,7 +8,7 @@
 //! | `booking` | the booking's id; `null` where there was none yet (refused before an id was made) |
 //! | `quantity` | tickets asked for |
 //! | `buyer` | the buyer; absent where none was named |
-//! | `outcome` | see [`Ending`] |
+//! | `outcome` | see [`OutcomeLabel`] |
 //! | `status` | the HTTP status of the answer |
 //!
 //! ```json
@@ -40,7 +40,7 @@ pub use writer::{AccessLog, AccessLogCounters, Reopener};
 
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
 use crate::clock::WallTime;
-use crate::ending::Ending;
+use crate::outcome_label::OutcomeLabel;
 
 /// What one line says.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ pub struct Line<'a> {
     /// For whom.
     pub buyer: Option<&'a BuyerId>,
     /// What became of it.
-    pub outcome: Ending,
+    pub outcome: OutcomeLabel,
     /// The HTTP status of the answer.
     pub status: u16,
 }

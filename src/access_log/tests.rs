@@ -52,7 +52,7 @@ impl Disk {
     }
 }
 
-fn line(outcome: Ending) -> Line<'static> {
+fn line(outcome: OutcomeLabel) -> Line<'static> {
     Line {
         at: WallTime(1_763_827_200_123),
         sale: None,
@@ -80,9 +80,9 @@ fn lines_are_as_documented() {
         quantity: Quantity::new(2).unwrap(),
         buyer: Some(&buyer),
         status: 201,
-        ..line(Ending::Granted)
+        ..line(OutcomeLabel::Granted)
     });
-    buffer.push(&Line { at: WallTime(0), ..line(Ending::SoldOut) });
+    buffer.push(&Line { at: WallTime(0), ..line(OutcomeLabel::SoldOut) });
     buffer.hand_over();
     log.close().unwrap();
     let lines = disk.lines();
@@ -103,10 +103,10 @@ fn lines_are_as_documented() {
 
 #[test]
 fn every_outcome_has_a_word_of_its_own() {
-    for outcome in Ending::ALL {
-        assert_eq!(Ending::from_label(outcome.label()), Some(*outcome));
+    for outcome in OutcomeLabel::ALL {
+        assert_eq!(OutcomeLabel::from_label(outcome.label()), Some(*outcome));
     }
-    assert_eq!(Ending::from_label("lost"), None);
+    assert_eq!(OutcomeLabel::from_label("lost"), None);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn lines_of_many_cores_stay_whole_and_in_order() {
                 for turn in 1..=50_u32 {
                     for quantity in 1..=20 {
                         let quantity = Quantity::new(u64::from(turn * 100 + quantity)).unwrap();
-                        buffer.push(&Line { quantity, status: core, ..line(Ending::SoldOut) });
+                        buffer.push(&Line { quantity, status: core, ..line(OutcomeLabel::SoldOut) });
                     }
                     buffer.hand_over();
                 }
@@ -151,8 +151,8 @@ fn a_log_that_falls_behind_drops_counts_and_says_so() {
     let mut buffer = log.buffer();
     let blocks = 3 * limits::ACCESS_LOG_BLOCKS_MAX as u64;
     for _ in 0..blocks {
-        buffer.push(&line(Ending::SoldOut));
-        buffer.push(&line(Ending::SoldOut));
+        buffer.push(&line(OutcomeLabel::SoldOut));
+        buffer.push(&line(OutcomeLabel::SoldOut));
         buffer.hand_over();
     }
     assert!(counters.dropped() > 0);
@@ -167,7 +167,7 @@ fn a_log_that_falls_behind_drops_counts_and_says_so() {
     let tellings = lines.iter().filter(|line| line.contains("dropped")).count();
     assert_eq!((lines.len() - tellings) as u64 + told, 2 * blocks);
     // What comes after the end is counted, too.
-    buffer.push(&line(Ending::SoldOut));
+    buffer.push(&line(OutcomeLabel::SoldOut));
     buffer.hand_over();
     assert_eq!(counters.dropped(), told + 1);
 }
@@ -179,13 +179,13 @@ fn a_full_disk_is_counted_and_the_log_goes_on_when_there_is_room() {
     let log = AccessLog::start(disk.clone(), "test").unwrap();
     let counters = log.counters();
     let mut buffer = log.buffer();
-    buffer.push(&line(Ending::SoldOut));
+    buffer.push(&line(OutcomeLabel::SoldOut));
     buffer.hand_over();
     while counters.write_errors() == 0 {
         std::thread::yield_now();
     }
     *room.lock().unwrap() = 10_000;
-    buffer.push(&line(Ending::Granted));
+    buffer.push(&line(OutcomeLabel::Granted));
     buffer.hand_over();
     log.close().unwrap();
     let lines = disk.lines();
@@ -200,7 +200,7 @@ fn a_closed_log_on_a_full_disk_says_so() {
     let disk = Disk { room: Some(Arc::new(Mutex::new(0))), ..Disk::default() };
     let log = AccessLog::start(disk, "test").unwrap();
     let mut buffer = log.buffer();
-    buffer.push(&line(Ending::SoldOut));
+    buffer.push(&line(OutcomeLabel::SoldOut));
     drop(buffer);
     assert_eq!(log.close().unwrap_err().kind(), io::ErrorKind::StorageFull);
 }
@@ -212,7 +212,7 @@ fn a_torn_last_line_is_ended_before_the_next() {
     for (before, lines) in [("", 1), ("{\"at\":\"2026", 2), ("{}\n", 2)] {
         std::fs::write(&path, before).unwrap();
         let log = AccessLog::open(&path).unwrap();
-        log.buffer().push(&line(Ending::SoldOut));
+        log.buffer().push(&line(OutcomeLabel::SoldOut));
         log.close().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), lines, "{text}");

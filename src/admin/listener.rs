@@ -17,7 +17,7 @@ use super::places::Places;
 use super::reception::Reception;
 use super::work::{Done, Work};
 use crate::clock::{Monotonic, Now};
-use crate::connection::Cut;
+use crate::connection::CutReason;
 use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Driver, Notes};
 use crate::limits::{self, ClientLimits};
 use crate::runtime::sockets::{MioSockets, readiness};
@@ -109,7 +109,7 @@ impl ConnectionServer for Operators {
         self.places.give_back(key);
     }
 
-    fn handle_cut(&mut self, _: Cut) {}
+    fn handle_cut(&mut self, _: CutReason) {}
 }
 
 impl Operators {

@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
 use super::readiness::{self, Inability};
-use crate::connection::Cut;
+use crate::connection::CutReason;
 use crate::http::Reason;
 use crate::limits::Limit;
 use crate::metrics::{CoreMetrics, Histogram, LATENCY_BOUNDS_US};
@@ -142,7 +142,7 @@ impl Exposition {
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests of clients by how they ended";
         let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
-        for &ending in crate::ending::Ending::ALL {
+        for &ending in crate::outcome_label::OutcomeLabel::ALL {
             let total = self.cores.iter().map(|core| core.ended(ending)).sum();
             counter(&mut metric, &[("outcome", ending.label().to_owned())], total)?;
         }
@@ -154,7 +154,7 @@ impl Exposition {
         }
         let help = "Connections that were cut by reason";
         let mut metric = encoder.encode_descriptor("connections_cut", help, None, MetricType::Counter)?;
-        for cut in Cut::ALL {
+        for cut in CutReason::ALL {
             let total = self.cores.iter().map(|core| core.cut(cut)).sum();
             counter(&mut metric, &[("reason", cut.label().to_owned())], total)?;
         }

@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::places::Leave;
 use super::service::{Operator, PageResult};
 use crate::api::Problem;
-use crate::connection::Exchange;
+use crate::connection::PendingReply;
 use crate::connections::ConnectionKey;
 use crate::http::KeptRequest;
 
@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A request that has to wait.
 pub(super) struct Job {
     pub(super) key: ConnectionKey,
-    pub(super) exchange: Exchange,
+    pub(super) exchange: PendingReply,
     pub(super) request: KeptRequest,
     pub(super) peer: SocketAddr,
     /// To ask the ledger; given back when it is done.
@@ -35,7 +35,7 @@ pub(super) struct Job {
 /// What a request came to.
 pub(super) struct Done {
     pub(super) key: ConnectionKey,
-    pub(super) exchange: Exchange,
+    pub(super) exchange: PendingReply,
     pub(super) path: String,
     pub(super) answer: PageResult,
 }

@@ -9,10 +9,10 @@ use super::Problem;
 use super::sale::push_sale;
 use crate::booking::{Booking, BookingStatus, OffSale, Outcome, Refusal, SaleState};
 use crate::connection::{Answered, Reply};
-use crate::ending::Ending;
 use crate::http::Status;
 use crate::http::encode::{Caching, Field, Response};
 use crate::limits;
+use crate::outcome_label::OutcomeLabel;
 
 /// Media type of everything but problems.
 pub const JSON: &str = "application/json";
@@ -28,7 +28,7 @@ const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the book
 
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ResponseStyle {
     /// By `/buy`: the bodies of ab and curl.
     Buy,
     /// For a new booking.
@@ -43,14 +43,14 @@ pub enum Asked {
     ExistingUnmet,
 }
 
-impl Asked {
+impl ResponseStyle {
     /// Whether that outcome says that the request's precondition is false; nothing was changed then.
     fn is_unmet_by(self, outcome: &Outcome) -> bool {
         matches!(
             (self, outcome),
-            (Asked::BookNew, Outcome::Replayed(_) | Outcome::Refused(Refusal::IdReused))
-                | (Asked::BookAgain, Outcome::Refused(Refusal::NoSuchBooking))
-                | (Asked::ExistingUnmet, Outcome::Found(_))
+            (ResponseStyle::BookNew, Outcome::Replayed(_) | Outcome::Refused(Refusal::IdReused))
+                | (ResponseStyle::BookAgain, Outcome::Refused(Refusal::NoSuchBooking))
+                | (ResponseStyle::ExistingUnmet, Outcome::Found(_))
         )
     }
 }
@@ -99,19 +99,21 @@ pub fn push_booking(scratch: &mut Vec<u8>, sale: &str, booking: &Booking) {
 }
 
 /// The status that an outcome is answered with.
-pub fn status_of(asked: Asked, outcome: &Outcome) -> Status {
+pub fn status_of(asked: ResponseStyle, outcome: &Outcome) -> Status {
     match outcome {
         outcome if asked.is_unmet_by(outcome) => Status::PreconditionFailed,
-        Outcome::Refused(Refusal::SoldOut) if asked == Asked::Buy => Status::Ok,
+        Outcome::Refused(Refusal::SoldOut) if asked == ResponseStyle::Buy => Status::Ok,
         Outcome::Refused(refusal) => Problem::of(*refusal).status(),
-        Outcome::Granted(_) if matches!(asked, Asked::Book | Asked::BookNew) => Status::Created,
+        Outcome::Granted(_) if matches!(asked, ResponseStyle::Book | ResponseStyle::BookNew) => {
+            Status::Created
+        }
         _ => Status::Ok,
     }
 }
 
 /// What an outcome is counted as.
-pub fn ending_of(asked: Asked, outcome: &Outcome) -> Ending {
-    if asked.is_unmet_by(outcome) { Ending::PreconditionFailed } else { Ending::of(outcome) }
+pub fn ending_of(asked: ResponseStyle, outcome: &Outcome) -> OutcomeLabel {
+    if asked.is_unmet_by(outcome) { OutcomeLabel::PreconditionFailed } else { OutcomeLabel::of(outcome) }
 }
 
 /// Which occurrence of a problem this is: the path asked for, or of the booking in question.
@@ -190,12 +192,12 @@ fn send_problem(
 pub fn refusal(
     reply: Reply<'_>,
     scratch: &mut Vec<u8>,
-    asked: Asked,
+    asked: ResponseStyle,
     refusal: Refusal,
     detail: Option<&str>,
     instance: Instance<'_>,
 ) -> Answered {
-    if asked == Asked::Buy && refusal == Refusal::SoldOut {
+    if asked == ResponseStyle::Buy && refusal == Refusal::SoldOut {
         return reply.send(&Response {
             status: Status::Ok,
             content_type: JSON,
@@ -278,7 +280,7 @@ fn done(reply: Reply<'_>, body: &[u8]) -> Answered {
 pub fn outcome(
     reply: Reply<'_>,
     scratch: &mut Vec<u8>,
-    asked: Asked,
+    asked: ResponseStyle,
     about: About<'_>,
     outcome: &Outcome,
 ) -> Answered {
@@ -312,7 +314,7 @@ pub fn outcome(
         return problem(reply, scratch, unmet.status(), unmet, None, instance, &[]);
     }
     scratch.clear();
-    if asked == Asked::Buy {
+    if asked == ResponseStyle::Buy {
         let before = r#"{"code":1,"msg":"Ticket purchase successful","data":{"booking":""#;
         join(scratch, &[before, booking.id.as_str(), "\""]);
         // Who bought must pay in time: a sale without hold says no more than its load generators count.

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::findings::Findings;
 use super::view::View;
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
-use crate::ending::Ending;
 use crate::limits::ACCESS_LOG_LINE_BYTES_MAX;
+use crate::outcome_label::OutcomeLabel;
 
 /// What the access logs hold, summed up.
 #[derive(Default)]
@@ -92,14 +92,14 @@ impl AccessCount {
             Some(id) => Some(BookingId::parse(id).ok()?),
             None => None,
         };
-        match Ending::from_label(outcome) {
-            Some(ending @ (Ending::Granted | Ending::Replayed)) => {
+        match OutcomeLabel::from_label(outcome) {
+            Some(ending @ (OutcomeLabel::Granted | OutcomeLabel::Replayed)) => {
                 let quantity = Quantity::new(raw.quantity?)?.get();
                 let buyer = match raw.buyer {
                     Some(buyer) => Some(BuyerId::parse(buyer).ok()?),
                     None => None,
                 };
-                let granted = ending == Ending::Granted;
+                let granted = ending == OutcomeLabel::Granted;
                 view.told(id?, quantity, buyer.as_ref(), granted);
                 if granted {
                     self.granted += 1;
@@ -108,11 +108,11 @@ impl AccessCount {
                     self.replayed += 1;
                 }
             }
-            Some(Ending::OutcomeUnknown) => {
+            Some(OutcomeLabel::OutcomeUnknown) => {
                 view.left_unknown(id?);
                 self.unknown += 1;
             }
-            Some(Ending::SoldOut) => self.sold_out += 1,
+            Some(OutcomeLabel::SoldOut) => self.sold_out += 1,
             _ => {}
         }
         self.lines += 1;

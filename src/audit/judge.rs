@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::findings::{Findings, Kind};
-use super::view::{Acknowledged, BuyerIndex, Claimed, View};
+use super::view::{BuyerIndex, Claimed, LoggedAnswers, View};
 use super::{AuditError, ask, unexpected};
 use crate::booking::{BookingId, BookingStatus, SaleName, SaleState};
 use crate::clock::WallTime;
@@ -413,9 +413,9 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
             findings.differ(Kind::Told, subject(), text);
         }
         match told {
-            Acknowledged { granted: 1.., .. } => {}
-            Acknowledged { replayed: true, .. } => by_replay += 1,
-            Acknowledged { unknown: true, .. } => left_open += 1,
+            LoggedAnswers { granted: 1.., .. } => {}
+            LoggedAnswers { replayed: true, .. } => by_replay += 1,
+            LoggedAnswers { unknown: true, .. } => left_open += 1,
             // It may have been the orphan of a request that was told nothing.
             _ if booking.status == Some(BookingStatus::Cancelled) => {}
             _ => untold.push((id, booking)),

@@ -50,14 +50,14 @@ pub(super) struct View {
 pub(super) struct Evidence {
     pub(super) in_ledger: Option<Claimed>,
     pub(super) last_logged: Option<Claimed>,
-    pub(super) told: Acknowledged,
+    pub(super) told: LoggedAnswers,
     /// The deadline of a group that it is in: its own where there is such a group.
     pub(super) grouped: Option<WallTime>,
 }
 
 /// What the access logs say of one booking.
 #[derive(Default)]
-pub(super) struct Acknowledged {
+pub(super) struct LoggedAnswers {
     pub(super) granted: u32,
     pub(super) replayed: bool,
     pub(super) unknown: bool,

@@ -28,7 +28,7 @@ mod tests;
 mod writing;
 
 pub use pool::BufferPool;
-pub use reply::{Answered, Exchange, Handled, Reply};
+pub use reply::{Answered, Handled, PendingReply, Reply};
 pub use stream::{Produced, StreamPart};
 
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub struct Turn<'a> {
 
 /// What is to become of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CloseState {
     /// Read and write as wanted.
     Open,
     /// All is written: shut down the writing side (once), and go on reading until the end or the deadline, so
@@ -94,7 +94,7 @@ pub enum Fate {
 
 /// Why [`Connection::handle_deadline`] ended a connection, or its core did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum CutReason {
     /// Nothing was asked for as long as `idle-time`, since the last answer.
     Idle,
     /// The client did not read for as long as `write-stall`; what was unsent is lost.
@@ -108,29 +108,30 @@ pub enum Cut {
     Unasked,
 }
 
-impl Cut {
+impl CutReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Cut; 5] = [Cut::Idle, Cut::Stalled, Cut::Lingered, Cut::Unread, Cut::Unasked];
+    pub const ALL: [CutReason; 5] =
+        [CutReason::Idle, CutReason::Stalled, CutReason::Lingered, CutReason::Unread, CutReason::Unasked];
 
     /// A short name for counters.
     pub fn label(self) -> &'static str {
         match self {
-            Cut::Idle => "idle",
-            Cut::Stalled => "stalled",
-            Cut::Lingered => "lingered",
-            Cut::Unread => "unread",
-            Cut::Unasked => "unasked",
+            CutReason::Idle => "idle",
+            CutReason::Stalled => "stalled",
+            CutReason::Lingered => "lingered",
+            CutReason::Unread => "unread",
+            CutReason::Unasked => "unasked",
         }
     }
 
     /// The limit that was met.
     pub fn limit(self) -> Limit {
         match self {
-            Cut::Idle => Limit::IdleTime,
-            Cut::Stalled => Limit::WriteStall,
-            Cut::Lingered => Limit::Linger,
-            Cut::Unread => Limit::BufferedBytes,
-            Cut::Unasked => Limit::HeadTime,
+            CutReason::Idle => Limit::IdleTime,
+            CutReason::Stalled => Limit::WriteStall,
+            CutReason::Lingered => Limit::Linger,
+            CutReason::Unread => Limit::BufferedBytes,
+            CutReason::Unasked => Limit::HeadTime,
         }
     }
 }
@@ -161,7 +162,7 @@ pub struct Connection {
     read_deadline: Monotonic,
     /// When the client must have read something; of meaning while there is output.
     write_deadline: Monotonic,
-    fate: Fate,
+    fate: CloseState,
     /// Whole or partial requests wait in `input` for back pressure to end.
     parked: bool,
     /// No request is begun before all that were are answered: the last of them changes what others ask, or the next one
@@ -198,7 +199,7 @@ impl Connection {
             next_answer: 0,
             last_request: None,
             write_deadline: now,
-            fate: Fate::Open,
+            fate: CloseState::Open,
             parked: false,
             in_order: false,
             unread: false,
@@ -213,9 +214,9 @@ impl Connection {
     /// The next instant at which [`Connection::handle_deadline`] has something to do.
     pub fn deadline(&self) -> Option<Monotonic> {
         match self.fate {
-            Fate::Closed => None,
-            Fate::Linger => Some(self.read_deadline),
-            Fate::Open => match (self.read_clock_runs(), self.output.is_empty()) {
+            CloseState::Closed => None,
+            CloseState::Linger => Some(self.read_deadline),
+            CloseState::Open => match (self.read_clock_runs(), self.output.is_empty()) {
                 (true, true) => Some(self.read_deadline),
                 (true, false) => Some(self.read_deadline.min(self.write_deadline)),
                 (false, false) => Some(self.write_deadline),
@@ -226,16 +227,16 @@ impl Connection {
 
     /// Does what is due by now: answers 408 to a request that does not end, closes an idle connection
     /// silently, drops a client that does not read. Returns why the connection was cut, where it was.
-    pub fn handle_deadline(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) -> Option<Cut> {
+    pub fn handle_deadline(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) -> Option<CutReason> {
         if self.deadline().is_none_or(|deadline| turn.now < deadline) {
             return None;
         }
-        let cut = if self.fate == Fate::Linger {
-            Cut::Lingered
+        let cut = if self.fate == CloseState::Linger {
+            CutReason::Lingered
         } else if !self.output.is_empty() && self.write_deadline <= turn.now {
-            Cut::Stalled
+            CutReason::Stalled
         } else if self.is_idle() {
-            if self.asked { Cut::Idle } else { Cut::Unasked }
+            if self.asked { CutReason::Idle } else { CutReason::Unasked }
         } else {
             let in_head = matches!(self.reading, Reading::Head(_));
             let reason = if in_head { Reason::HeadTimeout } else { Reason::BodyTimeout };
@@ -249,7 +250,7 @@ impl Connection {
     }
 
     /// What is to become of the connection.
-    pub fn fate(&self) -> Fate {
+    pub fn fate(&self) -> CloseState {
         self.fate
     }
 
@@ -260,7 +261,7 @@ impl Connection {
 
     /// Whether the client waits for nothing and asks nothing: no part of a request, no answer outstanding.
     pub fn is_idle(&self) -> bool {
-        self.fate == Fate::Open
+        self.fate == CloseState::Open
             && self.unanswered() == 0
             && self.output.is_empty()
             && self.input.is_empty()
@@ -270,11 +271,11 @@ impl Connection {
     /// The host is going: what was asked is answered, the last answer says `Connection: close`, and an idle
     /// connection ends now. A request that has begun to arrive counts as asked. A stream ends.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
-        if self.stream.is_some() && self.fate == Fate::Open {
+        if self.stream.is_some() && self.fate == CloseState::Open {
             self.end_stream(turn.now, turn.pool);
             self.settle(turn);
         }
-        if self.draining || self.fate != Fate::Open || matches!(self.reading, Reading::Finished) {
+        if self.draining || self.fate != CloseState::Open || matches!(self.reading, Reading::Finished) {
             return;
         }
         self.draining = true;
@@ -287,7 +288,7 @@ impl Connection {
 
     /// Drops everything at once, as after a reset: buffers go back to the pool, and no reply is awaited.
     pub fn close(&mut self, pool: &mut BufferPool) {
-        self.fate = Fate::Closed;
+        self.fate = CloseState::Closed;
         self.reading = Reading::Finished;
         self.parked = false;
         self.unread = false;
@@ -323,10 +324,10 @@ impl Connection {
         assert!(
             !self.continue_due || matches!(self.reading, Reading::Sized { .. } | Reading::Chunked { .. })
         );
-        assert!(self.fate == Fate::Open || (is_finished && self.output.is_empty()));
+        assert!(self.fate == CloseState::Open || (is_finished && self.output.is_empty()));
         // Nothing lasts for ever: a clock runs, or the service owes an answer, or the engine owes a resume.
         let is_awaited = self.unanswered() > 0 || self.wants_resume();
-        assert!(self.fate == Fate::Closed || self.deadline().is_some() || is_awaited);
+        assert!(self.fate == CloseState::Closed || self.deadline().is_some() || is_awaited);
     }
 
     /// Whether the turn of that request's answer has not come, also where the answer is made already.
@@ -381,13 +382,13 @@ impl Connection {
         if !self.ends_with_output() || !self.output.is_empty() {
             return;
         }
-        if self.fate == Fate::Closed {
+        if self.fate == CloseState::Closed {
             return;
         }
         if self.peer_ended || !self.must_linger {
             self.close(turn.pool);
-        } else if self.fate == Fate::Open {
-            self.fate = Fate::Linger;
+        } else if self.fate == CloseState::Open {
+            self.fate = CloseState::Linger;
             self.read_deadline = turn.now.plus_ms(self.limits.linger_ms);
         }
     }

@@ -3,8 +3,8 @@
 //! Nothing of a request is kept that can be served at once. It stops where the writing half is full
 //! ([`Connection::wants_read`]), or where answers are to come first, and goes on with [`Connection::resume`].
 
-use super::reply::{Exchange, Manner, Reply};
-use super::{BufferPool, Connection, Fate, Service, Turn};
+use super::reply::{PendingReply, Reply, ReplyOptions};
+use super::{BufferPool, CloseState, Connection, Service, Turn};
 use crate::clock::Monotonic;
 use crate::http::body::ChunkedDecoder;
 use crate::http::framing::BodyLength;
@@ -91,11 +91,11 @@ impl Connection {
     /// instead of memory.
     pub fn wants_read(&self) -> bool {
         match self.fate {
-            Fate::Closed => false,
-            Fate::Linger => true,
-            Fate::Open if self.peer_ended || self.parked => false,
+            CloseState::Closed => false,
+            CloseState::Linger => true,
+            CloseState::Open if self.peer_ended || self.parked => false,
             // The end of who reads a stream is to be noticed.
-            Fate::Open => {
+            CloseState::Open => {
                 matches!(self.reading, Reading::Finished) || !self.is_full() || self.stream.is_some()
             }
         }
@@ -316,11 +316,11 @@ impl Connection {
             self.finish_reading(turn.pool);
         }
         let request = Request { body, ..head.request };
-        let manner = Manner {
+        let manner = ReplyOptions {
             head_only: request.method == Method::Head,
             is_http10: request.version == Version::Http10,
         };
-        service.handle(&request, Reply::new(self, Exchange::new(sequence, manner), turn));
+        service.handle(&request, Reply::new(self, PendingReply::new(sequence, manner), turn));
     }
 
     /// Has the service answer what HTTP refuses, in its turn, as the last answer.
@@ -337,8 +337,8 @@ impl Connection {
         self.last_request = Some(sequence);
         self.must_linger = true;
         self.finish_reading(turn.pool);
-        let manner = Manner { head_only, is_http10: false };
-        service.refuse(&error, Reply::new(self, Exchange::new(sequence, manner), turn));
+        let manner = ReplyOptions { head_only, is_http10: false };
+        service.refuse(&error, Reply::new(self, PendingReply::new(sequence, manner), turn));
     }
 
     /// Reads no request any more, and drops half a one.

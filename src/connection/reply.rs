@@ -8,23 +8,23 @@ use crate::http::{DateCache, Response};
 /// A request whose answer was put off. It belongs to the connection that gave it: keep both together.
 #[derive(Debug)]
 #[must_use = "without it the request is never answered, nor any behind it"]
-pub struct Exchange {
+pub struct PendingReply {
     sequence: u32,
-    manner: Manner,
+    manner: ReplyOptions,
 }
 
 /// What of the request decides how its answer is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(super) struct ReplyOptions {
     /// The request was HEAD.
     pub(super) head_only: bool,
     /// The request was HTTP/1.0: where the connection persists, the answer says so.
     pub(super) is_http10: bool,
 }
 
-impl Exchange {
-    pub(super) fn new(sequence: u32, manner: Manner) -> Exchange {
-        Exchange { sequence, manner }
+impl PendingReply {
+    pub(super) fn new(sequence: u32, manner: ReplyOptions) -> PendingReply {
+        PendingReply { sequence, manner }
     }
 
     /// The place of the request among those of its connection, from 0 and wrapping.
@@ -49,7 +49,7 @@ impl From<Answered> for Handled {
 
 impl Connection {
     /// What the answer to a request says of the connection.
-    fn persistence(&self, sequence: u32, manner: Manner) -> Persistence {
+    fn persistence(&self, sequence: u32, manner: ReplyOptions) -> Persistence {
         if self.last_request == Some(sequence) {
             Persistence::Close
         } else if manner.is_http10 {
@@ -83,7 +83,7 @@ impl Connection {
 #[must_use = "a request without an answer holds up all behind it"]
 pub struct Reply<'a> {
     connection: &'a mut Connection,
-    exchange: Exchange,
+    exchange: PendingReply,
     now: Monotonic,
     date: &'a DateCache,
     pool: &'a mut BufferPool,
@@ -92,7 +92,7 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
-        exchange: Exchange,
+        exchange: PendingReply,
         turn: &'a mut Turn<'_>,
     ) -> Reply<'a> {
         Reply { connection, exchange, now: turn.now, date: turn.date, pool: turn.pool }
@@ -100,7 +100,7 @@ impl<'a> Reply<'a> {
 
     /// Answers. The bytes go to the connection's output, or wait there for their turn.
     pub fn send(self, response: &Response<'_>) -> Answered {
-        let Reply { connection, exchange: Exchange { sequence, manner }, now, date, pool } = self;
+        let Reply { connection, exchange: PendingReply { sequence, manner }, now, date, pool } = self;
         let persistence = connection.persistence(sequence, manner);
         let encode = |out: &mut Vec<u8>| encode::encode(out, response, manner.head_only, persistence, date);
         connection.place_answer(sequence, response.encoded_bytes_max(), now, pool, encode);
@@ -115,7 +115,7 @@ impl<'a> Reply<'a> {
     /// If a later request was begun.
     pub fn stream(self, response: &Response<'_>) -> Answered {
         debug_assert!(response.body.is_empty(), "what a stream says comes in parts");
-        let Reply { connection, exchange: Exchange { sequence, manner }, now, date, pool } = self;
+        let Reply { connection, exchange: PendingReply { sequence, manner }, now, date, pool } = self;
         // HTTP/1.0 knows no chunks (RFC 9112 section 7.1).
         let is_chunked = !manner.is_http10;
         let persistence = match is_chunked || manner.head_only {
@@ -137,13 +137,13 @@ impl<'a> Reply<'a> {
 
     /// Puts the answer off: keep the exchange and answer with [`Connection::reply`]. Later requests are begun meanwhile,
     /// but for those that [must follow](super::Service::must_follow).
-    pub fn later(self) -> (Exchange, Handled) {
+    pub fn later(self) -> (PendingReply, Handled) {
         (self.exchange, Handled(()))
     }
 
     /// Likewise, and no later request is begun before this one is answered. For one that [must
     /// follow](super::Service::must_follow) those before it.
-    pub fn later_alone(self) -> (Exchange, Handled) {
+    pub fn later_alone(self) -> (PendingReply, Handled) {
         debug_assert_eq!(self.connection.unanswered(), 1, "it followed those before it");
         self.connection.in_order = true;
         (self.exchange, Handled(()))

@@ -8,7 +8,7 @@
 
 use super::pool::BufferPool;
 use super::reading::Reading;
-use super::{Connection, Fate, Service, Turn};
+use super::{CloseState, Connection, Service, Turn};
 use crate::clock::Monotonic;
 use crate::limits;
 
@@ -140,7 +140,10 @@ impl Connection {
     pub(super) fn wants_part(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             let is_open = stream.sequence == self.next_answer && stream.head.is_empty();
-            is_open && stream.is_due && (stream.is_fresh || self.output.is_empty()) && self.fate == Fate::Open
+            is_open
+                && stream.is_due
+                && (stream.is_fresh || self.output.is_empty())
+                && self.fate == CloseState::Open
         })
     }
 

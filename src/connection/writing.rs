@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::reply::{Exchange, Reply};
-use super::{BufferPool, Connection, Fate, Turn};
+use super::reply::{PendingReply, Reply};
+use super::{BufferPool, CloseState, Connection, Turn};
 use crate::clock::Monotonic;
 use crate::http::encode;
 
@@ -12,9 +12,9 @@ pub(super) type HeldAnswers = VecDeque<Option<Vec<u8>>>;
 
 impl Connection {
     /// The way to answer a request that was put off. `None` where the connection has closed since.
-    pub fn reply<'a>(&'a mut self, exchange: Exchange, turn: &'a mut Turn<'_>) -> Option<Reply<'a>> {
+    pub fn reply<'a>(&'a mut self, exchange: PendingReply, turn: &'a mut Turn<'_>) -> Option<Reply<'a>> {
         let ahead = exchange.sequence().wrapping_sub(self.next_answer);
-        let is_awaited = self.fate == Fate::Open
+        let is_awaited = self.fate == CloseState::Open
             && ahead < self.unanswered()
             && self.held.get(ahead as usize).is_none_or(Option::is_none);
         is_awaited.then(|| Reply::new(self, exchange, turn))

@@ -31,7 +31,7 @@ struct Address(u64);
 /// A connection that was let in. Give it back by [`Admission::release`].
 #[derive(Debug)]
 #[must_use = "a connection that is never released is counted for ever"]
-pub(super) struct Admitted {
+pub(super) struct AdmittedPeer {
     /// Where addresses are counted.
     address: Option<Address>,
 }
@@ -69,14 +69,14 @@ impl Admission {
     }
 
     /// Lets a connection in, or says which limit is met.
-    pub(super) fn admit(&self, peer: IpAddr) -> Result<Admitted, Limit> {
+    pub(super) fn admit(&self, peer: IpAddr) -> Result<AdmittedPeer, Limit> {
         // Relaxed, here and below: the number guards no other memory, and each loop gives back what it took.
         let more = |open| (open < self.connections_max).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return Err(Limit::Connections);
         }
         if self.address_connections_max == 0 {
-            return Ok(Admitted { address: None });
+            return Ok(AdmittedPeer { address: None });
         }
         let address = Address::of(peer);
         let mut part = self.part(address);
@@ -86,11 +86,11 @@ impl Admission {
             return Err(Limit::AddressConnections);
         }
         *count += 1;
-        Ok(Admitted { address: Some(address) })
+        Ok(AdmittedPeer { address: Some(address) })
     }
 
     /// A connection that was let in has ended.
-    pub(super) fn release(&self, admitted: Admitted) {
+    pub(super) fn release(&self, admitted: AdmittedPeer) {
         let before = self.open.fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "more connections ended than came");
         let Some(address) = admitted.address else { return };

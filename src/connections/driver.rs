@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use super::server::ConnectionServer;
 use super::table::ConnectionKey;
 use crate::clock::Monotonic;
-use crate::connection::Fate;
+use crate::connection::CloseState;
 use crate::http::encode::OVERLOADED;
 use crate::limits;
 
@@ -391,14 +391,14 @@ impl<T> Driver<T> {
         let wants_read = server.wants_read(key);
         let Some(entry) = self.entry(key) else { return };
         match fate {
-            Fate::Open => {}
-            Fate::Linger => {
+            CloseState::Open => {}
+            CloseState::Linger => {
                 if !std::mem::replace(&mut entry.shut, true) {
                     // If this fails the peer is gone, and the next read says so.
                     sockets.shut_down(&mut entry.socket);
                 }
             }
-            Fate::Closed => {
+            CloseState::Closed => {
                 // Sends off what waits for the end. A close alone would drop it where bytes have arrived unread.
                 sockets.shut_down(&mut entry.socket);
                 return self.drop_socket(key, sockets, server);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::table::{ConnectionKey, Connections, Notes};
 use crate::clock::Monotonic;
-use crate::connection::{Cut, Fate, Service};
+use crate::connection::{CloseState, CutReason, Service};
 use crate::limits;
 
 /// See the [module](self). What is provided is the same for all; what is asked for is how they differ.
@@ -44,7 +44,7 @@ pub trait ConnectionServer {
     fn handle_gone(&mut self, key: ConnectionKey);
 
     /// A connection was cut.
-    fn handle_cut(&mut self, cut: Cut);
+    fn handle_cut(&mut self, cut: CutReason);
 
     /// Bytes from a client, in any fragmentation.
     fn handle_bytes(&mut self, key: ConnectionKey, bytes: &[u8]) {
@@ -92,7 +92,7 @@ pub trait ConnectionServer {
     /// Cuts clients that do not read, if there is no other way to keep room; see [`Connections::relieve`].
     fn relieve(&mut self) {
         for _ in 0..self.connections_mut().relieve() {
-            self.handle_cut(Cut::Unread);
+            self.handle_cut(CutReason::Unread);
         }
     }
 
@@ -127,7 +127,7 @@ pub trait ConnectionServer {
     }
 
     /// What is to become of this client's socket.
-    fn fate(&self, key: ConnectionKey) -> Fate {
+    fn fate(&self, key: ConnectionKey) -> CloseState {
         self.connections().fate(key)
     }
 

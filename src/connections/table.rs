@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::admission::{Admission, Admitted};
+use super::admission::{Admission, AdmittedPeer};
 use super::timers::Timers;
 use crate::clock::{Monotonic, Now};
-use crate::connection::{BufferPool, Connection, Fate, Service, Turn};
+use crate::connection::{BufferPool, CloseState, Connection, Service, Turn};
 use crate::http::DateCache;
 use crate::limits::{self, ClientLimits, Limit};
 
@@ -48,7 +48,7 @@ struct Slot<N> {
     touched: bool,
     /// The deadline that the wheel knows of; entries with another one are stale.
     timer_at: Option<Monotonic>,
-    admitted: Admitted,
+    admitted: AdmittedPeer,
     notes: N,
 }
 
@@ -280,8 +280,8 @@ impl<N: Notes> Connections<N> {
     }
 
     /// What is to become of a connection's socket.
-    pub fn fate(&self, key: ConnectionKey) -> Fate {
-        self.get(key).map_or(Fate::Closed, Connection::fate)
+    pub fn fate(&self, key: ConnectionKey) -> CloseState {
+        self.get(key).map_or(CloseState::Closed, Connection::fate)
     }
 
     /// Whether buffers are so nearly used up that what is to be written is to be written at once, and not at the end of the

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::{Monotonic, Now, WallTime};
-use crate::connection::{Answered, Cut, Handled, Reply, Service};
+use crate::connection::{Answered, CutReason, Handled, Reply, Service};
 use crate::http::encode::OVERLOADED;
 use crate::http::{Caching, HttpError, Request, Response, Status};
 use crate::limits::{self, ClientLimits};
@@ -72,7 +72,7 @@ impl ConnectionServer for Server {
         self.gone += usize::from(self.connections.remove(key).is_some());
     }
 
-    fn handle_cut(&mut self, _: Cut) {}
+    fn handle_cut(&mut self, _: CutReason) {}
 }
 
 /// What a socket has, and what became of it.

@@ -12,7 +12,7 @@ use super::lanes::LaneIndex;
 use crate::booking::{Amendment, BookingId, BuyerId, Quantity, Refusal};
 use crate::clock::Now;
 use crate::limits;
-use crate::stock::{Familiar, Gate, Permits, Settlement};
+use crate::stock::{Gate, Membership, Permits, Settlement};
 
 /// A booking that a client asks for.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +132,7 @@ impl<C> Desk<C> {
         if sale.is_in_flight(own) {
             return Err(Refusal::InProgress);
         }
-        if sale.familiar(own) == Familiar::No {
+        if sale.familiar(own) == Membership::Absent {
             return Err(refusal);
         }
         self.pass_room(now)?;

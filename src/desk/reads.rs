@@ -19,7 +19,7 @@ use crate::limits::{
 
 /// Where one sale is in the lists.
 #[derive(Debug, Default)]
-struct Place {
+struct ReadPlace {
     /// The serial of the question that is on the way.
     asked: Option<u64>,
     wanted: bool,
@@ -43,7 +43,7 @@ pub(super) enum Question {
 /// See the [module](self).
 #[derive(Default)]
 pub(super) struct Reads {
-    places: PerLane<Place>,
+    places: PerLane<ReadPlace>,
     /// All that this core reads.
     mine: Vec<LaneIndex>,
     /// To be read now.
@@ -71,7 +71,7 @@ pub(super) struct Reads {
 impl Reads {
     /// A new lane. If it is read by this core, then soon, since it may have changed since this host learnt of it.
     pub(super) fn add_lane(&mut self, is_read_here: bool) {
-        let lane = self.places.add(Place::default());
+        let lane = self.places.add(ReadPlace::default());
         if is_read_here {
             self.mine.push(lane);
             self.again(lane);

@@ -4,8 +4,8 @@
 //! the ledger brought (`handle_*`), ends the turn, then takes what is to be written and sent (`poll_*`). So the same engine
 //! runs on mio and in tests that have no socket.
 
+mod handler;
 mod ids;
-mod service;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -16,26 +16,26 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::access_log::{Line, LineBuffer};
-use crate::api::encode::{self, About, Asked};
+use crate::api::encode::{self, About, ResponseStyle};
 use crate::booking::{BookingId, BuyerId, Outcome, Quantity, Refusal};
 use crate::protocol::{Answer, Call, CallError, CallId};
 
 use crate::clock::{Monotonic, Now};
-use crate::connection::{Connection, Cut, Exchange, Turn};
+use crate::connection::{Connection, CutReason, PendingReply, Turn};
 use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Notes};
 use crate::desk::{BookingRequest, Desk, LaneIndex, Resolved};
-use crate::ending::Ending;
 use crate::limits::ClientLimits;
 use crate::metrics::CoreMetrics;
+use crate::outcome_label::OutcomeLabel;
 use crate::stock::{Board, CoreIndex};
-use service::Clerk;
+use handler::RequestHandler;
 
 /// The address of a waiting request: which one, of which connection, and how it wants to be answered.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     connection: ConnectionKey,
-    exchange: Exchange,
-    asked: Asked,
+    exchange: PendingReply,
+    asked: ResponseStyle,
     /// What the booking that is looked up is to be.
     repeat: Option<Repeat>,
 }
@@ -45,16 +45,16 @@ type Repeat = Box<(Quantity, Option<BuyerId>)>;
 
 /// Bookings of a connection under ids made here whose answers wait for those before them: with them the ids would be lost.
 #[derive(Debug, Default)]
-pub struct Untold(Vec<UntoldBooking>);
+pub struct UndeliveredGrants(Vec<UndeliveredGrant>);
 
 #[derive(Debug)]
-struct UntoldBooking {
+struct UndeliveredGrant {
     sequence: u32,
     lane: LaneIndex,
     id: BookingId,
 }
 
-impl Notes for Untold {
+impl Notes for UndeliveredGrants {
     fn handle_written(&mut self, connection: &Connection) {
         if !self.0.is_empty() && connection.is_idle() {
             self.0 = Vec::new();
@@ -90,7 +90,13 @@ struct Core {
 
 impl Core {
     /// Writes the access-log line of a booking request.
-    fn log_booking(&mut self, lane: LaneIndex, wanted: &BookingRequest, asked: Asked, outcome: &Outcome) {
+    fn log_booking(
+        &mut self,
+        lane: LaneIndex,
+        wanted: &BookingRequest,
+        asked: ResponseStyle,
+        outcome: &Outcome,
+    ) {
         let Some(log) = &mut self.log else { return };
         log.push(&Line {
             at: self.now.wall,
@@ -98,7 +104,7 @@ impl Core {
             booking: wanted.id.as_ref(),
             quantity: wanted.quantity,
             buyer: wanted.buyer.as_ref(),
-            outcome: Ending::of(outcome),
+            outcome: OutcomeLabel::of(outcome),
             status: encode::status_of(asked, outcome).code(),
         });
     }
@@ -107,7 +113,7 @@ impl Core {
 /// See the [module](self).
 pub struct Engine {
     core: Core,
-    connections: Connections<Untold>,
+    connections: Connections<UndeliveredGrants>,
 }
 
 impl Engine {
@@ -146,10 +152,10 @@ impl Engine {
     fn serve<R>(
         &mut self,
         key: ConnectionKey,
-        act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Clerk<'_>) -> R,
+        act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut RequestHandler<'_>) -> R,
     ) -> Option<R> {
-        let mut clerk = Clerk { core: &mut self.core, connection: key };
-        self.connections.serve(key, &mut clerk, act)
+        let mut handler = RequestHandler { core: &mut self.core, connection: key };
+        self.connections.serve(key, &mut handler, act)
     }
 
     /// The way to the ledger works.
@@ -211,9 +217,9 @@ impl Engine {
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
         let sale = *self.core.desk.sale(lane).name();
         let sequence = exchange.sequence();
-        let answered = self.serve(connection, |connection, turn, clerk| {
+        let answered = self.serve(connection, |connection, turn, handler| {
             let reply = connection.reply(exchange, turn)?;
-            let scratch = &mut clerk.core.scratch;
+            let scratch = &mut handler.core.scratch;
             let about = About { sale: sale.as_str(), id: id.as_str(), made_here };
             let _answered = encode::outcome(reply, scratch, asked, about, &outcome);
             Some(connection.owes(sequence))
@@ -222,7 +228,7 @@ impl Engine {
             match answered.flatten() {
                 // The client has gone, and took the only way to this booking with it.
                 None => self.core.desk.cancel_unheard(lane, id, self.core.now),
-                Some(true) => self.note_untold(connection, UntoldBooking { sequence, lane, id }),
+                Some(true) => self.note_undelivered(connection, UndeliveredGrant { sequence, lane, id }),
                 Some(false) => {}
             }
         }
@@ -234,8 +240,10 @@ impl Engine {
 
     /// An answer waits for its turn; those that had theirs since are no matter any more.
     #[cold]
-    fn note_untold(&mut self, key: ConnectionKey, untold: UntoldBooking) {
-        let Some((connection, Untold(bookings))) = self.connections.with_notes(key) else { return };
+    fn note_undelivered(&mut self, key: ConnectionKey, untold: UndeliveredGrant) {
+        let Some((connection, UndeliveredGrants(bookings))) = self.connections.with_notes(key) else {
+            return;
+        };
         bookings.retain(|other| connection.owes(other.sequence));
         bookings.push(untold);
     }
@@ -266,19 +274,19 @@ impl Engine {
 }
 
 impl ConnectionServer for Engine {
-    type Notes = Untold;
-    type Service<'a> = Clerk<'a>;
+    type Notes = UndeliveredGrants;
+    type Service<'a> = RequestHandler<'a>;
 
-    fn connections(&self) -> &Connections<Untold> {
+    fn connections(&self) -> &Connections<UndeliveredGrants> {
         &self.connections
     }
 
-    fn connections_mut(&mut self) -> &mut Connections<Untold> {
+    fn connections_mut(&mut self) -> &mut Connections<UndeliveredGrants> {
         &mut self.connections
     }
 
-    fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Untold>, Clerk<'_>) {
-        (&mut self.connections, Clerk { core: &mut self.core, connection: key })
+    fn split(&mut self, key: ConnectionKey) -> (&mut Connections<UndeliveredGrants>, RequestHandler<'_>) {
+        (&mut self.connections, RequestHandler { core: &mut self.core, connection: key })
     }
 
     fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
@@ -302,8 +310,8 @@ impl ConnectionServer for Engine {
     }
 
     fn handle_gone(&mut self, key: ConnectionKey) {
-        let Some((connection, Untold(bookings))) = self.connections.remove(key) else { return };
-        for UntoldBooking { sequence, lane, id } in bookings {
+        let Some((connection, UndeliveredGrants(bookings))) = self.connections.remove(key) else { return };
+        for UndeliveredGrant { sequence, lane, id } in bookings {
             if connection.owes(sequence) {
                 self.core.desk.cancel_unheard(lane, id, self.core.now);
             }
@@ -311,7 +319,7 @@ impl ConnectionServer for Engine {
         self.core.metrics.connections_open.set(self.connections.len() as u64);
     }
 
-    fn handle_cut(&mut self, cut: Cut) {
+    fn handle_cut(&mut self, cut: CutReason) {
         self.core.metrics.count_cut(cut);
     }
 }

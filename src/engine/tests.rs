@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::*;
 use crate::booking::{SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
-use crate::connection::Fate;
+use crate::connection::CloseState;
 use crate::http::Reason;
 use crate::limits::{self, Limit};
 use crate::protocol::{BookingOp, Cancel, Cancellation, Confirmation, Reservation, SaleOp, SaleResult};
@@ -132,7 +132,7 @@ impl Loop {
             if self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
                 self.engine.handle_written(key, 0);
             }
-            if self.engine.fate(key) == Fate::Closed {
+            if self.engine.fate(key) == CloseState::Closed {
                 self.engine.handle_gone(key);
             }
         }
@@ -294,7 +294,7 @@ fn every_refusal_is_counted_once_under_its_reason_and_its_limit() {
         assert!(text.contains(&format!("\"type\":\"/problems/{name}\"")), "{text}");
         assert_eq!(text.contains("Retry-After: 1\r\n"), has_pause, "{text}");
         assert!(text.contains("Connection: close\r\n"), "{text}");
-        assert_eq!(host.engine.fate(key), Fate::Linger, "{reason:?}");
+        assert_eq!(host.engine.fate(key), CloseState::Linger, "{reason:?}");
     }
 }
 
@@ -321,9 +321,9 @@ fn meet(limit: Limit) -> Loop {
             let key = host.accept().unwrap();
             host.send(key, GET);
             host.advance(74_000);
-            assert_eq!(host.engine.fate(key), Fate::Open);
+            assert_eq!(host.engine.fate(key), CloseState::Open);
             host.advance(1_200);
-            assert_eq!(host.engine.fate(key), Fate::Closed);
+            assert_eq!(host.engine.fate(key), CloseState::Closed);
             host
         }
         Limit::WriteStall => {
@@ -332,7 +332,7 @@ fn meet(limit: Limit) -> Loop {
             host.stuck.insert(key);
             host.send(key, GET);
             host.advance(10_200);
-            assert_eq!(host.engine.fate(key), Fate::Closed);
+            assert_eq!(host.engine.fate(key), CloseState::Closed);
             host
         }
         Limit::Linger => {
@@ -340,7 +340,7 @@ fn meet(limit: Limit) -> Loop {
             let key = host.accept().unwrap();
             host.send(key, b"GET\r\n\r\n");
             host.advance(2_200);
-            assert_eq!(host.engine.fate(key), Fate::Closed);
+            assert_eq!(host.engine.fate(key), CloseState::Closed);
             host
         }
         Limit::Requests => {
@@ -352,7 +352,7 @@ fn meet(limit: Limit) -> Loop {
             assert_eq!(host.answers(key), 3, "what is behind the last one is not answered");
             let last = host.text(key).rfind("HTTP/1.1 200").unwrap();
             assert!(host.text(key).find("Connection: close").unwrap() > last, "{}", host.text(key));
-            assert_eq!(host.engine.fate(key), Fate::Linger);
+            assert_eq!(host.engine.fate(key), CloseState::Linger);
             host
         }
         Limit::Pipeline => {
@@ -410,19 +410,19 @@ fn every_limit_has_its_effect_and_its_counter() {
 
 #[test]
 fn every_cut_is_counted() {
-    for cut in Cut::ALL {
+    for cut in CutReason::ALL {
         let host = match cut {
-            Cut::Unread => unread().0,
-            Cut::Unasked => {
+            CutReason::Unread => unread().0,
+            CutReason::Unasked => {
                 let mut host = Loop::new(&ClientLimits::default());
                 let key = host.accept().unwrap();
                 host.advance(10_200);
-                assert_eq!(host.engine.fate(key), Fate::Closed);
+                assert_eq!(host.engine.fate(key), CloseState::Closed);
                 host
             }
             _ => meet(cut.limit()),
         };
-        for other in Cut::ALL {
+        for other in CutReason::ALL {
             assert_eq!(host.metrics.cut(other), u64::from(other == cut), "{other:?} for {cut:?}");
         }
     }
@@ -437,7 +437,7 @@ fn unread_limits() -> ClientLimits {
 fn unread() -> (Loop, Vec<ConnectionKey>) {
     let mut host = Loop::new(&unread_limits());
     let mut crowd = Vec::new();
-    while host.metrics.cut(Cut::Unread) == 0 {
+    while host.metrics.cut(CutReason::Unread) == 0 {
         let key = host.accept().unwrap();
         host.stuck.insert(key);
         host.send(key, &GET.repeat(if crowd.len() == 3 { 300 } else { 100 }));
@@ -468,7 +468,7 @@ fn who_does_not_read_pays_for_the_room_that_is_short() {
         assert!(host.engine.connections.buffered_bytes() <= unread_limits().buffered_bytes);
         refilled += 1;
     }
-    assert!(host.metrics.cut(Cut::Unread) > refilled / 2, "{}", host.metrics.cut(Cut::Unread));
+    assert!(host.metrics.cut(CutReason::Unread) > refilled / 2, "{}", host.metrics.cut(CutReason::Unread));
     assert_eq!((host.metrics.malformed(Reason::Overloaded), host.metrics.connections_refused.get()), (0, 0));
     // Whoever has begun to read again is none of them.
     let reads =
@@ -645,9 +645,9 @@ fn what_a_sale_shows_follows_what_is_on_its_way() {
     let client = host.accept().unwrap();
     host.send(client, &[BUY, GET, BUY].concat());
     assert_eq!(host.engine.core.desk.waiting(), 1, "what is behind waits, too");
-    assert_eq!(host.metrics.ended(Ending::SaleShown), 0);
+    assert_eq!(host.metrics.ended(OutcomeLabel::SaleShown), 0);
     host.grant_one();
-    assert_eq!((host.metrics.ended(Ending::SaleShown), host.answers(client)), (1, 2));
+    assert_eq!((host.metrics.ended(OutcomeLabel::SaleShown), host.answers(client)), (1, 2));
     assert_eq!(host.engine.core.desk.waiting(), 1);
 }
 
@@ -847,7 +847,7 @@ fn a_client_that_sends_no_more_has_its_answers_and_then_gives_up_its_place() {
     core.end_turn();
     // What says so of no connection is `Closed`, too.
     assert_eq!(core.metrics.connections_open.get(), 1, "nothing is owed to the one");
-    assert_eq!(core.engine.fate(waiting), Fate::Open);
+    assert_eq!(core.engine.fate(waiting), CloseState::Open);
     core.grant_one();
     assert_eq!((core.answers(waiting), core.metrics.connections_open.get()), (1, 0));
 }

@@ -36,7 +36,7 @@ mod watermark;
 pub use board::{Board, BoardFull, Directory, DirectoryPlace};
 pub use gate::Gate;
 pub use permits::{Permits, Settlement};
-pub use sale::{Dealt, Familiar, SaleBoard};
+pub use sale::{Dealt, Membership, SaleBoard};
 pub use shard::ShardTotals;
 
 /// Which of this host's loops, from 0: not the number of a CPU.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use boxoffice::clock::Monotonic;
-use boxoffice::connection::{Answered, Cut, Handled, Produced, Reply, Service, StreamPart};
+use boxoffice::connection::{Answered, CutReason, Handled, Produced, Reply, Service, StreamPart};
 use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Driver};
 use boxoffice::http::{HttpError, Request, Response, Status};
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
@@ -109,9 +109,9 @@ impl ConnectionServer for News {
         self.connections.remove(key);
     }
 
-    fn handle_cut(&mut self, cut: Cut) {
+    fn handle_cut(&mut self, cut: CutReason) {
         // Who is not done with reading when all is said is none of ours.
-        self.cut += usize::from(cut != Cut::Lingered);
+        self.cut += usize::from(cut != CutReason::Lingered);
     }
 }
 

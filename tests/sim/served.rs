@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use boxoffice::clock::Now;
-use boxoffice::connection::{Answered, Cut, Handled, Produced, Reply, Service, StreamPart};
+use boxoffice::connection::{Answered, CutReason, Handled, Produced, Reply, Service, StreamPart};
 use boxoffice::connections::{ConnectionKey, ConnectionServer, Connections};
 use boxoffice::engine::Engine;
 use boxoffice::http::{HttpError, Request, Response, Status};
@@ -33,7 +33,7 @@ pub struct Served {
 
 /// The engine's own, and the path that streams.
 pub struct SimService<'a> {
-    clerk: <Engine as ConnectionServer>::Service<'a>,
+    handler: <Engine as ConnectionServer>::Service<'a>,
     streams: &'a mut BTreeMap<usize, (ConnectionKey, u64)>,
     key: ConnectionKey,
     news_ms: u64,
@@ -45,7 +45,7 @@ const NEWS_MS: u64 = 20;
 impl Service for SimService<'_> {
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
         let Some(parts) = request.path.strip_prefix("/sim/news/") else {
-            return self.clerk.handle(request, reply);
+            return self.handler.handle(request, reply);
         };
         self.streams.insert(self.key.index(), (self.key, parts.parse().expect("a number")));
         let (status, caching) = (Status::Ok, Default::default());
@@ -53,11 +53,11 @@ impl Service for SimService<'_> {
     }
 
     fn must_follow(&self, request: &Request<'_>) -> bool {
-        self.clerk.must_follow(request)
+        self.handler.must_follow(request)
     }
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
-        self.clerk.refuse(error, reply)
+        self.handler.refuse(error, reply)
     }
 
     fn produce(&mut self, part: StreamPart<'_>) -> Produced {
@@ -77,7 +77,7 @@ impl Service for SimService<'_> {
     }
 
     fn note(&mut self, limit: Limit) {
-        self.clerk.note(limit);
+        self.handler.note(limit);
     }
 }
 
@@ -168,8 +168,8 @@ impl ConnectionServer for Served {
     }
 
     fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Self::Notes>, Self::Service<'_>) {
-        let (connections, clerk) = self.engine.split(key);
-        (connections, SimService { clerk, streams: &mut self.streams, key, news_ms: self.news_ms })
+        let (connections, handler) = self.engine.split(key);
+        (connections, SimService { handler, streams: &mut self.streams, key, news_ms: self.news_ms })
     }
 
     fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
@@ -194,7 +194,7 @@ impl ConnectionServer for Served {
         self.engine.handle_gone(key);
     }
 
-    fn handle_cut(&mut self, cut: Cut) {
+    fn handle_cut(&mut self, cut: CutReason) {
         self.engine.handle_cut(cut);
     }
 

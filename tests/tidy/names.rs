@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use boxoffice::api::{Problem, openapi};
 use boxoffice::cli::Cli;
-use boxoffice::ending::Ending;
 use boxoffice::ledger::Cause;
 use boxoffice::limits::Limit;
+use boxoffice::outcome_label::OutcomeLabel;
 use clap::CommandFactory;
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ fn kinds(tree: &Tree) -> Vec<(&'static str, Names)> {
         ("flag", serve),
         ("limit", own(&mut Limit::ALL.iter().map(|limit| limit.name()))),
         ("`type`", own(&mut Problem::ALL.iter().map(|problem| problem.name))),
-        ("`outcome`", own(&mut Ending::ALL.iter().map(|ending| ending.label()))),
+        ("`outcome`", own(&mut OutcomeLabel::ALL.iter().map(|ending| ending.label()))),
         ("`reason`", reasons(tree.text("src/admin/readiness.rs"))),
         ("`kind`", labels(tree.text("src/audit/findings.rs"), "kinds! {")),
     ]

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use boxoffice::api::Problem;
-use boxoffice::api::encode::{self, About, Asked, Instance};
+use boxoffice::api::encode::{self, About, Instance, ResponseStyle};
 use boxoffice::booking::{Booking, BookingId, BookingStatus, BuyerId, Outcome, Quantity, Refusal};
 use boxoffice::clock::{Monotonic, WallTime};
-use boxoffice::connection::{Answered, BufferPool, Connection, Exchange, Handled, Reply, Service, Turn};
+use boxoffice::connection::{Answered, BufferPool, Connection, Handled, PendingReply, Reply, Service, Turn};
 use boxoffice::http::body::ChunkedDecoder;
 use boxoffice::http::parse::{HeadScanner, Scan, field_room, parse_head};
 use boxoffice::http::{DateCache, HttpError, Request};
@@ -112,7 +112,7 @@ struct Answers<F> {
 
 /// Answers nothing at once.
 #[derive(Default)]
-struct Keeper(Vec<Exchange>);
+struct Keeper(Vec<PendingReply>);
 
 impl Service for Keeper {
     fn handle(&mut self, _: &Request<'_>, reply: Reply<'_>) -> Handled {
@@ -177,7 +177,7 @@ const SALE: &str = "ticket";
 const ID: &str = "0198c0de-0000-7000-8000-00000000000a";
 
 fn sold_out(reply: Reply<'_>, scratch: &mut Vec<u8>) -> Answered {
-    encode::refusal(reply, scratch, Asked::Book, Refusal::SoldOut, None, Instance::Booking(SALE, ID))
+    encode::refusal(reply, scratch, ResponseStyle::Book, Refusal::SoldOut, None, Instance::Booking(SALE, ID))
 }
 
 fn bad_request(reply: Reply<'_>, scratch: &mut Vec<u8>) -> Answered {
@@ -201,6 +201,6 @@ fn encode_booking() -> Box<dyn Work> {
     });
     Answers::of(move |reply, scratch| {
         let about = About { sale: SALE, id: ID, made_here: false };
-        encode::outcome(reply, scratch, Asked::Book, about, &outcome)
+        encode::outcome(reply, scratch, ResponseStyle::Book, about, &outcome)
     })
 }

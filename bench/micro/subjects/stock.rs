@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use boxoffice::booking::{BookingId, Quantity, SaleName, SaleState, SaleTerms};
 use boxoffice::clock::WallTime;
-use boxoffice::stock::{Board, CoreIndex, Familiar, SaleBoard, Settlement};
+use boxoffice::stock::{Board, CoreIndex, Membership, SaleBoard, Settlement};
 
 use super::{Subject, Work, plain};
 
@@ -46,7 +46,7 @@ fn refuse() -> Box<dyn Work> {
 
 /// Ids looked up in a sale that is sold out, as repeats are; with ten thousand granted.
 fn look_up(known: bool) -> Box<dyn Work> {
-    struct LookUp(Arc<SaleBoard>, Vec<BookingId>, Familiar);
+    struct LookUp(Arc<SaleBoard>, Vec<BookingId>, Membership);
     impl Work for LookUp {
         fn operations(&self) -> u64 {
             self.1.len() as u64
@@ -65,7 +65,7 @@ fn look_up(known: bool) -> Box<dyn Work> {
     // The whole log, so that what is not in it is known to be unknown.
     sale.note_log(0, 1, granted.iter());
     match known {
-        true => Box::new(LookUp(sale, granted[..64].to_vec(), Familiar::Perhaps)),
-        false => Box::new(LookUp(sale, ids(GRANTED, GRANTED + 64), Familiar::No)),
+        true => Box::new(LookUp(sale, granted[..64].to_vec(), Membership::MaybePresent)),
+        false => Box::new(LookUp(sale, ids(GRANTED, GRANTED + 64), Membership::Absent)),
     }
 }

@@ -16,7 +16,7 @@ use crate::limits;
 struct Mirror {
     /// `METHOD path?query body` of every request, `?label` of every refusal.
     seen: Vec<String>,
-    waiting: Vec<(Exchange, String)>,
+    waiting: Vec<(PendingReply, String)>,
     /// Limits that were met and refused nothing.
     noted: Vec<Limit>,
 }
@@ -37,7 +37,7 @@ impl Service for Mirror {
         let body = request.body.escape_ascii();
         let seen = format!("{} {}{query} {body}", request.method_name, request.path);
         self.seen.push(seen.clone());
-        let is_alone = |(_, seen): &(Exchange, String)| seen.contains(" /alone");
+        let is_alone = |(_, seen): &(PendingReply, String)| seen.contains(" /alone");
         assert!(!self.waiting.iter().any(is_alone), "{seen} was begun beside {:?}", self.waiting);
         if request.path.starts_with("/alone") {
             assert!(self.waiting.is_empty(), "{seen} was begun behind {:?}", self.waiting);
@@ -119,7 +119,7 @@ impl Bench {
                 let is_last = self.connection.ends_with_output();
                 self.with(|connection, turn, _| connection.handle_written(bytes, turn));
                 // What is held back for the end to come must not be kept waiting, nor what is not last be cut in two.
-                let has_ended = self.connection.fate() != Fate::Open;
+                let has_ended = self.connection.fate() != CloseState::Open;
                 assert_eq!(is_last, has_ended, "the end goes with the last bytes, and with no others");
             }
             if !self.connection.wants_resume() {
@@ -134,7 +134,7 @@ impl Bench {
         self.flush();
     }
 
-    fn expire(&mut self) -> Option<Cut> {
+    fn expire(&mut self) -> Option<CutReason> {
         self.now = self.connection.deadline().expect("a clock runs");
         let cut = self.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
         self.flush();

@@ -153,7 +153,7 @@ proptest! {
         prop_assert!(refusals <= 1);
         if refusals == 1 {
             prop_assert!(bench.mirror.seen.last().unwrap().starts_with('?'));
-            prop_assert!(bench.connection.fate() != Fate::Open);
+            prop_assert!(bench.connection.fate() != CloseState::Open);
             prop_assert!(*statuses(&bench.written).last().unwrap() >= 400);
         }
         prop_assert_eq!(statuses(&bench.written).len(), bench.mirror.seen.len());
@@ -199,7 +199,7 @@ proptest! {
                     if let Some(deadline) = bench.connection.deadline() {
                         bench.now = bench.now.max(deadline);
                         let cut = bench.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
-                        is_cut |= matches!(cut, Some(Cut::Stalled));
+                        is_cut |= matches!(cut, Some(CutReason::Stalled));
                     }
                 }
                 Step::Drain => bench.with(|connection, turn, _| connection.drain(turn)),
@@ -232,6 +232,6 @@ proptest! {
                 bench.expire();
             }
         }
-        prop_assert_eq!(bench.connection.fate(), Fate::Closed);
+        prop_assert_eq!(bench.connection.fate(), CloseState::Closed);
     }
 }

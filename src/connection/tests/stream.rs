@@ -11,7 +11,7 @@ struct Ticker {
     asked: usize,
     is_over: bool,
     has_more: bool,
-    waiting: Vec<(Exchange, String)>,
+    waiting: Vec<(PendingReply, String)>,
 }
 
 impl Service for Ticker {
@@ -201,7 +201,7 @@ fn to_http_1_0_a_stream_lasts_until_the_connection_closes() {
         assert_eq!(play.write(), "two");
         play.ticker.is_over = true;
         play.say("");
-        assert_ne!(play.connection.fate(), Fate::Open);
+        assert_ne!(play.connection.fate(), CloseState::Open);
     }
 }
 
@@ -221,7 +221,7 @@ fn a_drain_ends_a_stream_and_its_connection() {
     play.write();
     play.with(|connection, turn, _| connection.drain(turn));
     assert_eq!(play.write(), "0\r\n\r\n");
-    assert_ne!(play.connection.fate(), Fate::Open);
+    assert_ne!(play.connection.fate(), CloseState::Open);
     // One whose turn has not come has its place all the same, and one that begins now ends at once.
     let mut play = Play::new();
     play.send(&[LATER, STREAM].concat());
@@ -236,7 +236,7 @@ fn a_drain_ends_a_stream_and_its_connection() {
     play.send(&STREAM[10..]);
     let all = play.write();
     assert!(all.contains("\r\nConnection: close\r\n") && all.ends_with("\r\n\r\n0\r\n\r\n"), "{all}");
-    assert_ne!(play.connection.fate(), Fate::Open);
+    assert_ne!(play.connection.fate(), CloseState::Open);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn who_ends_its_side_or_does_not_read_hears_no_more_of_a_stream() {
     assert!(play.connection.wants_read(), "or its end would not be noticed");
     play.with(|connection, turn, _| connection.handle_end(turn));
     assert_eq!(play.write(), "0\r\n\r\n");
-    assert_eq!(play.connection.fate(), Fate::Closed);
+    assert_eq!(play.connection.fate(), CloseState::Closed);
     let mut play = Play::new();
     play.send(STREAM);
     play.write();
@@ -255,5 +255,8 @@ fn who_ends_its_side_or_does_not_read_hears_no_more_of_a_stream() {
     play.say("two");
     play.now = play.connection.deadline().expect("it has so long to read that");
     let cut = play.with(|connection, turn, ticker| connection.handle_deadline(turn, ticker));
-    assert_eq!((cut, play.connection.fate(), play.pool.lent_bytes()), (Some(Cut::Stalled), Fate::Closed, 0));
+    assert_eq!(
+        (cut, play.connection.fate(), play.pool.lent_bytes()),
+        (Some(CutReason::Stalled), CloseState::Closed, 0)
+    );
 }

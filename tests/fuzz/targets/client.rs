@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use boxoffice::clock::{Monotonic, WallTime};
-use boxoffice::connection::{Answered, BufferPool, Connection, Cut, Exchange, Handled, Reply, Service, Turn};
+use boxoffice::connection::{
+    Answered, BufferPool, Connection, CutReason, Handled, PendingReply, Reply, Service, Turn,
+};
 use boxoffice::http::{DateCache, HttpError, Request, Response, Status};
 use boxoffice::limits::{ClientLimits, Limit};
 
@@ -70,7 +72,7 @@ const FIELDS: [&str; 6] = ["host", "connection", "content-length", "transfer-enc
 #[derive(Default)]
 pub struct Counter {
     pub seen: Vec<Seen>,
-    pub waiting: Vec<(Exchange, usize)>,
+    pub waiting: Vec<(PendingReply, usize)>,
     /// One bit a request, used in turn: 1 puts it off.
     pub defers: u8,
     /// Bytes of the body of each answer.
@@ -100,7 +102,7 @@ impl Service for Counter {
             is_safe || self.waiting.is_empty(),
             "a change is begun before what came before it is answered"
         );
-        let changes = |(_, number): &(Exchange, usize)| !self.seen[*number].is_safe();
+        let changes = |(_, number): &(PendingReply, usize)| !self.seen[*number].is_safe();
         assert!(!self.waiting.iter().any(changes), "a request is begun beside a change");
         self.seen.push(Seen::of(request));
         if self.defers.rotate_right(number as u32) & 1 == 1 {
@@ -202,7 +204,7 @@ impl Client {
     }
 
     /// Lets time pass to the next deadline.
-    pub fn expire(&mut self) -> Option<Cut> {
+    pub fn expire(&mut self) -> Option<CutReason> {
         let deadline = self.connection.deadline()?;
         self.now = self.now.max(deadline);
         self.step(|connection, turn, service| connection.handle_deadline(turn, service))

@@ -2,7 +2,7 @@
 //! length, time, ends. After every step it must be in order; in the end it must have read what a connection that is
 //! served at once reads, answered in order, and given everything back.
 
-use boxoffice::connection::{Cut, Fate};
+use boxoffice::connection::{CloseState, CutReason};
 use boxoffice::http::Reason;
 use boxoffice::limits::ClientLimits;
 
@@ -53,14 +53,17 @@ pub fn run(bytes: &[u8]) {
             8..=9 => client.write(script.below(4_000)),
             10 => client.flush(),
             11..=12 => client.resume(),
-            13 => is_cut |= client.expire() == Some(Cut::Stalled),
+            13 => is_cut |= client.expire() == Some(CutReason::Stalled),
             14 => client.drain(),
             _ => {
                 has_ended = true;
                 client.end();
             }
         }
-        assert!(client.connection.fate() != Fate::Closed || client.pool.lent_bytes() == 0, "it owns nothing");
+        assert!(
+            client.connection.fate() != CloseState::Closed || client.pool.lent_bytes() == 0,
+            "it owns nothing"
+        );
     }
     client.flush();
     while !client.service.waiting.is_empty() {
@@ -77,7 +80,7 @@ pub fn run(bytes: &[u8]) {
         client.expire();
         client.flush();
     }
-    assert_eq!(client.connection.fate(), Fate::Closed);
+    assert_eq!(client.connection.fate(), CloseState::Closed);
     assert_eq!(client.pool.lent_bytes(), 0, "all buffers are back");
 }
 

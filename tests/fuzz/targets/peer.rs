@@ -4,7 +4,7 @@
 //!
 //! hyper's heads are read by httparse, as ours are; how long a message is, chunks, and what follows are its own.
 
-use boxoffice::connection::Fate;
+use boxoffice::connection::CloseState;
 use boxoffice::http::Reason;
 use boxoffice::limits::ClientLimits;
 
@@ -93,7 +93,7 @@ fn read(bytes: &[u8]) -> (Vec<Message>, Option<Reason>) {
                 target: query.iter().fold(path.clone(), |path, query| format!("{path}?{query}")),
                 body: body.clone(),
                 end: at + 1,
-                persists: client.connection.fate() == Fate::Open,
+                persists: client.connection.fate() == CloseState::Open,
             }),
             Some(Seen::Refusal(error)) => return (messages, Some(error.reason)),
             None => {}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use boxoffice::clock::{Monotonic, WallTime};
 use boxoffice::connection::{
-    Answered, BufferPool, Connection, Cut, Exchange, Fate, Handled, Produced, Reply, Service, StreamPart,
-    Turn,
+    Answered, BufferPool, CloseState, Connection, CutReason, Handled, PendingReply, Produced, Reply, Service,
+    StreamPart, Turn,
 };
 use boxoffice::http::{DateCache, HttpError, Request, Response, Status};
 use boxoffice::limits::ClientLimits;
@@ -18,7 +18,7 @@ use super::script::Script;
 #[derive(Default)]
 struct News {
     asked: usize,
-    waiting: Vec<(Exchange, usize)>,
+    waiting: Vec<(PendingReply, usize)>,
     /// What a stream is asked for.
     version: u64,
     /// What the stream that is open has said.
@@ -191,7 +191,7 @@ pub fn run(bytes: &[u8]) {
                 if let Some(deadline) = play.connection.deadline() {
                     play.now = play.now.max(deadline);
                     let cut = play.step(|connection, turn, news| connection.handle_deadline(turn, news));
-                    is_cut |= cut == Some(Cut::Stalled);
+                    is_cut |= cut == Some(CutReason::Stalled);
                 }
             }
             14 => play.step(|connection, turn, _| connection.drain(turn)),
@@ -200,7 +200,10 @@ pub fn run(bytes: &[u8]) {
                 play.step(|connection, turn, _| connection.handle_end(turn));
             }
         }
-        assert!(play.connection.fate() != Fate::Closed || play.pool.lent_bytes() == 0, "it owns nothing");
+        assert!(
+            play.connection.fate() != CloseState::Closed || play.pool.lent_bytes() == 0,
+            "it owns nothing"
+        );
     }
     // Whatever is open comes to its end, and all that was asked is answered.
     loop {
@@ -225,7 +228,7 @@ pub fn run(bytes: &[u8]) {
             play.flush();
         }
     }
-    assert_eq!((play.connection.fate(), play.pool.lent_bytes()), (Fate::Closed, 0));
+    assert_eq!((play.connection.fate(), play.pool.lent_bytes()), (CloseState::Closed, 0));
 }
 
 /// What was written is the answers to all requests, in their order.

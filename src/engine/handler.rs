@@ -1,30 +1,30 @@
 //! What a core does with one request: route it, read it, ask the desk, answer or put off the answer.
 
 use super::{Core, Repeat, Waiter};
-use crate::api::encode::{self, Asked, Instance};
+use crate::api::encode::{self, Instance, ResponseStyle};
 use crate::api::{Problem, Route, decode};
 use crate::booking::{Amendment, BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::connections::ConnectionKey;
 use crate::desk::{Admitted, BookingAction, BookingRequest, LaneIndex};
-use crate::ending::Ending;
 use crate::http::precondition::{Current, Preconditions};
 use crate::http::{Caching, HttpError, Method, Request, Response, Status};
 use crate::limits::Limit;
+use crate::outcome_label::OutcomeLabel;
 
 /// Serves the requests of one connection.
-pub struct Clerk<'a> {
+pub struct RequestHandler<'a> {
     pub(super) core: &'a mut Core,
     pub(super) connection: ConnectionKey,
 }
 
-impl Service for Clerk<'_> {
+impl Service for RequestHandler<'_> {
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
         let Some(route) = Route::find(request.path) else {
             if request.method == Method::Options && request.path == "*" {
                 return self.options(reply, "GET, HEAD, POST, PUT, DELETE, OPTIONS");
             }
-            return self.problem(request, reply, Ending::NoSuchPath, Problem::NO_SUCH_PATH, None);
+            return self.problem(request, reply, OutcomeLabel::NoSuchPath, Problem::NO_SUCH_PATH, None);
         };
         match (route, request.method) {
             (Route::Buy { sale }, Method::Get | Method::Post) => self.buy(request, reply, sale),
@@ -105,7 +105,7 @@ enum Subject<'a> {
     Sale,
 }
 
-impl Clerk<'_> {
+impl RequestHandler<'_> {
     fn buy(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
         if request.is_conditional
@@ -114,7 +114,7 @@ impl Clerk<'_> {
             return self.unmet(request, reply, unmet);
         }
         let wanted = BookingRequest { id: None, quantity: Quantity::ONE, buyer: None };
-        self.reserve(request, reply, lane, wanted, Asked::Buy)
+        self.reserve(request, reply, lane, wanted, ResponseStyle::Buy)
     }
 
     fn post_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
@@ -158,7 +158,7 @@ impl Clerk<'_> {
         let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
         let wanted = BookingRequest { id, quantity: body.quantity, buyer: body.buyer };
         match request.is_conditional {
-            false => self.reserve(request, reply, lane, wanted, Asked::Book),
+            false => self.reserve(request, reply, lane, wanted, ResponseStyle::Book),
             true => self.reserve_if(request, reply, lane, wanted),
         }
     }
@@ -178,9 +178,9 @@ impl Clerk<'_> {
         match (met, met_by_one, wanted.id) {
             // What POST is sent to is no booking, and has no state of its own.
             (Ok(()), _, None) | (Ok(()), Ok(()), _) => {
-                self.reserve(request, reply, lane, wanted, Asked::Book)
+                self.reserve(request, reply, lane, wanted, ResponseStyle::Book)
             }
-            (Ok(()), Err(_), _) => self.reserve(request, reply, lane, wanted, Asked::BookNew),
+            (Ok(()), Err(_), _) => self.reserve(request, reply, lane, wanted, ResponseStyle::BookNew),
             (Err(_), Ok(()), Some(id)) => {
                 let repeat = Box::new((wanted.quantity, wanted.buyer));
                 self.ask_desk(
@@ -189,7 +189,7 @@ impl Clerk<'_> {
                     lane,
                     &id,
                     BookingAction::LookUp,
-                    (Asked::BookAgain, Some(repeat)),
+                    (ResponseStyle::BookAgain, Some(repeat)),
                 )
             }
             (Err(unmet), ..) => self.unmet(request, reply, unmet),
@@ -209,9 +209,13 @@ impl Clerk<'_> {
     fn unmet(&mut self, request: &Request<'_>, reply: Reply<'_>, malformed: Option<String>) -> Handled {
         match malformed {
             Some(detail) => self.bad_request(request, reply, &detail),
-            None => {
-                self.problem(request, reply, Ending::PreconditionFailed, Problem::PRECONDITION_FAILED, None)
-            }
+            None => self.problem(
+                request,
+                reply,
+                OutcomeLabel::PreconditionFailed,
+                Problem::PRECONDITION_FAILED,
+                None,
+            ),
         }
     }
 
@@ -221,7 +225,7 @@ impl Clerk<'_> {
         reply: Reply<'_>,
         lane: LaneIndex,
         wanted: BookingRequest,
-        asked: Asked,
+        asked: ResponseStyle,
     ) -> Handled {
         match self.core.desk.admit_booking(lane, &wanted, self.core.now) {
             Ok(admitted) => self.wait(reply, admitted, (asked, None), wanted.id.is_some()),
@@ -237,7 +241,7 @@ impl Clerk<'_> {
         &mut self,
         reply: Reply<'_>,
         admitted: Admitted,
-        (asked, repeat): (Asked, Option<Repeat>),
+        (asked, repeat): (ResponseStyle, Option<Repeat>),
         is_deed: bool,
     ) -> Handled {
         let (exchange, handled) = if is_deed { reply.later_alone() } else { reply.later() };
@@ -267,13 +271,13 @@ impl Clerk<'_> {
             match self.is_met(request, Current::Untagged) {
                 Ok(()) => {}
                 Err(None) => {
-                    let unmet = (Asked::ExistingUnmet, None);
+                    let unmet = (ResponseStyle::ExistingUnmet, None);
                     return self.ask_desk(request, reply, lane, &id, BookingAction::LookUp, unmet);
                 }
                 Err(malformed) => return self.unmet(request, reply, malformed),
             }
         }
-        self.ask_desk(request, reply, lane, &id, action, (Asked::Existing, None))
+        self.ask_desk(request, reply, lane, &id, action, (ResponseStyle::Existing, None))
     }
 
     fn ask_desk(
@@ -283,7 +287,7 @@ impl Clerk<'_> {
         lane: LaneIndex,
         id: &BookingId,
         action: BookingAction,
-        (asked, repeat): (Asked, Option<Repeat>),
+        (asked, repeat): (ResponseStyle, Option<Repeat>),
     ) -> Handled {
         match self.core.desk.admit_action(lane, id, action, self.core.now) {
             Ok(admitted) => {
@@ -315,11 +319,11 @@ impl Clerk<'_> {
         reply: Reply<'_>,
         lane: LaneIndex,
         subject: Subject<'_>,
-        asked: Asked,
+        asked: ResponseStyle,
         refusal: Refusal,
     ) -> Handled {
         let Core { desk, scratch, metrics, .. } = &mut *self.core;
-        metrics.count(Ending::of_refusal(refusal));
+        metrics.count(OutcomeLabel::of_refusal(refusal));
         let sale = desk.sale(lane).name();
         let id = match subject {
             Subject::Request(wanted) => wanted.id.as_ref(),
@@ -341,12 +345,12 @@ impl Clerk<'_> {
         let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
         match self.core.desk.level(lane) {
             Some(state) => {
-                self.core.metrics.count(Ending::SaleShown);
+                self.core.metrics.count(OutcomeLabel::SaleShown);
                 encode::sale(reply, &mut self.core.scratch, sale, &state).into()
             }
             None => {
                 let refusal = Refusal::SaleMissing;
-                self.refuse_at_once(request, reply, lane, Subject::Sale, Asked::Existing, refusal)
+                self.refuse_at_once(request, reply, lane, Subject::Sale, ResponseStyle::Existing, refusal)
             }
         }
     }
@@ -354,33 +358,37 @@ impl Clerk<'_> {
     fn explain(&mut self, request: &Request<'_>, reply: Reply<'_>, name: &str) -> Handled {
         match Problem::find(name) {
             Some(problem) => {
-                self.core.metrics.count(Ending::ProblemExplained);
+                self.core.metrics.count(OutcomeLabel::ProblemExplained);
                 encode::problem_page(reply, &mut self.core.scratch, problem).into()
             }
-            None => self.problem(request, reply, Ending::NoSuchPath, Problem::NO_SUCH_PATH, None),
+            None => self.problem(request, reply, OutcomeLabel::NoSuchPath, Problem::NO_SUCH_PATH, None),
         }
     }
 
     fn unknown_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         match SaleName::parse(sale) {
             // It may have been opened since.
-            Ok(_) if self.core.desk.is_cut_off(self.core.now) => {
-                self.problem(request, reply, Ending::LedgerUnavailable, Problem::LEDGER_UNAVAILABLE, None)
-            }
-            Ok(_) => self.problem(request, reply, Ending::NoSuchSale, Problem::NO_SUCH_SALE, None),
+            Ok(_) if self.core.desk.is_cut_off(self.core.now) => self.problem(
+                request,
+                reply,
+                OutcomeLabel::LedgerUnavailable,
+                Problem::LEDGER_UNAVAILABLE,
+                None,
+            ),
+            Ok(_) => self.problem(request, reply, OutcomeLabel::NoSuchSale, Problem::NO_SUCH_SALE, None),
             Err(error) => self.bad_request(request, reply, &format!("sale in the path: {error}")),
         }
     }
 
     fn bad_request(&mut self, request: &Request<'_>, reply: Reply<'_>, detail: &str) -> Handled {
-        self.problem(request, reply, Ending::BadRequest, Problem::BAD_REQUEST, Some(detail))
+        self.problem(request, reply, OutcomeLabel::BadRequest, Problem::BAD_REQUEST, Some(detail))
     }
 
     fn problem(
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
-        ending: Ending,
+        ending: OutcomeLabel,
         problem: Problem,
         detail: Option<&str>,
     ) -> Handled {
@@ -391,7 +399,7 @@ impl Clerk<'_> {
     }
 
     fn wrong_method(&mut self, request: &Request<'_>, reply: Reply<'_>, route: Route<'_>) -> Handled {
-        self.core.metrics.count(Ending::MethodNotAllowed);
+        self.core.metrics.count(OutcomeLabel::MethodNotAllowed);
         let problem = Problem::METHOD_NOT_ALLOWED;
         let (instance, allow) = (Instance::Path(request.path), [("Allow", route.allow())]);
         encode::problem(reply, &mut self.core.scratch, problem.status(), problem, None, instance, &allow)
@@ -399,7 +407,7 @@ impl Clerk<'_> {
     }
 
     fn options(&mut self, reply: Reply<'_>, allow: &'static str) -> Handled {
-        self.core.metrics.count(Ending::Options);
+        self.core.metrics.count(OutcomeLabel::Options);
         let fields = [("Allow", allow)];
         reply
             .send(&Response {
