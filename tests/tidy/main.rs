@@ -4,6 +4,8 @@
 //! here starts a server or takes longer than a second.
 
 mod arrows;
+mod circles;
+mod code;
 mod commands;
 mod markdown;
 mod names;
@@ -21,6 +23,16 @@ fn assert_tidy(check: impl Fn(&Tree) -> Vec<String>) {
 #[test]
 fn modules_import_what_the_architecture_says() {
     assert_tidy(arrows::differences);
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    assert_tidy(circles::circles);
+}
+
+#[test]
+fn no_name_is_of_two_types() {
+    assert_tidy(circles::names_of_two_types);
 }
 
 #[test]
