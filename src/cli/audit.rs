@@ -136,3 +136,22 @@ impl From<AuditError> for CommandError {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_that_fails_is_a_command_that_fails() {
+        let sale = SaleName::parse("tickets").unwrap();
+        let error = CommandError::from(AuditError::NoSuchSale(sale));
+        assert!(matches!(error, CommandError::NoSuchSale(named) if named == sale), "{error}");
+        assert_eq!(error.exit_status(), 1);
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        let missing = CommandError::from(AuditError::Source { name: "missing.log".to_owned(), error });
+        assert_eq!(
+            (missing.to_string().as_str(), missing.exit_status()),
+            ("missing.log: entity not found", 1)
+        );
+    }
+}

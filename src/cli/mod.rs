@@ -88,9 +88,6 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) ->
 }
 
 #[cfg(all(test, not(loom)))]
-pub(crate) mod fake_ledger;
-
-#[cfg(all(test, not(loom)))]
 mod tests {
     use clap::CommandFactory;
 

@@ -1,6 +1,8 @@
 //! The ledger: the truth about every ticket. One trait, two implementations, one conformance suite
 //! (`tests/conformance`).
 
+#[cfg(all(test, not(loom)))]
+pub(crate) mod for_tests;
 mod held;
 pub mod redis;
 pub mod sqlite;

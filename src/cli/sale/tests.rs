@@ -1,10 +1,29 @@
+use std::collections::VecDeque;
+
 use clap::Parser;
 
 use super::*;
-use crate::cli::fake_ledger::FakeLedger;
 use crate::cli::{Cli, Command};
+use crate::ledger::for_tests::{TestLedger, claim, name};
 
-/// What the command line writes, or its exit status and error.
+/// Gives these answers, one to each call, whatever it is asked.
+struct Scripted(VecDeque<Result<Answer, CallError>>);
+
+impl Scripted {
+    fn new(answers: impl IntoIterator<Item = Answer>) -> Scripted {
+        Scripted(answers.into_iter().map(Ok).collect())
+    }
+}
+
+impl Ledger for Scripted {
+    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
+        calls
+            .iter()
+            .map(|call| self.0.pop_front().unwrap_or_else(|| panic!("no answer to {call:?}")))
+            .collect()
+    }
+}
+
 /// Says yes or not, and waits for the log so many times.
 #[derive(Default)]
 struct Says {
@@ -24,11 +43,12 @@ impl Console for Says {
     }
 }
 
-fn run(ledger: &mut FakeLedger, line: &str) -> Result<String, (u8, String)> {
+/// What the command line writes, or its exit status and error.
+fn run(ledger: &mut dyn Ledger, line: &str) -> Result<String, (u8, String)> {
     run_as(ledger, line, false)
 }
 
-fn run_as(ledger: &mut FakeLedger, line: &str, says: bool) -> Result<String, (u8, String)> {
+fn run_as(ledger: &mut dyn Ledger, line: &str, says: bool) -> Result<String, (u8, String)> {
     let cli = Cli::try_parse_from(format!("boxoffice sale {line}").split_whitespace()).expect(line);
     let Command::Sale(flags) = cli.command else { panic!("{line}") };
     let mut out = Vec::new();
@@ -40,7 +60,7 @@ fn run_as(ledger: &mut FakeLedger, line: &str, says: bool) -> Result<String, (u8
 
 #[test]
 fn opens_shows_and_lists() {
-    let mut ledger = FakeLedger::default();
+    let mut ledger = TestLedger::new();
     let shown = run(
         &mut ledger,
         "open ticket --stock 100 --hold 1h30m --hold-max 2h --per-buyer 4 --buyer-required true --starts 2026-02-01T10:00:00Z --ends none",
@@ -66,26 +86,43 @@ fn opens_shows_and_lists() {
     assert_eq!(run(&mut ledger, "list --json").unwrap().lines().count(), 2);
 }
 
+/// Redis names them in no order, and SQLite in that of their names.
+#[test]
+fn lists_by_name_whatever_the_order_of_the_ledger() {
+    let names = ["c", "a", "b"].map(name).to_vec();
+    let sales = Answer::Ledger(LedgerResult::Sales { names, odd: Vec::new() });
+    let found = |total| {
+        let terms = SaleTerms { total, ..SaleTerms::default() };
+        Answer::Sale {
+            state: SaleState { terms, ..SaleState::default() },
+            result: SaleResult::Found(Vec::new()),
+        }
+    };
+    let list = run(&mut Scripted::new([sales, found(1), found(2), found(3)]), "list").unwrap();
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    assert_eq!(lines[1..], [["a", "open", "1"], ["b", "open", "2"], ["c", "open", "3"]]);
+}
+
 #[test]
 fn changes_only_what_is_named() {
-    let mut ledger = FakeLedger::default();
+    let mut ledger = TestLedger::new();
     run(&mut ledger, "open ticket --stock 100 --hold 5m --per-buyer 4").unwrap();
     run(&mut ledger, "set ticket --stock 120 --hold none").unwrap();
-    let terms = &ledger.sale("ticket").state.terms;
+    let terms = ledger.state("ticket").terms;
     assert_eq!((terms.total, terms.hold_ms, terms.per_buyer), (120, None, Some(4)));
     for (command, status) in
         [("pause", SaleStatus::Paused), ("resume", SaleStatus::Open), ("close", SaleStatus::Closed)]
     {
         run(&mut ledger, &format!("{command} ticket")).unwrap();
-        assert_eq!(ledger.sale("ticket").state.status, status);
+        assert_eq!(ledger.state("ticket").status, status);
     }
 }
 
 #[test]
 fn says_why_not() {
-    let mut ledger = FakeLedger::default();
+    let mut ledger = TestLedger::new();
     run(&mut ledger, "open ticket --stock 100").unwrap();
-    ledger.sale("ticket").book("b", 7, None);
+    ledger.book("ticket", &[claim("b", 7, None)]);
     let mut fails = |line: &str, status: u8, says: &str| {
         let error = run(&mut ledger, line).expect_err(line);
         assert!(error.0 == status && error.1.contains(says), "{line}: {error:?}");
@@ -105,20 +142,20 @@ fn says_why_not() {
         2,
         "ends: must be later than starts",
     );
-    ledger.down = true;
-    assert_eq!(run(&mut ledger, "list").unwrap_err().0, 1);
+    let mut down = Scripted([Err(CallError::Unknown("connection refused".to_owned()))].into());
+    assert_eq!(run(&mut down, "list").unwrap_err().0, 1);
 }
 
 #[test]
 fn prints_the_log_and_follows_it() {
-    let mut ledger = FakeLedger::default();
-    run(&mut ledger, "open ticket --stock 100 --hold 1s").unwrap();
-    for number in 0..7 {
-        ledger.sale("ticket").book(&format!("b-{number}"), 2, Some("u-81"));
-    }
-    ledger.sale("ticket").set("b-0", BookingStatus::Confirmed);
+    let mut ledger = TestLedger::new();
+    run(&mut ledger, "open ticket --stock 2000 --hold 1s").unwrap();
+    let bookings = 2 * limits::LOG_ENTRIES_PER_CALL_MAX + 1;
+    let claims = (0..bookings).map(|number| claim(&format!("b-{number}"), 2, Some("u-81")));
+    ledger.book("ticket", &claims.collect::<Vec<_>>());
+    ledger.confirm("ticket", "b-0");
     let log = run(&mut ledger, "log ticket").unwrap();
-    assert_eq!(log.lines().count(), 8);
+    assert_eq!(log.lines().count(), bookings + 1);
     let first: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     let expected = json!({
         "sequence": 1, "at": "1970-01-01T00:00:00.001Z", "booking": "b-0", "status": "held", "quantity": 2,
@@ -126,7 +163,7 @@ fn prints_the_log_and_follows_it() {
     });
     assert_eq!(first, expected);
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["sequence"], &last["status"]), (&json!(8), &json!("confirmed")));
+    assert_eq!((&last["sequence"], &last["status"]), (&json!(bookings + 1), &json!("confirmed")));
     let mut operator = Says { yes: false, waits: 3 };
     let mut out = Vec::new();
     let follow = SaleCommand::Log { name: SaleName::parse("ticket").unwrap(), follow: true };
@@ -146,7 +183,7 @@ fn a_reader_that_left_is_no_failure() {
         }
     }
     let list = SaleCommand::List { json: false };
-    let error = list.run(&mut FakeLedger::default(), &mut Gone, &mut Says::default()).unwrap_err();
+    let error = list.run(&mut TestLedger::new(), &mut Gone, &mut Says::default()).unwrap_err();
     assert_eq!(error.exit_status(), 0);
 }
 
@@ -159,26 +196,31 @@ fn spans_print_as_they_are_read() {
 
 #[test]
 fn trims_in_steps_and_says_what_is_left() {
-    let mut ledger = FakeLedger::with("ticket", SaleTerms { total: 20, ..SaleTerms::default() });
-    for n in 0..10 {
-        ledger.sale("ticket").book(&format!("b-{n}"), 1, None);
-    }
+    let mut ledger = TestLedger::with("ticket", SaleTerms { total: 20, ..SaleTerms::default() });
+    ledger.book("ticket", &(0..10).map(|n| claim(&format!("b-{n}"), 1, None)).collect::<Vec<_>>());
     let said = run(&mut ledger, "trim ticket").unwrap();
     assert!(said.starts_with("removed nothing") && said.contains("10 entries are left"), "{said}");
-    ledger.sale("ticket").groups = vec![9, 7];
-    let said = run(&mut ledger, "trim ticket").unwrap();
+    assert_eq!(run(&mut ledger, "trim other").unwrap_err().0, 1);
+    // A SQLite file has no consumer groups; Redis answers so where one has acknowledged 9 and the other 7 of 10 entries.
+    let state = ledger.state("ticket");
+    let trimmed = |(removed, left)| Answer::Sale {
+        state: state.clone(),
+        result: SaleResult::Trimmed { groups: 2, removed, left },
+    };
+    let mut consumed = Scripted::new([(3, 7), (3, 4), (1, 3), (0, 3)].map(trimmed));
+    let said = run(&mut consumed, "trim ticket").unwrap();
     assert_eq!(
         said,
         "removed 7 entries that each of 2 consumer groups had acknowledged; 3 entries are left\n"
     );
-    assert_eq!(run(&mut ledger, "trim other").unwrap_err().0, 1);
+    assert!(consumed.0.is_empty(), "it asks until nothing more is removed");
 }
 
 #[test]
 fn remove_asks_and_takes_only_a_closed_sale_of_which_nothing_is_held() {
     let mut ledger =
-        FakeLedger::with("ticket", SaleTerms { total: 5, hold_ms: Some(60_000), ..SaleTerms::default() });
-    ledger.sale("ticket").book("a", 2, None);
+        TestLedger::with("ticket", SaleTerms { total: 5, hold_ms: Some(60_000), ..SaleTerms::default() });
+    ledger.book("ticket", &[claim("a", 2, None)]);
     let (status, said) = run(&mut ledger, "remove ticket").unwrap_err();
     assert!(status == 1 && said.contains("--yes"), "{said}");
     let (_, said) = run(&mut ledger, "remove ticket --yes").unwrap_err();
@@ -186,28 +228,41 @@ fn remove_asks_and_takes_only_a_closed_sale_of_which_nothing_is_held() {
     run(&mut ledger, "close ticket").unwrap();
     let (_, said) = run_as(&mut ledger, "remove ticket", true).unwrap_err();
     assert!(said.contains("2 tickets of \"ticket\" are held"), "{said}");
-    ledger.sale("ticket").set("a", BookingStatus::Cancelled);
+    ledger.cancel("ticket", "a");
     assert_eq!(run_as(&mut ledger, "remove ticket", true).unwrap(), "removed ticket\n");
     let (_, said) = run(&mut ledger, "remove ticket --yes").unwrap_err();
     assert!(said.contains("no sale \"ticket\""), "{said}");
 }
 
+/// So often another operator adds a ticket behind the back of whoever has read a sale.
+fn others_add_a_ticket(mut left: u32) -> impl FnMut(&mut TestLedger, &Call) {
+    move |ledger, call| {
+        if left > 0 && matches!(call, Call::Sale { op: SaleOp::LookUp(_), .. }) {
+            left -= 1;
+            let total = Some(ledger.state("ticket").terms.total + 1);
+            let answer =
+                ledger.ask(SaleOp::Alter(SaleChange { total, ..SaleChange::default() }).on(name("ticket")));
+            assert!(matches!(answer, Answer::Sale { result: SaleResult::Done, .. }), "{answer:?}");
+        }
+    }
+}
+
 /// Of two operators who change the total both are heard.
 #[test]
 fn the_total_changes_by_so_many() {
-    let mut ledger = FakeLedger::default();
+    let mut ledger = TestLedger::new();
     run(&mut ledger, "open ticket --stock 100 --hold 5m").unwrap();
     run(&mut ledger, "set ticket --stock +50").unwrap();
     run(&mut ledger, "set ticket --stock -20 --per-buyer 2").unwrap();
-    let terms = &ledger.sale("ticket").state.terms;
+    let terms = ledger.state("ticket").terms;
     assert_eq!((terms.total, terms.hold_ms, terms.per_buyer), (130, Some(300_000), Some(2)));
     run(&mut ledger, "set ticket --stock=-30").unwrap();
-    ledger.changes_between = 3;
+    ledger.meanwhile(others_add_a_ticket(3));
     run(&mut ledger, "set ticket --stock +5").unwrap();
-    assert_eq!(ledger.sale("ticket").state.terms.total, 108, "100, three of the others, five of ours");
-    ledger.changes_between = u32::MAX;
+    assert_eq!(ledger.state("ticket").terms.total, 108, "100, three of the others, five of ours");
+    ledger.meanwhile(others_add_a_ticket(u32::MAX));
     assert_eq!(run(&mut ledger, "set ticket --stock +5").unwrap_err().0, 1);
-    ledger.changes_between = 0;
+    ledger.meanwhile(|_, _| {});
     let (status, said) = run(&mut ledger, "set ticket --stock -1000").unwrap_err();
     assert!(status == 1 && said.contains("held"), "{said}");
     assert_eq!(run(&mut ledger, "set none --stock +1").unwrap_err().0, 1);
