@@ -30,7 +30,8 @@ local function count_on()
     end
   end
   counted = page[1] == '0' and 'all' or page[1]
-  call('HSET', KEYS[1], 'counted', counted)
+  -- A hold that is over by now is not counted, and so must not begin again with a clock that goes back.
+  call('HSET', KEYS[1], 'counted', counted, 'clock', now)
 end
 
 local place = {}

@@ -66,6 +66,13 @@ fn probes_get_through_however_many_connections_of_operators_are_idle() {
     host.client().get("/buy/ticket").expect(200);
 }
 
+/// Asks as a probe does: again, if its connection was closed. Whoever says nothing in its first 100 ms may have to give way,
+/// and a machine that others load may stand still for longer between a connection and its request.
+fn probe(host: &Host, target: &str) -> Response {
+    let mut asked = (0..20).map(|_| host.operator().try_ask("GET", target, None));
+    asked.find_map(Result::ok).unwrap_or_else(|| panic!("{target} was not answered once in 20 times"))
+}
+
 /// Nor because its ledger hangs, and everybody asks what is the matter with it.
 #[test]
 fn probes_get_through_while_a_crowd_of_operators_waits_for_a_ledger_that_hangs() {
@@ -99,7 +106,7 @@ fn probes_get_through_while_a_crowd_of_operators_waits_for_a_ledger_that_hangs()
                 (overloaded.load(Ordering::Relaxed) > 10).then_some(())
             });
             eventually("the silence is noticed", Duration::from_secs(20), || {
-                let told = host.operator().get("/readyz");
+                let told = probe(&host, "/readyz");
                 (told.status == 503 && told.text().contains("has not answered")).then_some(())
             });
             let mut kept = host.operator();
@@ -110,7 +117,7 @@ fn probes_get_through_while_a_crowd_of_operators_waits_for_a_ledger_that_hangs()
                         assert_eq!(told.expect(200).text(), "the loops turn\n");
                     }
                 }
-                let unready = host.operator().get("/readyz").expect(503);
+                let unready = probe(&host, "/readyz").expect(503);
                 assert!(!unready.text().contains("overloaded"), "{}", unready.text());
                 assert_eq!(
                     unready.field("content-type"),
@@ -118,9 +125,9 @@ fn probes_get_through_while_a_crowd_of_operators_waits_for_a_ledger_that_hangs()
                     "{}",
                     unready.text()
                 );
-                assert!(host.operator().get("/livez").expect(200).text().contains("the loops turn"));
-                host.operator().get("/metrics").expect(200);
-                host.operator().get("/problems/overloaded").expect(200);
+                assert!(probe(&host, "/livez").expect(200).text().contains("the loops turn"));
+                probe(&host, "/metrics").expect(200);
+                probe(&host, "/problems/overloaded").expect(200);
             }
         }));
         is_over.store(true, Ordering::Relaxed);
@@ -128,7 +135,7 @@ fn probes_get_through_while_a_crowd_of_operators_waits_for_a_ledger_that_hangs()
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     eventually("operators are answered again", Duration::from_secs(20), || {
-        (host.operator().get("/v1/sales/ticket").status == 200).then_some(())
+        (probe(&host, "/v1/sales/ticket").status == 200).then_some(())
     });
 }
 

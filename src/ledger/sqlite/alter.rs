@@ -99,8 +99,12 @@ impl Sale<'_> {
             Some((last, _)) if rows.len() == COUNTED_PER_CALL => format!(">{last}"),
             _ => ALL.to_owned(),
         };
-        self.statement("UPDATE sales SET counted = ?2 WHERE name = ?1")?
-            .execute([self.name.as_str(), &self.counted])?;
+        // A hold that is over by now is not counted, and so must not begin again with a clock that goes back.
+        self.statement("UPDATE sales SET counted = ?2, clock_ms = ?3 WHERE name = ?1")?.execute(params![
+            self.name.as_str(),
+            self.counted,
+            integer(self.state.now.0)
+        ])?;
         Ok(self.counted == ALL)
     }
 }
