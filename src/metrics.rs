@@ -160,13 +160,13 @@ impl CoreMetrics {
     }
 
     /// Counts a request that ended so.
-    pub fn count(&self, ending: OutcomeLabel) {
-        self.requests[ending as usize].add(1);
+    pub fn count(&self, label: OutcomeLabel) {
+        self.requests[label as usize].add(1);
     }
 
     /// How often requests ended so.
-    pub fn ended(&self, ending: OutcomeLabel) -> u64 {
-        self.requests[ending as usize].get()
+    pub fn ended(&self, label: OutcomeLabel) -> u64 {
+        self.requests[label as usize].get()
     }
 
     /// Whether this core's way to the ledger works.

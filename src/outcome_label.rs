@@ -3,27 +3,27 @@
 use crate::booking::{Outcome, Refusal};
 
 macro_rules! endings {
-    ($($ending:ident $label:literal,)*) => {
+    ($($outcome:ident $label:literal,)*) => {
         /// How a request ended: the label `outcome` of `boxoffice_requests_total` and of the access log.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum OutcomeLabel {
-            $(#[doc = concat!("`", $label, "`.")] $ending,)*
+            $(#[doc = concat!("`", $label, "`.")] $outcome,)*
         }
 
         impl OutcomeLabel {
             /// All of them, in the order of their discriminants.
-            pub const ALL: &'static [OutcomeLabel] = &[$(OutcomeLabel::$ending),*];
+            pub const ALL: &'static [OutcomeLabel] = &[$(OutcomeLabel::$outcome),*];
 
             /// The word that users see.
             pub fn label(self) -> &'static str {
                 match self {
-                    $(OutcomeLabel::$ending => $label,)*
+                    $(OutcomeLabel::$outcome => $label,)*
                 }
             }
 
-            /// The ending of that [`label`](OutcomeLabel::label).
+            /// The one of that [`label`](OutcomeLabel::label).
             pub fn from_label(label: &str) -> Option<OutcomeLabel> {
-                OutcomeLabel::ALL.iter().copied().find(|ending| ending.label() == label)
+                OutcomeLabel::ALL.iter().copied().find(|outcome| outcome.label() == label)
             }
         }
     };

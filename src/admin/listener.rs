@@ -52,12 +52,12 @@ struct Operators {
 /// Who is at the other end.
 #[derive(Debug)]
 pub(super) struct Peer {
-    peer: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Default for Peer {
     fn default() -> Peer {
-        Peer { peer: SocketAddr::from(([0, 0, 0, 0], 0)) }
+        Peer { address: SocketAddr::from(([0, 0, 0, 0], 0)) }
     }
 }
 
@@ -76,8 +76,10 @@ impl ConnectionServer for Operators {
     }
 
     fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Peer>, Reception<'_>) {
-        let peer =
-            self.connections.with_notes(key).map_or_else(|| Peer::default().peer, |(_, guest)| guest.peer);
+        let peer = self
+            .connections
+            .with_notes(key)
+            .map_or_else(|| Peer::default().address, |(_, peer)| peer.address);
         let Operators { shared, connections, places, work, scratch, now } = self;
         (connections, Reception { shared, places, work, scratch, key, peer, now: *now })
     }
@@ -88,8 +90,8 @@ impl ConnectionServer for Operators {
         }
         let key = self.connections.admit(peer.ip()).ok()?;
         self.places.take(key, self.now);
-        if let Some((_, guest)) = self.connections.with_notes(key) {
-            guest.peer = peer;
+        if let Some((_, notes)) = self.connections.with_notes(key) {
+            notes.address = peer;
         }
         Some(key)
     }
@@ -114,10 +116,10 @@ impl ConnectionServer for Operators {
 
 impl Operators {
     fn handle_done(&mut self, done: Done) {
-        let Done { key, exchange, path, answer } = done;
+        let Done { key, pending, path, answer } = done;
         let (connections, mut reception) = self.split(key);
         connections.serve(key, &mut reception, |connection, turn, reception| {
-            if let Some(reply) = connection.reply(exchange, turn) {
+            if let Some(reply) = connection.reply(pending, turn) {
                 let _answered = reception.respond(reply, &path, answer);
             }
         });

@@ -142,9 +142,9 @@ impl Exposition {
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests of clients by how they ended";
         let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
-        for &ending in crate::outcome_label::OutcomeLabel::ALL {
-            let total = self.cores.iter().map(|core| core.ended(ending)).sum();
-            counter(&mut metric, &[("outcome", ending.label().to_owned())], total)?;
+        for &label in crate::outcome_label::OutcomeLabel::ALL {
+            let total = self.cores.iter().map(|core| core.ended(label)).sum();
+            counter(&mut metric, &[("outcome", label.label().to_owned())], total)?;
         }
         let help = "Requests that HTTP refused by reason; each was answered once and its connection closed";
         let mut metric = encoder.encode_descriptor("malformed_requests", help, None, MetricType::Counter)?;

@@ -21,7 +21,7 @@ struct Place {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Places {
-    guests: Vec<Place>,
+    taken: Vec<Place>,
     most: usize,
     grace_ms: u64,
 }
@@ -29,12 +29,12 @@ pub(super) struct Places {
 impl Places {
     /// So many, and nobody there. Whoever comes has that grace to say something, before it may have to give way.
     pub(super) fn new(most: usize, grace_ms: u64) -> Places {
-        Places { guests: Vec::new(), most, grace_ms }
+        Places { taken: Vec::new(), most, grace_ms }
     }
 
     /// Whether there is none for another one.
     pub(super) fn are_taken(&self) -> bool {
-        self.guests.len() >= self.most
+        self.taken.len() >= self.most
     }
 
     /// Where all are taken, takes the place of the one that is idle for longest, whose connection is to be closed. `None` while
@@ -43,40 +43,40 @@ impl Places {
         if !self.are_taken() {
             return None;
         }
-        let may_stay = |guest: &Place| {
-            guest.is_served || !guest.is_answered && now < guest.idle_since.plus_ms(self.grace_ms)
+        let may_stay = |place: &Place| {
+            place.is_served || !place.is_answered && now < place.idle_since.plus_ms(self.grace_ms)
         };
-        let idle = self.guests.iter().enumerate().filter(|(_, guest)| !may_stay(guest));
-        let (longest, _) = idle.min_by_key(|(_, guest)| guest.idle_since)?;
-        Some(self.guests.swap_remove(longest).key)
+        let idle = self.taken.iter().enumerate().filter(|(_, place)| !may_stay(place));
+        let (longest, _) = idle.min_by_key(|(_, place)| place.idle_since)?;
+        Some(self.taken.swap_remove(longest).key)
     }
 
     /// A connection has come, for which there is a place.
     pub(super) fn take(&mut self, key: ConnectionKey, now: Monotonic) {
-        self.guests.push(Place { key, idle_since: now, is_answered: false, is_served: false });
+        self.taken.push(Place { key, idle_since: now, is_answered: false, is_served: false });
     }
 
     /// What it has asked is worked on from now on.
     pub(super) fn begin(&mut self, key: ConnectionKey) {
-        if let Some(guest) = self.guest(key) {
-            guest.is_served = true;
+        if let Some(place) = self.place(key) {
+            place.is_served = true;
         }
     }
 
     /// It is answered, and idle since now.
     pub(super) fn end(&mut self, key: ConnectionKey, now: Monotonic) {
-        if let Some(guest) = self.guest(key) {
-            (guest.is_served, guest.is_answered, guest.idle_since) = (false, true, now);
+        if let Some(place) = self.place(key) {
+            (place.is_served, place.is_answered, place.idle_since) = (false, true, now);
         }
     }
 
     /// The connection has ended.
     pub(super) fn give_back(&mut self, key: ConnectionKey) {
-        self.guests.retain(|guest| guest.key != key);
+        self.taken.retain(|place| place.key != key);
     }
 
-    fn guest(&mut self, key: ConnectionKey) -> Option<&mut Place> {
-        self.guests.iter_mut().find(|guest| guest.key == key)
+    fn place(&mut self, key: ConnectionKey) -> Option<&mut Place> {
+        self.taken.iter_mut().find(|place| place.key == key)
     }
 }
 

@@ -43,9 +43,9 @@ impl Service for Reception<'_> {
             Err(error) => return self.respond(reply, request.path, Err(error)).into(),
         };
         self.places.begin(self.key);
-        let (exchange, handled) = reply.later_alone();
+        let (pending, handled) = reply.later_alone();
         let request = request.keep();
-        self.work.begin(Job { key: self.key, exchange, request, peer: self.peer, leave });
+        self.work.begin(Job { key: self.key, pending, request, peer: self.peer, leave });
         handled
     }
 

@@ -76,9 +76,10 @@ impl<'a> Operator<'a> {
         Operator { shared, peer, scratch: Vec::new() }
     }
 
-    /// Answers a request, for whoever may wait.
-    pub(super) fn answer(&mut self, request: &Request<'_>) -> Result<Page, ApiError> {
-        let conditions = self.admit(request)?;
+    /// Carries out a request that was [admitted](Operator::admit) before it came to a thread: whether it may be is not asked
+    /// again.
+    pub(super) fn carry_out_admitted(&mut self, request: &Request<'_>) -> Result<Page, ApiError> {
+        let conditions = conditions(request)?;
         self.carry_out(request, conditions)
     }
 

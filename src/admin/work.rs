@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A request that has to wait.
 pub(super) struct Job {
     pub(super) key: ConnectionKey,
-    pub(super) exchange: PendingReply,
+    pub(super) pending: PendingReply,
     pub(super) request: KeptRequest,
     pub(super) peer: SocketAddr,
     /// To ask the ledger; given back when it is done.
@@ -35,7 +35,7 @@ pub(super) struct Job {
 /// What a request came to.
 pub(super) struct Done {
     pub(super) key: ConnectionKey,
-    pub(super) exchange: PendingReply,
+    pub(super) pending: PendingReply,
     pub(super) path: String,
     pub(super) answer: PageResult,
 }
@@ -85,10 +85,10 @@ impl Work {
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread for an operator's request");
             // Another thread may have taken it in between, and then no harm is done.
-            if let Some(Job { key, exchange, request, .. }) = self.queue.jobs().waiting.pop_back() {
+            if let Some(Job { key, pending, request, .. }) = self.queue.jobs().waiting.pop_back() {
                 let detail = "There is no thread for this request. Nothing was done.";
                 let answer = Err(ApiError::new(Problem::OVERLOADED, detail));
-                self.queue.finish(Done { key, exchange, path: request.path, answer });
+                self.queue.finish(Done { key, pending, path: request.path, answer });
             }
         }
     }
@@ -112,15 +112,15 @@ impl WorkQueue {
             jobs = waited.unwrap_or_else(PoisonError::into_inner).0;
             jobs.idle -= 1;
         }
-        let Some(Job { key, exchange, request, peer, leave }) = jobs.waiting.pop_front() else {
+        let Some(Job { key, pending, request, peer, leave }) = jobs.waiting.pop_front() else {
             return false;
         };
         drop(jobs);
         let mut operator = Operator::new(shared, peer);
-        let page = request.with(|request| operator.answer(request));
+        let page = request.with(|request| operator.carry_out_admitted(request));
         let answer = page.map(|page| (page, operator.scratch));
         drop(leave);
-        self.finish(Done { key, exchange, path: request.path, answer });
+        self.finish(Done { key, pending, path: request.path, answer });
         true
     }
 

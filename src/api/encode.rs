@@ -1,12 +1,10 @@
 //! The domain's words to bodies and status codes. Bodies are written into a scratch buffer that the core reuses, so
 //! that no answer allocates.
 
-use std::io::Write;
-
 use arrayvec::ArrayString;
 
-use super::Problem;
 use super::sale::push_sale;
+use super::{Problem, push};
 use crate::booking::{Booking, BookingStatus, OffSale, Outcome, Refusal, SaleState};
 use crate::connection::{Answered, Reply};
 use crate::http::Status;
@@ -55,10 +53,6 @@ impl ResponseStyle {
     }
 }
 
-fn push(scratch: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    scratch.write_fmt(arguments).expect("a Vec takes every byte");
-}
-
 /// Likewise of texts alone, for answers that are given by the thousand: formatting them would cost ten times as much.
 fn join(scratch: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
@@ -99,12 +93,12 @@ pub fn push_booking(scratch: &mut Vec<u8>, sale: &str, booking: &Booking) {
 }
 
 /// The status that an outcome is answered with.
-pub fn status_of(asked: ResponseStyle, outcome: &Outcome) -> Status {
+pub fn status_of(style: ResponseStyle, outcome: &Outcome) -> Status {
     match outcome {
-        outcome if asked.is_unmet_by(outcome) => Status::PreconditionFailed,
-        Outcome::Refused(Refusal::SoldOut) if asked == ResponseStyle::Buy => Status::Ok,
+        outcome if style.is_unmet_by(outcome) => Status::PreconditionFailed,
+        Outcome::Refused(Refusal::SoldOut) if style == ResponseStyle::Buy => Status::Ok,
         Outcome::Refused(refusal) => Problem::of(*refusal).status(),
-        Outcome::Granted(_) if matches!(asked, ResponseStyle::Book | ResponseStyle::BookNew) => {
+        Outcome::Granted(_) if matches!(style, ResponseStyle::Book | ResponseStyle::BookNew) => {
             Status::Created
         }
         _ => Status::Ok,
@@ -112,8 +106,8 @@ pub fn status_of(asked: ResponseStyle, outcome: &Outcome) -> Status {
 }
 
 /// What an outcome is counted as.
-pub fn ending_of(asked: ResponseStyle, outcome: &Outcome) -> OutcomeLabel {
-    if asked.is_unmet_by(outcome) { OutcomeLabel::PreconditionFailed } else { OutcomeLabel::of(outcome) }
+pub fn label_of(style: ResponseStyle, outcome: &Outcome) -> OutcomeLabel {
+    if style.is_unmet_by(outcome) { OutcomeLabel::PreconditionFailed } else { OutcomeLabel::of(outcome) }
 }
 
 /// Which occurrence of a problem this is: the path asked for, or of the booking in question.
@@ -192,12 +186,12 @@ fn send_problem(
 pub fn refusal(
     reply: Reply<'_>,
     scratch: &mut Vec<u8>,
-    asked: ResponseStyle,
+    style: ResponseStyle,
     refusal: Refusal,
     detail: Option<&str>,
     instance: Instance<'_>,
 ) -> Answered {
-    if asked == ResponseStyle::Buy && refusal == Refusal::SoldOut {
+    if style == ResponseStyle::Buy && refusal == Refusal::SoldOut {
         return reply.send(&Response {
             status: Status::Ok,
             content_type: JSON,
@@ -206,7 +200,7 @@ pub fn refusal(
             body: BUY_SOLD_OUT,
         });
     }
-    let problem = match asked.is_unmet_by(&Outcome::Refused(refusal)) {
+    let problem = match style.is_unmet_by(&Outcome::Refused(refusal)) {
         true => Problem::PRECONDITION_FAILED,
         false => Problem::of(refusal),
     };
@@ -280,7 +274,7 @@ fn done(reply: Reply<'_>, body: &[u8]) -> Answered {
 pub fn outcome(
     reply: Reply<'_>,
     scratch: &mut Vec<u8>,
-    asked: ResponseStyle,
+    style: ResponseStyle,
     about: About<'_>,
     outcome: &Outcome,
 ) -> Answered {
@@ -288,7 +282,7 @@ pub fn outcome(
     let booking = match outcome {
         Outcome::Refused(reason) => {
             let detail = (made_here && *reason == Refusal::OutcomeUnknown).then_some(UNKNOWN_OF_MADE_ID);
-            return refusal(reply, scratch, asked, *reason, detail, Instance::Booking(sale, id));
+            return refusal(reply, scratch, style, *reason, detail, Instance::Booking(sale, id));
         }
         Outcome::Tombstoned(id) => {
             scratch.clear();
@@ -308,13 +302,13 @@ pub fn outcome(
         | Outcome::Released(booking)
         | Outcome::HeldAgain(booking) => booking,
     };
-    if asked.is_unmet_by(outcome) {
+    if style.is_unmet_by(outcome) {
         let unmet = Problem::PRECONDITION_FAILED;
         let instance = Instance::Booking(sale, id);
         return problem(reply, scratch, unmet.status(), unmet, None, instance, &[]);
     }
     scratch.clear();
-    if asked == ResponseStyle::Buy {
+    if style == ResponseStyle::Buy {
         let before = r#"{"code":1,"msg":"Ticket purchase successful","data":{"booking":""#;
         join(scratch, &[before, booking.id.as_str(), "\""]);
         // Who bought must pay in time: a sale without hold says no more than its load generators count.

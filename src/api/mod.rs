@@ -7,5 +7,13 @@ mod problem;
 mod route;
 pub mod sale;
 
+use std::fmt::Arguments;
+use std::io::Write;
+
 pub use problem::Problem;
 pub use route::Route;
+
+/// Appends formatted text to a body.
+fn push(scratch: &mut Vec<u8>, arguments: Arguments<'_>) {
+    scratch.write_fmt(arguments).expect("a Vec takes every byte");
+}

@@ -1,8 +1,8 @@
 //! A sale as JSON, for clients and for operators, and the word for its status.
 
 use std::fmt::Arguments;
-use std::io::Write;
 
+use super::push;
 use crate::booking::{SaleName, SaleState, SaleStatus};
 use crate::clock::WallTime;
 
@@ -59,8 +59,4 @@ pub fn push_sale_with_terms(scratch: &mut Vec<u8>, sale: &SaleName, state: &Sale
         push(format_args!(r#","ends_at":"{time}""#));
     }
     push(format_args!(r#","version":{},"sequence":{}}}"#, state.version, state.sequence));
-}
-
-fn push(scratch: &mut Vec<u8>, arguments: Arguments<'_>) {
-    scratch.write_fmt(arguments).expect("a Vec takes every byte");
 }

@@ -93,13 +93,13 @@ impl AccessCount {
             None => None,
         };
         match OutcomeLabel::from_label(outcome) {
-            Some(ending @ (OutcomeLabel::Granted | OutcomeLabel::Replayed)) => {
+            Some(label @ (OutcomeLabel::Granted | OutcomeLabel::Replayed)) => {
                 let quantity = Quantity::new(raw.quantity?)?.get();
                 let buyer = match raw.buyer {
                     Some(buyer) => Some(BuyerId::parse(buyer).ok()?),
                     None => None,
                 };
-                let granted = ending == OutcomeLabel::Granted;
+                let granted = label == OutcomeLabel::Granted;
                 view.told(id?, quantity, buyer.as_ref(), granted);
                 if granted {
                     self.granted += 1;

@@ -2,7 +2,7 @@
 //!
 //! It owns the order of requests and answers, back pressure, time limits and the way a connection ends. It never touches a
 //! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
-//! for [`Connection::fate`]. Requests go to a [`Service`], which answers at once or later, in any order.
+//! for [`Connection::close_state`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
 //! Reading and writing are two machines, each in its own file, and a third file has answers that go on; this one has what
 //! they decide together: deadlines and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`: after a
@@ -43,7 +43,7 @@ use writing::HeldAnswers;
 
 /// What answers requests.
 pub trait Service {
-    /// Answers through `reply`, or keeps [`Reply::later`]'s exchange and answers it with
+    /// Answers through `reply`, or keeps the [`PendingReply`] of [`Reply::later`] and answers it with
     /// [`Connection::reply`].
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled;
 
@@ -162,7 +162,7 @@ pub struct Connection {
     read_deadline: Monotonic,
     /// When the client must have read something; of meaning while there is output.
     write_deadline: Monotonic,
-    fate: CloseState,
+    close_state: CloseState,
     /// Whole or partial requests wait in `input` for back pressure to end.
     parked: bool,
     /// No request is begun before all that were are answered: the last of them changes what others ask, or the next one
@@ -199,7 +199,7 @@ impl Connection {
             next_answer: 0,
             last_request: None,
             write_deadline: now,
-            fate: CloseState::Open,
+            close_state: CloseState::Open,
             parked: false,
             in_order: false,
             unread: false,
@@ -213,7 +213,7 @@ impl Connection {
 
     /// The next instant at which [`Connection::handle_deadline`] has something to do.
     pub fn deadline(&self) -> Option<Monotonic> {
-        match self.fate {
+        match self.close_state {
             CloseState::Closed => None,
             CloseState::Linger => Some(self.read_deadline),
             CloseState::Open => match (self.read_clock_runs(), self.output.is_empty()) {
@@ -231,7 +231,7 @@ impl Connection {
         if self.deadline().is_none_or(|deadline| turn.now < deadline) {
             return None;
         }
-        let cut = if self.fate == CloseState::Linger {
+        let cut = if self.close_state == CloseState::Linger {
             CutReason::Lingered
         } else if !self.output.is_empty() && self.write_deadline <= turn.now {
             CutReason::Stalled
@@ -250,8 +250,8 @@ impl Connection {
     }
 
     /// What is to become of the connection.
-    pub fn fate(&self) -> CloseState {
-        self.fate
+    pub fn close_state(&self) -> CloseState {
+        self.close_state
     }
 
     /// Whether the connection ends with its output: nothing more is read, and nobody is owed an answer.
@@ -261,7 +261,7 @@ impl Connection {
 
     /// Whether the client waits for nothing and asks nothing: no part of a request, no answer outstanding.
     pub fn is_idle(&self) -> bool {
-        self.fate == CloseState::Open
+        self.close_state == CloseState::Open
             && self.unanswered() == 0
             && self.output.is_empty()
             && self.input.is_empty()
@@ -271,11 +271,12 @@ impl Connection {
     /// The host is going: what was asked is answered, the last answer says `Connection: close`, and an idle
     /// connection ends now. A request that has begun to arrive counts as asked. A stream ends.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
-        if self.stream.is_some() && self.fate == CloseState::Open {
+        if self.stream.is_some() && self.close_state == CloseState::Open {
             self.end_stream(turn.now, turn.pool);
             self.settle(turn);
         }
-        if self.draining || self.fate != CloseState::Open || matches!(self.reading, Reading::Finished) {
+        if self.draining || self.close_state != CloseState::Open || matches!(self.reading, Reading::Finished)
+        {
             return;
         }
         self.draining = true;
@@ -288,7 +289,7 @@ impl Connection {
 
     /// Drops everything at once, as after a reset: buffers go back to the pool, and no reply is awaited.
     pub fn close(&mut self, pool: &mut BufferPool) {
-        self.fate = CloseState::Closed;
+        self.close_state = CloseState::Closed;
         self.reading = Reading::Finished;
         self.parked = false;
         self.unread = false;
@@ -324,10 +325,10 @@ impl Connection {
         assert!(
             !self.continue_due || matches!(self.reading, Reading::Sized { .. } | Reading::Chunked { .. })
         );
-        assert!(self.fate == CloseState::Open || (is_finished && self.output.is_empty()));
+        assert!(self.close_state == CloseState::Open || (is_finished && self.output.is_empty()));
         // Nothing lasts for ever: a clock runs, or the service owes an answer, or the engine owes a resume.
         let is_awaited = self.unanswered() > 0 || self.wants_resume();
-        assert!(self.fate == CloseState::Closed || self.deadline().is_some() || is_awaited);
+        assert!(self.close_state == CloseState::Closed || self.deadline().is_some() || is_awaited);
     }
 
     /// Whether the turn of that request's answer has not come, also where the answer is made already.
@@ -382,13 +383,13 @@ impl Connection {
         if !self.ends_with_output() || !self.output.is_empty() {
             return;
         }
-        if self.fate == CloseState::Closed {
+        if self.close_state == CloseState::Closed {
             return;
         }
         if self.peer_ended || !self.must_linger {
             self.close(turn.pool);
-        } else if self.fate == CloseState::Open {
-            self.fate = CloseState::Linger;
+        } else if self.close_state == CloseState::Open {
+            self.close_state = CloseState::Linger;
             self.read_deadline = turn.now.plus_ms(self.limits.linger_ms);
         }
     }

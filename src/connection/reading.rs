@@ -90,7 +90,7 @@ impl Connection {
     /// Whether more bytes are to be read. False while too much waits to be answered or written: back pressure
     /// instead of memory.
     pub fn wants_read(&self) -> bool {
-        match self.fate {
+        match self.close_state {
             CloseState::Closed => false,
             CloseState::Linger => true,
             CloseState::Open if self.peer_ended || self.parked => false,
@@ -316,11 +316,11 @@ impl Connection {
             self.finish_reading(turn.pool);
         }
         let request = Request { body, ..head.request };
-        let manner = ReplyOptions {
+        let options = ReplyOptions {
             head_only: request.method == Method::Head,
             is_http10: request.version == Version::Http10,
         };
-        service.handle(&request, Reply::new(self, PendingReply::new(sequence, manner), turn));
+        service.handle(&request, Reply::new(self, PendingReply::new(sequence, options), turn));
     }
 
     /// Has the service answer what HTTP refuses, in its turn, as the last answer.
@@ -337,8 +337,8 @@ impl Connection {
         self.last_request = Some(sequence);
         self.must_linger = true;
         self.finish_reading(turn.pool);
-        let manner = ReplyOptions { head_only, is_http10: false };
-        service.refuse(&error, Reply::new(self, PendingReply::new(sequence, manner), turn));
+        let options = ReplyOptions { head_only, is_http10: false };
+        service.refuse(&error, Reply::new(self, PendingReply::new(sequence, options), turn));
     }
 
     /// Reads no request any more, and drops half a one.

@@ -10,7 +10,7 @@ use crate::http::{DateCache, Response};
 #[must_use = "without it the request is never answered, nor any behind it"]
 pub struct PendingReply {
     sequence: u32,
-    manner: ReplyOptions,
+    options: ReplyOptions,
 }
 
 /// What of the request decides how its answer is written.
@@ -23,8 +23,8 @@ pub(super) struct ReplyOptions {
 }
 
 impl PendingReply {
-    pub(super) fn new(sequence: u32, manner: ReplyOptions) -> PendingReply {
-        PendingReply { sequence, manner }
+    pub(super) fn new(sequence: u32, options: ReplyOptions) -> PendingReply {
+        PendingReply { sequence, options }
     }
 
     /// The place of the request among those of its connection, from 0 and wrapping.
@@ -49,10 +49,10 @@ impl From<Answered> for Handled {
 
 impl Connection {
     /// What the answer to a request says of the connection.
-    fn persistence(&self, sequence: u32, manner: ReplyOptions) -> Persistence {
+    fn persistence(&self, sequence: u32, options: ReplyOptions) -> Persistence {
         if self.last_request == Some(sequence) {
             Persistence::Close
-        } else if manner.is_http10 {
+        } else if options.is_http10 {
             Persistence::KeepAlive
         } else {
             Persistence::Implied
@@ -83,7 +83,7 @@ impl Connection {
 #[must_use = "a request without an answer holds up all behind it"]
 pub struct Reply<'a> {
     connection: &'a mut Connection,
-    exchange: PendingReply,
+    pending: PendingReply,
     now: Monotonic,
     date: &'a DateCache,
     pool: &'a mut BufferPool,
@@ -92,17 +92,17 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
-        exchange: PendingReply,
+        pending: PendingReply,
         turn: &'a mut Turn<'_>,
     ) -> Reply<'a> {
-        Reply { connection, exchange, now: turn.now, date: turn.date, pool: turn.pool }
+        Reply { connection, pending, now: turn.now, date: turn.date, pool: turn.pool }
     }
 
     /// Answers. The bytes go to the connection's output, or wait there for their turn.
     pub fn send(self, response: &Response<'_>) -> Answered {
-        let Reply { connection, exchange: PendingReply { sequence, manner }, now, date, pool } = self;
-        let persistence = connection.persistence(sequence, manner);
-        let encode = |out: &mut Vec<u8>| encode::encode(out, response, manner.head_only, persistence, date);
+        let Reply { connection, pending: PendingReply { sequence, options }, now, date, pool } = self;
+        let persistence = connection.persistence(sequence, options);
+        let encode = |out: &mut Vec<u8>| encode::encode(out, response, options.head_only, persistence, date);
         connection.place_answer(sequence, response.encoded_bytes_max(), now, pool, encode);
         Answered(())
     }
@@ -115,17 +115,17 @@ impl<'a> Reply<'a> {
     /// If a later request was begun.
     pub fn stream(self, response: &Response<'_>) -> Answered {
         debug_assert!(response.body.is_empty(), "what a stream says comes in parts");
-        let Reply { connection, exchange: PendingReply { sequence, manner }, now, date, pool } = self;
+        let Reply { connection, pending: PendingReply { sequence, options }, now, date, pool } = self;
         // HTTP/1.0 knows no chunks (RFC 9112 section 7.1).
-        let is_chunked = !manner.is_http10;
-        let persistence = match is_chunked || manner.head_only {
-            true => connection.persistence(sequence, manner),
+        let is_chunked = !options.is_http10;
+        let persistence = match is_chunked || options.head_only {
+            true => connection.persistence(sequence, options),
             false => Persistence::Close,
         };
         let bytes_max = response.encoded_bytes_max();
         let encode =
             |out: &mut Vec<u8>| encode::encode_stream_head(out, response, is_chunked, persistence, date);
-        if manner.head_only {
+        if options.head_only {
             connection.place_answer(sequence, bytes_max, now, pool, encode);
         } else {
             let mut head = pool.take(bytes_max);
@@ -135,10 +135,10 @@ impl<'a> Reply<'a> {
         Answered(())
     }
 
-    /// Puts the answer off: keep the exchange and answer with [`Connection::reply`]. Later requests are begun meanwhile,
+    /// Puts the answer off: keep the pending reply and answer with [`Connection::reply`]. Later requests are begun meanwhile,
     /// but for those that [must follow](super::Service::must_follow).
     pub fn later(self) -> (PendingReply, Handled) {
-        (self.exchange, Handled(()))
+        (self.pending, Handled(()))
     }
 
     /// Likewise, and no later request is begun before this one is answered. For one that [must
@@ -146,6 +146,6 @@ impl<'a> Reply<'a> {
     pub fn later_alone(self) -> (PendingReply, Handled) {
         debug_assert_eq!(self.connection.unanswered(), 1, "it followed those before it");
         self.connection.in_order = true;
-        (self.exchange, Handled(()))
+        (self.pending, Handled(()))
     }
 }

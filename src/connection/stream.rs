@@ -143,7 +143,7 @@ impl Connection {
             is_open
                 && stream.is_due
                 && (stream.is_fresh || self.output.is_empty())
-                && self.fate == CloseState::Open
+                && self.close_state == CloseState::Open
         })
     }
 

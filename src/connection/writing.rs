@@ -12,12 +12,12 @@ pub(super) type HeldAnswers = VecDeque<Option<Vec<u8>>>;
 
 impl Connection {
     /// The way to answer a request that was put off. `None` where the connection has closed since.
-    pub fn reply<'a>(&'a mut self, exchange: PendingReply, turn: &'a mut Turn<'_>) -> Option<Reply<'a>> {
-        let ahead = exchange.sequence().wrapping_sub(self.next_answer);
-        let is_awaited = self.fate == CloseState::Open
+    pub fn reply<'a>(&'a mut self, pending: PendingReply, turn: &'a mut Turn<'_>) -> Option<Reply<'a>> {
+        let ahead = pending.sequence().wrapping_sub(self.next_answer);
+        let is_awaited = self.close_state == CloseState::Open
             && ahead < self.unanswered()
             && self.held.get(ahead as usize).is_none_or(Option::is_none);
-        is_awaited.then(|| Reply::new(self, exchange, turn))
+        is_awaited.then(|| Reply::new(self, pending, turn))
     }
 
     /// What is to be written now; empty where there is nothing.

@@ -358,7 +358,7 @@ impl<T> Driver<T> {
         }
     }
 
-    /// Writes what a client is to get, and carries out its connection's fate.
+    /// Writes what a client is to get, and closes its socket if that is its state.
     fn flush<S: Sockets<Socket = T>>(
         &mut self,
         key: ConnectionKey,
@@ -387,10 +387,10 @@ impl<T> Driver<T> {
                 Err(_) => return self.drop_socket(key, sockets, server),
             }
         }
-        let fate = server.fate(key);
+        let close_state = server.close_state(key);
         let wants_read = server.wants_read(key);
         let Some(entry) = self.entry(key) else { return };
-        match fate {
+        match close_state {
             CloseState::Open => {}
             CloseState::Linger => {
                 if !std::mem::replace(&mut entry.shut, true) {

@@ -106,7 +106,7 @@ pub trait ConnectionServer {
         }
     }
 
-    /// The next connection that has something to be written, or another fate.
+    /// The next connection that has something to be written, or another state.
     fn poll_touched(&mut self) -> Option<ConnectionKey> {
         self.connections_mut().poll_touched()
     }
@@ -127,8 +127,8 @@ pub trait ConnectionServer {
     }
 
     /// What is to become of this client's socket.
-    fn fate(&self, key: ConnectionKey) -> CloseState {
-        self.connections().fate(key)
+    fn close_state(&self, key: ConnectionKey) -> CloseState {
+        self.connections().close_state(key)
     }
 
     /// Whether what is to be written is to be written at once, and not at the end of the turn.

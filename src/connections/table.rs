@@ -247,7 +247,7 @@ impl<N: Notes> Connections<N> {
         !self.due.is_empty()
     }
 
-    /// The next connection that has something to be written, or another fate.
+    /// The next connection that has something to be written, or another state.
     pub fn poll_touched(&mut self) -> Option<ConnectionKey> {
         let key = self.touched.pop()?;
         if let Some(slot) = self.slots.get_mut(key.index())
@@ -280,8 +280,8 @@ impl<N: Notes> Connections<N> {
     }
 
     /// What is to become of a connection's socket.
-    pub fn fate(&self, key: ConnectionKey) -> CloseState {
-        self.get(key).map_or(CloseState::Closed, Connection::fate)
+    pub fn close_state(&self, key: ConnectionKey) -> CloseState {
+        self.get(key).map_or(CloseState::Closed, Connection::close_state)
     }
 
     /// Whether buffers are so nearly used up that what is to be written is to be written at once, and not at the end of the

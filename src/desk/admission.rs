@@ -132,7 +132,7 @@ impl<C> Desk<C> {
         if sale.is_in_flight(own) {
             return Err(Refusal::InProgress);
         }
-        if sale.familiar(own) == Membership::Absent {
+        if sale.membership(own) == Membership::Absent {
             return Err(refusal);
         }
         self.pass_room(now)?;

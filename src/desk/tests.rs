@@ -1,8 +1,8 @@
 //! The desk against a ledger played by hand: what leaves, when, and what clients are told.
 
-mod familiar;
 mod guard;
 mod losses;
+mod membership;
 mod news;
 mod orphans;
 

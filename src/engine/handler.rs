@@ -225,12 +225,12 @@ impl RequestHandler<'_> {
         reply: Reply<'_>,
         lane: LaneIndex,
         wanted: BookingRequest,
-        asked: ResponseStyle,
+        style: ResponseStyle,
     ) -> Handled {
         match self.core.desk.admit_booking(lane, &wanted, self.core.now) {
-            Ok(admitted) => self.wait(reply, admitted, (asked, None), wanted.id.is_some()),
+            Ok(admitted) => self.wait(reply, admitted, (style, None), wanted.id.is_some()),
             Err(refusal) => {
-                self.refuse_at_once(request, reply, lane, Subject::Request(&wanted), asked, refusal)
+                self.refuse_at_once(request, reply, lane, Subject::Request(&wanted), style, refusal)
             }
         }
     }
@@ -241,11 +241,11 @@ impl RequestHandler<'_> {
         &mut self,
         reply: Reply<'_>,
         admitted: Admitted,
-        (asked, repeat): (ResponseStyle, Option<Repeat>),
+        (style, repeat): (ResponseStyle, Option<Repeat>),
         is_deed: bool,
     ) -> Handled {
-        let (exchange, handled) = if is_deed { reply.later_alone() } else { reply.later() };
-        let waiter = Waiter { connection: self.connection, exchange, asked, repeat };
+        let (pending, handled) = if is_deed { reply.later_alone() } else { reply.later() };
+        let waiter = Waiter { connection: self.connection, pending, style, repeat };
         let Core { desk, random, now, .. } = &mut *self.core;
         desk.enqueue(admitted, waiter, *now, || super::ids::make(random, now.wall));
         handled
@@ -287,14 +287,14 @@ impl RequestHandler<'_> {
         lane: LaneIndex,
         id: &BookingId,
         action: BookingAction,
-        (asked, repeat): (ResponseStyle, Option<Repeat>),
+        (style, repeat): (ResponseStyle, Option<Repeat>),
     ) -> Handled {
         match self.core.desk.admit_action(lane, id, action, self.core.now) {
             Ok(admitted) => {
                 let is_deed = !matches!(action, BookingAction::LookUp);
-                self.wait(reply, admitted, (asked, repeat), is_deed)
+                self.wait(reply, admitted, (style, repeat), is_deed)
             }
-            Err(refusal) => self.refuse_at_once(request, reply, lane, Subject::Booking(id), asked, refusal),
+            Err(refusal) => self.refuse_at_once(request, reply, lane, Subject::Booking(id), style, refusal),
         }
     }
 
@@ -319,7 +319,7 @@ impl RequestHandler<'_> {
         reply: Reply<'_>,
         lane: LaneIndex,
         subject: Subject<'_>,
-        asked: ResponseStyle,
+        style: ResponseStyle,
         refusal: Refusal,
     ) -> Handled {
         let Core { desk, scratch, metrics, .. } = &mut *self.core;
@@ -334,9 +334,9 @@ impl RequestHandler<'_> {
             Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
             None => Instance::Path(request.path),
         };
-        let answered = encode::refusal(reply, scratch, asked, refusal, None, instance);
+        let answered = encode::refusal(reply, scratch, style, refusal, None, instance);
         if let Subject::Request(wanted) = subject {
-            self.core.log_booking(lane, wanted, asked, &Outcome::Refused(refusal));
+            self.core.log_booking(lane, wanted, style, &Outcome::Refused(refusal));
         }
         answered.into()
     }
@@ -388,11 +388,11 @@ impl RequestHandler<'_> {
         &mut self,
         request: &Request<'_>,
         reply: Reply<'_>,
-        ending: OutcomeLabel,
+        label: OutcomeLabel,
         problem: Problem,
         detail: Option<&str>,
     ) -> Handled {
-        self.core.metrics.count(ending);
+        self.core.metrics.count(label);
         let instance = Instance::Path(request.path);
         encode::problem(reply, &mut self.core.scratch, problem.status(), problem, detail, instance, &[])
             .into()

@@ -34,8 +34,8 @@ use handler::RequestHandler;
 #[derive(Debug)]
 pub(crate) struct Waiter {
     connection: ConnectionKey,
-    exchange: PendingReply,
-    asked: ResponseStyle,
+    pending: PendingReply,
+    style: ResponseStyle,
     /// What the booking that is looked up is to be.
     repeat: Option<Repeat>,
 }
@@ -94,7 +94,7 @@ impl Core {
         &mut self,
         lane: LaneIndex,
         wanted: &BookingRequest,
-        asked: ResponseStyle,
+        style: ResponseStyle,
         outcome: &Outcome,
     ) {
         let Some(log) = &mut self.log else { return };
@@ -105,7 +105,7 @@ impl Core {
             quantity: wanted.quantity,
             buyer: wanted.buyer.as_ref(),
             outcome: OutcomeLabel::of(outcome),
-            status: encode::status_of(asked, outcome).code(),
+            status: encode::status_of(style, outcome).code(),
         });
     }
 }
@@ -206,22 +206,22 @@ impl Engine {
 
     fn answer(&mut self, resolved: Resolved<Waiter>) {
         let Resolved { client, lane, id, made_here, terms, asked_at, mut outcome } = resolved;
-        let Waiter { connection, exchange, asked, repeat } = client;
+        let Waiter { connection, pending, style, repeat } = client;
         if let (Some(repeat), Outcome::Found(booking)) = (repeat, &outcome) {
             outcome = match *repeat == (booking.quantity, booking.buyer) {
                 true => Outcome::Replayed(booking.clone()),
                 false => Outcome::Refused(Refusal::IdReused),
             };
         }
-        self.core.metrics.count(encode::ending_of(asked, &outcome));
+        self.core.metrics.count(encode::label_of(style, &outcome));
         self.core.metrics.booking_wait.record(asked_at, self.core.now.monotonic);
         let sale = *self.core.desk.sale(lane).name();
-        let sequence = exchange.sequence();
+        let sequence = pending.sequence();
         let answered = self.serve(connection, |connection, turn, handler| {
-            let reply = connection.reply(exchange, turn)?;
+            let reply = connection.reply(pending, turn)?;
             let scratch = &mut handler.core.scratch;
             let about = About { sale: sale.as_str(), id: id.as_str(), made_here };
-            let _answered = encode::outcome(reply, scratch, asked, about, &outcome);
+            let _answered = encode::outcome(reply, scratch, style, about, &outcome);
             Some(connection.owes(sequence))
         });
         if made_here && matches!(outcome, Outcome::Granted(_)) {
@@ -234,7 +234,7 @@ impl Engine {
         }
         if let Some((quantity, buyer)) = terms {
             let wanted = BookingRequest { id: Some(id), quantity, buyer };
-            self.core.log_booking(lane, &wanted, asked, &outcome);
+            self.core.log_booking(lane, &wanted, style, &outcome);
         }
     }
 

@@ -132,7 +132,7 @@ impl Loop {
             if self.stuck.contains(&key) && !self.engine.output(key).is_empty() {
                 self.engine.handle_written(key, 0);
             }
-            if self.engine.fate(key) == CloseState::Closed {
+            if self.engine.close_state(key) == CloseState::Closed {
                 self.engine.handle_gone(key);
             }
         }
@@ -294,7 +294,7 @@ fn every_refusal_is_counted_once_under_its_reason_and_its_limit() {
         assert!(text.contains(&format!("\"type\":\"/problems/{name}\"")), "{text}");
         assert_eq!(text.contains("Retry-After: 1\r\n"), has_pause, "{text}");
         assert!(text.contains("Connection: close\r\n"), "{text}");
-        assert_eq!(host.engine.fate(key), CloseState::Linger, "{reason:?}");
+        assert_eq!(host.engine.close_state(key), CloseState::Linger, "{reason:?}");
     }
 }
 
@@ -321,9 +321,9 @@ fn meet(limit: Limit) -> Loop {
             let key = host.accept().unwrap();
             host.send(key, GET);
             host.advance(74_000);
-            assert_eq!(host.engine.fate(key), CloseState::Open);
+            assert_eq!(host.engine.close_state(key), CloseState::Open);
             host.advance(1_200);
-            assert_eq!(host.engine.fate(key), CloseState::Closed);
+            assert_eq!(host.engine.close_state(key), CloseState::Closed);
             host
         }
         Limit::WriteStall => {
@@ -332,7 +332,7 @@ fn meet(limit: Limit) -> Loop {
             host.stuck.insert(key);
             host.send(key, GET);
             host.advance(10_200);
-            assert_eq!(host.engine.fate(key), CloseState::Closed);
+            assert_eq!(host.engine.close_state(key), CloseState::Closed);
             host
         }
         Limit::Linger => {
@@ -340,7 +340,7 @@ fn meet(limit: Limit) -> Loop {
             let key = host.accept().unwrap();
             host.send(key, b"GET\r\n\r\n");
             host.advance(2_200);
-            assert_eq!(host.engine.fate(key), CloseState::Closed);
+            assert_eq!(host.engine.close_state(key), CloseState::Closed);
             host
         }
         Limit::Requests => {
@@ -352,7 +352,7 @@ fn meet(limit: Limit) -> Loop {
             assert_eq!(host.answers(key), 3, "what is behind the last one is not answered");
             let last = host.text(key).rfind("HTTP/1.1 200").unwrap();
             assert!(host.text(key).find("Connection: close").unwrap() > last, "{}", host.text(key));
-            assert_eq!(host.engine.fate(key), CloseState::Linger);
+            assert_eq!(host.engine.close_state(key), CloseState::Linger);
             host
         }
         Limit::Pipeline => {
@@ -417,7 +417,7 @@ fn every_cut_is_counted() {
                 let mut host = Loop::new(&ClientLimits::default());
                 let key = host.accept().unwrap();
                 host.advance(10_200);
-                assert_eq!(host.engine.fate(key), CloseState::Closed);
+                assert_eq!(host.engine.close_state(key), CloseState::Closed);
                 host
             }
             _ => meet(cut.limit()),
@@ -847,7 +847,7 @@ fn a_client_that_sends_no_more_has_its_answers_and_then_gives_up_its_place() {
     core.end_turn();
     // What says so of no connection is `Closed`, too.
     assert_eq!(core.metrics.connections_open.get(), 1, "nothing is owed to the one");
-    assert_eq!(core.engine.fate(waiting), CloseState::Open);
+    assert_eq!(core.engine.close_state(waiting), CloseState::Open);
     core.grant_one();
     assert_eq!((core.answers(waiting), core.metrics.connections_open.get()), (1, 0));
 }

@@ -156,7 +156,7 @@ impl SaleBoard {
     /// without a gap.
     pub fn note_log<'i>(&self, after: u64, sequence: u64, granted: impl Iterator<Item = &'i BookingId>) {
         granted.for_each(|id| self.granted.insert(id));
-        // Release: pairs with the Acquire in `familiar`, which must see these ids once it sees the sequence. Where the
+        // Release: pairs with the Acquire in `membership`, which must see these ids once it sees the sequence. Where the
         // log was begun anew meanwhile, this page was of the old one and proves nothing: Relaxed.
         let _ = self.followed.compare_exchange(after, sequence, Ordering::Release, Ordering::Relaxed);
     }
@@ -177,7 +177,7 @@ impl SaleBoard {
 
     /// What this host knows of an id, from memory and without a lock. What another host granted since the last sync, of
     /// stock that came back since then, may be missing.
-    pub fn familiar(&self, id: &BookingId) -> Membership {
+    pub fn membership(&self, id: &BookingId) -> Membership {
         // Acquire: pairs with `note_log`. `stopped_at` is Relaxed: an older one was true a moment ago.
         let followed = self.followed.load(Ordering::Acquire);
         let complete = followed >= self.stopped_at.load(Ordering::Relaxed);
@@ -669,10 +669,10 @@ mod tests {
     fn followed() -> SaleBoard {
         let board = board(1);
         board.learn(&state(0, 10));
-        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(0), Membership::MaybePresent));
+        assert_eq!((board.follow_from(), board.membership(&id("new"))), (Some(0), Membership::MaybePresent));
         board.note_log(0, 10, [id("granted")].iter());
-        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (None, Membership::Absent));
-        assert_eq!(board.familiar(&id("granted")), Membership::MaybePresent);
+        assert_eq!((board.follow_from(), board.membership(&id("new"))), (None, Membership::Absent));
+        assert_eq!(board.membership(&id("granted")), Membership::MaybePresent);
         board
     }
 
@@ -682,15 +682,21 @@ mod tests {
         board.mark_missing();
         // Another sale of that name, sold out on other hosts, whose log was never read here.
         board.learn(&SaleState { opened: 20, lineage: 20, now: WallTime(20), ..state(0, 7) });
-        assert_eq!((board.familiar(&id("theirs")), board.follow_from()), (Membership::MaybePresent, Some(0)));
+        assert_eq!(
+            (board.membership(&id("theirs")), board.follow_from()),
+            (Membership::MaybePresent, Some(0))
+        );
     }
 
     #[test]
     fn of_a_ledger_that_lost_some_of_its_log_no_id_is_known_to_be_new() {
         let board = followed();
         board.learn(&SaleState { now: WallTime(20), ..state(0, 8) });
-        assert_eq!((board.familiar(&id("again")), board.follow_from()), (Membership::MaybePresent, Some(0)));
-        assert_eq!(board.familiar(&id("granted")), Membership::MaybePresent, "what is known stays known");
+        assert_eq!(
+            (board.membership(&id("again")), board.follow_from()),
+            (Membership::MaybePresent, Some(0))
+        );
+        assert_eq!(board.membership(&id("granted")), Membership::MaybePresent, "what is known stays known");
     }
 
     #[test]
@@ -702,7 +708,7 @@ mod tests {
         // The page after 4 is on its way.
         board.forget_log();
         board.note_log(4, 10, [id("old")].iter());
-        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(0), Membership::MaybePresent));
+        assert_eq!((board.follow_from(), board.membership(&id("new"))), (Some(0), Membership::MaybePresent));
     }
 
     #[test]
@@ -710,9 +716,9 @@ mod tests {
         let board = followed();
         // As the replies to those who pay, thousands a second.
         board.learn(&state(0, 12));
-        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (None, Membership::Absent));
+        assert_eq!((board.follow_from(), board.membership(&id("new"))), (None, Membership::Absent));
         board.learn_synced(&state(0, 12));
-        assert_eq!((board.follow_from(), board.familiar(&id("new"))), (Some(10), Membership::MaybePresent));
+        assert_eq!((board.follow_from(), board.membership(&id("new"))), (Some(10), Membership::MaybePresent));
         board.learn(&state(1, 13));
         assert_eq!(board.follow_from(), None, "it sells");
     }

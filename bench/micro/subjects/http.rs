@@ -116,8 +116,8 @@ struct Keeper(Vec<PendingReply>);
 
 impl Service for Keeper {
     fn handle(&mut self, _: &Request<'_>, reply: Reply<'_>) -> Handled {
-        let (exchange, handled) = reply.later();
-        self.0.push(exchange);
+        let (pending, handled) = reply.later();
+        self.0.push(pending);
         handled
     }
 
@@ -165,8 +165,8 @@ impl<F: FnMut(Reply<'_>, &mut Vec<u8>) -> Answered> Work for Answers<F> {
 
     fn run(&mut self) {
         let mut turn = Turn { now: Monotonic(0), date: &self.date, pool: &mut self.pool };
-        for exchange in self.keeper.0.drain(..) {
-            let reply = self.connection.reply(exchange, &mut turn).expect("the connection is open");
+        for pending in self.keeper.0.drain(..) {
+            let reply = self.connection.reply(pending, &mut turn).expect("the connection is open");
             (self.answer)(reply, &mut self.scratch);
         }
         black_box(self.connection.output());

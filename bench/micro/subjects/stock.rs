@@ -54,7 +54,7 @@ fn look_up(known: bool) -> Box<dyn Work> {
 
         fn run(&mut self) {
             for id in black_box(&self.1) {
-                assert_eq!(self.0.familiar(id), self.2);
+                assert_eq!(self.0.membership(id), self.2);
             }
         }
     }

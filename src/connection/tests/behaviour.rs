@@ -165,7 +165,7 @@ fn the_body_of_what_waits_for_its_turn_is_not_asked_for() {
     bench.with(|connection, turn, _| connection.handle_end(turn));
     bench.answer(0);
     assert_eq!(bench.mirror.seen.len(), 5);
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn an_error_waits_for_the_answers_before_it() {
     assert_eq!(statuses(&bench.written), [200, 400]);
     assert_eq!(bench.mirror.seen.len(), 2);
     assert!(bench.written.windows(17).filter(|it| it == b"Connection: close").count() == 1);
-    assert_eq!(bench.connection.fate(), CloseState::Linger);
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
 }
 
 #[test]
@@ -311,9 +311,9 @@ fn a_begun_request_has_a_limit_in_total_and_is_told_so() {
     assert_eq!(bench.expire(), None);
     assert_eq!(bench.mirror.seen, ["?head-timeout"]);
     assert_eq!(statuses(&bench.written), [408]);
-    assert_eq!(bench.connection.fate(), CloseState::Linger);
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
     assert_eq!(bench.expire(), Some(CutReason::Lingered));
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 
     for framing in ["Content-Length: 9", "Transfer-Encoding: chunked"] {
         let mut bench = Bench::new();
@@ -336,7 +336,10 @@ fn the_first_head_has_its_time_from_the_connection_s_beginning() {
     bench.now = Monotonic(9_000_000_000);
     bench.send(b"\r\n");
     assert_eq!(bench.connection.deadline(), ten_seconds, "an empty line is no request");
-    assert_eq!((bench.expire(), bench.connection.fate()), (Some(CutReason::Unasked), CloseState::Closed));
+    assert_eq!(
+        (bench.expire(), bench.connection.close_state()),
+        (Some(CutReason::Unasked), CloseState::Closed)
+    );
     assert!(bench.written.is_empty(), "nobody asked");
 
     let mut bench = Bench::new();
@@ -369,7 +372,7 @@ fn an_idle_connection_closes_in_silence() {
     assert_eq!(bench.connection.deadline(), Some(Monotonic(105_000_000_000)));
     assert_eq!(bench.expire(), Some(CutReason::Idle));
     assert!(bench.written.is_empty());
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 }
 
 #[test]
@@ -382,7 +385,7 @@ fn a_client_that_never_reads_is_dropped_and_one_that_reads_slowly_is_not() {
     assert_eq!(bench.connection.deadline(), Some(Monotonic(19_000_000_000)));
     bench.now = bench.connection.deadline().unwrap();
     let cut = bench.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
-    assert_eq!((cut, bench.connection.fate()), (Some(CutReason::Stalled), CloseState::Closed));
+    assert_eq!((cut, bench.connection.close_state()), (Some(CutReason::Stalled), CloseState::Closed));
     assert!(bench.connection.output().is_empty());
 }
 
@@ -424,10 +427,10 @@ fn a_half_closed_client_is_still_answered() {
     let mut bench = Bench::new();
     bench.send(&[LATER, GET, b"GET /half"].concat());
     bench.end();
-    assert_eq!(bench.connection.fate(), CloseState::Open);
+    assert_eq!(bench.connection.close_state(), CloseState::Open);
     bench.answer(0);
     assert_eq!(statuses(&bench.written), [200, 200]);
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 
     // Requests behind back pressure were asked, too.
     let mut bench = Bench::new();
@@ -437,11 +440,11 @@ fn a_half_closed_client_is_still_answered() {
         bench.answer(0);
     }
     assert_eq!(numbers(&bench.written).len(), 200);
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 
     let mut bench = Bench::new();
     bench.end();
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 }
 
 #[test]
@@ -450,7 +453,7 @@ fn a_refused_upload_can_read_its_answer() {
     bench.send(b"PUT /p HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\n\r\n");
     assert_eq!(statuses(&bench.written), [413]);
     for _ in 0..100 {
-        assert_eq!(bench.connection.fate(), CloseState::Linger);
+        assert_eq!(bench.connection.close_state(), CloseState::Linger);
         assert!(bench.connection.wants_read());
         bench.send(&[b'x'; 1000]);
         bench.send(GET);
@@ -458,7 +461,7 @@ fn a_refused_upload_can_read_its_answer() {
     assert_eq!(bench.mirror.seen, ["?body-too-large"]);
     assert_eq!(bench.connection.deadline(), Some(Monotonic::default().plus_ms(limits::LINGER_TIMEOUT_MS)));
     bench.end();
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
 }
 
 #[test]
@@ -466,10 +469,10 @@ fn a_client_that_asked_to_close_is_closed_without_lingering() {
     let close = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let mut bench = Bench::new();
     bench.send(close);
-    assert_eq!(bench.connection.fate(), CloseState::Closed);
+    assert_eq!(bench.connection.close_state(), CloseState::Closed);
     let mut bench = Bench::new();
     bench.send(&[&close[..], b"more"].concat());
-    assert_eq!(bench.connection.fate(), CloseState::Linger);
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
 }
 
 #[test]
@@ -481,7 +484,7 @@ fn draining_answers_what_was_asked_and_says_close() {
     // Idle: nothing was asked.
     let mut bench = Bench::new();
     drain(&mut bench);
-    assert_eq!(bench.connection.fate(), CloseState::Linger);
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
 
     // Waiting for two answers: the second says so.
     let mut bench = Bench::new();
@@ -494,16 +497,16 @@ fn draining_answers_what_was_asked_and_says_close() {
     assert_eq!(statuses(&bench.written), [200, 200]);
     assert!(text.rfind("Connection: close").unwrap() > text.rfind("HTTP/1.1 200").unwrap());
     assert_eq!(text.matches("Connection: close").count(), 1);
-    assert_eq!(bench.connection.fate(), CloseState::Linger);
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
 
     // Half a request: it may end.
     let mut bench = Bench::new();
     bench.send(&GET[..7]);
     drain(&mut bench);
-    assert_eq!(bench.connection.fate(), CloseState::Open);
+    assert_eq!(bench.connection.close_state(), CloseState::Open);
     bench.send(&GET[7..]);
     assert!(String::from_utf8(bench.written.clone()).unwrap().contains("Connection: close"));
-    assert_eq!(bench.connection.fate(), CloseState::Linger);
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
 }
 
 #[test]
@@ -612,7 +615,7 @@ fn the_last_request_of_a_connection_is_told_so() {
     assert_eq!((statuses(&bench.written).len(), text.matches("Connection: close").count()), (3, 1));
     assert!(text.rfind("HTTP/1.1 200") < text.find("Connection: close"));
     assert_eq!(
-        bench.connection.fate(),
+        bench.connection.close_state(),
         CloseState::Linger,
         "the client has sent more: its answers must not be lost"
     );
@@ -621,7 +624,7 @@ fn the_last_request_of_a_connection_is_told_so() {
     let mut bench = Bench::with_limits(&ClientLimits { requests: 0, ..small() });
     (bench.connection.next_request, bench.connection.next_answer) = (u32::MAX - 1, u32::MAX - 1);
     (0..5).for_each(|_| bench.send(GET));
-    assert_eq!((statuses(&bench.written).len(), bench.connection.fate()), (5, CloseState::Open));
+    assert_eq!((statuses(&bench.written).len(), bench.connection.close_state()), (5, CloseState::Open));
 }
 
 #[test]

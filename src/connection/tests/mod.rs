@@ -41,13 +41,13 @@ impl Service for Mirror {
         assert!(!self.waiting.iter().any(is_alone), "{seen} was begun beside {:?}", self.waiting);
         if request.path.starts_with("/alone") {
             assert!(self.waiting.is_empty(), "{seen} was begun behind {:?}", self.waiting);
-            let (exchange, handled) = reply.later_alone();
-            self.waiting.push((exchange, seen));
+            let (pending, handled) = reply.later_alone();
+            self.waiting.push((pending, seen));
             return handled;
         }
         if request.path.starts_with("/later") {
-            let (exchange, handled) = reply.later();
-            self.waiting.push((exchange, seen));
+            let (pending, handled) = reply.later();
+            self.waiting.push((pending, seen));
             return handled;
         }
         reply.send(&ok(seen.as_bytes())).into()
@@ -119,7 +119,7 @@ impl Bench {
                 let is_last = self.connection.ends_with_output();
                 self.with(|connection, turn, _| connection.handle_written(bytes, turn));
                 // What is held back for the end to come must not be kept waiting, nor what is not last be cut in two.
-                let has_ended = self.connection.fate() != CloseState::Open;
+                let has_ended = self.connection.close_state() != CloseState::Open;
                 assert_eq!(is_last, has_ended, "the end goes with the last bytes, and with no others");
             }
             if !self.connection.wants_resume() {
@@ -143,9 +143,9 @@ impl Bench {
 
     /// Answers the put-off request at `index`.
     fn answer(&mut self, index: usize) {
-        let (exchange, body) = self.mirror.waiting.remove(index);
+        let (pending, body) = self.mirror.waiting.remove(index);
         let _ = self.with(|connection, turn, _| {
-            connection.reply(exchange, turn).map(|reply| reply.send(&ok(body.as_bytes())))
+            connection.reply(pending, turn).map(|reply| reply.send(&ok(body.as_bytes())))
         });
         self.flush();
     }

@@ -153,7 +153,7 @@ proptest! {
         prop_assert!(refusals <= 1);
         if refusals == 1 {
             prop_assert!(bench.mirror.seen.last().unwrap().starts_with('?'));
-            prop_assert!(bench.connection.fate() != CloseState::Open);
+            prop_assert!(bench.connection.close_state() != CloseState::Open);
             prop_assert!(*statuses(&bench.written).last().unwrap() >= 400);
         }
         prop_assert_eq!(statuses(&bench.written).len(), bench.mirror.seen.len());
@@ -183,9 +183,9 @@ proptest! {
                 }
                 Step::Answer(index) => {
                     if !bench.mirror.waiting.is_empty() {
-                        let (exchange, body) = bench.mirror.waiting.remove(index.index(bench.mirror.waiting.len()));
+                        let (pending, body) = bench.mirror.waiting.remove(index.index(bench.mirror.waiting.len()));
                         let _ = bench.with(|connection, turn, _| {
-                            connection.reply(exchange, turn).map(|reply| reply.send(&ok(body.as_bytes())))
+                            connection.reply(pending, turn).map(|reply| reply.send(&ok(body.as_bytes())))
                         });
                     }
                 }
@@ -232,6 +232,6 @@ proptest! {
                 bench.expire();
             }
         }
-        prop_assert_eq!(bench.connection.fate(), CloseState::Closed);
+        prop_assert_eq!(bench.connection.close_state(), CloseState::Closed);
     }
 }

@@ -19,8 +19,8 @@ impl Service for Ticker {
         match request.path {
             "/stream" => reply.stream(&ok(b"")).into(),
             "/later" => {
-                let (exchange, handled) = reply.later();
-                self.waiting.push((exchange, request.path.to_owned()));
+                let (pending, handled) = reply.later();
+                self.waiting.push((pending, request.path.to_owned()));
                 handled
             }
             path => reply.send(&ok(path.as_bytes())).into(),
@@ -97,9 +97,9 @@ impl Play {
     }
 
     fn answer(&mut self) {
-        let (exchange, body) = self.ticker.waiting.remove(0);
+        let (pending, body) = self.ticker.waiting.remove(0);
         self.with(|connection, turn, _| {
-            connection.reply(exchange, turn).map(|reply| reply.send(&ok(body.as_bytes())))
+            connection.reply(pending, turn).map(|reply| reply.send(&ok(body.as_bytes())))
         });
     }
 }
@@ -201,7 +201,7 @@ fn to_http_1_0_a_stream_lasts_until_the_connection_closes() {
         assert_eq!(play.write(), "two");
         play.ticker.is_over = true;
         play.say("");
-        assert_ne!(play.connection.fate(), CloseState::Open);
+        assert_ne!(play.connection.close_state(), CloseState::Open);
     }
 }
 
@@ -221,7 +221,7 @@ fn a_drain_ends_a_stream_and_its_connection() {
     play.write();
     play.with(|connection, turn, _| connection.drain(turn));
     assert_eq!(play.write(), "0\r\n\r\n");
-    assert_ne!(play.connection.fate(), CloseState::Open);
+    assert_ne!(play.connection.close_state(), CloseState::Open);
     // One whose turn has not come has its place all the same, and one that begins now ends at once.
     let mut play = Play::new();
     play.send(&[LATER, STREAM].concat());
@@ -236,7 +236,7 @@ fn a_drain_ends_a_stream_and_its_connection() {
     play.send(&STREAM[10..]);
     let all = play.write();
     assert!(all.contains("\r\nConnection: close\r\n") && all.ends_with("\r\n\r\n0\r\n\r\n"), "{all}");
-    assert_ne!(play.connection.fate(), CloseState::Open);
+    assert_ne!(play.connection.close_state(), CloseState::Open);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn who_ends_its_side_or_does_not_read_hears_no_more_of_a_stream() {
     assert!(play.connection.wants_read(), "or its end would not be noticed");
     play.with(|connection, turn, _| connection.handle_end(turn));
     assert_eq!(play.write(), "0\r\n\r\n");
-    assert_eq!(play.connection.fate(), CloseState::Closed);
+    assert_eq!(play.connection.close_state(), CloseState::Closed);
     let mut play = Play::new();
     play.send(STREAM);
     play.write();
@@ -256,7 +256,7 @@ fn who_ends_its_side_or_does_not_read_hears_no_more_of_a_stream() {
     play.now = play.connection.deadline().expect("it has so long to read that");
     let cut = play.with(|connection, turn, ticker| connection.handle_deadline(turn, ticker));
     assert_eq!(
-        (cut, play.connection.fate(), play.pool.lent_bytes()),
+        (cut, play.connection.close_state(), play.pool.lent_bytes()),
         (Some(CutReason::Stalled), CloseState::Closed, 0)
     );
 }

@@ -23,7 +23,7 @@ pub(super) fn outcome(bench: &Bench) -> String {
         entries.push(format!("{status} {seen}"));
     }
     let is_open = !matches!(bench.connection.reading, Reading::Finished);
-    assert_eq!(is_open, bench.connection.fate() == CloseState::Open, "what is answered ends");
+    assert_eq!(is_open, bench.connection.close_state() == CloseState::Open, "what is answered ends");
     if is_open && !bench.connection.input.is_empty() {
         entries.push("...".into());
     }

@@ -106,8 +106,8 @@ impl Service for Counter {
         assert!(!self.waiting.iter().any(changes), "a request is begun beside a change");
         self.seen.push(Seen::of(request));
         if self.defers.rotate_right(number as u32) & 1 == 1 {
-            let (exchange, handled) = if is_safe { reply.later() } else { reply.later_alone() };
-            self.waiting.push((exchange, number));
+            let (pending, handled) = if is_safe { reply.later() } else { reply.later_alone() };
+            self.waiting.push((pending, number));
             return handled;
         }
         Counter::answer(reply, number, Status::Ok, self.answer_bytes).into()
@@ -187,10 +187,10 @@ impl Client {
 
     /// Answers one of the requests that were put off.
     pub fn answer(&mut self, index: usize) {
-        let (exchange, number) = self.service.waiting.remove(index);
+        let (pending, number) = self.service.waiting.remove(index);
         let bytes = self.service.answer_bytes;
         self.step(|connection, turn, _| {
-            let reply = connection.reply(exchange, turn);
+            let reply = connection.reply(pending, turn);
             reply.map(|reply| Counter::answer(reply, number, Status::Accepted, bytes));
         });
     }

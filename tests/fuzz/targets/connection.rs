@@ -61,7 +61,7 @@ pub fn run(bytes: &[u8]) {
             }
         }
         assert!(
-            client.connection.fate() != CloseState::Closed || client.pool.lent_bytes() == 0,
+            client.connection.close_state() != CloseState::Closed || client.pool.lent_bytes() == 0,
             "it owns nothing"
         );
     }
@@ -80,7 +80,7 @@ pub fn run(bytes: &[u8]) {
         client.expire();
         client.flush();
     }
-    assert_eq!(client.connection.fate(), CloseState::Closed);
+    assert_eq!(client.connection.close_state(), CloseState::Closed);
     assert_eq!(client.pool.lent_bytes(), 0, "all buffers are back");
 }
 

@@ -93,7 +93,7 @@ fn read(bytes: &[u8]) -> (Vec<Message>, Option<Reason>) {
                 target: query.iter().fold(path.clone(), |path, query| format!("{path}?{query}")),
                 body: body.clone(),
                 end: at + 1,
-                persists: client.connection.fate() == CloseState::Open,
+                persists: client.connection.close_state() == CloseState::Open,
             }),
             Some(Seen::Refusal(error)) => return (messages, Some(error.reason)),
             None => {}

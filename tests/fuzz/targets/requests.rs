@@ -46,11 +46,15 @@ fn outcome(limits: &ClientLimits, pieces: &[&[u8]]) -> (Vec<Seen>, bool) {
     let refusals = client.service.seen.iter().filter(|seen| seen.is_refusal()).count();
     let last_is_refusal = client.service.seen.last().is_some_and(Seen::is_refusal);
     assert_eq!(refusals, usize::from(last_is_refusal), "nothing is read behind what was refused");
-    let is_open = client.connection.fate() == CloseState::Open;
+    let is_open = client.connection.close_state() == CloseState::Open;
     assert!(!(is_open && last_is_refusal));
     client.end();
     client.flush();
-    assert_eq!(client.connection.fate(), CloseState::Closed, "a client that has ended is owed nothing");
+    assert_eq!(
+        client.connection.close_state(),
+        CloseState::Closed,
+        "a client that has ended is owed nothing"
+    );
     assert_eq!(client.pool.lent_bytes(), 0, "all buffers are back");
     (client.service.seen, is_open)
 }

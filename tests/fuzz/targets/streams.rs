@@ -53,8 +53,8 @@ impl Service for News {
                 reply.stream(&News::response(&[("X-Number", &text)], b"")).into()
             }
             "/later" => {
-                let (exchange, handled) = reply.later();
-                self.waiting.push((exchange, number));
+                let (pending, handled) = reply.later();
+                self.waiting.push((pending, number));
                 handled
             }
             _ => News::answer(reply, number).into(),
@@ -165,9 +165,9 @@ pub fn run(bytes: &[u8]) {
                 }
             }
             5 if !play.news.waiting.is_empty() => {
-                let (exchange, number) = play.news.waiting.remove(0);
+                let (pending, number) = play.news.waiting.remove(0);
                 play.step(|connection, turn, _| {
-                    connection.reply(exchange, turn).map(|reply| News::answer(reply, number));
+                    connection.reply(pending, turn).map(|reply| News::answer(reply, number));
                 });
             }
             6..=7 => play.write(script.below(300)),
@@ -201,7 +201,7 @@ pub fn run(bytes: &[u8]) {
             }
         }
         assert!(
-            play.connection.fate() != CloseState::Closed || play.pool.lent_bytes() == 0,
+            play.connection.close_state() != CloseState::Closed || play.pool.lent_bytes() == 0,
             "it owns nothing"
         );
     }
@@ -209,9 +209,9 @@ pub fn run(bytes: &[u8]) {
     loop {
         play.flush();
         if !play.news.waiting.is_empty() {
-            let (exchange, number) = play.news.waiting.remove(0);
+            let (pending, number) = play.news.waiting.remove(0);
             play.step(|connection, turn, _| {
-                connection.reply(exchange, turn).map(|reply| News::answer(reply, number));
+                connection.reply(pending, turn).map(|reply| News::answer(reply, number));
             });
         } else if play.connection.is_streaming() {
             play.news.is_over = true;
@@ -228,7 +228,7 @@ pub fn run(bytes: &[u8]) {
             play.flush();
         }
     }
-    assert_eq!((play.connection.fate(), play.pool.lent_bytes()), (CloseState::Closed, 0));
+    assert_eq!((play.connection.close_state(), play.pool.lent_bytes()), (CloseState::Closed, 0));
 }
 
 /// What was written is the answers to all requests, in their order.
