@@ -18,7 +18,6 @@ mod random;
 mod rollback;
 mod servers;
 mod subjects;
-#[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 mod trimming;

@@ -8,7 +8,6 @@
 //! Each fault is played with mutants, too: the same evidence with one lie in it, which the checker must convict. A fault
 //! whose mutant lives has failed, as has one that broke a promise.
 
-#[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 

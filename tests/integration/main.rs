@@ -2,7 +2,6 @@
 //!
 //! Every test has a folder and ports of its own. See `support::turn` for which run beside which.
 
-#[allow(dead_code, reason = "the other suites use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -6,7 +6,6 @@
 #[allow(dead_code, unused_imports, reason = "the simulator uses what this does not")]
 #[path = "../redis_model/mod.rs"]
 mod redis;
-#[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,6 +1,9 @@
 //! What the integration tests stand on: real servers, real clients, each in a folder of its own and on ports that
 //! the kernel chose, each ended by its own process id. A missing server is a failure, never a skip.
 
+// Compiled into each of five test programs, of which none uses all of it: what no program uses, none of them would tell.
+#![allow(dead_code, reason = "each program uses a part of it")]
+
 pub mod client;
 pub mod crowd;
 pub mod host;

@@ -14,13 +14,14 @@ use super::process::Process;
 use super::{PATIENCE, eventually, free_port};
 
 /// Every write is on disk before it is answered.
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// A running redis-server.
 pub struct RedisServer {
     place: Place,
     folder: Folder,
-    durable: bool,
+    /// What it keeps on disk, unless its options say otherwise.
+    persistence: &'static [&'static str],
     options: Vec<String>,
     process: Process,
 }
@@ -47,23 +48,28 @@ impl RedisServer {
 
     /// The same, with more options.
     pub fn start_with(folder: &Path, options: &[&str]) -> RedisServer {
-        RedisServer::spawn(Place::Port(free_port()), Folder::Given(folder.to_owned()), true, options)
+        RedisServer::spawn(Place::Port(free_port()), Folder::Given(folder.to_owned()), DURABLE, options)
     }
 
     /// On a UNIX socket, in a folder of its own; every write is on disk before it is answered.
     pub fn durable_on_socket(options: &[&str]) -> RedisServer {
-        RedisServer::spawn(Place::Socket, Folder::own(), true, options)
+        RedisServer::spawn(Place::Socket, Folder::own(), DURABLE, options)
     }
 
     /// On a UNIX socket, in a folder of its own; keeps nothing on disk unless these options say so.
     pub fn on_socket(options: &[&str]) -> RedisServer {
-        RedisServer::spawn(Place::Socket, Folder::own(), false, options)
+        RedisServer::spawn(Place::Socket, Folder::own(), &[], options)
     }
 
-    fn spawn(place: Place, folder: Folder, durable: bool, options: &[&str]) -> RedisServer {
+    fn spawn(
+        place: Place,
+        folder: Folder,
+        persistence: &'static [&'static str],
+        options: &[&str],
+    ) -> RedisServer {
         let options = owned(options);
-        let process = serve(&place, folder.path(), durable, &options);
-        let mut server = RedisServer { place, folder, durable, options, process };
+        let process = serve(&place, folder.path(), persistence, &options);
+        let mut server = RedisServer { place, folder, persistence, options, process };
         server.wait_until_loaded();
         server
     }
@@ -139,7 +145,7 @@ impl RedisServer {
 
     /// The same, but does not wait.
     pub fn begin_again(&mut self) {
-        self.process = serve(&self.place, self.folder.path(), self.durable, &self.options);
+        self.process = serve(&self.place, self.folder.path(), self.persistence, &self.options);
     }
 
     /// Kills it and starts it again.
@@ -220,7 +226,7 @@ impl Folder {
     }
 }
 
-fn serve(place: &Place, folder: &Path, durable: bool, options: &[String]) -> Process {
+fn serve(place: &Place, folder: &Path, persistence: &[&str], options: &[String]) -> Process {
     let mut command = Command::new("redis-server");
     command.args(["--save", "", "--dir"]).arg(folder);
     match place {
@@ -228,10 +234,7 @@ fn serve(place: &Place, folder: &Path, durable: bool, options: &[String]) -> Pro
         // Its options may open a port beside it.
         Place::Socket => command.args(["--port", "0", "--unixsocket"]).arg(folder.join("redis.sock")),
     };
-    if durable {
-        command.args(DURABLE);
-    }
-    Process::start("redis-server", command.args(options))
+    Process::start("redis-server", command.args(persistence).args(options))
 }
 
 fn owned(options: &[&str]) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::code::{product, test_files};
+use crate::code::{paths, product, test_files};
 use crate::markdown;
 use crate::tree::Tree;
 
@@ -58,7 +58,8 @@ fn in_code(tree: &Tree) -> (Arrows, Vec<String>) {
         let module = inner.split('/').next().unwrap_or(inner);
         let code = product(text);
         let root = if module == "main" { "boxoffice::" } else { "crate::" };
-        let mut targets = roots(&code, root);
+        let mut targets: BTreeSet<String> =
+            paths(&code, root).into_iter().filter_map(|path| path.into_iter().next()).collect();
         // From `a::b` the root is two up.
         let up = "super::".repeat(inner.split('/').count());
         if code.contains(&up) {
@@ -68,42 +69,6 @@ fn in_code(tree: &Tree) -> (Arrows, Vec<String>) {
         arrows.entry(module.to_owned()).or_default().extend(targets);
     }
     (arrows, unread)
-}
-
-/// The names directly behind `root` in paths: of `crate::a::b` and `crate::{a, b::{c, d}}` the `a`, and the `b`.
-fn roots(code: &str, root: &str) -> BTreeSet<String> {
-    let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
-    let mut names = BTreeSet::new();
-    for (at, _) in code.match_indices(root) {
-        if code[..at].ends_with(is_name) || code[..at].ends_with("$") {
-            continue;
-        }
-        let rest = &code[at + root.len()..];
-        let mut depth = 0;
-        let mut word = String::new();
-        let mut takes = true;
-        for letter in rest.chars() {
-            if is_name(letter) {
-                word.push(letter);
-                continue;
-            }
-            if takes && !word.is_empty() {
-                names.insert(word.clone());
-                takes = false;
-            }
-            word.clear();
-            match letter {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                ',' if depth == 1 => takes = true,
-                _ => {}
-            }
-            if depth <= 0 && !letter.is_whitespace() {
-                break;
-            }
-        }
-    }
-    names
 }
 
 #[cfg(test)]

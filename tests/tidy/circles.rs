@@ -1,11 +1,11 @@
-//! Modules that import each other in a circle, and names of types that stand for two things.
+//! Modules that import each other in a circle.
 //!
 //! The children of a module have an order: an import leads from one to the other, never back, by whatever file below them.
 //! What a module itself defines is not asked for: its children may use it, and it uses them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::code::{product, test_files};
+use crate::code::{paths, product, test_files};
 use crate::tree::Tree;
 
 /// Of each module: its children, and which of the others each of them imports, with a file that does.
@@ -88,96 +88,12 @@ fn module(path: &str) -> Vec<String> {
 
 /// Whole paths that `crate::` and `super::` lead to, from that module.
 fn imports(own: &[String], code: &str) -> Vec<Vec<String>> {
-    let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
-    let mut paths = Vec::new();
-    for root in ["crate::", "super::"] {
-        for (at, _) in code.match_indices(root) {
-            let before = &code[..at];
-            if before.ends_with(is_name) || before.ends_with("::") || before.ends_with('$') {
-                continue;
-            }
-            let mut base = if root == "crate::" { Vec::new() } else { own[..own.len() - 1].to_vec() };
-            let mut rest = &code[at + root.len()..];
-            while let Some(further) = rest.strip_prefix("super::") {
-                base.pop();
-                rest = further;
-            }
-            branch(&base, &mut rest.chars().peekable(), &mut paths);
-        }
-    }
-    paths
-}
-
-/// Reads `a::b::{c, d::{e, f}}`, and adds each path that is in it.
-fn branch(
-    base: &[String],
-    rest: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    paths: &mut Vec<Vec<String>>,
-) {
-    let mut path = base.to_vec();
-    loop {
-        while rest.next_if(|letter| letter.is_whitespace()).is_some() {}
-        if rest.next_if_eq(&'{').is_some() {
-            loop {
-                branch(&path, rest, paths);
-                while rest.next_if(|letter| letter.is_whitespace()).is_some() {}
-                if rest.next_if_eq(&',').is_none() {
-                    rest.next_if_eq(&'}');
-                    return;
-                }
-            }
-        }
-        let mut name = String::new();
-        while let Some(letter) = rest.next_if(|letter| letter.is_alphanumeric() || *letter == '_') {
-            name.push(letter);
-        }
-        if !name.is_empty() {
-            path.push(name);
-        }
-        let goes_on = rest.next_if_eq(&':').is_some() && rest.next_if_eq(&':').is_some();
-        if !goes_on {
-            // `x as y` in a list: up to its end.
-            while rest.peek().is_some_and(|letter| letter.is_alphanumeric() || [' ', '_'].contains(letter)) {
-                rest.next();
-            }
-            paths.push(path);
-            return;
-        }
-    }
-}
-
-/// Types of the product that have a name in common, whatever module they are in.
-pub fn names_of_two_types(tree: &Tree) -> Vec<String> {
-    let of_tests = test_files(tree);
-    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, text) in tree.files("src/", ".rs") {
-        if of_tests.iter().any(|place| path.starts_with(place.as_str())) {
-            continue;
-        }
-        for line in product(text).lines() {
-            if let Some(name) = defined(line) {
-                places.entry(name.to_owned()).or_default().push(path.to_owned());
-            }
-        }
-    }
-    let twice = places.into_iter().filter(|(_, paths)| paths.len() > 1);
-    twice.map(|(name, paths)| format!("`{name}` is defined in {}", paths.join(" and "))).collect()
-}
-
-/// The type that a line begins to define. What a trait asks for, or gives, has no place of its own.
-fn defined(line: &str) -> Option<&str> {
-    let is_inner = line.starts_with(char::is_whitespace);
-    let line = line.trim_start();
-    let line = ["pub(crate) ", "pub(super) ", "pub "]
-        .iter()
-        .find_map(|word| line.strip_prefix(word))
-        .unwrap_or(line);
-    let kinds: &[&str] =
-        if is_inner { &["struct ", "enum ", "trait "] } else { &["struct ", "enum ", "trait ", "type "] };
-    let rest = kinds.iter().find_map(|kind| line.strip_prefix(kind))?;
-    rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
-        .next()
-        .filter(|name| !name.is_empty())
+    let relative = paths(code, "super::").into_iter().map(|path| {
+        let above = path.iter().take_while(|name| *name == "super").count();
+        let base = own.len().saturating_sub(1 + above);
+        [&own[..base], &path[above..]].concat()
+    });
+    paths(code, "crate::").into_iter().chain(relative).collect()
 }
 
 #[cfg(test)]
@@ -214,19 +130,5 @@ mod tests {
             ("src/a/c.rs", "use super::b::X;\n"),
         ];
         assert_eq!(circles(&Tree::of(&files)), [""; 0]);
-    }
-
-    #[test]
-    fn a_name_of_two_types_is_found() {
-        let files = [
-            (
-                "src/a.rs",
-                "pub(crate) struct Told;\nimpl X for Y {\n    type Err = u8;\n}\n#[cfg(test)]\nmod tests {\n    enum Told {}\n}\n",
-            ),
-            ("src/b/c.rs", "struct Told2;\ntype Err = u8;\n"),
-        ];
-        assert_eq!(names_of_two_types(&Tree::of(&files)), [""; 0]);
-        let files = [files[0], ("src/b/c.rs", "enum Told {}\n")];
-        assert_eq!(names_of_two_types(&Tree::of(&files)), ["`Told` is defined in src/a.rs and src/b/c.rs"]);
     }
 }

@@ -1,5 +1,8 @@
 //! The code of the product as text: which files are of it, and what of them is not of tests.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 use crate::tree::Tree;
 
 /// Paths (of files, or of folders with their slash) that `#[cfg(test)] mod name;` declares, all forms of `cfg` with `test`.
@@ -42,4 +45,51 @@ pub fn product(text: &str) -> String {
         code.push('\n');
     }
     code
+}
+
+/// The paths behind `root`, which ends in `::`: of `root::{a, b::{c, d}}` these are `a`, `b::c` and `b::d`.
+pub fn paths(code: &str, root: &str) -> Vec<Vec<String>> {
+    let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices(root) {
+        let before = &code[..at];
+        if !before.ends_with(is_name) && !before.ends_with("::") && !before.ends_with('$') {
+            branch(&[], &mut code[at + root.len()..].chars().peekable(), &mut paths);
+        }
+    }
+    paths
+}
+
+/// Reads `a::b::{c, d::{e, f}}`, and adds each path that is in it.
+fn branch(base: &[String], rest: &mut Peekable<Chars<'_>>, paths: &mut Vec<Vec<String>>) {
+    let mut path = base.to_vec();
+    loop {
+        while rest.next_if(|letter| letter.is_whitespace()).is_some() {}
+        if rest.next_if_eq(&'{').is_some() {
+            loop {
+                branch(&path, rest, paths);
+                while rest.next_if(|letter| letter.is_whitespace()).is_some() {}
+                if rest.next_if_eq(&',').is_none() {
+                    rest.next_if_eq(&'}');
+                    return;
+                }
+            }
+        }
+        let mut name = String::new();
+        while let Some(letter) = rest.next_if(|letter| letter.is_alphanumeric() || *letter == '_') {
+            name.push(letter);
+        }
+        if !name.is_empty() {
+            path.push(name);
+        }
+        let goes_on = rest.next_if_eq(&':').is_some() && rest.next_if_eq(&':').is_some();
+        if !goes_on {
+            // `x as y` in a list: up to its end.
+            while rest.peek().is_some_and(|letter| letter.is_alphanumeric() || [' ', '_'].contains(letter)) {
+                rest.next();
+            }
+            paths.push(path);
+            return;
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod markdown;
 mod names;
 mod text;
 mod tree;
+mod types;
 
 use tree::Tree;
 
@@ -32,7 +33,7 @@ fn no_modules_import_each_other_in_a_circle() {
 
 #[test]
 fn no_name_is_of_two_types() {
-    assert_tidy(circles::names_of_two_types);
+    assert_tidy(types::names_of_two_types);
 }
 
 #[test]

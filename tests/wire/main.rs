@@ -4,7 +4,6 @@
 //! The table is in [`cases`]. The unit tests of the connection run it too, without sockets.
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 mod answers;
