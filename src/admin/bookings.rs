@@ -31,7 +31,7 @@ impl Operator<'_> {
             BookingId::parse(id).map_err(|error| bad_request(format!("booking in the path: {error}")))?;
         if request.is_partial {
             // RFC 9110 section 14.5.
-            return Err(bad_request("Content-Range: a buyer is put as a whole, not in parts".to_owned()));
+            return Err(bad_request("Content-Range: a buyer cannot be sent in parts".to_owned()));
         }
         let buyer = decode::owner_body(request.body).map_err(bad_request)?;
         // A ledger that has less than this host has seen is found out by this call as by any other that changes bookings.
@@ -40,8 +40,8 @@ impl Operator<'_> {
         let (state, amended) = match self.call(assign.on(sale, seen))? {
             Answer::Sale { state, result: SaleResult::Assigned(amended) } => (state, amended),
             Answer::Stale(_) => {
-                let detail = "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. \
-                    Nothing was done. Ask again after Retry-After.";
+                let detail = "The ledger forgot some of this sale's bookings, and hosts are putting back what they \
+                    acknowledged. Nothing was done. Try again after Retry-After.";
                 return Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail));
             }
             other => return Err(unexpected(&other)),
@@ -54,7 +54,8 @@ impl Operator<'_> {
                 return Err(match objection {
                     Objection::Cancelled => Problem::BOOKING_CANCELLED.into(),
                     Objection::HoldExpired => {
-                        let detail = "The hold of this booking is over, so that it has no tickets. Nothing was changed.";
+                        let detail =
+                            "The hold of this booking has ended, so it has no tickets. Nothing was changed.";
                         ApiError::new(Problem::HOLD_EXPIRED, detail)
                     }
                     Objection::BuyerLimit => Problem::BUYER_LIMIT.into(),
@@ -126,7 +127,8 @@ impl Operator<'_> {
 
     fn told_of_booking(&self, sale: &SaleName, booking: &Booking) {
         let buyer = booking.buyer.as_ref().map_or("nobody", BuyerId::as_str);
-        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, buyer, "an operator says whose a booking is");
+        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, buyer, "an operator set the buyer of a \
+            booking");
     }
 }
 
@@ -145,7 +147,7 @@ fn buyer_of(query: Option<&str>) -> Result<BuyerId, String> {
         let value: Vec<u8> = percent_decode_str(value).collect();
         let read = BuyerId::parse(value).map_err(|error| format!("buyer: {error}"))?;
         if buyer.replace(read).is_some() {
-            return Err("buyer: is there more than once".to_owned());
+            return Err("buyer: is given more than once".to_owned());
         }
     }
     buyer.ok_or_else(|| "buyer: is missing; the query takes buyer=B".to_owned())

@@ -140,25 +140,26 @@ impl Exposition {
     }
 
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Requests of clients by how they ended";
+        let help = "Client requests by outcome";
         let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
         for &label in crate::outcome_label::OutcomeLabel::ALL {
             let total = self.cores.iter().map(|core| core.ended(label)).sum();
             counter(&mut metric, &[("outcome", label.label().to_owned())], total)?;
         }
-        let help = "Requests that HTTP refused by reason; each was answered once and its connection closed";
+        let help =
+            "Requests refused as invalid HTTP, by reason; each was answered once and its connection closed";
         let mut metric = encoder.encode_descriptor("malformed_requests", help, None, MetricType::Counter)?;
         for &reason in Reason::ALL {
             let total = self.cores.iter().map(|core| core.malformed(reason)).sum();
             counter(&mut metric, &[("reason", reason.label().to_owned())], total)?;
         }
-        let help = "Connections that were cut by reason";
+        let help = "Client connections that the host cut off, by reason";
         let mut metric = encoder.encode_descriptor("connections_cut", help, None, MetricType::Counter)?;
         for cut in CutReason::ALL {
             let total = self.cores.iter().map(|core| core.cut(cut)).sum();
             counter(&mut metric, &[("reason", cut.label().to_owned())], total)?;
         }
-        let help = "Times that a client met a limit of serve --limit, by its name";
+        let help = "Times that a client hit a limit of serve --limit, by limit";
         let mut metric = encoder.encode_descriptor("limits_met", help, None, MetricType::Counter)?;
         for &limit in Limit::ALL {
             let total = self.cores.iter().map(|core| core.limit(limit)).sum();
@@ -169,11 +170,11 @@ impl Exposition {
 
     fn access_log(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Some((dropped, write_errors)) = self.access_log else { return Ok(()) };
-        let help = "Access-log lines that were not written: the disk was too slow, or full";
+        let help = "Access-log lines dropped because the disk was too slow or full";
         encoder
             .encode_descriptor("access_log_lines_dropped", help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&dropped, None)?;
-        let help = "Writes of the access log that failed";
+        let help = "Failed writes to the access log";
         encoder
             .encode_descriptor("access_log_write_errors", help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&write_errors, None)
@@ -194,12 +195,12 @@ impl Exposition {
             }
         }
         let frozen = self.sales.iter().filter(|(_, _, frozen)| *frozen).count() as i64;
-        let help = "Sales in which nothing is booked, since hosts put back what the ledger had forgotten";
+        let help = "Sales that book nothing while hosts put back what the ledger forgot";
         encoder.encode_descriptor("sales_frozen", help, None, MetricType::Gauge)?.encode_gauge(&frozen)?;
-        let help = "Sales that this host knows and the ledger has lost";
+        let help = "Sales that this host knows but the ledger has lost";
         let missing = self.missing.cast_signed();
         encoder.encode_descriptor("sales_missing", help, None, MetricType::Gauge)?.encode_gauge(&missing)?;
-        let help = "Sales whose record in the ledger cannot be read";
+        let help = "Sales whose record in the ledger is not sound";
         let unreadable = self.unreadable.cast_signed();
         encoder
             .encode_descriptor("sales_unreadable", help, None, MetricType::Gauge)?
@@ -207,7 +208,7 @@ impl Exposition {
     }
 
     fn readiness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "1 for each reason why this host does not sell, or not every sale; /readyz says more";
+        let help = "1 for each reason why this host cannot sell, or not every sale; /readyz says more";
         let mut metric = encoder.encode_descriptor("unable", help, None, MetricType::Gauge)?;
         for reason in Inability::all() {
             let labels = [("reason", reason.label().to_owned())];
@@ -225,12 +226,12 @@ impl Collector for Exposition {
         self.stock(encoder)?;
         self.readiness(encoder)?;
         self.access_log(encoder)?;
-        self.each_core(encoder, ("connections_open", "Connections of clients open now", Gauge), |core| {
+        self.each_core(encoder, ("connections_open", "Client connections open now", Gauge), |core| {
             core.connections_open.get()
         })?;
         self.each_core(
             encoder,
-            ("connections_accepted", "Connections of clients ever accepted", Counter),
+            ("connections_accepted", "Client connections accepted since the start", Counter),
             |core| core.connections_accepted.get(),
         )?;
         self.each_core(
@@ -240,27 +241,32 @@ impl Collector for Exposition {
         )?;
         self.each_core(
             encoder,
-            ("accept_failures", "Times that the system would not let a connection be accepted", Counter),
+            (
+                "accept_failures",
+                "Connections that could not be accepted for lack of file descriptors or \
+                memory",
+                Counter,
+            ),
             |core| core.accept_failures.get(),
         )?;
         self.each_core(
             encoder,
-            ("buffered_bytes", "Bytes of buffers that connections of clients hold now", Gauge),
+            ("buffered_bytes", "Bytes of buffers held by client connections now", Gauge),
             |core| core.buffered_bytes.get(),
         )?;
         self.each_core(
             encoder,
-            ("waiting_requests", "Requests that wait for the ledger now", Gauge),
+            ("waiting_requests", "Requests waiting for the ledger now", Gauge),
             |core| core.waiting.get(),
         )?;
         self.each_core(
             encoder,
-            ("ledger_up", "1 where the loop's way to the ledger works", Gauge),
+            ("ledger_up", "1 if the loop's connection to the ledger is up", Gauge),
             |core| u64::from(core.ledger_up()),
         )?;
         self.each_core(
             encoder,
-            ("ledger_losses", "Times that the way to the ledger broke", Counter),
+            ("ledger_losses", "Times that the connection to the ledger was lost", Counter),
             |core| core.ledger_losses.get(),
         )?;
         self.each_core(
@@ -283,33 +289,33 @@ impl Collector for Exposition {
         )?;
         self.each_core(
             encoder,
-            ("ledger_calls", "Calls sent to the ledger, syncs included", Counter),
+            ("ledger_calls", "Calls sent to the ledger, including syncs", Counter),
             |core| core.ledger_calls.get(),
         )?;
         self.each_core(
             encoder,
-            ("ledger_entries", "Bookings and look-ups that travelled in those calls", Counter),
+            ("ledger_entries", "Bookings and look-ups carried by those calls", Counter),
             |core| core.ledger_entries.get(),
         )?;
-        self.each_shard(
-            encoder,
-            ("permits_free", "Permits that wait in the core's shards", Gauge),
-            |shard| shard.free,
-        )?;
-        self.each_shard(encoder, ("permits_taken", "Permits that are with the ledger", Gauge), |shard| {
-            shard.taken
+        self.each_shard(encoder, ("permits_free", "Permits free in the core's shards", Gauge), |shard| {
+            shard.free
         })?;
         self.each_shard(
             encoder,
-            ("permits_stolen", "Permits that the core took from siblings", Counter),
+            ("permits_taken", "Permits in use by calls to the ledger", Gauge),
+            |shard| shard.taken,
+        )?;
+        self.each_shard(
+            encoder,
+            ("permits_stolen", "Permits that the core took from other cores", Counter),
             |shard| shard.steals,
         )?;
-        self.histogram(encoder, ("ledger_round_trip", "From a call's leaving to its answer"), |core| {
+        self.histogram(encoder, ("ledger_round_trip", "Time from sending a call to its answer"), |core| {
             &core.ledger_round_trip
         })?;
         self.histogram(
             encoder,
-            ("booking_wait", "From a request's arrival to its answer, where the ledger was asked"),
+            ("booking_wait", "Time from a request's arrival to its answer, if the ledger was asked"),
             |core| &core.booking_wait,
         )
     }

@@ -115,7 +115,7 @@ impl Admin {
         let serving = Listener::new(poll, listener, Arc::clone(&shared), work)?;
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             if let Err(error) = serving.run() {
-                tracing::error!(%error, "the admin listener has ended");
+                tracing::error!(%error, "the admin listener stopped");
             }
         })?;
         Ok(Admin { address, shared, waker, thread })
@@ -137,7 +137,7 @@ impl Admin {
         match self.waker.wake() {
             // One that has panicked has ended, too.
             Ok(()) => drop(self.thread.join()),
-            Err(error) => tracing::error!(%error, "cannot wake the admin listener to end it"),
+            Err(error) => tracing::error!(%error, "cannot wake the admin listener to stop it"),
         }
     }
 }

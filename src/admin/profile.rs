@@ -34,9 +34,9 @@ const LEFT_OUT: [&str; 2] = ["libgcc", "vdso"];
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProfileError {
-    #[error("a profile of this host is being taken already; ask again when it has ended")]
+    #[error("a profile of this host is already being taken; try again when it is done")]
     Running,
-    #[error("cannot take stacks: {0}; this needs a folder for temporary files (TMPDIR) that can be written")]
+    #[error("cannot sample stacks: {0}; this needs a writable folder for temporary files (TMPDIR)")]
     Take(#[from] pprof::Error),
     #[error("cannot draw the flame graph: {0}")]
     Draw(String),
@@ -111,7 +111,7 @@ fn draw(folded: &BTreeMap<String, isize>, lasted: Duration, out: &mut Vec<u8>) -
     let samples: isize = folded.values().sum();
     let title = format!("boxoffice: CPU time of {:.1} s, {samples} stacks", lasted.as_secs_f64());
     if folded.is_empty() {
-        let text = format!("{title}: no thread used a CPU for long enough");
+        let text = format!("{title}: no thread used enough CPU time");
         let svg = format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" width="800" height="60"><text x="20" y="36">{text}</text></svg>"#
         );

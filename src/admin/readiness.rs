@@ -64,7 +64,7 @@ fn of_ledger(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
         }
         let line = match cause {
             Cause::File => what.clone(),
-            Cause::Refusing if !is_down(*core) => format!("the ledger refuses to change anything: {what}"),
+            Cause::Refusing if !is_down(*core) => format!("the ledger refuses writes: {what}"),
             _ => format!("loop {core} has no connection to the ledger: {what}"),
         };
         unable.push((reason, line));
@@ -89,9 +89,9 @@ fn of_sales(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
     };
     if let Some(names) = named(&SaleBoard::is_missing) {
         let line = format!(
-            "the ledger has lost {names}: bookings get 503 until the ledger has it again; put a copy of the ledger back; or \
-             open the sale anew with `boxoffice sale open`, which sells the whole stock again, or end it with `boxoffice sale \
-             remove`"
+            "the ledger has lost {names}: bookings get 503 until it is back; restore a copy of the ledger; or reopen \
+                the sale with `boxoffice sale open`, which sells the whole stock again; or end it with `boxoffice \
+                sale remove`"
         );
         unable.push((Inability::SaleMissing, line));
     }
@@ -100,13 +100,15 @@ fn of_sales(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
         let whys = directory.sales().filter_map(|sale| Some((*sale.name(), sale.unsound()?)));
         let (_, why) = whys.min().expect("one is named");
         let line = format!(
-            "what the ledger has of {names} is not sound, so that nothing of it is sold: {why}; `boxoffice audit` says more"
+            "the ledger's record of {names} is not sound, so no tickets of it are sold: {why}; `boxoffice audit` \
+                says more"
         );
         unable.push((Inability::SaleUnreadable, line));
     }
     if let Some(names) = named(&is_frozen) {
         let line = format!(
-            "{names} is frozen: the ledger had forgotten some of it, and hosts put back what they acknowledged"
+            "{names} is frozen: the ledger forgot some of its bookings, and hosts are putting back what they \
+                acknowledged"
         );
         unable.push((Inability::SaleFrozen, line));
     }

@@ -66,7 +66,7 @@ impl SaleBody {
         }
         if let Some(change) = read.total_change {
             if read.total.is_some() {
-                return Err("total_change: stands beside total; send one of them".to_owned());
+                return Err("total_change: cannot be combined with total; send one of them".to_owned());
             }
             if change.fract() != 0.0 || change.abs() > limits::STOCK_MAX as f64 {
                 return Err(format!(
@@ -244,7 +244,7 @@ mod tests {
                 "ends_at: must be later than starts_at",
             ),
             (r#"{"stock":1}"#, "stock: unknown field"),
-            (r#"{"total":1,"total_change":1}"#, "total_change: stands beside total"),
+            (r#"{"total":1,"total_change":1}"#, "total_change: cannot be combined with total"),
             (r#"{"total_change":1.5}"#, "total_change: 1.5 is out of range"),
             (r#"{"total_change":1000000000001}"#, "total_change: 1000000000001 is out of range"),
             (r#"{"total_change":"+5"}"#, "total_change: "),

@@ -106,7 +106,7 @@ impl<'a> Operator<'a> {
         if !asks_the_ledger(path) {
             return Ok(None);
         }
-        let detail = "As many requests of operators ask the ledger as may at once. Nothing was done.";
+        let detail = "Too many operators' requests are waiting for the ledger. Nothing was done.";
         let leave = self.shared.asking.begin();
         leave.map(Some).ok_or_else(|| ApiError::new(Problem::OVERLOADED, detail))
     }
@@ -161,7 +161,7 @@ impl<'a> Operator<'a> {
     fn authorize(&self, request: &Request<'_>) -> Result<(), ApiError> {
         let host = request.field("Host").unwrap_or_default();
         if request.field_values("Origin").any(|origin| !is_origin_of(origin, host)) {
-            let detail = "The Origin of the page that made this call is another one than Host names.";
+            let detail = "The page that made this call has another Origin than Host names.";
             return Err(ApiError::new(Problem::FORBIDDEN, detail));
         }
         let changes = !matches!(request.method, Method::Get | Method::Head);
@@ -170,12 +170,13 @@ impl<'a> Operator<'a> {
             Some(_) if changes => Err(Problem::UNAUTHORIZED.into()),
             _ if is_address(host) => Ok(()),
             Some(_) => {
-                let detail = "Without the token call the host by its address, or as localhost: another name may be anybody's.";
+                let detail = "Without the token, call the host by its IP address or as localhost: any other name may \
+                    belong to somebody else.";
                 Err(ApiError::new(Problem::UNAUTHORIZED, detail))
             }
             None => {
-                let detail = "Call the host by its address, or as localhost: another name may be anybody's. With \
-                    --admin-token-file a call that carries the token may use any name.";
+                let detail = "Call the host by its IP address or as localhost: any other name may belong to somebody \
+                    else. With --admin-token-file, a call that carries the token may use any name.";
                 Err(ApiError::new(Problem::FORBIDDEN, detail))
             }
         }
@@ -192,9 +193,9 @@ impl<'a> Operator<'a> {
         let turns = self.shared.metrics.iter().map(|core| core.last_turn_ms.get());
         let stalled = turns.enumerate().find(|(_, turn_ms)| turn_ms + limits::LOOP_STALL_MS < now_ms);
         match stalled {
-            None => self.text(Status::Ok, "the loops turn"),
+            None => self.text(Status::Ok, "ok"),
             Some((core, turn_ms)) => {
-                let line = format!("loop {core} has not turned for {} ms", now_ms - turn_ms);
+                let line = format!("loop {core} has been stuck for {} ms", now_ms - turn_ms);
                 self.text(Status::ServiceUnavailable, &line)
             }
         }
@@ -263,7 +264,7 @@ impl<'a> Operator<'a> {
         let sale = self.sale_name(sale)?;
         if request.is_partial {
             // RFC 9110 section 14.5.
-            let detail = "Content-Range: the terms of a sale are put as a whole, not in parts";
+            let detail = "Content-Range: the terms of a sale cannot be sent in parts";
             return Err(ApiError::new(Problem::BAD_REQUEST, detail));
         }
         let body = sales::SaleBody::read(request.body)
@@ -341,7 +342,7 @@ impl<'a> Operator<'a> {
                 },
             }
         }
-        let detail = "The sale is changed by others all the time. Nothing was done.";
+        let detail = "Others kept changing the sale at the same time. Nothing was done. Try again.";
         Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail))
     }
 
@@ -448,7 +449,7 @@ impl<'a> Operator<'a> {
 
     pub(super) fn learn(&self, sale: &SaleName, state: &crate::booking::SaleState) {
         if let Err(full) = self.shared.board.learn(sale, state) {
-            tracing::warn!(%sale, %full, "a sale is left out");
+            tracing::warn!(%sale, %full, "cannot follow a sale");
         }
     }
 
@@ -464,7 +465,7 @@ impl<'a> Operator<'a> {
                 Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
                     let (held, sold) = (state.held, state.sold);
                     let detail = format!(
-                        "The total cannot be below the tickets that are taken: {held} held and {sold} sold."
+                        "The total cannot be below the tickets already taken: {held} held and {sold} sold."
                     );
                     Err(ApiError::new(Problem::TOTAL_TOO_LOW, detail))
                 }
@@ -510,7 +511,7 @@ impl<'a> Operator<'a> {
                     std::thread::sleep(LEDGER_TURN_PATIENCE / 500)
                 }
                 Err(TryLockError::WouldBlock) => {
-                    let detail = "another operator's call has been waiting for the ledger for too long";
+                    let detail = "Another operator's call is still waiting for the ledger. Nothing was done.";
                     return Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail));
                 }
             }
@@ -578,7 +579,7 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
 }
 
 pub(super) fn unexpected(answer: &Answer) -> ApiError {
-    CallError::Garbled(format!("an answer of another kind: {answer:?}")).into()
+    CallError::Garbled(format!("unexpected kind of answer: {answer:?}")).into()
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ fn a_sale_that_sells_nothing_is_named_by_readyz_while_that_is_so() {
 
     let ticket = Arc::clone(listener.board.directory().get("ticket").unwrap());
     ticket.mark_unsound("bx:{ticket}:holds is gone");
-    is_unready("of sale ticket is not sound, so that nothing of it is sold: bx:{ticket}:holds is gone;");
+    is_unready("of sale ticket is not sound, so no tickets of it are sold: bx:{ticket}:holds is gone;");
     listener.board.mark_missing("ticket");
     is_unready("has lost sale ticket");
 }

@@ -83,10 +83,10 @@ impl Work {
             .name("admin-worker".to_owned())
             .spawn(move || while queue.do_next(&shared) {});
         if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for an operator's request");
+            tracing::warn!(%error, "cannot start a thread for an operator's request");
             // Another thread may have taken it in between, and then no harm is done.
             if let Some(Job { key, pending, request, .. }) = self.queue.jobs().waiting.pop_back() {
-                let detail = "There is no thread for this request. Nothing was done.";
+                let detail = "No thread could be started for this request. Nothing was done.";
                 let answer = Err(ApiError::new(Problem::OVERLOADED, detail));
                 self.queue.finish(Done { key, pending, path: request.path, answer });
             }

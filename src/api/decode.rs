@@ -143,9 +143,8 @@ pub fn idempotency_key(value: &[u8]) -> Result<BookingId, String> {
         [b'"', inner @ .., b'"'] => inner,
         // A structured field may have parameters (RFC 9651 section 3.3).
         [b'"', rest @ ..] if memchr::memchr(b'"', rest).is_some() => {
-            return Err(
-                "Idempotency-Key: has something behind the quoted key; parameters are not taken".to_owned()
-            );
+            return Err("Idempotency-Key: has something after the quoted key; parameters are not supported"
+                .to_owned());
         }
         bare => bare,
     };
@@ -230,7 +229,7 @@ pub fn tombstone(query: Option<&str>) -> Result<bool, String> {
             _ => return Err("tombstone: takes true or false".to_owned()),
         };
         if asked.replace(is_set).is_some() {
-            return Err("tombstone: is there more than once".to_owned());
+            return Err("tombstone: is given more than once".to_owned());
         }
     }
     Ok(asked.unwrap_or(false))
@@ -375,7 +374,7 @@ mod tests {
         for bad in [&b""[..], b"\"\"", b"\"k", b"k 1", b"k\"1"] {
             assert!(idempotency_key(bad).unwrap_err().starts_with("Idempotency-Key: "), "{bad:?}");
         }
-        assert!(idempotency_key(b"\"k-1\";a=1").unwrap_err().contains("parameters are not taken"));
+        assert!(idempotency_key(b"\"k-1\";a=1").unwrap_err().contains("parameters are not supported"));
         // A key is an id, and a buyer's signs are not an id's.
         assert!(idempotency_key(b"a@b").unwrap_err().ends_with("that is not one of A-Z a-z 0-9 . _ -"));
     }

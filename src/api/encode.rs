@@ -21,8 +21,9 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub const BUY_SOLD_OUT: &[u8] = br#"{"code":-1,"msg":"Sold out"}"#;
 
 /// The detail of an unknown outcome where asking again with the same id is of no use.
-const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the booking may have been made or not. Its id \
-     was made here, so it is cancelled as soon as the ledger answers: book anew. With an id of your own you may ask again.";
+const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the booking may or may not have been made. \
+    The server generated its id, and will cancel it as soon as the ledger answers: send a new request. With an id of \
+    your own you could repeat the request.";
 
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,22 +228,21 @@ fn detail_of(refusal: Refusal) -> Option<&'static str> {
             "The sale has not started yet; starts_at says when it does."
         }
         Refusal::NotOnSale(OffSale::Over { .. }) => "The sale is over.",
-        Refusal::NotOnSale(OffSale::Paused) => "The sale is paused, and may go on.",
+        Refusal::NotOnSale(OffSale::Paused) => "The sale is paused and may resume.",
         Refusal::NotOnSale(OffSale::Closed) => "The sale is closed.",
         Refusal::LedgerRefuses => {
-            "The ledger that has the last word on every ticket answers, and refuses to change anything at the moment. Nothing \
-             was done. Ask again after Retry-After."
+            "The ledger, which has the last word on every ticket, refuses writes at the moment. Nothing was done. \
+                Try again after Retry-After."
         }
         Refusal::SaleMissing => {
-            "The ledger no longer has this sale. Nothing was done, and nothing can be until an operator has seen to it."
+            "The ledger no longer has this sale. Nothing was done. An operator has to fix this first."
         }
         Refusal::SaleUnsound => {
-            "What the ledger has of this sale is not sound. Nothing was done, and nothing will be until an operator has seen to \
-             it."
+            "The ledger's record of this sale is not sound. Nothing was done. An operator has to fix this first."
         }
         Refusal::SaleFrozen => {
-            "The ledger had forgotten some of this sale, and hosts are putting back what they acknowledged. Nothing was \
-             done. Ask again after Retry-After."
+            "The ledger forgot some of this sale's bookings, and hosts are putting back what they acknowledged. \
+                Nothing was done. Try again after Retry-After."
         }
         _ => return None,
     })

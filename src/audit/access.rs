@@ -128,18 +128,19 @@ impl AccessCount {
     pub(super) fn judge(&self, findings: &mut Findings) {
         if self.dropped > 0 {
             findings.note(format!(
-                "the access log is incomplete: {} lines were dropped (of all sales), as it says itself",
+                "the access log is incomplete: it records that {} lines were dropped (of all sales)",
                 self.dropped
             ));
         }
         if self.unreadable > 0 {
             findings.note(format!(
-                "the access log is incomplete: {} lines are torn or are no lines of an access log",
+                "the access log is incomplete: {} lines are torn or are not access-log lines",
                 self.unreadable
             ));
         }
         if self.torn > 0 {
-            findings.note(format!("{} files end within a line, as a killed host leaves them", self.torn));
+            findings
+                .note(format!("{} files end in the middle of a line, as after a host was killed", self.torn));
         }
     }
 

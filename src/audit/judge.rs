@@ -28,7 +28,8 @@ pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
 fn judge_lost(view: &View, findings: &mut Findings) {
     for (at, (seen, left)) in &view.forgotten {
         findings.note(format!(
-            "at {at} the ledger was found to have forgotten something: a host had seen sequence {seen}, and {left} was left"
+            "at {at} a host noticed that the ledger had forgotten something: it had seen sequence {seen}, and the \
+                ledger was at {left}"
         ));
     }
     for (id, (told, cause)) in &view.lost {
@@ -39,17 +40,20 @@ fn judge_lost(view: &View, findings: &mut Findings) {
         });
         let shown = told.shown(&view.buyers);
         if booked {
-            findings.note(format!("booking {id} was told as {shown}, was forgotten, and was made again"));
+            findings
+                .note(format!("booking {id} was acknowledged as {shown}, was forgotten, and was made again"));
             continue;
         }
         let why = match cause {
-            LostCause::SoldOut => "its tickets were sold to others by then",
-            LostCause::IdTaken => "its id was that of another booking by then",
+            LostCause::SoldOut => "its tickets had been sold to others by then",
+            LostCause::IdTaken => "another booking had its id by then",
         };
         findings.derived(
             Kind::Lost,
             format!("booking {id}"),
-            format!("was told as {shown}, was forgotten by the ledger, and could not be put back: {why}"),
+            format!(
+                "was acknowledged as {shown}, was forgotten by the ledger, and could not be put back: {why}"
+            ),
         );
     }
 }
@@ -60,13 +64,13 @@ fn judge_unreadable(view: &View, findings: &mut Findings) {
             // The counts are set anew below.
             Part::Stock => findings.derived(Kind::Record, "stock", text),
             Part::Holds | Part::Due | Part::Buyers => {
-                findings.derived(Kind::Record, part.word(), format!("what is there cannot be read: {text}"));
+                findings.derived(Kind::Record, part.word(), format!("what is stored cannot be read: {text}"));
                 let repair = Repair::Remove { part: *part, key: key.clone() };
                 findings
                     .mend(repair, vec![format!("{}: removed what could not be read: {text}", part.word())]);
             }
             Part::Bookings | Part::Lost | Part::Log | Part::Changes => {
-                findings.differ(Kind::Record, part.word(), format!("what is there cannot be read: {text}"));
+                findings.differ(Kind::Record, part.word(), format!("what is stored cannot be read: {text}"));
             }
         }
     }
@@ -86,7 +90,7 @@ fn judge_counts(view: &View, state: &SaleState, findings: &mut Findings) {
     let mut said = Vec::new();
     for (name, counted, sum) in [("held", state.held, held), ("sold", state.sold, sold)] {
         if counted != sum {
-            let text = format!("the ledger counts {counted}, its bookings sum to {sum}");
+            let text = format!("the ledger counts {counted}, but its bookings add up to {sum}");
             findings.derived(Kind::Count, name, text);
         }
         let odd = view.unreadable.get(&(Part::Stock, name.into()));
@@ -144,7 +148,8 @@ fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
         }
         let (told, new) = (told.total(now), sum.total(now));
         let ends = if told == new { ", and their holds end at other times" } else { "" };
-        let text = format!("the ledger counts {told} tickets, the bookings that count sum to {new}{ends}");
+        let text =
+            format!("the ledger counts {told} tickets, but the bookings that count add up to {new}{ends}");
         findings.derived(Kind::Buyer, format!("buyer {buyer}"), text);
         let repair = Repair::Buyer { buyer: *buyer, tickets: sum.clone() };
         findings.mend(repair, vec![format!("buyer {buyer}: from {told} to {new} tickets")]);
@@ -155,7 +160,7 @@ fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
         if tickets > u64::from(limit) {
             over += 1;
             if state.version <= 1 && !state.has_forgotten() {
-                let text = format!("has {tickets} tickets, of {limit} at most");
+                let text = format!("has {tickets} tickets, but the limit is {limit}");
                 findings.differ(Kind::Limit, format!("buyer {buyer}"), text);
             }
         }
@@ -163,12 +168,13 @@ fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
     // The limit is that of bookings made from its change on, and nobody knows which those are.
     if over > 0 && state.has_forgotten() {
         findings.note(format!(
-            "{over} buyers have more than the limit of {limit} tickets: bookings were put back, whatever the limit"
+            "{over} buyers have more than the limit of {limit} tickets: bookings were put back regardless of the \
+                limit"
         ));
     } else if over > 0 && state.version > 1 {
         findings.note(format!(
-            "{over} buyers have more than the limit of {limit} tickets; the sale's terms were changed, and the limit may \
-             have been another then"
+            "{over} buyers have more than the limit of {limit} tickets; the sale's terms were changed, so the limit \
+                may have been higher when they booked"
         ));
     }
 }
@@ -193,8 +199,10 @@ fn judge_holds(view: &View, findings: &mut Findings) {
         };
         let text = match entry.grouped {
             Some(deadline) if deadline == held => continue,
-            Some(deadline) => format!("is held until {held}, but is looked at on {deadline}"),
-            None => format!("is held until {held}, but would never expire: it is not among the holds"),
+            Some(deadline) => format!("is held until {held}, but would be checked at {deadline}"),
+            None => {
+                format!("is held until {held}, but would never expire: it is missing from the list of holds")
+            }
         };
         findings.derived(Kind::Hold, format!("booking {id}"), text);
         lost.entry(held).or_default().push(*id);
@@ -202,7 +210,8 @@ fn judge_holds(view: &View, findings: &mut Findings) {
     for (expires_at, mut ids) in lost {
         ids.sort_unstable();
         for ids in ids.chunks(GROUP_BOOKINGS_MAX) {
-            let said = ids.iter().map(|id| format!("booking {id}: among the holds until {expires_at}"));
+            let said =
+                ids.iter().map(|id| format!("booking {id}: added to the holds that end at {expires_at}"));
             findings.mend(Repair::Hold { expires_at, ids: ids.to_vec() }, said.collect());
         }
     }
@@ -238,7 +247,7 @@ fn judge_spans(view: &View, state: &SaleState, findings: &mut Findings) {
         }
     }
     if wrong > 0 {
-        let text = format!("{wrong} spans of time have other tickets than the holds that end in them");
+        let text = format!("{wrong} spans of time do not add up to the holds that end in them");
         findings.derived(Kind::Hold, "due", text);
     }
 }
@@ -250,19 +259,17 @@ fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
             findings.differ(
                 Kind::Log,
                 "log",
-                format!("has no entries, the sale is at sequence {}", state.sequence),
+                format!("has no entries, but the sale is at sequence {}", state.sequence),
             );
         }
     } else {
         if log.last != state.sequence {
-            let text = format!("ends at sequence {}, the sale is at {}", log.last, state.sequence);
+            let text = format!("ends at sequence {}, but the sale is at {}", log.last, state.sequence);
             findings.differ(Kind::Log, "log", text);
         }
         if log.first > 1 {
-            findings.note(format!(
-                "the log is kept from sequence {} on: older changes were not replayed",
-                log.first
-            ));
+            findings
+                .note(format!("the log starts at sequence {}: older changes were not replayed", log.first));
         }
     }
     let whole = log.first <= 1;
@@ -272,7 +279,7 @@ fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
                 Kind::Replay,
                 format!("booking {id}"),
                 format!(
-                    "is {} in the ledger, but {} by its log",
+                    "is {} in the ledger, but {} according to its log",
                     booking.shown(&view.buyers),
                     logged.shown(&view.buyers)
                 ),
@@ -282,7 +289,7 @@ fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
                     Kind::Replay,
                     format!("booking {id}"),
                     format!(
-                        "is of sequence {} in the ledger, but {} by its log",
+                        "is at sequence {} in the ledger, but at {} according to its log",
                         booking.sequence, logged.sequence
                     ),
                 );
@@ -290,7 +297,10 @@ fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
             (None, Some(logged)) => findings.differ(
                 Kind::Replay,
                 format!("booking {id}"),
-                format!("is {} by the log, but the ledger has no such booking", logged.shown(&view.buyers)),
+                format!(
+                    "is {} according to the log, but the ledger has no such booking",
+                    logged.shown(&view.buyers)
+                ),
             ),
             // A tombstone is no change of a booking.
             (Some(booking), None) if whole && booking.status.is_some() => findings.differ(
@@ -303,7 +313,7 @@ fn judge_log(view: &View, state: &SaleState, findings: &mut Findings) {
                     Kind::Replay,
                     format!("booking {id}"),
                     format!(
-                        "is of sequence {} in the ledger, but its log has no such change",
+                        "is at sequence {} in the ledger, but its log has no such change",
                         booking.sequence
                     ),
                 ),
@@ -335,12 +345,15 @@ fn judge_clock(view: &View, findings: &mut Findings) {
     if !is_ahead(view, stored) {
         return;
     }
-    let text = format!("the sale's is at {stored}, the ledger's own at {ledger}: holds made now end late");
+    let text = format!(
+        "the sale's clock is at {stored}, but the ledger's own is at {ledger}: holds made now end \
+        late"
+    );
     findings.derived(Kind::Clock, "clock", text);
     match mended_clock(view) {
         Some(to) => findings.mend(Repair::Clock { to }, vec![format!("clock: from {stored} to {to}")]),
         None => findings.note(format!(
-            "the clock cannot be set back: the log has an entry of {}, and is never earlier afterwards",
+            "the clock cannot be set back: the log has an entry at {}, and later entries must not be earlier",
             view.log.last_at
         )),
     }
@@ -355,11 +368,11 @@ pub(super) fn judge_name(
     match ask(ledger, Call::Ledger(LedgerOp::Sales)) {
         Ok(Answer::Ledger(LedgerResult::Sales { names, odd })) => {
             if !names.contains(&sale) {
-                findings.derived(Kind::Name, "name", "the ledger's list of sales does not have it");
+                findings.derived(Kind::Name, "name", "is missing from the ledger's list of sales");
                 findings.mend(Repair::Name, vec!["name: added to the ledger's list of sales".to_owned()]);
             }
             for member in odd {
-                let what = format!("the ledger's list of sales has {member:?}, which is no name of a sale");
+                let what = format!("the ledger's list of sales has {member:?}, which is not a sale's name");
                 findings.differ(Kind::Name, "name", what);
             }
         }
@@ -396,7 +409,7 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
                     findings.differ(Kind::Told, subject(), text);
                 } else if told.replayed && none_or_tombstone.is_none() {
                     // A tombstone is told as a cancelled booking.
-                    let text = "was told to its client, but the ledger has no such booking";
+                    let text = "was reported to its client, but the ledger has no such booking";
                     findings.differ(Kind::Told, subject(), text);
                 }
                 continue;
@@ -425,14 +438,15 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
         findings.note(format!("{} bookings have no line; {missing} lines are missing", untold.len()));
     } else {
         for (id, booking) in untold {
-            let text = format!("is {} in the ledger, but no line tells of it", booking.shown(&view.buyers));
+            let text = format!("is {} in the ledger, but no line mentions it", booking.shown(&view.buyers));
             findings.differ(Kind::Untold, format!("booking {id}"), text);
         }
     }
     if by_replay > 0 {
-        findings.note(format!("{by_replay} bookings are known by lines of their replays alone"));
+        findings.note(format!("{by_replay} bookings have lines of repeated requests only"));
     }
     if left_open > 0 {
-        findings.note(format!("{left_open} bookings were made by requests that were told outcome-unknown"));
+        findings
+            .note(format!("{left_open} bookings were made by requests that were answered outcome-unknown"));
     }
 }

@@ -35,7 +35,7 @@ impl MetricsCount {
             let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
             sample.split(' ').next()?.parse::<u64>().ok()
         };
-        let no_page = || io::Error::new(io::ErrorKind::InvalidData, "no page of a host's metrics");
+        let no_page = || io::Error::new(io::ErrorKind::InvalidData, "not a metrics page of a host");
         let granted = "boxoffice_requests_total{outcome=\"granted\"}";
         self.granted += value(granted).ok_or_else(no_page)?;
         let gauge = |state| value(&format!("boxoffice_tickets{{sale=\"{sale}\",state=\"{state}\"}}"));
@@ -66,19 +66,21 @@ impl MetricsCount {
         if self.granted > bookings + others {
             let of_others =
                 if others > 0 { format!(", and {others} changes of other sales") } else { String::new() };
-            let text =
-                format!("the hosts granted {}, the ledger has {bookings} bookings{of_others}", self.granted);
+            let text = format!(
+                "the hosts granted {}, but the ledger has {bookings} bookings{of_others}",
+                self.granted
+            );
             findings.differ(Kind::Metrics, "metrics", text);
         } else if self.granted < bookings && others == 0 {
             findings.note(format!(
                 "the hosts granted {} of {bookings} bookings since they started: the others were made before, by other \
-                 hosts, or for requests that were told outcome-unknown",
+                 hosts, or by requests that were answered outcome-unknown",
                 self.granted
             ));
         }
         for (source, [available, held, sold]) in self.differing(state) {
             let text = format!(
-                "tells {available} available, {held} held, {sold} sold; the ledger has {}, {}, {}",
+                "reports {available} available, {held} held, {sold} sold; the ledger has {}, {}, {}",
                 state.available(),
                 state.held,
                 state.sold

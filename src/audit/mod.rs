@@ -124,7 +124,7 @@ impl Audit<'_> {
                 continue;
             }
             if !view.moved() && !last && metrics.is_of_another_moment(&state) {
-                again.push("the hosts' gauges are of another moment: read again".to_owned());
+                again.push("the hosts' gauges were of another moment: read again".to_owned());
                 continue;
             }
             if !view.unsettled.is_empty() && !last {
@@ -134,14 +134,15 @@ impl Audit<'_> {
             findings.notes.append(&mut again);
             if !view.unsettled.is_empty() {
                 findings.note(format!(
-                    "bookings were given to other buyers during each of {ATTEMPTS} readings: {} buyers who had some are not \
-                     compared",
+                    "bookings were given to other buyers during each of {ATTEMPTS} readings: {} buyers who had some \
+                        were not compared",
                     view.unsettled.len()
                 ));
             }
             if view.trimmed() {
                 findings.note(format!(
-                    "its log was trimmed during each of {ATTEMPTS} readings: differences may be what moved meanwhile"
+                    "its log was trimmed during each of {ATTEMPTS} readings: differences may only be changes made \
+                        meanwhile"
                 ));
             }
             judge::judge(&view, &state, &mut findings);

@@ -122,10 +122,10 @@ fn an_honest_sale_has_no_difference() {
 fn counts_that_do_not_sum_up_are_found() {
     let mut ledger = sold();
     ledger.plant("UPDATE sales SET held = 5");
-    finds(&mut ledger, &[], &["held: the ledger counts 5, its bookings sum to 4"]);
+    finds(&mut ledger, &[], &["held: the ledger counts 5, but its bookings add up to 4"]);
     let mut ledger = sold();
     ledger.plant("UPDATE sales SET sold = 1");
-    finds(&mut ledger, &[], &["sold: the ledger counts 1, its bookings sum to 2"]);
+    finds(&mut ledger, &[], &["sold: the ledger counts 1, but its bookings add up to 2"]);
     let mut ledger = sold();
     ledger.plant("UPDATE sales SET total = 5");
     finds(
@@ -147,7 +147,7 @@ fn a_buyer_over_the_limit_is_found() {
     ledger.plant("UPDATE sales SET per_buyer = 5");
     ledger.book("ticket", &[claim("e", 3, Some("bob"))]);
     ledger.plant("UPDATE sales SET per_buyer = 4");
-    finds(&mut ledger, &[], &["buyer bob: has 5 tickets, of 4 at most"]);
+    finds(&mut ledger, &[], &["buyer bob: has 5 tickets, but the limit is 4"]);
     ledger.plant("UPDATE sales SET version = 2");
     let (count, report) = audit(&mut ledger, &[]);
     assert!(count == 0 && report.contains("note        1 buyers have more than the limit"), "{report}");
@@ -171,8 +171,8 @@ fn a_log_that_is_not_the_bookings_is_found() {
         &mut ledger,
         &[],
         &[
-            "log: ends at sequence 5, the sale is at 6",
-            "booking d: is 1 cancelled for bob in the ledger, but 1 held until 1970-01-01T00:00:01.001Z for bob by its log",
+            "log: ends at sequence 5, but the sale is at 6",
+            "booking d: is 1 cancelled for bob in the ledger, but 1 held until 1970-01-01T00:00:01.001Z for bob according to its log",
         ],
     );
     let mut ledger = sold();
@@ -182,14 +182,14 @@ fn a_log_that_is_not_the_bookings_is_found() {
     finds(
         &mut ledger,
         &[],
-        &["booking b: is 2 confirmed for bob by the log, but the ledger has no such booking"],
+        &["booking b: is 2 confirmed for bob according to the log, but the ledger has no such booking"],
     );
     let mut ledger = sold();
     ledger.plant("UPDATE log SET at_ms = 0 WHERE sequence = 2");
     finds(
         &mut ledger,
         &[],
-        &["log: sequence 2 is of 1970-01-01T00:00:00.000Z, earlier than the entry before"],
+        &["log: sequence 2 is at 1970-01-01T00:00:00.000Z, earlier than the entry before it"],
     );
 }
 
@@ -198,15 +198,15 @@ fn a_log_that_was_trimmed_is_said_and_still_replayed() {
     let mut ledger = sold();
     ledger.plant("DELETE FROM log WHERE sequence <= 4");
     let (count, report) = audit(&mut ledger, &[]);
-    assert!(count == 0 && report.contains("note        the log is kept from sequence 5 on"), "{report}");
+    assert!(count == 0 && report.contains("note        the log starts at sequence 5"), "{report}");
     ledger.plant("UPDATE log SET quantity = 4 WHERE sequence = 5");
     finds(
         &mut ledger,
         &[],
-        &["booking b: is 2 confirmed for bob in the ledger, but 4 confirmed for bob by its log"],
+        &["booking b: is 2 confirmed for bob in the ledger, but 4 confirmed for bob according to its log"],
     );
     ledger.plant("DELETE FROM log");
-    assert!(audit(&mut ledger, &[]).1.contains("log: has no entries, the sale is at sequence 6"));
+    assert!(audit(&mut ledger, &[]).1.contains("log: has no entries, but the sale is at sequence 6"));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_log_that_is_trimmed_while_it_is_read_has_no_gap() {
     });
     let (count, report) = audit(&mut ledger, &[]);
     assert_eq!(count, 0, "{report}");
-    assert!(report.contains(&format!("note        the log is kept from sequence {last} on")), "{report}");
+    assert!(report.contains(&format!("note        the log starts at sequence {last}")), "{report}");
     assert!(report.contains("note        its log was trimmed while it was read: read again"), "{report}");
 }
 
@@ -237,7 +237,7 @@ fn what_clients_were_told_is_held_against_the_ledger() {
     finds(
         &mut sold(),
         &[&log, &line("\"e\"", 2, "", "replayed")],
-        &["booking e: was told to its client, but the ledger has no such booking"],
+        &["booking e: was reported to its client, but the ledger has no such booking"],
     );
     finds(&mut sold(), &[&log, &line("\"a\"", 1, "ann", "granted")], &["booking a: was granted 2 times"]);
     finds(
@@ -253,7 +253,8 @@ fn what_clients_were_told_is_held_against_the_ledger() {
         ],
     );
     let without_c = log.replace(&line("\"c\"", 3, "", "granted"), "");
-    let untold = "booking c: is 3 held until 1970-01-01T00:00:01.001Z for nobody in the ledger, but no line tells of it";
+    let untold = "booking c: is 3 held until 1970-01-01T00:00:01.001Z for nobody in the ledger, but no line mentions \
+        it";
     finds(&mut sold(), &[&without_c], &[untold]);
     for outcome in ["sold-out", "ledger-unavailable"] {
         finds(&mut sold(), &[&without_c, &line("\"c\"", 3, "", outcome)], &[untold]);
@@ -269,7 +270,7 @@ fn what_clients_were_told_is_held_against_the_ledger() {
     finds(
         &mut ledger,
         &[&without_c],
-        &["booking c: is 3 expired for nobody in the ledger, but no line tells of it"],
+        &["booking c: is 3 expired for nobody in the ledger, but no line mentions it"],
     );
 }
 
@@ -277,14 +278,14 @@ fn what_clients_were_told_is_held_against_the_ledger() {
 fn a_log_that_is_not_whole_says_so() {
     let log = whole_log();
     let (count, report) = audit(&mut sold(), &[&log, "{\"dropped\":17}\n{\"dropped\":3}\n"]);
-    assert!(count == 0 && report.contains("incomplete: 20 lines were dropped"), "{report}");
+    assert!(count == 0 && report.contains("incomplete: it records that 20 lines were dropped"), "{report}");
 }
 
 #[test]
 fn torn_lines_are_tolerated_and_told() {
     let log = whole_log();
     let (count, report) = audit(&mut sold(), &[&format!("{log}{{\"at\":\"2026-02-01T10:0")]);
-    assert!(count == 0 && report.contains("note        1 files end within a line"), "{report}");
+    assert!(count == 0 && report.contains("note        1 files end in the middle of a line"), "{report}");
     // A whole line without its line feed counts.
     finds(&mut sold(), &[log.trim_end()], &[]);
     // Torn by a kill, ended by the next process; and something that is no log at all.
@@ -312,8 +313,8 @@ fn a_sale_in_motion_is_brought_to_one_moment() {
     let pages = ledger.state("ticket").sequence - before;
     assert!(pages > 6, "{pages}");
     assert!(report.contains(&format!("at sequence {}", before + pages)), "{report}");
-    assert_eq!(count, pages, "each of them is there, and no line tells of it:\n{report}");
-    assert_eq!(report.matches("but no line tells of it (untold)").count() as u64, pages, "{report}");
+    assert_eq!(count, pages, "each of them is there, and no line mentions it:\n{report}");
+    assert_eq!(report.matches("but no line mentions it (untold)").count() as u64, pages, "{report}");
 }
 
 #[test]
@@ -370,14 +371,17 @@ fn metrics_are_held_against_the_ledger() {
     );
     let (count, report) = verdict(&mut sold(), &[&honest, &page(3, [4, 4, 2])]);
     assert_eq!(count, 1, "{report}");
-    assert!(report.contains("metrics: the hosts granted 5, the ledger has 4 bookings (metrics)"), "{report}");
+    assert!(
+        report.contains("metrics: the hosts granted 5, but the ledger has 4 bookings (metrics)"),
+        "{report}"
+    );
     let (count, report) = verdict(&mut sold(), &[&page(4, [5, 3, 2])]);
     assert_eq!(count, 1, "{report}");
     assert!(
-        report.contains("metrics 0: tells 5 available, 3 held, 2 sold; the ledger has 4, 4, 2"),
+        report.contains("metrics 0: reports 5 available, 3 held, 2 sold; the ledger has 4, 4, 2"),
         "{report}"
     );
-    assert!(report.contains("the hosts' gauges are of another moment: read again"), "{report}");
+    assert!(report.contains("the hosts' gauges were of another moment: read again"), "{report}");
     // A sale that is being sold is of another moment by now.
     let mut ledger = sold();
     let mut books = true;
@@ -411,7 +415,7 @@ fn what_cannot_be_audited_fails() {
     assert!(matches!(run("tickets", &[], &[]), AuditError::NoSuchSale(sale) if sale == name("tickets")));
     let missing = run("ticket", &["missing.log".into()], &[]);
     assert_eq!(missing.to_string(), "missing.log: entity not found");
-    assert_eq!(run("ticket", &[], &["0".into()]).to_string(), "0: no page of a host's metrics");
+    assert_eq!(run("ticket", &[], &["0".into()]).to_string(), "0: not a metrics page of a host");
 }
 
 /// How a booking stands, with how many tickets, and for whom.
@@ -530,7 +534,7 @@ fn what_cannot_be_in_a_log_is_found() {
     assert_eq!(count, 1, "{report}");
     assert!(
         report.contains(
-            "booking d: sequence 7 makes it 1 confirmed for bob where it was 1 cancelled for bob (log)"
+            "booking d: sequence 7 makes it 1 confirmed for bob, though it was 1 cancelled for bob (log)"
         ),
         "{report}"
     );
@@ -540,9 +544,9 @@ fn what_cannot_be_in_a_log_is_found() {
         &mut ledger,
         &[],
         &[
-            "booking b: sequence 5 makes it 3 confirmed for bob where it was 2 held until \
+            "booking b: sequence 5 makes it 3 confirmed for bob, though it was 2 held until \
              1970-01-01T00:00:01.001Z for bob",
-            "booking b: is 2 confirmed for bob in the ledger, but 3 confirmed for bob by its log",
+            "booking b: is 2 confirmed for bob in the ledger, but 3 confirmed for bob according to its log",
         ],
     );
 }

@@ -333,15 +333,18 @@ impl View {
                     let too_many = part == Part::Changes && calls == CHANGES_CALLS_MAX;
                     if too_many && !done {
                         findings.note(
-                            "the sale changes faster than it can be read: pause it for a count of one moment; \
-                             differences may be what moved meanwhile",
+                            "the sale changes faster than it can be read: differences may only be changes made \
+                                meanwhile; pause it for an exact count",
                         );
                     }
                     if done || too_many {
                         return Ok((next, state));
                     }
                     if next == cursor {
-                        return Err(AuditError::Unexpected(format!("a page of {} without end", part.word())));
+                        return Err(AuditError::Unexpected(format!(
+                            "the pages of {} never end",
+                            part.word()
+                        )));
                     }
                     cursor = next;
                 }
@@ -450,7 +453,7 @@ impl View {
             findings.differ(Kind::Log, "log", text);
         }
         if entry.at < log.last_at {
-            let text = format!("sequence {sequence} is of {}, earlier than the entry before", entry.at);
+            let text = format!("sequence {sequence} is at {}, earlier than the entry before it", entry.at);
             findings.differ(Kind::Log, "log", text);
         }
         let booking = &entry.booking;
@@ -473,8 +476,10 @@ impl View {
                 Some(last) => last.shown(&self.buyers).to_string(),
                 None => "nothing".to_owned(),
             };
-            let text =
-                format!("sequence {sequence} makes it {} where it was {before}", claimed.shown(&self.buyers));
+            let text = format!(
+                "sequence {sequence} makes it {}, though it was {before}",
+                claimed.shown(&self.buyers)
+            );
             findings.differ(Kind::Log, format!("booking {}", booking.id), text);
         }
         // An altered sale may have had another total then; the log does not say.

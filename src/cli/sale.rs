@@ -412,7 +412,9 @@ fn alter_by(
             }
         }
     }
-    Err(CommandError::Unexpected("the sale is changed by others all the time; nothing was done".to_owned()))
+    Err(CommandError::Unexpected(
+        "others kept changing the sale at the same time; nothing was done, try again".to_owned(),
+    ))
 }
 
 fn set_status(

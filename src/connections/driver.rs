@@ -264,7 +264,7 @@ impl<T> Driver<T> {
             return;
         };
         if let Err(error) = sockets.register(&mut socket, key) {
-            tracing::warn!(%error, "a connection could not be set up");
+            tracing::warn!(%error, "cannot set up a connection");
             server.handle_gone(key);
             sockets.close(socket);
             return;

@@ -73,8 +73,8 @@ impl<C> Desk<C> {
                 }
             }
             Ok(Answer::Stale(state)) => {
-                tracing::warn!(%sale, operation = ?kind, frozen = state.is_frozen(), "the ledger had forgotten something; nothing of a \
-                     batch happened");
+                tracing::warn!(%sale, operation = ?kind, frozen = state.is_frozen(), "ledger rollback detected: a \
+                    batch was not applied");
                 self.fail_batch(entries, Refusal::SaleFrozen);
                 self.guard.judge_answer(lane, &state);
                 self.learn_waiting(lane, &state, now);
@@ -84,14 +84,15 @@ impl<C> Desk<C> {
                 self.fail_batch(entries, Refusal::SaleMissing);
             }
             Err(CallError::Unsound(what)) => {
-                tracing::debug!(%sale, operation = ?kind, what, "nothing of a batch happened");
+                tracing::debug!(%sale, operation = ?kind, what, "the sale's record is not sound: a batch was not \
+                    applied");
                 // Permits come back before those that are free are withdrawn.
                 self.fail_batch(entries, Refusal::SaleUnsound);
                 self.note_unsound(lane, &what);
             }
             Err(CallError::Refused(reason)) => {
                 // Operators are told once, by whoever knows when it begins and ends.
-                tracing::debug!(%sale, operation = ?kind, reason, "the ledger refused a batch; nothing of it happened");
+                tracing::debug!(%sale, operation = ?kind, reason, "the ledger refused a batch: it was not applied");
                 self.fail_batch(entries, Refusal::LedgerRefuses);
             }
             Err(error) => self.lose_batch(lane, entries, &error.to_string()),
@@ -190,12 +191,12 @@ impl<C> Desk<C> {
                 None
             }
             Err(error) => {
-                tracing::warn!(%sale, %error, "acknowledged bookings could not be compared with the ledger; nothing is \
-                     booked until they are");
+                tracing::warn!(%sale, %error, "acknowledged bookings could not be compared with the ledger; the sale \
+                    books nothing until they are");
                 None
             }
             Ok(other) => {
-                tracing::error!(%sale, ?other, "acknowledged bookings were answered with something else");
+                tracing::error!(%sale, ?other, "unexpected answer to a restore call");
                 None
             }
         };
@@ -217,7 +218,8 @@ impl<C> Desk<C> {
     /// Nobody knows what became of these. Clients with ids of their own may ask again; for the others the desk cancels.
     fn lose_batch(&mut self, lane: LaneIndex, entries: Vec<usize>, reason: &str) {
         let (sale, entries_lost) = (self.sale(lane), entries.len());
-        tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch without a usable answer");
+        tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch got no usable answer: its outcome is \
+            unknown");
         for key in entries {
             let kind = &self.batches[key].kind;
             let refusal = kind.refusal_when_lost();
@@ -321,7 +323,7 @@ impl<C> Desk<C> {
 }
 
 fn not_to_this(answer: &dyn std::fmt::Debug) -> String {
-    format!("an answer of another kind or length: {answer:?}")
+    format!("unexpected kind or length of answer: {answer:?}")
 }
 
 fn outcome_of_confirmation(confirmation: Confirmation) -> Outcome {

@@ -100,7 +100,10 @@ impl<C> Desk<C> {
                 self.recall(now);
             }
             other => {
-                tracing::debug!(?other, "sales that are lost were not named; the next sync repeats it");
+                tracing::debug!(
+                    ?other,
+                    "lost sales could not be reported to the ledger; the next sync tries again"
+                );
                 self.losses.found.extend(lanes);
             }
         }
@@ -120,8 +123,8 @@ impl<C> Desk<C> {
                 self.note_trouble(
                     lane,
                     Some(
-                        "the ledger had lost this sale, and a host that was started has opened it anew: it is paused, and \
-                         `boxoffice sale resume` sells the whole stock again",
+                        "the ledger lost this sale, and a host opened it again at its start: it is paused now; \
+                            `boxoffice sale resume` sells the whole stock again",
                     ),
                 );
                 let change = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
@@ -129,7 +132,8 @@ impl<C> Desk<C> {
             }
             (false, true) if self.sale(lane).gate(WallTime(0)) == Gate::Missing => self.note_trouble(
                 lane,
-                Some("the ledger has lost this sale: its bookings get 503 until it is back, or an operator opens it anew"),
+                Some("the ledger has lost this sale: its bookings get 503 until it is back or an operator reopens \
+                    it"),
             ),
             _ => {}
         }
@@ -142,7 +146,7 @@ impl<C> Desk<C> {
             Ok(Answer::Sale { state, result: SaleResult::Done }) => {
                 self.learn_waiting(lane, &state, now);
             }
-            other => tracing::debug!(?other, "a sale was not paused; the next sync repeats it"),
+            other => tracing::debug!(?other, "a sale could not be paused; the next sync tries again"),
         }
     }
 

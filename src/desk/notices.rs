@@ -32,7 +32,7 @@ impl Notices {
             Some(what) if others < limits::SALES_LOGGED_MAX => tracing::error!(%sale, "{what}"),
             Some(_) if others == limits::SALES_LOGGED_MAX => {
                 tracing::error!(
-                    "more sales are in trouble; GET /v1/sales of the admin listener lists the missing ones"
+                    "more sales cannot be sold; GET /v1/sales of the admin listener lists the missing ones"
                 );
             }
             None if others < limits::SALES_LOGGED_MAX => tracing::info!(%sale, "the sale can be sold again"),

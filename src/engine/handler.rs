@@ -126,7 +126,7 @@ impl RequestHandler<'_> {
                 Err(detail) => return self.bad_request(request, reply, &detail),
             },
             (Some(_), Some(_)) => {
-                return self.bad_request(request, reply, "Idempotency-Key: is there more than once");
+                return self.bad_request(request, reply, "Idempotency-Key: is given more than once");
             }
         };
         self.book(request, reply, sale, id)
@@ -135,7 +135,7 @@ impl RequestHandler<'_> {
     fn put_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str, id: &str) -> Handled {
         if request.is_partial {
             // RFC 9110 section 14.5: what was sent is a part, and would be taken for the whole.
-            let detail = "Content-Range: a booking is put as a whole, not in parts";
+            let detail = "Content-Range: a booking cannot be sent in parts";
             return self.bad_request(request, reply, detail);
         }
         match BookingId::parse(id) {

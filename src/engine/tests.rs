@@ -719,7 +719,7 @@ fn only_a_client_without_an_id_of_its_own_is_told_to_book_anew() {
     for (client, is_made) in [(own, false), (key, false), (made, true)] {
         let text = host.text(client);
         assert!(text.contains("\"type\":\"/problems/outcome-unknown\""), "{text}");
-        assert_eq!(text.contains("book anew"), is_made, "{text}");
+        assert_eq!(text.contains("send a new request"), is_made, "{text}");
     }
 }
 

@@ -50,7 +50,7 @@ pub enum StartError {
     #[error(transparent)]
     Sqlite(#[from] SqliteOpenError),
     /// A host name without an address.
-    #[error("ledger: cannot find the address of {0}: {1}")]
+    #[error("ledger: cannot resolve {0}: {1}")]
     Resolve(String, io::Error),
     /// The ledger did not do what a host needs first.
     #[error("the ledger cannot {0}: {1}")]
@@ -59,7 +59,7 @@ pub enum StartError {
     #[error("the ledger cannot {0}: it gave an unexpected answer")]
     Answer(&'static str),
     /// More sales than a host follows.
-    #[error("the ledger has more than {} sales; this version follows no more", limits::SALES_MAX)]
+    #[error("the ledger has more than {} sales; this version cannot follow more", limits::SALES_MAX)]
     SalesMax,
     /// See [`admin::AdminError`].
     #[error(transparent)]
@@ -353,7 +353,8 @@ fn recall(ledger: &mut dyn Ledger, mut knew: KnownSales, opens: bool) -> Result<
     }
     if opens && age_ms < limits::NEW_LEDGER_MS {
         tracing::info!(
-            "this ledger is new: waiting {} ms for hosts that know sales of it before any is opened",
+            "this ledger is new: waiting {} ms before opening sales, so that hosts that know of lost ones can report \
+                them",
             limits::NEW_LEDGER_MS - age_ms
         );
         std::thread::sleep(Duration::from_millis(limits::NEW_LEDGER_MS - age_ms));
@@ -386,9 +387,9 @@ fn open_sales(
         }
         match answer.map_err(|error| StartError::Ledger(OPEN, error))? {
             Answer::Lost => {
-                tracing::error!(%sale, "the ledger has lost this sale, so that it is not opened: its tickets \
-                 may be sold already. Put a copy of the ledger back; or open it anew with `boxoffice sale open`, which sells \
-                 the whole stock again, or end it with `boxoffice sale remove`")
+                tracing::error!(%sale, "the ledger has lost this sale, so it is not opened: its tickets may be sold \
+                    already. Restore a copy of the ledger; or reopen the sale with `boxoffice sale open`, which \
+                    sells the whole stock again; or end it with `boxoffice sale remove`")
             }
             Answer::Sale { state, result: SaleResult::Exists } if state.terms != *terms => {
                 tracing::warn!(%sale, total = state.terms.total, "the sale already exists with other terms, which are kept; change them with `boxoffice sale set`");

@@ -61,7 +61,7 @@ impl StateFile {
     fn content(&self) -> io::Result<Content> {
         match fs::read(&self.path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                let what = format!("it is no state file ({error}); remove it, or name another one");
+                let what = format!("it is not a state file ({error}); remove it, or name another one");
                 io::Error::new(io::ErrorKind::InvalidData, what)
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Content::default()),
@@ -155,8 +155,9 @@ impl Keep {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(path = %self.file.path.display(), %error, "the state file cannot be written: should Redis \
-                         lose everything while no host runs, a start with --sale would sell the same tickets again");
+                    tracing::error!(path = %self.file.path.display(), %error, "the state file cannot be written: if \
+                        Redis loses everything while no host runs, a start with --sale would sell the same tickets \
+                        again");
                 }
             }
         }
@@ -196,7 +197,7 @@ mod tests {
         let path = folder.path().join("state");
         fs::write(&path, "{").unwrap();
         let file = StateFile::new(&path, &"redis://a/0");
-        assert!(file.read().unwrap_err().to_string().starts_with("it is no state file"));
+        assert!(file.read().unwrap_err().to_string().starts_with("it is not a state file"));
         assert!(file.write(&known(&[("x", 5)]), 1).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "{");
     }

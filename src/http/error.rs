@@ -64,9 +64,9 @@ macro_rules! reasons {
 
 reasons! {
     /// A TLS client hello on a port that speaks plain HTTP.
-    TlsHello, BadRequest, "tls-hello", "this port speaks plain HTTP, and the client began a TLS handshake";
+    TlsHello, BadRequest, "tls-hello", "this port speaks plain HTTP, but the client began a TLS handshake";
     /// The connection preface of RFC 9113 section 3.4.
-    Http2Preface, BadRequest, "http2-preface", "this port speaks HTTP/1.1, and the client began HTTP/2";
+    Http2Preface, BadRequest, "http2-preface", "this port speaks HTTP/1.1, but the client began HTTP/2";
     /// More empty lines before a request line than `LEADING_EMPTY_LINES_MAX` (RFC 9112 section 2.2).
     LeadingEmptyLines, BadRequest, "leading-empty-lines", "too many empty lines before the request line";
     /// A line feed that no carriage return precedes (RFC 9112 section 2.2 lets a server refuse it).
@@ -84,9 +84,9 @@ reasons! {
     /// `%` without two hexadecimal digits (RFC 3986 section 2.1).
     TargetEscape, BadRequest, "target-escape", "the request target holds `%` without two hexadecimal digits";
     /// Not origin-form, absolute-form, or `*` with OPTIONS (RFC 9112 section 3.2).
-    TargetForm, BadRequest, "target-form", "the request target is no absolute path and no http URI";
+    TargetForm, BadRequest, "target-form", "the request target is neither an absolute path nor an http URI";
     /// An https URI over a connection that is not secured (RFC 9110 section 7.4).
-    TargetScheme, MisdirectedRequest, "target-scheme", "the request target is an https URI, and this connection is not secured";
+    TargetScheme, MisdirectedRequest, "target-scheme", "the request target is an https URI, but this connection is not secured";
     /// A target longer than the limit `target-bytes`.
     TargetTooLong, UriTooLong, "target-too-long", "the request target is too long";
     /// A version other than HTTP/1.0 and HTTP/1.1.
@@ -136,7 +136,7 @@ reasons! {
     /// A body that did not end within the limit `body-time`.
     BodyTimeout, RequestTimeout, "body-timeout", "the request body took too long to arrive";
     /// The core's buffers are used up (the limit `buffered-bytes`): the client did nothing wrong.
-    Overloaded, ServiceUnavailable, "overloaded", "this host has as much in its buffers as it allows itself";
+    Overloaded, ServiceUnavailable, "overloaded", "this host's buffers are full";
 }
 
 impl Reason {

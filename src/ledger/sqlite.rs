@@ -72,8 +72,9 @@ pub enum SqliteOpenError {
     },
     /// Another name of the file is the ledger's.
     #[error(
-        "{path} is another name (a hard link, or a mount of the file) of a file that is a ledger; serve it under the name that \
-        it has had so far (of a mount, mount its folder), or copy it: what was written last is in a file beside that name"
+        "{path} is another name (a hard link, or a mount of the file) of a file that is already a ledger; serve it \
+            under its original name (instead of the file, mount its folder), or copy it: the latest writes are in a \
+            file beside the original name"
     )]
     OtherName {
         /// The name.
@@ -88,7 +89,7 @@ pub enum SqliteOpenError {
         cause: String,
     },
     /// It holds something else, and is left as it is.
-    #[error("{path} is not a boxoffice ledger ({what}); it was left as it is, choose another path")]
+    #[error("{path} is not a boxoffice ledger ({what}); it was left unchanged; choose another path")]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -97,8 +98,8 @@ pub enum SqliteOpenError {
     },
     /// There was a ledger, and now there is none.
     #[error(
-        "{path} was a ledger and is gone ({path}.lock remembers); put it back, or, to begin anew with nothing sold, remove \
-        {path}.lock"
+        "{path} was a ledger and is gone ({path}.lock says so); put it back, or, to start over with nothing sold, \
+            remove {path}.lock"
     )]
     Gone {
         /// The file.
@@ -106,7 +107,8 @@ pub enum SqliteOpenError {
     },
     /// It is a ledger, or was, and cannot be trusted any more.
     #[error(
-        "{path} is damaged ({what}); it was left as it is: restore a backup, or see what `sqlite3 {path} .recover` saves"
+        "{path} is damaged ({what}); it was left unchanged; restore a backup, or see what `sqlite3 {path} .recover` \
+            can save"
     )]
     Damaged {
         /// The file.
@@ -116,7 +118,8 @@ pub enum SqliteOpenError {
     },
     /// A later version wrote it.
     #[error(
-        "{path} has schema {found}, of a newer boxoffice than this one, which knows {known}; use the newer one"
+        "{path} has schema {found}, made by a newer boxoffice than this one, which knows schema {known}; use the \
+            newer one"
     )]
     Newer {
         /// The file.
@@ -337,7 +340,7 @@ impl SqliteLedger {
             if let Err(error) =
                 self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             {
-                tracing::warn!(%error, "SQLite may write to the ledger's path when this host ends");
+                tracing::warn!(%error, "SQLite may write to the ledger's path when this host stops");
             }
         } else if writing.refused.is_none() && std::mem::take(&mut writing.is_told) {
             self.trouble.report(WAY, None);
@@ -353,7 +356,8 @@ impl SqliteLedger {
             let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             writing.watch.note_checkpoint();
             if let Err(error) = done {
-                tracing::warn!(%error, path = %self.path.display(), "the write-ahead log stays as it is");
+                tracing::warn!(%error, path = %self.path.display(), "the write-ahead log could not be checkpointed; \
+                    the next commit tries again");
             }
         }
     }
@@ -410,15 +414,15 @@ impl SqliteLedger {
         let code = error.sqlite_error_code();
         let what = match code {
             Some(ErrorCode::DiskFull) => {
-                format!("no space is left for {path}; free some, nothing needs a restart")
+                format!("no space is left for {path}; free some, no restart is needed")
             }
             Some(ErrorCode::DatabaseBusy) => {
-                format!("another program holds {path} locked; end its transaction, nothing needs a restart")
+                format!("another program has {path} locked; end its transaction, no restart is needed")
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let what = format!(
                     "{path} is damaged ({error}), so nothing is sold from it any more; stop this host and restore a \
-                     backup, or see what `sqlite3 {path} .recover` saves"
+                        backup, or see what `sqlite3 {path} .recover` can save"
                 );
                 if let Some(writing) = &mut self.writing {
                     writing.damaged = Some(what.clone());
@@ -531,7 +535,7 @@ fn target(path: &Path) -> Result<PathBuf, SqliteOpenError> {
             Err(_) => return Ok(target),
         }
     }
-    Err(unusable(path, "it is a symbolic link that leads to too many others"))
+    Err(unusable(path, "too many levels of symbolic links"))
 }
 
 fn system_time() -> WallTime {
@@ -564,8 +568,8 @@ fn connect_to_read(path: &Path) -> Result<Connection, SqliteOpenError> {
     log.push("-wal");
     if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
         let cause = format!(
-            "{error}; there is {} beside it, which can only be read where beside it can be written: copy both to a folder \
-             that can be written, and name the copy",
+            "{error}; its write-ahead log {} can only be read in a folder that can be written: copy both to one, and \
+                name the copy",
             Path::new(&log).display()
         );
         return Err(unusable(path, cause));
@@ -821,7 +825,7 @@ mod tests {
         assert_eq!(beside, [""; 0], "what belongs to the file is beside the file");
         link("round", "round");
         let refused = SqliteLedger::open(at("round")).unwrap_err();
-        assert!(refused.to_string().contains("too many others"), "{refused}");
+        assert!(refused.to_string().contains("too many levels"), "{refused}");
     }
 
     /// Each name has a write-ahead log of its own, so that who opens the other one sees an old file, and writes over the new.
@@ -936,7 +940,7 @@ mod tests {
         // Another program has begun to write.
         ledger.connection.busy_timeout(Duration::ZERO).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        expect_refused(book(&mut ledger, "locked", 1), "holds");
+        expect_refused(book(&mut ledger, "locked", 1), "locked; end its transaction");
         let told = ledger.trouble().all();
         assert!(matches!(&told[..], [(WAY, Cause::Refusing, what)] if what.contains("locked")), "{told:?}");
         other.execute_batch("ROLLBACK").unwrap();

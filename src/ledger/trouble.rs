@@ -72,14 +72,14 @@ impl Trouble {
                     known.logged.insert(cause, what.to_owned());
                     log(cause, what);
                 } else {
-                    tracing::debug!(way, ?cause, what, "still no ledger");
+                    tracing::debug!(way, ?cause, what, "the ledger is still not available");
                 }
             }
             None => {
                 let was_there = known.now.remove(&way).is_some();
                 if was_there && known.now.is_empty() {
                     known.logged.clear();
-                    tracing::info!("the ledger can be served again: sales go on");
+                    tracing::info!("the ledger is available again: sales go on");
                 }
             }
         }
@@ -109,15 +109,15 @@ impl Trouble {
 fn log(cause: Cause, reason: &str) {
     match cause {
         Cause::Unreachable => {
-            tracing::warn!(reason, "no connection to the ledger; it is dialled again until it is back");
+            tracing::warn!(reason, "no connection to the ledger; reconnecting until it is back");
         }
         Cause::Denied => {
-            tracing::error!(reason, "the ledger denies this host what it needs: nothing is sold");
+            tracing::error!(reason, "the ledger denies this host access that it needs: nothing is sold");
         }
         Cause::Durability => {
-            tracing::error!(reason, "the ledger does not keep what --durability promises: nothing is sold");
+            tracing::error!(reason, "the ledger does not meet --durability: nothing is sold");
         }
-        Cause::Refusing => tracing::error!(reason, "the ledger refuses to change anything: nothing is sold"),
+        Cause::Refusing => tracing::error!(reason, "the ledger refuses writes: nothing is sold"),
         Cause::File => tracing::error!("{reason}"),
     }
 }

@@ -130,7 +130,7 @@ impl RedisUrl {
         let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
         // A pipe would keep whoever reads it waiting.
         if !metadata.is_file() {
-            return Err(wrong("it is no file".to_owned()));
+            return Err(wrong("it is not a file".to_owned()));
         }
         if metadata.len() > PASSWORD_FILE_BYTES_MAX {
             return Err(wrong(format!("it has more than {PASSWORD_FILE_BYTES_MAX} bytes")));
@@ -216,14 +216,14 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
     let database = match (path, database) {
         ("", database) => database.unwrap_or(0),
         (path, None) => number(path)?,
-        _ => return Err(bad("database", "is told twice, in the path and in db=")),
+        _ => return Err(bad("database", "is given twice, in the path and in db=")),
     };
     let (user, password, place) = with_credentials(authority)?;
     let (host, port) = match place.strip_prefix('[') {
         Some(bracketed) => match bracketed.split_once(']') {
             Some((host, "")) => (host, None),
             Some((host, port)) => {
-                (host, Some(port.strip_prefix(':').ok_or(bad("port", "takes : between ] and it"))?))
+                (host, Some(port.strip_prefix(':').ok_or(bad("port", "needs a : after ]"))?))
             }
             None => return Err(bad("host", "[ without ]")),
         },

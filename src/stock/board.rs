@@ -33,7 +33,7 @@ pub struct Board {
 
 /// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this host follows as many sales as it can ({})", limits::SALES_MAX)]
+#[error("this host already follows the maximum of {} sales", limits::SALES_MAX)]
 pub struct BoardFull;
 
 /// The sales of a board at one moment.

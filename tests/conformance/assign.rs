@@ -276,7 +276,7 @@ fn an_audit_finds_nothing_though_bookings_are_given_away_while_it_reads() {
         }
         ledger.ask(open_on(SaleTerms { per_buyer: Some(4), ..terms(9) }));
         ledger.ask(reserve([claim("a", 2, Some("u-1"))]));
-        for (times, note) in [(1, "read again"), (10, "are not compared")] {
+        for (times, note) in [(1, "read again"), (10, "were not compared")] {
             let findings = audit_of(&mut Meddled { ledger, times }, sale());
             let differs: Vec<_> = findings.listed.iter().filter(|it| it.kind != Kind::Clock).collect();
             assert!(differs.is_empty(), "{}: {differs:?}", ledger.name());

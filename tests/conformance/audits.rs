@@ -161,44 +161,50 @@ type Case<'a> = (&'a [&'a [&'a str]], &'a [&'a str]);
 #[test]
 fn what_follows_from_the_bookings_is_mended_in_redis() {
     let cases: &[Case<'_>] = &[
-        (&[&["HINCRBY", STOCK, "held", "1"]], &["held: the ledger counts 4, its bookings sum to 3 (count)"]),
+        (
+            &[&["HINCRBY", STOCK, "held", "1"]],
+            &["held: the ledger counts 4, but its bookings add up to 3 (count)"],
+        ),
         (&[&["HSET", STOCK, "sold", "-2"]], &["stock: sold is -2 (record)"]),
         (&[&["HSET", STOCK, "sold", "100"]], &["oversold: by its counts 103 tickets held and sold, of 20"]),
         (
             &[&["HSET", BUYERS, "@BUCKET", " u-81=9"]],
-            &["buyer u-81: the ledger counts 9 tickets, the bookings that count sum to 2 (buyer)"],
+            &["buyer u-81: the ledger counts 9 tickets, but the bookings that count add up to 2 (buyer)"],
         ),
         (&[&["HDEL", BUYERS, "@BUCKET"]], &["buyer u-81: the ledger counts 0"]),
         (&[&["HSET", BUYERS, "@BUCKET", " u-81=2 mm0=3"]], &["buyer mm0: the ledger counts 3"]),
-        (&[&["HSET", BUYERS, "@BUCKET", " u-81=two"]], &["buyers: what is there cannot be read", "u-81=two"]),
+        (
+            &[&["HSET", BUYERS, "@BUCKET", " u-81=two"]],
+            &["buyers: what is stored cannot be read", "u-81=two"],
+        ),
         (&[&["HSET", BUYERS, "0", " stranger=3"]], &["bucket \"0\" is \" stranger=3\" (record)"]),
         (&[&["DEL", BUYERS]], &["buyer u-81: the ledger counts 0", "buyer u.82: the ledger counts 0"]),
         (
             &[&["HSET", BUYERS, "@BUCKET", " u-81=2"]],
-            &["sum to 2, and their holds end at other times (buyer)"],
+            &["add up to 2, and their holds end at other times (buyer)"],
         ),
         (
             &[&["HSET", BUYERS, "@BUCKET", " u-81=0soon"]],
-            &["buyers: what is there cannot be read", "u-81=0soon"],
+            &["buyers: what is stored cannot be read", "u-81=0soon"],
         ),
-        (&[&["DEL", DUE]], &["spans of time have other tickets than the holds that end in them (hold)"]),
-        (&[&["HSET", DUE, "5:999999", "7"]], &["1 spans of time have other tickets"]),
+        (&[&["DEL", DUE]], &["spans of time do not add up to the holds that end in them (hold)"]),
+        (&[&["HSET", DUE, "5:999999", "7"]], &["1 spans of time do not add up"]),
         (
             &[&["HSET", DUE, "6:1", "1"]],
-            &["due: what is there cannot be read: span \"6:1\" is \"1\" (record)"],
+            &["due: what is stored cannot be read: span \"6:1\" is \"1\" (record)"],
         ),
         (
             &[&["ZREM", HOLDS, "a "]],
-            &["booking a: is held until", "would never expire: it is not among the holds"],
+            &["booking a: is held until", "would never expire: it is missing from the list of holds"],
         ),
-        (&[&["ZINCRBY", HOLDS, "1000", "a "]], &["booking a: is held until", "but is looked at on"]),
-        (&[&["ZADD", HOLDS, "5", "no group"]], &["holds: what is there cannot be read: \"no group\""]),
+        (&[&["ZINCRBY", HOLDS, "1000", "a "]], &["booking a: is held until", "but would be checked at"]),
+        (&[&["ZADD", HOLDS, "5", "no group"]], &["holds: what is stored cannot be read: \"no group\""]),
         (&[&["ZADD", HOLDS, "inf", "a "]], &["\"a \" at \"inf\"", "booking a: is held until"]),
         (&[&["DEL", HOLDS]], &["booking a: is held until", &format!("booking {UUID}: is held until")]),
-        (&[&["SREM", "bx:sales", "ticket"]], &["name: the ledger's list of sales does not have it (name)"]),
+        (&[&["SREM", "bx:sales", "ticket"]], &["name: is missing from the ledger's list of sales (name)"]),
         (
             &[&["HSET", STOCK, "clock", "4000000000000"]],
-            &["clock: the sale's is at 2096-", "end late (clock)"],
+            &["clock: the sale's clock is at 2096-", "end late (clock)"],
         ),
         (
             &[
@@ -222,15 +228,15 @@ fn what_nothing_explains_is_named_in_redis() {
     let cases: &[Case<'_>] = &[
         (
             &[&["HSET", BOOKINGS, "a", "z9"]],
-            &["bookings: what is there cannot be read: a is \"z9\" (record)"],
+            &["bookings: what is stored cannot be read: a is \"z9\" (record)"],
         ),
         (&[&["HSET", BOOKINGS, "a", "h0@5:u-81"]], &["a is \"h0@5:u-81\""]),
-        (&[&["HSET", BOOKINGS, "bad id", "c1"]], &["\"bad id\" is no booking's id; its record is \"c1\""]),
+        (&[&["HSET", BOOKINGS, "bad id", "c1"]], &["\"bad id\" is not a booking's id; its record is \"c1\""]),
         (
             &[&["HDEL", BOOKINGS, "a"]],
             &[
                 "booking a: is 2 held until",
-                "by the log, but the ledger has no such booking (replay)",
+                "according to the log, but the ledger has no such booking (replay)",
                 "booking a: was held until",
             ],
         ),
@@ -244,12 +250,12 @@ fn what_nothing_explains_is_named_in_redis() {
         ),
         (&[&["HSET", BOOKINGS, "a", "t"]], &["booking a: is a tombstone in the ledger, but 2 held until"]),
         (&[&["XDEL", LOG, "@LOG-3"]], &["log: sequence 4 follows 2, with a gap or out of order (log)"]),
-        (&[&["HINCRBY", STOCK, "sequence", "1"]], &["log: ends at sequence 6, the sale is at 7"]),
-        (&[&["HINCRBY", STOCK, "sequence", "-1"]], &["log: ends at sequence 6, the sale is at 5"]),
-        (&[&["DEL", LOG]], &["log: has no entries, the sale is at sequence 6"]),
+        (&[&["HINCRBY", STOCK, "sequence", "1"]], &["log: ends at sequence 6, but the sale is at 7"]),
+        (&[&["HINCRBY", STOCK, "sequence", "-1"]], &["log: ends at sequence 6, but the sale is at 5"]),
+        (&[&["DEL", LOG]], &["log: has no entries, but the sale is at sequence 6"]),
         (
             &[&["XADD", LOG, "9999999999999-50", "booking", "a"]],
-            &["log: what is there cannot be read: entry"],
+            &["log: what is stored cannot be read: entry"],
         ),
         (
             &[&[
@@ -267,18 +273,18 @@ fn what_nothing_explains_is_named_in_redis() {
             ]],
             &[
                 "with a gap or out of order",
-                "booking e: is 1 expired for nobody by the log, but the ledger has no",
+                "booking e: is 1 expired for nobody according to the log, but the ledger has no",
             ],
         ),
         (&[&["HSET", STOCK, "total", "3"]], &["oversold: 4 tickets held and sold, of 3 (oversold)"]),
-        (&[&["HSET", STOCK, "per_buyer", "1"]], &["buyer u-81: has 2 tickets, of 1 at most (limit)"]),
+        (&[&["HSET", STOCK, "per_buyer", "1"]], &["buyer u-81: has 2 tickets, but the limit is 1 (limit)"]),
         (
             &[&["ZADD", HOLDS, "9999999999999", "lost "]],
             &["booking lost: was held until", "no such booking (hold)"],
         ),
-        (&[&["DEL", HOLDS], &["SET", HOLDS, "x"]], &["holds: cannot be read: a key is of another type"]),
-        (&[&["DEL", BUYERS], &["SET", BUYERS, "x"]], &["buyers: cannot be read: a key is of another type"]),
-        (&[&["DEL", LOG], &["SET", LOG, "x"]], &["log: cannot be read: a key is of another type"]),
+        (&[&["DEL", HOLDS], &["SET", HOLDS, "x"]], &["holds: cannot be read: a key is of a type"]),
+        (&[&["DEL", BUYERS], &["SET", BUYERS, "x"]], &["buyers: cannot be read: a key is of a type"]),
+        (&[&["DEL", LOG], &["SET", LOG, "x"]], &["log: cannot be read: a key is of a type"]),
         (
             &[&["DEL", "bx:sales"], &["SET", "bx:sales", "x"]],
             &["name: the ledger's list of sales cannot be read"],
@@ -321,15 +327,17 @@ fn what_follows_from_the_bookings_is_mended_in_sqlite() {
         UPDATE sqlite_schema SET sql = replace(sql, '''nobody''', '''held''') WHERE name = 'holds';
         PRAGMA writable_schema = RESET;";
     let cases: &[(&str, &[&str])] = &[
-        ("UPDATE sales SET held = held + 1", &["held: the ledger counts 4, its bookings sum to 3 (count)"]),
+        (
+            "UPDATE sales SET held = held + 1",
+            &["held: the ledger counts 4, but its bookings add up to 3 (count)"],
+        ),
         ("UPDATE sales SET sold = -2", &["stock: sold is -2 (record)"]),
         ("UPDATE sales SET sold = 100", &["oversold: by its counts 103 tickets held and sold, of 20"]),
         ("UPDATE buyers SET tickets = 9 WHERE buyer = 'u-81'", &["buyer u-81: the ledger counts 11 tickets"]),
         (
             "UPDATE buyers SET tickets = 2, holds = '' WHERE buyer = 'u-81'",
-            &[
-                "the ledger counts 2 tickets, the bookings that count sum to 2, and their holds end at other times",
-            ],
+            &["the ledger counts 2 tickets, but the bookings that count add up \
+                    to 2, and their holds end at other times"],
         ),
         (
             "UPDATE buyers SET holds = 'soon' WHERE buyer = 'u-81'",
@@ -347,9 +355,9 @@ fn what_follows_from_the_bookings_is_mended_in_sqlite() {
             &["buyer \"\\x00\\xff\", tickets 3, holds \"\" (record)"],
         ),
         ("UPDATE bookings SET counted = 0 WHERE id = 'a'", &["buyer u-81: the ledger counts 2"]),
-        ("DROP INDEX holds", &["holds: what is there cannot be read: the index is missing"]),
+        ("DROP INDEX holds", &["holds: what is stored cannot be read: the index is missing"]),
         (unindexed, &["booking a: is held until", "would never expire"]),
-        ("UPDATE sales SET clock_ms = 4000000000000", &["clock: the sale's is at 2096-"]),
+        ("UPDATE sales SET clock_ms = 4000000000000", &["clock: the sale's clock is at 2096-"]),
     ];
     for (statement, named) in cases {
         let (_file, mut ledger) = sqlite_with(statement);
@@ -383,25 +391,25 @@ fn what_nothing_explains_is_named_in_sqlite() {
         ),
         (
             "UPDATE bookings SET sequence = 2 WHERE id = 'a'",
-            &["booking a: is of sequence 2 in the ledger, but 1 by its log"],
+            &["booking a: is at sequence 2 in the ledger, but at 1 according to its log"],
         ),
         (
             "INSERT INTO bookings VALUES ('ticket', 'ghost', 'confirmed', 1, NULL, 0, NULL, 9, 0, NULL, 0)",
             &["booking ghost: is 1 confirmed for nobody in the ledger, but its log never says so"],
         ),
         ("DELETE FROM log WHERE sequence = 3", &["log: sequence 4 follows 2, with a gap or out of order"]),
-        ("UPDATE sales SET sequence = 7", &["log: ends at sequence 6, the sale is at 7"]),
+        ("UPDATE sales SET sequence = 7", &["log: ends at sequence 6, but the sale is at 7"]),
         ("DELETE FROM log", &["log: has no entries"]),
         (
             "UPDATE log SET status = 'odd' WHERE sequence = 2",
-            &["log: what is there cannot be read: sequence 2"],
+            &["log: what is stored cannot be read: sequence 2"],
         ),
         (
             "UPDATE log SET at_ms = 5 WHERE sequence = 3",
-            &["log: sequence 3 is of 1970-01-01T00:00:00.005Z, earlier"],
+            &["log: sequence 3 is at 1970-01-01T00:00:00.005Z, earlier"],
         ),
         ("UPDATE sales SET total = 3", &["oversold: 4 tickets held and sold, of 3"]),
-        ("UPDATE sales SET per_buyer = 1", &["buyer u-81: has 2 tickets, of 1 at most"]),
+        ("UPDATE sales SET per_buyer = 1", &["buyer u-81: has 2 tickets, but the limit is 1"]),
     ];
     for (statement, named) in cases {
         let (_file, mut ledger) = sqlite_with(statement);

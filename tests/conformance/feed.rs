@@ -181,7 +181,7 @@ fn what_somebody_else_put_among_the_names_hides_no_sale() {
     assert_eq!(told(&mut ledger, Some(0)), (vec!["ticket".to_owned()], 1, false));
     let findings = audit_of(&mut Audited(&mut ledger), sale());
     let named: Vec<&str> = findings.listed.iter().map(|difference| difference.text.as_str()).collect();
-    assert!(named.iter().any(|text| text.contains("\"no name\", which is no name of a sale")), "{named:?}");
+    assert!(named.iter().any(|text| text.contains("\"no name\", which is not a sale's name")), "{named:?}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn a_file_that_is_no_database_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notes.txt");
     std::fs::write(&path, "Not a database, but somebody's notes.\n".repeat(200)).unwrap();
-    assert!(foreign(&path).contains("no SQLite database"));
+    assert!(foreign(&path).contains("not a SQLite database"));
 }
 
 #[test]

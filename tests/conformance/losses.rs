@@ -115,7 +115,7 @@ fn a_start_opens_a_sale_once_and_says_who_opened_it() {
         let again = ledger.ask(opened_by(Opener::Operator, 9));
         assert!(matches!(&again, Answer::Sale { state, result: SaleResult::Exists } if !state.by_operator));
         let paused = state(ledger.ask(set(SaleStatus::Paused)));
-        assert!(!paused.is_unattended(), "an operator has seen to it");
+        assert!(!paused.is_unattended(), "An operator has to fix this");
     });
     let mut ledger = SqliteSubject::new();
     assert!(!state(ledger.ask(opened_by(Opener::Operator, 3))).is_unattended());
@@ -337,7 +337,7 @@ fn a_file_changed_by_hand_is_told_and_not_acted_on() {
         ("UPDATE sales SET held = 99", "has more tickets held and sold than there are"),
         ("UPDATE sales SET total = 1", "has more tickets held and sold than there are"),
         ("UPDATE sales SET status = 'ajar'", "never writes"),
-        ("DELETE FROM bookings", "counts 4 tickets held and sold, and its bookings are gone"),
+        ("DELETE FROM bookings", "counts 4 tickets held and sold, but its bookings are gone"),
     ] {
         let mut ledger = SqliteSubject::new();
         sell(&mut ledger);

@@ -147,7 +147,7 @@ fn without_stock(effort: &Effort) -> Row {
         // Not sound before it is counted: a host starts all the same, and serves what else there is.
         scene.kill_host(0);
         scene.restart_host(0);
-        scene.wait_until_unready("what the ledger has of sale ticket is not sound");
+        scene.wait_until_unready("the ledger's record of sale ticket is not sound");
         scene.operate(&["audit", "ticket", "--repair"]);
         scene.unable_since(from, &crowd);
         scene.operate(&["sale", "resume", "ticket"]);

@@ -121,7 +121,7 @@ fn unasked(effort: &Effort) -> Row {
         for host in &scene.hosts {
             let log = host.process.said();
             let times = |words: &str| log.lines().filter(|line| line.contains(words)).count();
-            let told = (times("refuses to change anything"), times("can be served again"));
+            let told = (times("refuses writes"), times("is available again"));
             assert_eq!(told, (run as usize + 1, run as usize + 1), "{log}");
         }
     }

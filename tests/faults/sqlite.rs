@@ -197,7 +197,7 @@ fn moved(effort: &Effort) -> Row {
             scene.wait_for_readiness(200);
         }
     }
-    expect_said(&scene, &["was deleted or moved", "can be served again"]);
+    expect_said(&scene, &["was deleted or moved", "is available again"]);
     scene.keep(crowd);
     row.judge(2 * effort.runs, &mut scene);
     convict_lies(&mut scene, lies, &mut row);

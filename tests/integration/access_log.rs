@@ -74,7 +74,7 @@ fn it_names_a_booking_that_log_and_ledger_disagree_on() {
 
     // A line that a crash tore is no difference, but it is said.
     std::fs::write(&log, format!("{honest}{{\"time\":\"2026-")).unwrap();
-    audit().expect(0).saying(&["end within a line"]);
+    audit().expect(0).saying(&["end in the middle of a line"]);
 }
 
 /// Every place of the ledger that says what was sold is checked against the others, and the booking is named.

@@ -161,7 +161,7 @@ fn a_consumer_group_sees_every_change_once_and_in_order_whoever_dies() {
         .saying(&[&format!("removed {} entries", count - 11), "1 entries are left"]);
     boxoffice(folder, &["audit", "ticket", "--ledger", &redis.url()])
         .expect(0)
-        .saying(&[&format!("the log is kept from sequence {count} on"), "no difference"]);
+        .saying(&[&format!("the log starts at sequence {count}"), "no difference"]);
     // And the consumer goes on.
     buy(host.address, 4, "after");
     eventually("the consumer goes on", Duration::from_secs(10), || {

@@ -89,7 +89,7 @@ fn everything_is_lost_under_two_hosts_and_one_is_started_again() {
             expect_lost(&second);
         }
         eventually("it is told", PATIENCE, || {
-            first.process.said().contains("has lost this sale, so that it is not opened").then_some(())
+            first.process.said().contains("has lost this sale, so it is not opened").then_some(())
         });
         assert_eq!(redis.command(&["exists", "bx:{ticket}:stock"]).trim(), "0");
         boxoffice(folder.path(), &["sale", "open", "ticket", "--stock", "2", "--ledger", &redis.url()])

@@ -122,7 +122,7 @@ fn a_name_that_is_none_stops_no_host_and_hides_no_sale() {
         .saying(&["later", "ticket"]);
     boxoffice(folder.path(), &["audit", "ticket", "--ledger", &redis.url()])
         .expect(1)
-        .saying(&["\"no name\", which is no name of a sale"]);
+        .saying(&["\"no name\", which is not a sale's name"]);
     host.process.signal(libc::SIGTERM);
     host.process.wait(PATIENCE);
     let said = host.process.said();

@@ -63,7 +63,7 @@ fn a_password_changes_without_a_restart() {
     eventually("the log says so", PATIENCE, || {
         host.process
             .said()
-            .contains("the password file cannot be read, so that the next connection to Redis will fail")
+            .contains("the password file cannot be read, so the next connection to Redis will fail")
             .then_some(())
     });
     std::fs::write(&file, "third").unwrap();

@@ -15,9 +15,9 @@ use crate::support::turn;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What begins a line of the log, in mid-trouble and after it.
-const REFUSES: &str = "the ledger refuses to change anything";
-const DENIES: &str = "the ledger denies this host what it needs";
-const OVER: &str = "the ledger can be served again";
+const REFUSES: &str = "the ledger refuses writes";
+const DENIES: &str = "the ledger denies this host access that it needs";
+const OVER: &str = "the ledger is available again";
 
 fn two_hosts(folder: &Path, url: &str, sales: &[&str]) -> [Host; 2] {
     let mut words = vec!["--ledger", url];
@@ -73,7 +73,7 @@ fn writes_are_refused(word: &str, begin: impl Fn(&RedisServer, &Path), end: impl
                 let problem = put(host, "ticket", &format!("r{round}-{number}"))
                     .expect_problem(503, "ledger-unavailable");
                 let detail = problem["detail"].as_str().unwrap_or_default();
-                assert!(detail.contains("refuses to change anything") && !detail.contains(word), "{detail}");
+                assert!(detail.contains("refuses writes") && !detail.contains(word), "{detail}");
             }
             // What is there is told all the same.
             put(host, "ticket", "early").expect(200);
@@ -191,7 +191,8 @@ fn a_sale_that_cannot_be_read() {
     for host in &hosts {
         expect_unready(
             host,
-            "what the ledger has of sale ticket is not sound, so that nothing of it is sold: bx:{ticket}:stock has no number in total",
+            "the ledger's record of sale ticket is not sound, so no tickets of it are \
+                sold: bx:{ticket}:stock has no number in total",
         );
         assert_eq!(reasons(host), ["sale-unreadable"]);
         assert_eq!(host.metrics()["boxoffice_sales_unreadable"], 1.0);
@@ -207,12 +208,7 @@ fn a_sale_that_cannot_be_read() {
         expect_ready(host);
         put(host, "ticket", "late").expect_any(&[200, 201]);
         host.process.expect_lines_with(&["is not sound", "sale=ticket"], 1);
-        assert_eq!(
-            host.process.lines_with(&["a batch without a usable answer"]),
-            0,
-            "{}",
-            host.process.said()
-        );
+        assert_eq!(host.process.lines_with(&["a batch got no usable answer"]), 0, "{}", host.process.said());
     }
     assert_audit_agrees(folder.path(), "ticket", &redis.url());
 }

@@ -382,7 +382,7 @@ mod tests {
             let error = read(&reserve_one(), format!("-{line}\r\n").as_bytes()).unwrap_err();
             assert_eq!(error, CallError::Garbled(line.to_owned()));
         }
-        const OTHER_TYPE: &str = "a key is of another type than boxoffice gives it";
+        const OTHER_TYPE: &str = "a key is of a type that boxoffice never gives it";
         for (line, what) in [
             ("UNSOUND bx:{ticket}:stock has no number in held", "bx:{ticket}:stock has no number in held"),
             (

@@ -47,8 +47,8 @@ pub(super) fn judge_wait(replicas: u32, replies: &[u8]) -> Result<(), String> {
         }
         [_, Value::Int(count)] if *count >= i64::from(replicas) => Ok(()),
         [_, Value::Int(count)] => Err(format!(
-            "{count} of the {replicas} replicas that --durability replicas={replicas} asks for had what was booked within \
-             {REPLICA_WAIT_MS} ms"
+            "{count} of the {replicas} replicas that --durability replicas={replicas} requires had received the \
+                bookings within {REPLICA_WAIT_MS} ms"
         )),
         _ => Err("the reply to WAIT was not understood".to_owned()),
     }
@@ -64,14 +64,15 @@ pub(super) fn judge(durability: Durability, was_unfit: bool, replies: &[u8]) -> 
         (Durability::Ack, _) => Ok(()),
         (Durability::Aof, [config, info]) => judge_aof(config, info, was_unfit),
         (Durability::Replicas(replicas), [info]) => judge_replicas(replicas, info),
-        _ => Err("the replies to the questions of --durability were not understood".to_owned()),
+        _ => Err("the replies to the checks for --durability were not understood".to_owned()),
     }
 }
 
 fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String> {
     if let Value::ServerError(error) = config {
         return Err(format!(
-            "--durability aof must read how Redis writes, which it denies ({error}); allow it to this user (ACL SETUSER \
+            "--durability aof must read how Redis persists data, which Redis denies ({error}); allow this user to \
+                (ACL SETUSER \
              NAME '+config|get' '+info'), or serve with --durability ack"
         ));
     }
@@ -83,8 +84,8 @@ fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String
         let found = setting(name).unwrap_or_default();
         if found != wanted {
             return Err(format!(
-                "Redis runs with {name} {found:?}, and --durability aof asks for {wanted:?}; redis-cli CONFIG SET {name} \
-                 {wanted} mends it at once (CONFIG REWRITE keeps it), or serve with --durability ack"
+                "Redis runs with {name} {found:?}, but --durability aof requires {wanted:?}; redis-cli CONFIG SET \
+                    {name} {wanted} fixes it at once (CONFIG REWRITE keeps it), or serve with --durability ack"
             ));
         }
     }
@@ -101,8 +102,8 @@ fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String
 fn judge_replicas(replicas: u32, info: &Value) -> Result<(), String> {
     if let Value::ServerError(error) = info {
         return Err(format!(
-            "--durability replicas={replicas} must read which replicas there are, which Redis denies ({error}); allow it \
-             to this user (ACL SETUSER NAME +info +wait +set), or serve with --durability ack"
+            "--durability replicas={replicas} must read which replicas there are, which Redis denies ({error}); \
+                allow this user to (ACL SETUSER NAME +info +wait +set), or serve with --durability ack"
         ));
     }
     if fact(info, "role") != Some("master") {
@@ -113,7 +114,8 @@ fn judge_replicas(replicas: u32, info: &Value) -> Result<(), String> {
     match online >= replicas as usize {
         true => Ok(()),
         false => Err(format!(
-            "Redis has {online} of the {replicas} replicas that --durability replicas={replicas} asks for; start more \
+            "Redis has {online} of the {replicas} replicas that --durability replicas={replicas} \
+                requires; start more \
              (redis-server --replicaof HOST PORT), or serve with another --durability"
         )),
     }

@@ -10,14 +10,14 @@ const LENGTH_LINE_BYTES_MAX: usize = 32;
 
 /// The bytes are no RESP2 reply that this version asked for; the connection is of no more use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a reply of Redis: {0}")]
+#[error("not a Redis reply: {0}")]
 pub struct FrameError(pub(super) &'static str);
 
 /// Bytes of the first whole reply in `buffer`; `None` where it is not all there yet.
 pub fn frame_length(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     let length = end(buffer, 0, 0)?;
     if length.unwrap_or(buffer.len()) > LEDGER_REPLY_BYTES_MAX {
-        return Err(FrameError("longer than any that was asked for"));
+        return Err(FrameError("longer than any expected reply"));
     }
     Ok(length)
 }
@@ -32,7 +32,7 @@ fn end(buffer: &[u8], start: usize, depth: usize) -> Result<Option<usize>, Frame
     // Whether or not its end has come by now: the outcome must not depend on how the bytes came.
     let is_number = matches!(kind, b':' | b'$' | b'*');
     if is_number && line_length.unwrap_or(rest.len()) > LENGTH_LINE_BYTES_MAX {
-        return Err(FrameError("a number without end"));
+        return Err(FrameError("an unterminated number"));
     }
     let Some(line_length) = line_length else { return Ok(None) };
     let Some(line) = rest[..line_length].strip_suffix(b"\r") else {
@@ -43,7 +43,7 @@ fn end(buffer: &[u8], start: usize, depth: usize) -> Result<Option<usize>, Frame
         return Ok(Some(after));
     }
     let number = std::str::from_utf8(line).ok().and_then(|text| text.parse::<i64>().ok());
-    let number = number.ok_or(FrameError("a number that is none"))?;
+    let number = number.ok_or(FrameError("an invalid number"))?;
     if kind == b':' || number == -1 {
         return Ok(Some(after));
     }
@@ -54,11 +54,11 @@ fn end(buffer: &[u8], start: usize, depth: usize) -> Result<Option<usize>, Frame
         return match buffer.get(after + count..whole) {
             None => Ok(None),
             Some(b"\r\n") => Ok(Some(whole)),
-            Some(_) => Err(FrameError("a string longer than it said")),
+            Some(_) => Err(FrameError("a string longer than its length says")),
         };
     }
     if depth == DEPTH_MAX {
-        return Err(FrameError("arrays too deep"));
+        return Err(FrameError("arrays nested too deeply"));
     }
     let mut at = after;
     for _ in 0..count {
@@ -102,7 +102,7 @@ mod tests {
         let long = format!(":{}1\r\n", "0".repeat(LENGTH_LINE_BYTES_MAX));
         for cut in 1 + LENGTH_LINE_BYTES_MAX + 1..=long.len() {
             let error = frame_length(&long.as_bytes()[..cut]).unwrap_err();
-            assert_eq!(error, FrameError("a number without end"), "cut at {cut}");
+            assert_eq!(error, FrameError("an unterminated number"), "cut at {cut}");
         }
     }
 

@@ -83,7 +83,7 @@ pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
         each.push(last);
     }
     if !rest.is_empty() {
-        return Err(CallError::Garbled("more came than was asked for".into()));
+        return Err(CallError::Garbled("it has more than was asked for".into()));
     }
     match call {
         Call::Bookings { op, .. } => read_of_bookings(op, last).ok_or_else(garbled),
@@ -125,7 +125,7 @@ fn call_error(line: &[u8]) -> CallError {
 /// What an error says that is wrong with what is stored. Scripts find it before they write anything: they read every key of
 /// theirs, or log first, before they write another.
 fn unsoundness(text: &str) -> Option<String> {
-    const OTHER_TYPE: &str = "a key is of another type than boxoffice gives it";
+    const OTHER_TYPE: &str = "a key is of a type that boxoffice never gives it";
     if let Some(what) = text.strip_prefix("UNSOUND ") {
         return Some(what.to_owned());
     }
@@ -278,7 +278,7 @@ fn lines_of(bytes: &[u8]) -> Option<(&str, Option<&str>)> {
 }
 
 fn garbled() -> CallError {
-    CallError::Garbled("a reply is not of the form that this version knows".into())
+    CallError::Garbled("a reply does not have a form that this version knows".into())
 }
 
 /// The replies to TIME and to HMGET of the [`STATE_FIELDS`]: what `state` in `lua/sale.lua` makes of the same.

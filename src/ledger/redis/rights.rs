@@ -100,10 +100,10 @@ pub(super) fn read(reply: &[u8]) -> Result<UserCheck, Fault> {
             None if is_refusal(&error) => {
                 Ok(UserCheck { refusal: Some(refusal(&error)), ..UserCheck::default() })
             }
-            None => Err(Fault::Garbled(format!("Redis does not tell what this user may do: {error}"))),
+            None => Err(Fault::Garbled(format!("Redis does not say what this user may do: {error}"))),
         };
     }
-    let garbled = || Fault::Garbled("the reply to the question of rights was not understood".to_owned());
+    let garbled = || Fault::Garbled("the reply to the check of rights was not understood".to_owned());
     let text = std::str::from_utf8(bulk_string(reply).ok_or_else(garbled)?).map_err(|_| garbled())?;
     let mut findings = UserCheck::default();
     let (mut denied, mut unknown) = (Vec::new(), Vec::new());
@@ -124,7 +124,7 @@ pub(super) fn read(reply: &[u8]) -> Result<UserCheck, Fault> {
         ([], []) => Ok(findings),
         ([], unknown) => Err(Fault::Denied(format!(
             "Redis has no command {}, which boxoffice needs; it may have been renamed (rename-command in its \
-             configuration), or this is no Redis 6.2 or newer",
+             configuration), or Redis is older than 6.2",
             unknown.join(", ")
         ))),
         (denied, _) => Err(Fault::Denied(denied_commands(denied))),
@@ -174,7 +174,7 @@ pub(super) fn is_about_keys(error: &str) -> bool {
 pub(super) fn refusal(said: &str) -> String {
     let help = match said.split(' ').next().unwrap_or_default() {
         "OOM" => "; free memory, or raise maxmemory",
-        "READONLY" => "; it is a replica: lead hosts to its primary, or promote it (REPLICAOF NO ONE)",
+        "READONLY" => "; it is a replica: point hosts at its primary, or promote it (REPLICAOF NO ONE)",
         "NOREPLICAS" => "; bring replicas back, or lower min-replicas-to-write",
         _ => "",
     };

@@ -77,7 +77,11 @@ fn row(letter: u8, strings: &[&[u8]]) -> Option<Row> {
                 let text = match id {
                     Some(id) => format!("{id} is {:?}", shown(record)),
                     None => {
-                        format!("{:?} is no booking's id; its record is {:?}", shown(stored), shown(record))
+                        format!(
+                            "{:?} is not a booking's id; its record is {:?}",
+                            shown(stored),
+                            shown(record)
+                        )
                     }
                 };
                 unreadable(Part::Bookings, stored, text)
@@ -85,7 +89,7 @@ fn row(letter: u8, strings: &[&[u8]]) -> Option<Row> {
         },
         (b'n', [stored]) => match booking_id(stored) {
             Some(id) => Row::NoBooking { id },
-            None => unreadable(Part::Log, stored, format!("{:?} is no booking's id", shown(stored))),
+            None => unreadable(Part::Log, stored, format!("{:?} is not a booking's id", shown(stored))),
         },
         (b'g', [group, deadline]) => {
             match (group_ids(group), std::str::from_utf8(deadline).ok().and_then(number)) {

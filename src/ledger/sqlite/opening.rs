@@ -93,7 +93,7 @@ fn open_over(connection: &Connection, name: &SaleName, mut state: SaleState) -> 
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     let counts = |number: i64| {
-        u64::try_from(number).map_err(|_| unsound("its bookings sum to less than nothing".to_owned()))
+        u64::try_from(number).map_err(|_| unsound("its bookings add up to less than nothing".to_owned()))
     };
     (state.held, state.sold, state.sequence) = (counts(held)?, counts(sold)?, counts(sequence)?);
     state.status = SaleStatus::Paused;

@@ -48,7 +48,7 @@ impl<'a> Sale<'a> {
                 .prepare_cached("SELECT 1 FROM bookings WHERE sale = ?1 LIMIT 1")?
                 .exists([name.as_str()])?
         {
-            return Err(unsound(format!("counts {taken} tickets held and sold, and its bookings are gone")));
+            return Err(unsound(format!("counts {taken} tickets held and sold, but its bookings are gone")));
         }
         Ok(Some(Sale {
             connection,

@@ -131,7 +131,7 @@ pub(super) enum FileKind {
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, SqliteOpenError> {
     let foreign = |what| SqliteOpenError::Foreign { path: path.to_owned(), what };
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => foreign("it is no SQLite database"),
+        Some(ErrorCode::NotADatabase) => foreign("it is not a SQLite database"),
         Some(ErrorCode::DatabaseCorrupt) => {
             SqliteOpenError::Damaged { path: path.to_owned(), what: error.to_string() }
         }
@@ -152,7 +152,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, Sq
         Ok(found) if found > SCHEMA => {
             Err(SqliteOpenError::Newer { path: path.to_owned(), found, known: SCHEMA })
         }
-        _ => Err(foreign("its schema is that of no release")),
+        _ => Err(foreign("no release has its schema")),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn page(
 ) -> Result<Answer> {
     let Some(Surveyed { state, clock, mut rows }) = find(connection, sale, time)? else {
         if remove::is_left(connection, sale)? {
-            return Err(unsound("its row is gone, and its bookings or its log are there".to_owned()));
+            return Err(unsound("its row is gone, but its bookings or its log are still there".to_owned()));
         }
         return Ok(Answer::Missing);
     };

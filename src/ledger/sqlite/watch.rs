@@ -50,8 +50,8 @@ impl Watch {
         // Nobody but us writes it, and we only at a checkpoint.
         if (now.bytes, now.modified) != (self.database_seen.bytes, self.database_seen.modified) {
             return Err(format!(
-                "{} was written by another program while it is served, so nothing is sold from it any more; stop this \
-                 host, see what `boxoffice audit` says of the file or restore it, and start again",
+                "{} was written by another program while this host serves it, so nothing is sold from it any more; \
+                    stop this host, check the file with `boxoffice audit` or restore it, and start again",
                 self.database.display()
             ));
         }
@@ -59,8 +59,8 @@ impl Watch {
         // It is written at each commit, and never shortened while it is open.
         if now.bytes < self.log_seen.bytes {
             return Err(format!(
-                "{} was cut while it is served, so nothing is sold any more; stop this host, see what `boxoffice audit` \
-                 says, and start again",
+                "{} was truncated while this host serves it, so nothing is sold any more; stop this host, check the \
+                    ledger with `boxoffice audit`, and start again",
                 self.log.display()
             ));
         }
@@ -83,15 +83,15 @@ impl Watch {
             Ok(now) if (now.device, now.inode) == (seen.device, seen.inode) => Ok(now),
             Ok(_) => Err(gone(path, "was replaced")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone(path, "was deleted or moved")),
-            Err(error) => Err(format!("{} cannot be looked at: {error}", path.display())),
+            Err(error) => Err(format!("{} cannot be examined: {error}", path.display())),
         }
     }
 }
 
 fn gone(path: &Path, what: &str) -> String {
     format!(
-        "{} {what} while it is served, so nothing is sold until it is back. Move it back; where it was deleted, this \
-         process still has it open: copy it from /proc/{}/fd before the host ends, then start again",
+        "{} {what} while this host serves it, so nothing is sold until it is back. Move it back; if it was deleted, \
+            this process still has it open: copy it from /proc/{}/fd before the host stops, then start again",
         path.display(),
         std::process::id()
     )
@@ -130,7 +130,7 @@ mod tests {
         watch.check().unwrap();
 
         fs::write(&log, "frames").unwrap();
-        assert!(watch.check().unwrap_err().contains("was cut"));
+        assert!(watch.check().unwrap_err().contains("was truncated"));
         watch = fresh();
         fs::write(&database, "other pages").unwrap();
         assert!(watch.check().unwrap_err().contains("another program"));

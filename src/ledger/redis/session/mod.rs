@@ -49,7 +49,7 @@ enum Due {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// Redis refuses something of the set-up.
-    #[error("Redis refused the connection's set-up: {said}")]
+    #[error("Redis refused the set-up of the connection: {said}")]
     Refused {
         /// The kind of trouble that it is.
         cause: Cause,
@@ -411,7 +411,7 @@ impl Session {
     fn place(&self, id: CallId) -> Result<usize, SessionError> {
         let place = self.unanswered.iter().position(|unanswered| unanswered.id == id);
         place.ok_or_else(|| {
-            SessionError::Garbled("a reply is due to a call that was answered before".to_owned())
+            SessionError::Garbled("Redis replied to a call that was already answered".to_owned())
         })
     }
 
@@ -441,10 +441,10 @@ impl Session {
         let answer = match answer {
             // Of this try alone is it true that nothing happened.
             Err(CallError::Refused(reason) | CallError::Unsound(reason)) if *doubtful => {
-                Err(CallError::Unknown(format!("it was sent before, and now refused: {reason}")))
+                Err(CallError::Unknown(format!("it had been sent before, and is refused now: {reason}")))
             }
             Ok(Answer::Stale(_)) if *doubtful => {
-                Err(CallError::Unknown("it was sent before, and now withheld".to_owned()))
+                Err(CallError::Unknown("it had been sent before, and is withheld now".to_owned()))
             }
             answer => answer,
         };
