@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
-    /// The span from `earlier` to `self`; zero where `earlier` is later.
+    /// The span from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -42,7 +42,7 @@ impl fmt::Display for WallTime {
     }
 }
 
-/// Why a text is no time.
+/// Why a text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     /// Of another form.
@@ -57,7 +57,7 @@ pub enum TimeError {
     /// A month, a day, an hour, a minute or a second that there is not.
     #[error("is well-formed, but there is no such day or time of day")]
     OutOfRange,
-    /// A second 60 where none can be.
+    /// A second 60 where there can be none.
     #[error("has a second 60, which only the last minute of a month (UTC) can have")]
     NoLeapSecond,
     /// Before 1970.

@@ -27,10 +27,10 @@ pub use crate::protocol::Durability;
 use terms::parse_span_ms;
 use words::Word;
 
-/// The ledger where none is named: a file in the working directory.
+/// The ledger if none is named: a file in the working directory.
 pub const DEFAULT_LEDGER: &str = "sqlite:boxoffice.db";
 
-/// The state file where none is named, in the working directory.
+/// The state file if none is named, in the working directory.
 pub const DEFAULT_STATE: &str = "boxoffice.state";
 
 /// What `serve` runs on.
@@ -50,9 +50,9 @@ pub struct Config {
     pub ledger: String,
     /// The file with the password of a Redis whose URL has none.
     pub ledger_password_file: Option<PathBuf>,
-    /// Where the host keeps which sales of a Redis it has known; `None` where nowhere.
+    /// Where the host keeps which sales of a Redis it has known; `None` for nowhere.
     pub state: Option<PathBuf>,
-    /// Sales to open where the ledger has none of that name, each name once.
+    /// Sales to open if the ledger has none of that name, each name once.
     pub sales: Vec<(SaleName, SaleTerms)>,
     /// This host's weight among the hosts, 1 to [`bounds::WEIGHT_MAX`].
     pub weight: u32,

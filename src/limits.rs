@@ -1,8 +1,8 @@
-//! The bounds that clients, operators and ledgers can meet: each with its value, its unit and its reason. Sizes that
-//! only their own module can notice (of a pool, of a first table) stand there.
+//! The bounds that clients, operators and ledgers can meet: each with its value, its unit and its reason. Sizes that only
+//! their own module can notice (of a pool, of a first table) are in that module.
 //!
-//! Those that clients meet are defaults: [`ClientLimits`] holds what the operator made of them. Relations between bounds
-//! are asserted at compile time at the end of the file, those between configured ones by [`ClientLimits::check`].
+//! Those that clients meet are defaults: [`ClientLimits`] holds what the operator configured. Relations between bounds are
+//! asserted at compile time at the end of the file, those between configured ones by [`ClientLimits::check`].
 
 mod clients;
 
@@ -11,11 +11,10 @@ pub use clients::{ClientLimits, Contradiction, Limit, REQUEST_LINE_SPARE_BYTES, 
 /// Longest identifier (sale, booking, key, buyer), in bytes: a 36-byte UUID with room for a prefix.
 pub const IDENTIFIER_BYTES_MAX: usize = 64;
 
-/// Most tickets one booking may ask for. Far above any honest basket; keeps sums inside `u64` and Lua's
-/// 53-bit integers.
+/// Max tickets of one booking. Far above any honest basket; keeps sums inside `u64` and Lua's 53-bit integers.
 pub const QUANTITY_MAX: u32 = 1_000_000;
 
-/// Most tickets one sale may hold: its sums stay exact in Lua's doubles (2^53) with a wide margin.
+/// Max tickets of one sale: its sums stay exact in Lua's doubles (2^53) with a wide margin.
 pub const STOCK_MAX: u64 = 1_000_000_000_000;
 
 /// Longest hold, in milliseconds (30 days): beyond it a hold is a sale.
@@ -31,7 +30,7 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one request: browsers send under 30, proxies add a few.
 pub const FIELDS_MAX: usize = 100;
 
-/// Most header fields that can be configured: room for them is on the stack while a head is parsed.
+/// Max header fields that can be configured: room for them is on the stack while a head is parsed.
 pub const FIELDS_CEILING: usize = 256;
 
 /// Bytes of a request body after decoding: a booking's JSON is under 300.
@@ -43,9 +42,9 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 8 * 1024;
 /// Empty lines accepted before a request line (RFC 9112 section 2.2 asks for at least one).
 pub const LEADING_EMPTY_LINES_MAX: usize = 4;
 
-/// From the first byte of a head to its last, in milliseconds: in total, so that dribbling buys no time. The first head of a
-/// connection has it from the connection's beginning, so that silence buys none either. A head is a
-/// packet or two, which even a bad mobile network delivers in a few seconds.
+/// From the first byte of a head to its last, in milliseconds: in total, so that dribbling buys no time. For the first head
+/// of a connection it runs from the connection's beginning, so that silence buys none either. A head is a packet or two,
+/// which even a bad mobile network delivers in a few seconds.
 pub const HEAD_TIMEOUT_MS: u64 = 10_000;
 
 /// From the end of a head to the end of its body, in milliseconds: in total, for 64 KiB at 6.5 KiB/s.
@@ -65,9 +64,9 @@ pub const LINGER_TIMEOUT_MS: u64 = 2_000;
 /// Longest lingering that can be configured, in milliseconds: a drain waits for it.
 pub const LINGER_CEILING_MS: u64 = 4_000;
 
-/// Requests of one connection, after which it is closed; 0 for no limit. Connections cannot be moved between loops, but
-/// new ones are dealt out anew, so that a long-lived crowd evens out. At a thousand requests a second it costs a
-/// handshake every 100 s.
+/// Requests of one connection, after which it is closed; 0 for no limit. Connections cannot be moved between loops, but new
+/// ones are distributed again, so that a long-lived crowd evens out. At a thousand requests a second it costs a handshake
+/// every 100 s.
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 100_000;
 
 /// Requests of one connection whose answers are not written yet; beyond that the connection is not read.
@@ -76,8 +75,8 @@ pub const PIPELINE_DEPTH_MAX: usize = 128;
 /// Bytes read from one connection in one go; the buffer belongs to the core, not to the connection.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
 
-/// Unwritten answer bytes of one connection past which it is not read any more: some 350 refusals, and beside them the answer
-/// that goes past it, in a buffer of 64 KiB. The kernel holds more than that for a client that is slow to read.
+/// Unwritten answer bytes of one connection above which it is not read any more: some 350 refusals, and beside them the
+/// answer that exceeds it, in a buffer of 64 KiB. The kernel holds more than that for a client that is slow to read.
 pub const UNSENT_BYTES_MAX: usize = 48 * 1024;
 
 /// Connections of a host, on all its loops together: at about 1 KiB each in this process, and a few in the kernel, far
@@ -96,50 +95,50 @@ pub const BUFFERED_BYTES_PER_CORE_MAX: usize = 256 << 20;
 /// File descriptors kept free of clients: standard streams, the ledger, the access log, operators' connections.
 pub const DESCRIPTORS_RESERVED: usize = 32;
 /// And for each core: its listener, its epoll instance, its waker, its ledger connection and the next one, and one for a
-/// client that is told "overloaded".
+/// client that is answered "overloaded".
 pub const DESCRIPTORS_RESERVED_PER_CORE: usize = 8;
 
 /// Connections taken from the listener in one loop turn, so that accepting never starves those accepted.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
-/// Connections that are timed out in one loop turn. Each costs some 20 to 50 us of the kernel's time, so that a crowd whose
-/// time is up at once would keep every other client waiting; the rest has its turn when those have had theirs.
+/// Connections that are timed out in one loop turn. Each costs some 20 to 50 us of the kernel's time, so a crowd that times
+/// out at once would keep every other client waiting; the rest has its turn after the others have had theirs.
 pub const TIMEOUTS_PER_TURN_MAX: usize = 2;
 
-/// Connections that are looked up at once as those that hold most of what their clients do not read: a look at all of a core's
-/// connections, some milliseconds with 100,000 of them, for each so many that are cut.
+/// Connections that are looked up at once as those that hold most of what their clients do not read: one look at all of a
+/// core's connections, some milliseconds with 100,000 of them, for that many that are cut.
 pub const UNREAD_LOOKED_UP_MAX: usize = 256;
 
-/// How long a core that is short of room waits before it looks again for clients that do not read, where it found none, in
-/// milliseconds: what fills its buffers is then half requests, which their own time limits end.
+/// How long a core that is short of room waits before it looks again for clients that do not read, if it found none, in
+/// milliseconds: its buffers are then full of half requests, which their own time limits end.
 pub const UNREAD_LOOK_MS: u64 = 100;
 
-/// One part of an answer that goes on, in bytes: so much of it is kept for a client that does not read, and no more.
+/// One part of an answer that goes on, in bytes: that much of it is kept for a client that does not read, and no more.
 pub const STREAM_PART_BYTES_MAX: usize = 64 * 1024;
 
 /// Events taken from the kernel in one loop turn.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
 
-/// Bookings of one core that wait for the ledger; past it a request is refused as overloaded.
+/// Bookings of one core that wait for the ledger; above that a request is refused as overloaded.
 pub const WAITING_PER_CORE_MAX: usize = 32 * 1024;
 
 /// Entries of one ledger call: at about 3 us of Redis time each, a call stays under a millisecond.
 pub const ENTRIES_PER_CALL_MAX: usize = 256;
 
-/// Ledger calls of one sale and one core on the way at which the sale's next batch waits and gathers. What has gathered
-/// then leaves whole, in as many calls as it takes.
+/// Ledger calls of one sale and one core in flight at which the sale's next batch waits and gathers. What has gathered then
+/// leaves whole, in as many calls as it takes.
 pub const CALLS_IN_FLIGHT_MAX: usize = 1;
 
-/// How long the oldest call may be on the way before the ledger counts as silent, in milliseconds: "no permit" then
-/// means "can't tell", not "sold out".
+/// How long the oldest call may be in flight before the ledger counts as silent, in milliseconds: "no permit" then means
+/// "can't tell", not "sold out".
 pub const LEDGER_SLOW_MS: u64 = 500;
 
-/// Bookings of one core that are being cancelled on the desk's own behalf at once: at 3 us of Redis time each 12 ms, so
-/// that those of a crowd whose connections all broke hold up nobody who books. The next sync goes on with the rest.
+/// Bookings of one core that are being cancelled on the desk's own behalf at once: 12 ms at 3 us of Redis time each, so
+/// that a crowd whose connections all broke does not delay those who book. The next sync goes on with the rest.
 pub const ORPHANS_AT_ONCE_MAX: usize = 4 * 1024;
 
-/// Bookings of one core that are to be cancelled and are of sales that the ledger no longer has, at 80 bytes each: as
-/// many as may have been waiting for its answer when it was gone.
+/// Bookings of one core that are to be cancelled and whose sales the ledger no longer has, at 80 bytes each: as many as may
+/// have been waiting for its answer when it was gone.
 pub const ORPHANS_SET_ASIDE_MAX: usize = WAITING_PER_CORE_MAX;
 
 /// Ledger calls that share one SQLite transaction: bounds how long the first of them waits for the last.
@@ -148,63 +147,65 @@ pub const CALLS_PER_TRANSACTION_MAX: usize = 256;
 /// How often the levels of the sales are read from the ledger, in milliseconds.
 pub const SYNC_INTERVAL_MS: u64 = 200;
 
-/// How long a sale that was announced as changed changes on without being announced again, in milliseconds: hosts read it
-/// again at their next sync. Half a sync, so that a sale that changes all the time costs its ledger ten announcements a
-/// second and hosts one read a sync.
+/// How long a sale that was announced as changed may go on changing without being announced again, in milliseconds: hosts
+/// read it again at their next sync. Half a sync, so that a sale that changes all the time costs its ledger ten
+/// announcements a second and each host one read per sync.
 pub const ANNOUNCE_MS: u64 = 100;
 
 /// How long after an announcement a sale is read again, in milliseconds: half as long again as [`ANNOUNCE_MS`], since the
 /// ledger's clock may go back by so little that nobody notices.
 pub const SETTLED_MS: u64 = ANNOUNCE_MS * 3 / 2;
 
-/// By how much the ledger's clock must have gone back to be found so, in milliseconds: what rounding makes of two readings.
+/// By how much the ledger's clock must have gone back to be noticed, in milliseconds: more than two readings differ by
+/// rounding.
 pub const CLOCK_BACK_MS_MIN: i64 = 5;
 
 /// Announced sales of one answer: 1,000 names cost Redis some 0.3 ms, and 20,000 sales that are opened at once 20 calls.
 pub const CHANGES_PER_CALL_MAX: usize = 1_000;
 
-/// Announcements that a ledger keeps, in numbers of its feed. Whoever is further behind reads everything anew: at 20,000
-/// announcements a second, a host that was silent for 50 s.
+/// Announcements that a ledger keeps, in numbers of its feed. A host that is further behind reads everything again: at
+/// 20,000 announcements a second, one that was silent for 50 s.
 pub const CHANGES_KEPT: u64 = 1_000_000;
 
-/// How often each sale is read though nothing was announced of it, in milliseconds, and the ledger is asked which sales
+/// How often each sale is read even if nothing was announced of it, in milliseconds, and the ledger is asked which sales
 /// there are: for what was changed without the ledger's scripts, or was not announced for want of a key or a right. With
-/// 20,000 sales 333 reads a second and host, some 0.3 % of Redis' time.
+/// 20,000 sales that is 333 reads a second per host, some 0.3 % of Redis' time.
 pub const SLOW_ROUND_MS: u64 = 60_000;
 
-/// How often a host asks which sales there are, in milliseconds, though the feed tells of new ones: a ledger that has lost
-/// everything counts its feed from the start again, perhaps to the number that the host knows. 20,000 names cost Redis some
-/// 5 ms.
+/// How often a host asks which sales there are, in milliseconds, although the feed announces new ones: a ledger that has
+/// lost everything counts its feed from the start again, perhaps up to the number that the host knows. 20,000 names cost
+/// Redis some 5 ms.
 pub const LIST_INTERVAL_MS: u64 = 5_000;
 
-/// Sales that one call names anew.
+/// Sales that one call reports as known.
 pub const RECALLED_PER_CALL_MAX: usize = 500;
 
 /// How long a ledger must have had its name before a host that starts opens sales in it, in milliseconds. One that has just
-/// got it may be one that has lost everything: by then each host that lives has connected to it anew
-/// ([`RECONNECT_MS_LAST`], [`DIAL_TIMEOUT_MS`]), has noticed ([`SYNC_INTERVAL_MS`]) and has named the sales that it knows.
+/// got its name may have lost everything: by then each live host has connected to it again ([`RECONNECT_MS_LAST`],
+/// [`DIAL_TIMEOUT_MS`]), has noticed ([`SYNC_INTERVAL_MS`]) and has named the sales that it knows.
 pub const NEW_LEDGER_MS: u64 = 2_000;
 
-/// How often a host looks whether the sales that it knows are still those of its state file, in milliseconds.
+/// How often a host compares the sales that it knows with those of its state file, in milliseconds.
 pub const STATE_INTERVAL_MS: u64 = 500;
 
-/// Ledgers of which one state file tells.
+/// Ledgers in one state file.
 pub const STATE_LEDGERS_MAX: usize = 64;
 
-/// Rows that one call of `sale remove` removes from an SQLite file.
+/// Rows that one call of `sale remove` removes from a SQLite file.
 pub const REMOVED_PER_CALL: usize = 5_000;
 
-/// Names that are none among the ledger's sales of which a host warns, each once: whoever put more there has heard.
+/// Entries in the ledger's list of sales that are not names of which a host warns, each once: whoever wrote more has been
+/// told.
 pub const ODD_NAMES_MAX: usize = 100;
 
-/// Sales that a host reads in one sync, all its cores together; what is left over waits for the next one. 20,000 sales that
-/// are opened at once are read within a second, by 8 hosts at once for a third of Redis' time.
+/// Sales that a host reads in one sync, all its cores together; the rest waits for the next one. 20,000 sales that are
+/// opened at once are read within a second, by 8 hosts at once for a third of Redis' time.
 pub const READS_PER_SYNC_MAX: usize = 4_096;
 
 /// How many reads a sweep of a sale with holds counts as: it is a script, and a script costs Redis 8 to 10 us.
 pub const READS_PER_SWEEP: usize = 4;
 
-/// Snapshots of one core that are on the way at once, so that a host of many sales does not flood its ledger.
+/// Snapshots of one core in flight at once, so that a host of many sales does not flood its ledger.
 pub const SNAPSHOTS_IN_FLIGHT_MAX: usize = 256;
 
 /// Sales of one ledger that a host follows.
@@ -213,11 +214,11 @@ pub const SALES_MAX: usize = 100_000;
 /// Largest weight of a host; weights only matter beside each other, and Nginx takes whole numbers.
 pub const WEIGHT_MAX: u32 = 10_000;
 
-/// Most spare permits a host may have, as a part of its stock: past ten times the stock the buffer bounds nothing.
+/// Max spare permits of a host, as a part of its stock: above ten times the stock the buffer bounds nothing.
 pub const BUFFER_MAX: f64 = 10.0;
 
-/// Shortest and longest wait of a client for the ledger that can be asked for, in milliseconds: below the first a
-/// healthy ledger would often miss it, past the second clients and Nginx have long given up.
+/// Min and max wait of a client for the ledger that can be configured, in milliseconds: below the first a healthy ledger
+/// would often miss it, above the second clients and Nginx have long given up.
 pub const LEDGER_TIMEOUT_MS_MIN: u64 = 10;
 /// See [`LEDGER_TIMEOUT_MS_MIN`].
 pub const LEDGER_TIMEOUT_MS_MAX: u64 = 60_000;
@@ -227,14 +228,14 @@ pub const RECONNECT_MS_FIRST: u64 = 10;
 /// See [`RECONNECT_MS_FIRST`]: sales go on within a second of the ledger's return.
 pub const RECONNECT_MS_LAST: u64 = 500;
 
-/// How long a connection to the ledger may take to come about, in milliseconds: one that is dropped on its way must not
-/// hold up the next attempt.
+/// How long establishing a connection to the ledger may take, in milliseconds: one that is dropped on its way must not hold
+/// up the next attempt.
 pub const DIAL_TIMEOUT_MS: u64 = 500;
 
 /// How long the ledger may leave a call unanswered before its connection is given up, in milliseconds.
 pub const LEDGER_SILENCE_MS: u64 = 5_000;
 
-/// Replicas that a booking can be asked to be on: WAIT is answered by each of them.
+/// Replicas that a booking can be required to be on: WAIT is answered by each of them.
 pub const REPLICAS_MAX: u32 = 100;
 
 /// How long a batch waits for its replicas, in milliseconds, before the ledger's connection is given up and the batch sent
@@ -242,7 +243,8 @@ pub const REPLICAS_MAX: u32 = 100;
 pub const REPLICA_WAIT_MS: u64 = 1_000;
 
 /// How often a Redis is asked whether it takes writes, still writes as `--durability` demands, and still lets its user do
-/// all that is needed, in milliseconds: `/readyz` is to say within a second what somebody changed. It takes Redis some 10 us.
+/// all that is needed, in milliseconds: `/readyz` must say within a second what somebody changed. It takes Redis some 10
+/// us.
 pub const FITNESS_CHECK_MS: u64 = 500;
 
 /// Acknowledged bookings that one core remembers, over all sales, in case the ledger forgets them: at 184 bytes each
@@ -250,7 +252,7 @@ pub const FITNESS_CHECK_MS: u64 = 500;
 pub const REMEMBERED_PER_CORE_MAX: usize = 32 * 1024;
 
 /// How long an acknowledged booking is remembered while the ledger is there, in milliseconds: a ledger that falls back
-/// further than that is an operator's doing.
+/// further than that was set back by an operator.
 pub const REMEMBERED_MS: u64 = 30_000;
 
 /// How long a core waits before it offers its acknowledged bookings again to a ledger that could not take them, in
@@ -264,65 +266,66 @@ pub const FREEZE_MS: u64 = 2_000;
 /// Longest freeze, in milliseconds, however long hosts put back.
 pub const FREEZE_MS_MAX: u64 = 10_000;
 
-/// Bytes of one ledger reply: 256 entries of at most 200 bytes, and far more room than that.
+/// Bytes of one ledger reply: 256 entries of at most 200 bytes, with a lot to spare.
 pub const LEDGER_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bookings of one page when a sale is read whole (audit), in entries.
 pub const PAGE_ENTRIES: usize = 1_000;
 
-/// Log entries of one ledger call: at 2 to 3 us of Redis time each, as [`ENTRIES_PER_CALL_MAX`].
+/// Log entries of one ledger call: at 2 to 3 us of Redis time each, like [`ENTRIES_PER_CALL_MAX`].
 pub const LOG_ENTRIES_PER_CALL_MAX: usize = 256;
 
 /// Log entries that one ledger call removes: a node of the stream, some 50 entries, takes about a microsecond.
 pub const TRIMMED_PER_CALL_MAX: usize = 50_000;
 
-/// Overdue holds that one ledger call expires. Redis needs about a millisecond for so many, for which all others wait.
+/// Overdue holds that one ledger call expires. Redis needs about a millisecond for that many, and all others wait for it.
 pub const EXPIRIES_PER_CALL_MAX: usize = 128;
 
-/// Pause of a core between two such calls of one sale, in milliseconds. Nobody waits for them, since overdue holds count for
-/// nobody, while others wait for the ledger: some 20,000 holds are entered a second, in a fifth of its time.
+/// Pause of a core between two such calls of one sale, in milliseconds. Nobody waits for them, since overdue holds no
+/// longer count, while others wait for the ledger: some 20,000 holds are entered a second, in a fifth of its time.
 pub const SWEEP_PAUSE_MS: u64 = 5;
 
-/// Overdue holds that a call which books, confirms, cancels or alters enters as expired beside its own work, so that in the
-/// log they stand before what their tickets are sold as. More at once are left to the syncs: they count for nobody.
+/// Overdue holds that a call which books, confirms, cancels or alters enters as expired in addition to its own work, so
+/// that the log has them before the bookings that their tickets are sold to. More of them are left to the syncs: they no
+/// longer count.
 pub const SWEPT_PER_CALL: usize = GROUP_BOOKINGS_MAX;
 
-/// Bookings that a call looks at while it counts what buyers have, before a sale's first limit: as `COUNTED_PER_CALL` in
+/// Bookings that a call looks at while it counts what buyers have, before a sale's first limit: like `COUNTED_PER_CALL` in
 /// `lua/alter.lua`. At 2 us of Redis time each, a call stays under a millisecond.
 pub const COUNTED_PER_CALL: usize = 250;
 
 /// Groups of held bookings of one page of a survey: each may have [`GROUP_BOOKINGS_MAX`] ids.
 pub const GROUPS_PER_PAGE: usize = 100;
 
-/// Bookings of one group of holds: as `GROUP_MAX` in `lua/reserve.lua`. A group is expired whole.
+/// Bookings of one group of holds: like `GROUP_MAX` in `lua/reserve.lua`. A group is expired whole.
 pub const GROUP_BOOKINGS_MAX: usize = 64;
 
-/// Mendings of one ledger call: at a few microseconds of Redis time each, as [`ENTRIES_PER_CALL_MAX`].
+/// Repairs of one ledger call: at a few microseconds of Redis time each, like [`ENTRIES_PER_CALL_MAX`].
 pub const REPAIRS_PER_CALL_MAX: usize = 256;
 
 /// How far a sale's clock may be ahead of the ledger's own before an audit says so, in milliseconds: a failover to a
 /// machine whose clock is a little behind is nothing to worry about.
 pub const CLOCK_AHEAD_MS_MAX: u64 = 60_000;
 
-/// Blocks of access-log lines between a core and the log's thread; past it lines are dropped and counted.
+/// Blocks of access-log lines between a core and the log's thread; above that lines are dropped and counted.
 pub const ACCESS_LOG_BLOCKS_MAX: usize = 1024;
 
 /// Bytes of a block of access-log lines after which it is handed over within a turn: with the bound above, a stalled
 /// disk holds 64 MiB at most.
 pub const ACCESS_LOG_BLOCK_BYTES: usize = 64 * 1024;
 
-/// How often the access log looks whether its file is still at its path, in milliseconds: one system call. What was renamed
-/// or removed is believed at the second look, so that lines are written into it for two of these at most.
+/// How often the access log checks whether its file is still at its path, in milliseconds: one system call. A rename or
+/// removal is believed at the second check, so lines go to the old file for two of these at most.
 pub const ACCESS_LOG_LOOK_MS: u64 = 1_000;
 
-/// How long one write of the access log may take before a host that ends gives it up, in milliseconds: a disk of a shared
+/// How long one write of the access log may take before a stopping host gives it up, in milliseconds: a disk of a shared
 /// machine stands still for seconds, a pipe without a reader for ever.
 pub const ACCESS_LOG_STALL_MS: u64 = 10_000;
 
-/// How often a change that depends on how a sale is, is tried anew since another operator was faster.
+/// How often a change that depends on the state of a sale is retried because another operator was faster.
 pub const CHANGE_ATTEMPTS_MAX: usize = 100;
 
-/// Longest `--drain-delay`, in milliseconds: past it nobody means a load balancer that has yet to notice.
+/// Max `--drain-delay`, in milliseconds: more would not be for a load balancer that has yet to notice.
 pub const DRAIN_DELAY_MS_MAX: u64 = 600_000;
 
 /// How long a draining host waits for its clients to read their answers and go, in milliseconds, on top of the
@@ -336,10 +339,10 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// sync.
 pub const LOOP_STALL_MS: u64 = 5_000;
 
-/// Differences that an audit lists one by one; past it they are counted.
+/// Differences that an audit lists one by one; above that they are counted.
 pub const AUDIT_DIFFERENCES_MAX: usize = 10_000;
 
-/// Bytes of one access-log line that an audit reads: three identifiers and far more room than that.
+/// Bytes of one access-log line that an audit reads: three identifiers, with a lot to spare.
 pub const ACCESS_LOG_LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest CPU profile that can be asked for, in seconds: with the samples below, some 6,000 stacks of each core, which
@@ -350,26 +353,26 @@ pub const PROFILE_SECONDS_MAX: u64 = 60;
 /// cost below a thousandth of it.
 pub const PROFILE_SAMPLES_PER_SECOND: i32 = 99;
 
-/// Sales that `/readyz` names of those in trouble: the rest is counted.
+/// Sales in trouble that `/readyz` names: the rest is counted.
 pub const SALES_NAMED_MAX: usize = 3;
 
-/// Sales in trouble of which a core says so in the log, one by one; past it a line says that there are more. A ledger may
-/// lose 100,000 at once.
+/// Sales in trouble that a core logs one by one; after that one line says that there are more. A ledger may lose 100,000 at
+/// once.
 pub const SALES_LOGGED_MAX: usize = 10;
 
-/// Bookings of one buyer that an operator is told of at once: no buyer who is served by hand has more, and they are half a
+/// Bookings of one buyer that an operator gets at once: no buyer who is served by hand has more, and they are half a
 /// megabyte of JSON at most.
 pub const BUYER_BOOKINGS_MAX: usize = 1_000;
 
 /// How long a sale is read for the bookings of one buyer, in milliseconds: enough for some millions of bookings.
 pub const BUYER_BOOKINGS_MS_MAX: u64 = 30_000;
 
-/// Connections of the admin listener at once. Past it the one that is idle for longest is closed, so
-/// that a probe is always answered; some are beyond [`ADMIN_LEDGER_REQUESTS_MAX`].
+/// Connections of the admin listener at once. Above that, the one that has been idle longest is closed, so that a probe is
+/// always answered; some are beyond [`ADMIN_LEDGER_REQUESTS_MAX`].
 pub const ADMIN_CONNECTIONS_MAX: usize = 80;
 
-/// Requests of the admin listener that ask the ledger at once. With a ledger that hangs each waits for as long as a call may
-/// take, so that there are connections beyond them: for probes, and for all else that needs no ledger.
+/// Requests of the admin listener that ask the ledger at once. If the ledger hangs, each waits for as long as a call may
+/// take, so there are more connections than these: for probes, and for everything else that needs no ledger.
 pub const ADMIN_LEDGER_REQUESTS_MAX: usize = 64;
 
 const _: () = assert!(ADMIN_CONNECTIONS_MAX >= ADMIN_LEDGER_REQUESTS_MAX + 16);

@@ -83,7 +83,7 @@ fn with_ledger(
     }
 }
 
-/// Whoever sits at it.
+/// The person who sits at it.
 struct Terminal;
 
 impl Console for Terminal {
@@ -93,7 +93,7 @@ impl Console for Terminal {
         }
         eprint!("{question} [y/N] ");
         let mut line = String::new();
-        // What cannot be read is no yes.
+        // An answer that cannot be read is not a yes.
         io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
     }
 
@@ -103,7 +103,7 @@ impl Console for Terminal {
     }
 }
 
-/// What an audit holds against the ledger.
+/// What an audit compares with the ledger.
 struct FilesAndHosts;
 
 impl Sources for FilesAndHosts {

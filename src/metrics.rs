@@ -1,4 +1,4 @@
-//! The counters of one core. Each is written by its own loop alone and read by the admin listener: relaxed loads and
+//! The counters of one core. Each is written only by its own loop and read by the admin listener: relaxed loads and
 //! stores, no read-modify-write on the data path.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,22 +68,22 @@ pub struct CoreMetrics {
     limits: [Count; Limit::ALL.len()],
     /// Connections open now.
     pub connections_open: Count,
-    /// Connections ever accepted.
+    /// Connections accepted since the start.
     pub connections_accepted: Count,
     /// Connections refused with a canned 503.
     pub connections_refused: Count,
-    /// Times that the system would not let a connection be accepted: no file descriptor left, or no memory.
+    /// Connections that could not be accepted for lack of file descriptors or memory.
     pub accept_failures: Count,
     /// Bytes of buffers that connections hold now.
     pub buffered_bytes: Count,
     cuts: [Count; CutReason::ALL.len()],
     /// Ledger calls sent.
     pub ledger_calls: Count,
-    /// Bookings and look-ups that travelled in those calls.
+    /// Bookings and look-ups carried by those calls.
     pub ledger_entries: Count,
-    /// From a call's leaving to its answer.
+    /// Time from sending a call to its answer.
     pub ledger_round_trip: Histogram,
-    /// From a request's arrival to its answer, for requests that asked the ledger.
+    /// Time from a request's arrival to its answer, for requests that asked the ledger.
     pub booking_wait: Histogram,
     /// Requests that wait for the ledger now.
     pub waiting: Count,
@@ -125,7 +125,7 @@ impl Default for CoreMetrics {
 }
 
 impl CoreMetrics {
-    /// Counts a connection that was cut, and the limit that it met.
+    /// Counts a connection that was cut, and the limit that it hit.
     pub fn count_cut(&self, cut: CutReason) {
         self.cuts[cut as usize].add(1);
         self.count_limit(cut.limit());
@@ -136,7 +136,7 @@ impl CoreMetrics {
         self.cuts[cut as usize].get()
     }
 
-    /// Counts a request that HTTP refused, and the limit that it met, where it was one.
+    /// Counts a request that HTTP refused, and the limit that it hit, if it was one.
     pub fn count_malformed(&self, reason: Reason) {
         self.malformed[reason as usize].add(1);
         if let Some(limit) = reason.limit() {
@@ -149,12 +149,12 @@ impl CoreMetrics {
         self.malformed[reason as usize].get()
     }
 
-    /// Counts a client that met a limit.
+    /// Counts a client that hit a limit.
     pub fn count_limit(&self, limit: Limit) {
         self.limits[limit as usize].add(1);
     }
 
-    /// How often clients met that limit.
+    /// How often clients hit that limit.
     pub fn limit(&self, limit: Limit) -> u64 {
         self.limits[limit as usize].get()
     }
@@ -169,7 +169,7 @@ impl CoreMetrics {
         self.requests[label as usize].get()
     }
 
-    /// Whether this core's way to the ledger works.
+    /// Whether this core's connection to the ledger is up.
     pub fn ledger_up(&self) -> bool {
         self.ledger_up.load(Ordering::Relaxed)
     }

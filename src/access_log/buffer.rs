@@ -28,7 +28,7 @@ impl LineBuffer {
         }
     }
 
-    /// Appends a line. Hands the block over where it is full.
+    /// Appends a line. Hands the block over if it is full.
     pub fn push(&mut self, line: &Line<'_>) {
         if line.at != self.at || self.at_text.is_empty() {
             self.at = line.at;
@@ -60,7 +60,7 @@ impl LineBuffer {
         }
     }
 
-    /// Hands over what was gathered; at the end of a turn. Never waits: where the log's thread is too far behind, the
+    /// Hands over what was gathered; at the end of a turn. Never waits: if the log's thread is too far behind, the
     /// lines are dropped and counted.
     pub fn hand_over(&mut self) {
         if self.lines == 0 {

@@ -74,7 +74,7 @@ impl Sink for LogFile {
         Ok(())
     }
 
-    /// Another file at the path, or none, is believed at the second look: whoever rotates renames the one, and makes the next
+    /// Another file at the path, or none, is believed at the second look: a rotation renames the one, and makes the next
     /// a moment later. A file of ours in between would be in the way of that.
     fn look(&mut self) -> Look {
         let Some(identity) = self.identity.filter(|_| !self.is_standard) else { return Look::Same };

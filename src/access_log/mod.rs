@@ -5,9 +5,9 @@
 //! | --- | --- |
 //! | `at` | when the answer was made, by the host's clock, RFC 3339 in UTC with milliseconds |
 //! | `sale` | the sale's name |
-//! | `booking` | the booking's id; `null` where there was none yet (refused before an id was made) |
+//! | `booking` | the booking's id; `null` if there was none yet (refused before an id was made) |
 //! | `quantity` | tickets asked for |
-//! | `buyer` | the buyer; absent where none was named |
+//! | `buyer` | the buyer; absent if none was named |
 //! | `outcome` | see [`OutcomeLabel`] |
 //! | `status` | the HTTP status of the answer |
 //!
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! What an audit may rely on: a `granted` line stands for exactly one booking in the ledger, and each booking there
-//! was told by a `granted` or `replayed` line or left open by an `outcome-unknown` one. Lines of one core stand in the
+//! was reported by a `granted` or `replayed` line or left open by an `outcome-unknown` one. Lines of one core stand in the
 //! order of their answers; those of different cores interleave.
 //!
 //! A line `{"dropped":N}` says that N lines before it were not written (the disk was slower than the crowd, or full):

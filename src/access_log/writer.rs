@@ -47,7 +47,7 @@ impl AccessLog {
     /// Starts a log on any sink; `name` is what errors call it.
     ///
     /// # Errors
-    /// Where no thread can be had.
+    /// If no thread can be had.
     pub fn start(sink: impl Sink, name: &str) -> io::Result<AccessLog> {
         let (sender, receiver) = bounded(ACCESS_LOG_BLOCKS_MAX);
         let handover = Arc::new(Handover {
@@ -79,7 +79,7 @@ impl AccessLog {
         Ok(AccessLog { handover, ended })
     }
 
-    /// A way to have it opened anew, for another thread.
+    /// A handle for another thread to reopen it.
     pub fn reopener(&self) -> Reopener {
         Reopener(Arc::clone(&self.handover))
     }
@@ -106,7 +106,7 @@ impl AccessLog {
         let mut writes = self.handover.writes.load(Ordering::Relaxed);
         loop {
             match self.handover.sender.send_timeout(message, STALL) {
-                // Where the thread has gone already, how it ended tells.
+                // If the thread has already gone, its result says why.
                 Ok(()) | Err(SendTimeoutError::Disconnected(_)) => break,
                 Err(SendTimeoutError::Timeout(again)) => message = again,
             }
@@ -132,14 +132,14 @@ impl AccessLog {
     }
 }
 
-/// Has a log opened anew.
+/// Has a log reopened.
 #[derive(Clone)]
 pub struct Reopener(Arc<Handover>);
 
 impl Reopener {
     /// Has the log go on in what is at its path by now. Does not wait for that.
     pub fn reopen(&self) {
-        // Relaxed: the message behind it is seen later; where there is no room for one, the thread comes by anyhow.
+        // Relaxed: the message behind it is seen later; if there is no room for one, the thread comes by anyway.
         self.0.reopen.store(true, Ordering::Relaxed);
         let _ = self.0.sender.try_send(Message::Wake);
     }
@@ -181,7 +181,7 @@ pub(super) struct Handover {
     write_errors: AtomicU64,
     /// Writes that ended, well or not.
     writes: AtomicU64,
-    /// The log is to be opened anew.
+    /// The log must be reopened.
     reopen: AtomicBool,
 }
 
@@ -192,11 +192,11 @@ impl Handover {
 
     pub(super) fn recycle(&self, mut block: Vec<u8>) {
         block.clear();
-        // Where there are enough, this one is freed.
+        // If there are enough, this one is freed.
         let _ = self.empty.push(block);
     }
 
-    /// Passes a block on; gives it back, its lines counted as dropped, where there is no room.
+    /// Passes a block on; gives it back, its lines counted as dropped, if there is no room.
     pub(super) fn pass(&self, bytes: Vec<u8>, lines: u64) -> Option<Vec<u8>> {
         match self.sender.try_send(Message::Block { bytes, lines }) {
             Ok(()) => None,
@@ -252,7 +252,7 @@ impl<S: Sink> Writer<S> {
         self.finish()
     }
 
-    /// Opens the file anew when it is told to, or when its path leads somewhere else.
+    /// Reopens the file on request, or when its path leads somewhere else.
     fn see_to_the_file(&mut self) {
         let is_told = self.handover.reopen.swap(false, Ordering::Relaxed);
         let is_gone = self.looked_at.elapsed() >= LOOK_INTERVAL && {
@@ -285,7 +285,7 @@ impl<S: Sink> Writer<S> {
         self.handover.recycle(bytes);
     }
 
-    /// Writes what is pending, and behind it how many lines were dropped since that was last told.
+    /// Writes what is pending, and behind it how many lines were dropped since that was last written.
     fn write(&mut self) -> io::Result<()> {
         let dropped = self.handover.dropped.load(Ordering::Relaxed);
         if dropped > self.dropped_told {

@@ -1,10 +1,10 @@
-//! Why a request of an operator is not done, as it is told.
+//! Why an operator's request is not done, as the answer says.
 
 use super::profile::ProfileError;
 use crate::api::Problem;
 use crate::protocol::CallError;
 
-/// A request that can't be done, as it is told.
+/// A request that can't be done, as the answer says.
 pub(super) struct ApiError {
     pub(super) problem: Problem,
     pub(super) detail: Option<String>,

@@ -167,7 +167,7 @@ impl Listener {
         Ok(Listener { poll, listener: Some(listener), operators, driver, done, stop_at: None })
     }
 
-    /// Turns until it is told to stop.
+    /// Runs until it is told to stop.
     ///
     /// # Errors
     /// If the system refuses to wait for events: nothing more can be served.

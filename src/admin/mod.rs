@@ -39,15 +39,15 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// The counters of each core.
     pub metrics: Vec<Arc<CoreMetrics>>,
-    /// Those of the access log, where there is one.
+    /// Those of the access log, if there is one.
     pub access_log: Option<AccessLogCounters>,
     /// A way to the ledger for administration.
     pub ledger: Box<dyn Ledger + Send>,
-    /// What keeps the ledger from selling, where it says so itself.
+    /// What keeps the ledger from selling, if it reports that itself.
     pub trouble: Trouble,
     /// Ends the host.
     pub drain: Drain,
-    /// Where the bearer token is.
+    /// The file of the bearer token.
     pub token_file: Option<PathBuf>,
     /// The loops' clock.
     pub clock: SystemClock,
@@ -121,17 +121,17 @@ impl Admin {
         Ok(Admin { address, shared, waker, thread })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The file of the token, where there is one.
+    /// The file of the token, if there is one.
     pub fn token_file(&self) -> Option<TokenFile> {
         self.shared.token.clone()
     }
 
-    /// Takes no more connections, and lets answers out that are being written.
+    /// Takes no more connections, and finishes the answers that are being written.
     pub fn stop(self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         match self.waker.wake() {

@@ -32,7 +32,7 @@ impl Places {
         Places { taken: Vec::new(), most, grace_ms }
     }
 
-    /// Whether there is none for another one.
+    /// Whether there is no place for another one.
     pub(super) fn are_taken(&self) -> bool {
         self.taken.len() >= self.most
     }
@@ -97,7 +97,7 @@ impl Asking {
 
     /// Leave for one more; `None` while there are as many as may be.
     pub(super) fn begin(self: &Arc<Asking>) -> Option<Leave> {
-        // The count alone is shared: nothing is read by whoever gets leave that another one wrote.
+        // Only the count is shared: a thread that gets a place reads nothing that another one wrote.
         let one_more = |now: usize| (now < self.most).then_some(now + 1);
         self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Leave(Arc::clone(self)))

@@ -18,10 +18,10 @@ use crate::limits::{PROFILE_SAMPLES_PER_SECOND, PROFILE_SECONDS_MAX};
 /// What a profile is sent as.
 pub(super) const CONTENT_TYPE: &str = "image/svg+xml";
 
-/// How long a profile takes where nobody says how long.
+/// How long a profile takes if the query does not say.
 const SECONDS: u64 = 10;
 
-/// How soon a profile ends where the host does.
+/// How soon a profile ends if the host does.
 const TICK: Duration = Duration::from_millis(50);
 
 /// The process has one profiling timer.
@@ -55,7 +55,7 @@ pub(super) fn seconds(query: Option<&str>) -> Result<u64, String> {
     }
 }
 
-/// Appends to `out` the flame graph of the next `seconds`; of fewer where `has_ended` comes true before.
+/// Appends to `out` the flame graph of the next `seconds`; of fewer if `has_ended` becomes true before.
 ///
 /// # Errors
 /// See [`ProfileError`].

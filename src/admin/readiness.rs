@@ -35,7 +35,7 @@ impl Inability {
     }
 }
 
-/// Each reason there is, and a line about it; that first which explains the others. Nothing where this host sells.
+/// Each current reason, and a line about it; one that explains others comes first. Empty if this host sells.
 pub(super) fn unable(shared: &Shared) -> Vec<(Inability, String)> {
     let mut unable = Vec::new();
     if shared.drain.has_begun() {
@@ -69,7 +69,7 @@ fn of_ledger(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
         };
         unable.push((reason, line));
     }
-    // One that has yet to come about, or broke this very moment.
+    // One that is not established yet, or was lost just now.
     let unexplained = (0..shared.metrics.len())
         .find(|&core| is_down(core) && !troubles.iter().any(|(way, _, _)| *way == core));
     if let Some(core) = unexplained

@@ -49,7 +49,7 @@ impl Service for Reception<'_> {
         handled
     }
 
-    /// Operators' requests are done one after another, whatever they are.
+    /// All operators' requests are done one after another.
     fn must_follow(&self, _: &Request<'_>) -> bool {
         true
     }

@@ -9,7 +9,7 @@ use crate::booking::{SaleChange, SaleName, SaleState, SaleTerms, TermsError};
 use crate::clock::{TimeError, WallTime};
 use crate::limits;
 
-/// The body of `PUT /v1/sales/{sale}`: a field that is left out stays as it is, `null` removes the term.
+/// The body of `PUT /v1/sales/{sale}`: a field that is left out is unchanged, `null` removes the term.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaleBody {
@@ -181,7 +181,7 @@ pub(super) fn push_missing(scratch: &mut Vec<u8>, sale: &SaleName) {
         .expect("a Vec takes every byte");
 }
 
-/// Appends a sale that is no more.
+/// Appends a sale that was removed.
 pub(super) fn push_removed(scratch: &mut Vec<u8>, sale: &SaleName) {
     scratch
         .write_fmt(format_args!(r#"{{"sale":"{sale}","status":"removed"}}"#))

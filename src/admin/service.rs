@@ -43,7 +43,7 @@ pub(super) enum Page {
 /// What a request comes to: a page and its bytes, or why there is none.
 pub(super) type PageResult = Result<(Page, Vec<u8>), ApiError>;
 
-/// Every path, as the description of this listener has it, and the methods that it takes.
+/// Every path, as in the description of this listener, and the methods that it takes.
 const PATHS: &[(&str, &str)] = &[
     ("/livez", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
@@ -62,7 +62,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/debug/profile", "POST"),
 ];
 
-/// The methods that a path takes; empty where there is no such path.
+/// The methods that a path takes; empty if there is no such path.
 pub(super) fn allow(path: &str) -> &'static str {
     let is_at = |template: &str| {
         template.split('/').count() == path.split('/').count()
@@ -290,7 +290,7 @@ impl<'a> Operator<'a> {
         Ok(self.sale_page(status, &sale, &state))
     }
 
-    /// Opening changes nothing where the sale exists, so that of two operators who open it at once one opens it and the other
+    /// Opening changes nothing if the sale exists, so that of two operators who open it at once one opens it and the other
     /// changes it; each finds what was asked for.
     fn open_or_alter(&self, sale: SaleName, body: &sales::SaleBody) -> Result<Changed, ApiError> {
         let opened = match body.terms() {
@@ -313,7 +313,7 @@ impl<'a> Operator<'a> {
     }
 
     /// Opens or alters a sale, depending on how it is: it is read, and what follows from that is done to this version alone.
-    /// Where another operator was faster, all of it anew.
+    /// If another operator was faster, all of it is repeated.
     fn change_if(
         &self,
         sale: SaleName,
@@ -404,7 +404,7 @@ impl<'a> Operator<'a> {
                 Answer::Sale { state, result: SaleResult::Done } => state,
                 other => return Err(unexpected(&other)),
             },
-            // Without a sale that is the answer, whatever the condition (RFC 9110 section 13.2.1).
+            // If there is no sale, that is the answer, whatever the condition (RFC 9110 section 13.2.1).
             Some(conditions) => {
                 if self.current(sale, None)?.is_none() {
                     return Err(Problem::NO_SUCH_SALE.into());
@@ -543,7 +543,7 @@ fn carries(request: &Request<'_>, token: &str) -> bool {
         (Some(value), None) => bearer_token(value),
         _ => None,
     };
-    // Every byte is compared, so that the time taken tells nothing of where the first difference is.
+    // Every byte is compared, so that the time taken does not reveal where the first difference is.
     given.is_some_and(|given| {
         let differences = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
         differences == 0 && given.len() == token.len()

@@ -13,7 +13,7 @@ use crate::limits;
 /// What the body of a booking request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BookingBody {
-    /// How many tickets; 1 where the body does not say.
+    /// How many tickets; 1 if the body does not say.
     pub quantity: Quantity,
     /// For whom.
     pub buyer: Option<BuyerId>,
@@ -35,7 +35,7 @@ pub fn booking_body(body: &[u8]) -> Result<BookingBody, String> {
     if body.is_empty() {
         return Ok(BookingBody { quantity: Quantity::ONE, buyer: None });
     }
-    // What nearly everybody sends is read in place. Where that fails, reading again with copies takes texts with
+    // What nearly everybody sends is read in place. If that fails, reading again with copies takes texts with
     // escapes, and finds out where an error is.
     match serde_json::from_slice::<Object<RawBooking<&str>>>(body) {
         Ok(Object(raw)) => checked(raw.quantity, raw.buyer),

@@ -20,7 +20,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// The body of a refused `/buy`, as its users compare it.
 pub const BUY_SOLD_OUT: &[u8] = br#"{"code":-1,"msg":"Sold out"}"#;
 
-/// The detail of an unknown outcome where asking again with the same id is of no use.
+/// The detail of an unknown outcome if asking again with the same id is of no use.
 const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the booking may or may not have been made. \
     The server generated its id, and will cancel it as soon as the ledger answers: send a new request. With an id of \
     your own you could repeat the request.";
@@ -32,9 +32,9 @@ pub enum ResponseStyle {
     Buy,
     /// For a new booking.
     Book,
-    /// Likewise, if the id has none yet (`If-None-Match: *`).
+    /// The same, if the id has none yet (`If-None-Match: *`).
     BookNew,
-    /// Likewise, if the id has one (`If-Match: *`): it is looked up, and compared.
+    /// The same, if the id has one (`If-Match: *`): it is looked up, and compared.
     BookAgain,
     /// To look up, confirm or cancel.
     Existing,
@@ -54,7 +54,7 @@ impl ResponseStyle {
     }
 }
 
-/// Likewise of texts alone, for answers that are given by the thousand: formatting them would cost ten times as much.
+/// The same for plain strings, on the hot path: formatting them would cost ten times as much.
 fn join(scratch: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
         scratch.extend_from_slice(part.as_bytes());
@@ -221,7 +221,7 @@ pub fn refusal(
     send_problem(reply, scratch, status, problem, &[])
 }
 
-/// Which of a problem's reasons it is, where it has several.
+/// Which of a problem's reasons it is, if it has several.
 fn detail_of(refusal: Refusal) -> Option<&'static str> {
     Some(match refusal {
         Refusal::NotOnSale(OffSale::NotYet { .. }) => {
@@ -311,7 +311,7 @@ pub fn outcome(
     if style == ResponseStyle::Buy {
         let before = r#"{"code":1,"msg":"Ticket purchase successful","data":{"booking":""#;
         join(scratch, &[before, booking.id.as_str(), "\""]);
-        // Who bought must pay in time: a sale without hold says no more than its load generators count.
+        // A buyer must pay in time: a sale without hold says no more than its load generators count.
         if let BookingStatus::Held { expires_at } = booking.status {
             push(scratch, format_args!(r#","status":"held","expires_at":"{expires_at}""#));
         }
@@ -346,7 +346,7 @@ pub fn outcome(
     })
 }
 
-/// What anybody may be told again.
+/// What caches may give to anybody.
 fn send_kept(reply: Reply<'_>, caching: Caching, body: &[u8]) -> Answered {
     reply.send(&Response { status: Status::Ok, content_type: JSON, caching, fields: &[], body })
 }

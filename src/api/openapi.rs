@@ -4,7 +4,7 @@
 /// What clients can ask, and each answer.
 pub const CLIENTS: &str = include_str!("openapi.json");
 
-/// Likewise for operators.
+/// The same for operators.
 pub const OPERATORS: &str = include_str!("openapi-admin.json");
 
 /// The paths that a description has, each with its methods, as tests compare them.

@@ -111,7 +111,7 @@ impl Problem {
         Problem::ALL.iter().copied().find(|problem| problem.name == name)
     }
 
-    /// The problem that a refusal is told as.
+    /// The problem that a refusal is reported as.
     pub fn of(refusal: Refusal) -> Problem {
         match refusal {
             Refusal::SoldOut => Problem::SOLD_OUT,
@@ -136,7 +136,7 @@ impl Problem {
         }
     }
 
-    /// The problem that a refusal of HTTP's is told as.
+    /// The problem that a refusal by HTTP is reported as.
     pub fn of_http(reason: Reason) -> Problem {
         if reason == Reason::Overloaded { Problem::OVERLOADED } else { Problem::HTTP }
     }

@@ -60,7 +60,7 @@ pub enum Route<'p> {
     },
 }
 
-/// What is before the first slash, and what is behind it where there is one.
+/// What is before the first slash, and what follows it if there is one.
 fn segment(path: &str) -> (&str, Option<&str>) {
     match path.bytes().position(|byte| byte == b'/') {
         Some(at) => (&path[..at], Some(&path[at + 1..])),
@@ -69,7 +69,7 @@ fn segment(path: &str) -> (&str, Option<&str>) {
 }
 
 impl<'p> Route<'p> {
-    /// The resource at `path` (the target without its query), or `None` where there is none.
+    /// The resource at `path` (the target without its query), or `None` if there is none.
     pub fn find(path: &'p str) -> Option<Route<'p>> {
         if let Some(rest) = path.strip_prefix("/buy/") {
             let (sale, rest) = segment(rest);

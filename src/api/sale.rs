@@ -6,7 +6,7 @@ use super::push;
 use crate::booking::{SaleName, SaleState, SaleStatus};
 use crate::clock::WallTime;
 
-/// Appends a sale's level as JSON, as the ledger told it at its own time `state.now`.
+/// Appends a sale's level as JSON, as the ledger reported it at its own time `state.now`.
 pub fn push_sale(scratch: &mut Vec<u8>, sale: &str, state: &SaleState) {
     push(
         scratch,

@@ -43,7 +43,7 @@ impl AccessCount {
     /// Reads one file.
     ///
     /// # Errors
-    /// Where it cannot be read. What is no line is counted, not an error.
+    /// If it cannot be read. A line that is not valid is counted, and is not an error.
     pub(super) fn read(
         &mut self,
         reader: &mut dyn BufRead,
@@ -77,7 +77,7 @@ impl AccessCount {
         }
     }
 
-    /// `None` where it is no line of an access log.
+    /// `None` if it is not a line of an access log.
     fn take_in(&mut self, line: &[u8], sale: &SaleName, view: &mut View) -> Option<()> {
         let raw: RawLine<'_> = serde_json::from_slice(line).ok()?;
         if let Some(dropped) = raw.dropped {
@@ -124,7 +124,7 @@ impl AccessCount {
         self.dropped.saturating_add(self.unreadable).saturating_add(self.torn)
     }
 
-    /// Says where the logs are not whole.
+    /// Notes whether the logs are incomplete.
     pub(super) fn judge(&self, findings: &mut Findings) {
         if self.dropped > 0 {
             findings.note(format!(

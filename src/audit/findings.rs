@@ -38,7 +38,7 @@ kinds! {
     Hold "hold",
     /// Something is stored that no version of boxoffice writes.
     Record "record",
-    /// The log has a gap, goes back in time, does not end where the sale is, or tells what cannot be.
+    /// The log has a gap, goes back in time, does not end where the sale is, or has impossible changes.
     Log "log",
     /// Log and bookings disagree.
     Replay "replay",

@@ -1,5 +1,5 @@
-//! Compares what was read, and says what does not fit. A difference that follows from a wrong count or index comes with
-//! its mending; any other stays unexplained.
+//! Compares what was read, and lists what does not fit. A difference that follows from a wrong count or index comes with
+//! its repair; any other stays unexplained.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::limits::{CLOCK_AHEAD_MS_MAX, GROUP_BOOKINGS_MAX};
 use crate::protocol::{Answer, BuyerTickets, Call, LedgerOp, LedgerResult, LostCause, Part, Repair, Span};
 
-/// Holds the parts of the ledger against each other.
+/// Compares the parts of the ledger with each other.
 pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
     judge_unreadable(view, findings);
     judge_counts(view, state, findings);
@@ -61,7 +61,7 @@ fn judge_lost(view: &View, findings: &mut Findings) {
 fn judge_unreadable(view: &View, findings: &mut Findings) {
     for ((part, key), text) in &view.unreadable {
         match part {
-            // The counts are set anew below.
+            // The counts are corrected below.
             Part::Stock => findings.derived(Kind::Record, "stock", text),
             Part::Holds | Part::Due | Part::Buyers => {
                 findings.derived(Kind::Record, part.word(), format!("what is stored cannot be read: {text}"));
@@ -217,7 +217,7 @@ fn judge_holds(view: &View, findings: &mut Findings) {
     }
 }
 
-/// What holds give back by time, against the holds. A span that is over is not looked at any more.
+/// Compares what holds give back by time with the holds. A span that is over no longer matters.
 fn judge_spans(view: &View, state: &SaleState, findings: &mut Findings) {
     if !view.spans_are_of_now {
         return;
@@ -334,7 +334,7 @@ fn mended_clock(view: &View) -> Option<WallTime> {
     (is_ahead(view, stored) && !is_ahead(view, last)).then_some(last)
 }
 
-/// Up to when holds have given their tickets back: with a clock that goes back, only what is over by that.
+/// Up to when holds have given their tickets back: with a clock that goes back, only those that are over by it.
 fn lapsed_until(view: &View, state: &SaleState) -> WallTime {
     mended_clock(view).map_or(state.lapsed_until, |clock| state.lapsed_until.min(clock))
 }
@@ -386,7 +386,7 @@ pub(super) fn judge_name(
     Ok(())
 }
 
-/// Holds the bookings against the lines of the access logs, of which `missing` are known not to be there.
+/// Compares the bookings with the lines of the access logs, of which `missing` are known to be missing.
 pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
     let (mut by_replay, mut left_open) = (0_u64, 0_u64);
     let mut untold = Vec::new();
@@ -408,7 +408,7 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
                     let text = format!("was granted {} tickets, but the ledger has {instead}", told.quantity);
                     findings.differ(Kind::Told, subject(), text);
                 } else if told.replayed && none_or_tombstone.is_none() {
-                    // A tombstone is told as a cancelled booking.
+                    // A tombstone is reported as a cancelled booking.
                     let text = "was reported to its client, but the ledger has no such booking";
                     findings.differ(Kind::Told, subject(), text);
                 }
@@ -429,7 +429,7 @@ pub(super) fn judge_access(view: &View, missing: u64, findings: &mut Findings) {
             LoggedAnswers { granted: 1.., .. } => {}
             LoggedAnswers { replayed: true, .. } => by_replay += 1,
             LoggedAnswers { unknown: true, .. } => left_open += 1,
-            // It may have been the orphan of a request that was told nothing.
+            // It may have been the orphan of a request that got no answer.
             _ if booking.status == Some(BookingStatus::Cancelled) => {}
             _ => untold.push((id, booking)),
         }

@@ -19,7 +19,7 @@ pub(super) struct MetricsCount {
 /// What one host knows of the sale.
 struct Gauges {
     source: String,
-    /// Available, held, sold; none where it does not follow the sale.
+    /// Available, held, sold; none if it does not follow the sale.
     tickets: Option<[u64; 3]>,
 }
 
@@ -29,7 +29,7 @@ impl MetricsCount {
     /// Reads a page of Prometheus' or OpenMetrics' text.
     ///
     /// # Errors
-    /// Where it is no page of a host.
+    /// If it is not a page of a host.
     pub(super) fn read(&mut self, source: &str, page: &str, sale: &SaleName) -> io::Result<()> {
         let value = |name: &str| {
             let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;

@@ -1,7 +1,7 @@
 //! Recounts a sale: reads all that is stored of it, replays its log, holds access logs and metrics against both, and names
 //! each difference. [`repair`] mends what follows from bookings and log, and nothing else.
 //!
-//! The way of an audit: access logs and metrics first, since a booking is in the ledger before anyone is told of it; then
+//! The order of an audit: access logs and metrics first, since a booking is in the ledger before anyone is told of it; then
 //! the log, bookings, holds and buyers, page by page; then, until there are no more, the changes that the log got
 //! meanwhile, each with what is stored now of its booking. What is known then is the sale at one sequence, though it was
 //! sold from all the while ([`view`]). [`judge`] compares; [`findings`] lists.
@@ -25,7 +25,7 @@ use access::AccessCount;
 use metrics::MetricsCount;
 use view::View;
 
-/// How often a sale is read anew, where its log was trimmed meanwhile or its hosts' gauges are of another moment.
+/// How often a sale is read, if its log was trimmed meanwhile or its hosts' gauges are of another moment.
 const ATTEMPTS: u32 = 3;
 
 /// What is audited, and what is held against it.
@@ -44,14 +44,14 @@ pub trait Sources {
     /// Opens an access log.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// If it cannot be opened.
     fn access_log(&self, path: &Path) -> io::Result<Box<dyn BufRead>>;
 
     /// Reads a host's metrics. With `again` what was read before was of another moment than the ledger: a host syncs
     /// every [`crate::limits::SYNC_INTERVAL_MS`].
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     fn metrics(&self, source: &str, again: bool) -> io::Result<String>;
 }
 
@@ -99,7 +99,7 @@ impl Audit<'_> {
     /// Audits; changes nothing.
     ///
     /// # Errors
-    /// Where the sale, its ledger, a file or a host cannot be read.
+    /// If the sale, its ledger, a file or a host cannot be read.
     pub fn run(&self, ledger: &mut dyn Ledger, sources: &dyn Sources) -> Result<Findings, AuditError> {
         let mut again = Vec::new();
         loop {
@@ -210,12 +210,12 @@ pub enum Repaired {
     Moved(usize),
 }
 
-/// Mends what the audit found, where the sale is still where the audit saw it. Up to [`REPAIRS_PER_CALL_MAX`] mends are
+/// Repairs what the audit found, if the sale has not moved since. Up to [`REPAIRS_PER_CALL_MAX`] mends are
 /// one call, all or nothing; of more, each call is right by itself. The caller has seen to it that no difference is
 /// unexplained.
 ///
 /// # Errors
-/// Where the ledger does not answer.
+/// If the ledger does not answer.
 pub fn repair(ledger: &mut dyn Ledger, findings: &Findings) -> Result<Repaired, AuditError> {
     assert_eq!(findings.unexplained, 0, "a repair while something is unexplained would hide it");
     for (index, mends) in findings.mends.chunks(REPAIRS_PER_CALL_MAX).enumerate() {

@@ -41,7 +41,7 @@ pub(super) struct View {
     trimmed: bool,
     /// When the ledger was found to have forgotten something: the sequence that was seen, and the one that was left.
     pub(super) forgotten: BTreeMap<WallTime, (u64, u64)>,
-    /// What of it could not be put back, as it was last told.
+    /// What of it could not be put back, as it was last acknowledged.
     pub(super) lost: BTreeMap<BookingId, (Claimed, LostCause)>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Evidence {
     pub(super) in_ledger: Option<Claimed>,
     pub(super) last_logged: Option<Claimed>,
     pub(super) told: LoggedAnswers,
-    /// The deadline of a group that it is in: its own where there is such a group.
+    /// The deadline of a group that it is in: its own if there is such a group.
     pub(super) grouped: Option<WallTime>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Claimed {
     /// How often an operator gave it to another buyer; the log tells of each time by itself.
     pub(super) reassigned: u32,
     pub(super) counted: bool,
-    /// Of its latest change; 0 where it is not known.
+    /// Of its latest change; 0 if it is not known.
     pub(super) sequence: u64,
 }
 
@@ -379,12 +379,12 @@ impl View {
                     told.push(buyer);
                 }
             }
-            // These are told as they are after all that is on this page.
+            // These are reported as they are after all that is on this page.
             for buyer in told {
                 self.unsettled.remove(&buyer.at());
             }
         }
-        // Records before groups: a group counts where its deadline is the record's.
+        // Records before groups: a group counts if its deadline is the record's.
         let (groups, others): (Vec<Row>, Vec<Row>) =
             rows.into_iter().partition(|row| matches!(row, Row::Group { .. }));
         for row in others.into_iter().chain(groups) {
@@ -542,7 +542,7 @@ impl View {
         for claimed in self.entries.values().filter_map(|entry| entry.in_ledger.as_ref()) {
             tickets += claimed.tickets_after(state.lapsed_until);
             counts[match claimed.status {
-                // Over, and yet to be entered as expired.
+                // Over, but not entered as expired yet.
                 Some(BookingStatus::Held { expires_at }) if expires_at <= state.lapsed_until => 3,
                 Some(BookingStatus::Held { .. }) => 0,
                 Some(BookingStatus::Confirmed) => 1,

@@ -1,8 +1,8 @@
-//! Identifiers: 1 to 64 of `A-Z a-z 0-9 . _ -`, and in a buyer's also `@ +`, kept inline so that none of them allocates.
-//! `.` and `..` name neither sale nor booking. Two are the same if all their bytes are: `A` is not `a`, also in a UUID.
+//! Identifiers: 1 to 64 of `A-Z a-z 0-9 . _ -`, and for a buyer also `@ +`, kept inline so that none of them allocates. `.`
+//! and `..` are not valid for sales and bookings. Two are the same if all their bytes are: `A` is not `a`, even in a UUID.
 //!
-//! What stands between identifiers somewhere is in no alphabet: `/ ? %` of paths, `: !` of records, ` =` of buckets, `,` of
-//! the log's lines, quotes and backslashes of JSON. `@` stands before a record's deadline and thus before its buyer.
+//! The separators used between identifiers are in no alphabet: `/ ? %` of paths, `: !` of records, ` =` of buckets, `,` of
+//! the log's lines, quotes and backslashes of JSON. `@` comes before a record's deadline and thus before its buyer.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -21,7 +21,7 @@ pub enum Alphabet {
 }
 
 impl Alphabet {
-    /// Which of all bytes it has: every request is checked byte by byte, and to look up costs less than to compare.
+    /// A table of all bytes: every request is checked byte by byte, and a lookup costs less than comparisons.
     fn table(self) -> &'static [bool; 256] {
         const NAMES: [bool; 256] = table_with(b"._-");
         const BUYERS: [bool; 256] = table_with(b"._-@+");
@@ -48,7 +48,7 @@ const fn table_with(signs: &[u8]) -> [bool; 256] {
     table
 }
 
-/// As people are told of it.
+/// As people read it.
 impl fmt::Display for Alphabet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -71,7 +71,7 @@ pub enum IdentifierError {
     /// take them out of a URL before they ask.
     #[error("is \".\" or \"..\", which no URL can name; any other of 1 to 64 of {0} will do")]
     Dots(Alphabet),
-    /// A byte outside of the alphabet, and where it stands.
+    /// A byte outside of the alphabet, and its offset.
     #[error("has a byte at offset {0} that is not one of {1}")]
     BadByte(usize, Alphabet),
 }
@@ -114,7 +114,7 @@ macro_rules! identifier {
             }
         }
 
-        // As `str` hashes, so that a map keyed by it can be asked with a `&str`.
+        // Hashes like `str`, so that a map keyed by it can be asked with a `&str`.
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
                 self.as_str().hash(state);

@@ -1,7 +1,7 @@
 //! The domain: names, sales, bookings, and what a client is told of them.
 //!
-//! Values alone. It knows nothing of HTTP, of a ledger, or of what is asked of one ([`crate::protocol`]): all of them speak
-//! these words.
+//! Only values. It knows nothing of HTTP, of a ledger, or of what is asked of one ([`crate::protocol`]): all of them use
+//! these types.
 
 mod identifier;
 mod outcome;
@@ -22,7 +22,7 @@ impl Quantity {
     /// One ticket, what a request without a quantity asks for.
     pub const ONE: Quantity = Quantity(1);
 
-    /// `None` where `tickets` is 0 or above [`limits::QUANTITY_MAX`].
+    /// `None` if `tickets` is 0 or above [`limits::QUANTITY_MAX`].
     pub fn new(tickets: u64) -> Option<Quantity> {
         match u32::try_from(tickets) {
             Ok(tickets) if (1..=limits::QUANTITY_MAX).contains(&tickets) => Some(Quantity(tickets)),
@@ -36,7 +36,7 @@ impl Quantity {
     }
 }
 
-/// Where a booking stands.
+/// The status of a booking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BookingStatus {
     /// Unpaid; its tickets go back on sale at `expires_at`, by the ledger's clock.
@@ -63,7 +63,7 @@ impl BookingStatus {
         }
     }
 
-    /// When its hold ends; `None` where it is not held.
+    /// When its hold ends; `None` if it is not held.
     pub fn deadline(&self) -> Option<WallTime> {
         match self {
             BookingStatus::Held { expires_at } => Some(*expires_at),
@@ -71,7 +71,7 @@ impl BookingStatus {
         }
     }
 
-    /// Whether tickets are taken by it: held or confirmed.
+    /// Whether it takes tickets: held or confirmed.
     pub fn holds_stock(self) -> bool {
         matches!(self, BookingStatus::Held { .. } | BookingStatus::Confirmed)
     }
@@ -82,21 +82,21 @@ impl BookingStatus {
 pub struct Booking {
     /// The booking's id, unique within its sale.
     pub id: BookingId,
-    /// Where it stands.
+    /// Its status.
     pub status: BookingStatus,
     /// How many tickets it has.
     pub quantity: Quantity,
-    /// How many it gave back since it was made; 0 in an entry of the log, which tells of each release by itself.
+    /// How many it gave back since it was made; 0 in an entry of the log, which records each release separately.
     pub released: u32,
-    /// Whose it is, where the client said so, or an operator has since.
+    /// Its buyer, if the client named one, or an operator has since.
     pub buyer: Option<BuyerId>,
-    /// How often an operator gave it to another buyer, so that of two words of a booking the later one is known; 0 in an
+    /// How often an operator gave it to another buyer, so that the later of two versions of a booking is known; 0 in an
     /// entry of the log.
     pub reassigned: u32,
 }
 
 impl Booking {
-    /// How many tickets it was made with: who asks for those again asks for this booking.
+    /// How many tickets it was made with: a request for that many with its id is a repeat.
     pub fn made_with(&self) -> u32 {
         self.quantity.get().saturating_add(self.released)
     }
@@ -105,17 +105,17 @@ impl Booking {
 /// How a booking is to change; the same again changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amendment {
-    /// Its hold is to end no earlier than so long from now, by the ledger's clock.
+    /// Its hold must end no earlier than that long from now, by the ledger's clock.
     Extend {
         /// How long, in milliseconds, 1 to [`limits::HOLD_MS_MAX`].
         ms: u64,
     },
     /// It gives back what it has beyond these.
     Release {
-        /// How many are to remain.
+        /// How many should remain.
         remaining: Quantity,
     },
-    /// If it is expired, its tickets are taken again, as those of a new booking are: held with the sale's hold, or confirmed
+    /// If it is expired, its tickets are taken again, like those of a new booking: held with the sale's hold, or confirmed
     /// if the sale has none.
     HoldAgain,
 }

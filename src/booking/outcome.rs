@@ -1,4 +1,4 @@
-//! What a client is told: an outcome of its request, or the refusal of it. A refusal is an answer, not an error.
+//! What a client is told: the outcome of its request, or the refusal of it. A refusal is an answer, not an error.
 
 use super::{Booking, BookingId, OffSale};
 
@@ -19,7 +19,7 @@ pub enum Outcome {
     Tombstoned(BookingId),
     /// Its hold ends no earlier than was asked for.
     Extended(Booking),
-    /// It has as many tickets as were to remain.
+    /// It has as many tickets as should remain.
     Released(Booking),
     /// Held, now or before; or confirmed, in a sale without hold.
     HeldAgain(Booking),
@@ -30,7 +30,7 @@ pub enum Outcome {
 /// Why a request was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Fewer tickets are left than asked for.
+    /// Not enough tickets are left.
     SoldOut,
     /// The buyer would have more than the sale allows.
     BuyerLimit,
@@ -52,20 +52,20 @@ pub enum Refusal {
     BookingConfirmed,
     /// The hold would be longer than the sale allows.
     HoldLimit,
-    /// The booking has fewer tickets than are to remain.
+    /// The booking has fewer tickets than should remain.
     NotARelease,
-    /// Nothing happened, since the ledger can't be asked.
+    /// Nothing happened, since the ledger is not available.
     LedgerUnavailable,
-    /// Nothing happened, since the ledger refuses to change anything.
+    /// Nothing happened, since the ledger refuses writes.
     LedgerRefuses,
-    /// Nothing happened, since the ledger has no such sale any more.
+    /// Nothing happened, since the ledger no longer has the sale.
     SaleMissing,
-    /// Nothing happened, since what the ledger has of the sale is not sound.
+    /// Nothing happened, since the ledger's record of the sale is not sound.
     SaleUnsound,
-    /// Nothing happened, since the ledger had forgotten something of the sale, and hosts put it back.
+    /// Nothing happened, since the ledger forgot something of the sale, and hosts are putting it back.
     SaleFrozen,
     /// The ledger did not answer in time: the request may have been carried out or not.
     OutcomeUnknown,
-    /// This host has as much in flight as it allows itself.
+    /// This host has reached its limit of requests in flight.
     Overloaded,
 }

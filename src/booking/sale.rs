@@ -1,4 +1,4 @@
-//! A sale: the terms it is opened on, and its state as the ledger last told it.
+//! A sale: the terms it is opened on, and its state as the ledger last reported it.
 
 use crate::clock::WallTime;
 use crate::limits;
@@ -62,7 +62,7 @@ pub struct SaleTerms {
     /// How long a hold may become by extensions, from when it began, in milliseconds, 1 to [`limits::HOLD_MS_MAX`]; `None`
     /// allows none, nor does one that is not above `hold_ms`.
     pub hold_max_ms: Option<u64>,
-    /// Most tickets, held and confirmed, of one buyer, 1 to [`limits::QUANTITY_MAX`].
+    /// Max tickets, held and confirmed, of one buyer, 1 to [`limits::QUANTITY_MAX`].
     pub per_buyer: Option<u32>,
     /// Not on sale before.
     pub starts_at: Option<WallTime>,
@@ -137,7 +137,7 @@ pub struct SaleChange {
     pub if_version: Option<u64>,
 }
 
-/// A sale as the ledger told it at `now`.
+/// A sale as the ledger reported it at `now`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaleState {
     /// The terms in force.
@@ -156,19 +156,19 @@ pub struct SaleState {
     pub now: WallTime,
     /// When the sale was opened: another sale of the same name was opened at another time.
     pub opened: u64,
-    /// Which of the sale's histories the ledger tells: another one each time that it was found to have forgotten
-    /// something. Rises.
+    /// Which of the sale's histories the ledger has: a new one each time that it was found to have forgotten something.
+    /// Rises.
     pub lineage: u64,
     /// Until when nothing is booked, confirmed or cancelled, since the ledger had forgotten something and hosts put back
-    /// what they acknowledged; in the past where it is not frozen.
+    /// what they acknowledged; in the past if it is not frozen.
     pub frozen_until: WallTime,
     /// No hold ends before; `None` if there are none. A hold that was paid or cancelled may have ended then.
     pub due_at: Option<WallTime>,
     /// Holds that end by then have given their tickets back: `held` counts the later ones.
     pub lapsed_until: WallTime,
-    /// When the ledger last told all hosts that the sale has changed.
+    /// When the ledger last announced to all hosts that the sale has changed.
     pub announced_at: WallTime,
-    /// Whether an operator opened the sale, not a host by itself as it started.
+    /// Whether an operator opened the sale, not a host by itself when it started.
     pub by_operator: bool,
 }
 
@@ -178,13 +178,13 @@ impl SaleState {
         self.terms.total.saturating_sub(self.held + self.sold)
     }
 
-    /// Whether a change at this moment is not announced, since another one was a moment before.
+    /// Whether a change at this moment is not announced, since another one was announced a moment before.
     pub fn may_change_unannounced(&self) -> bool {
         self.was_announced_within(limits::ANNOUNCE_MS)
     }
 
-    /// Whether every change from this moment on is announced. Whoever reads a sale that is not so reads it again a little
-    /// later, until it is: then nothing was missed.
+    /// Whether every change from this moment on is announced. A host that reads a sale of which this is not so reads it
+    /// again a little later, until it is: then nothing was missed.
     pub fn is_settled(&self) -> bool {
         !self.was_announced_within(limits::SETTLED_MS)
     }
@@ -194,7 +194,7 @@ impl SaleState {
         self.now >= self.announced_at && self.now.0 - self.announced_at.0 < ms
     }
 
-    /// Whether hosts put back what was forgotten.
+    /// Whether hosts are putting back what was forgotten.
     pub fn is_frozen(&self) -> bool {
         self.frozen_until > self.now
     }
@@ -204,7 +204,7 @@ impl SaleState {
         if self.is_frozen() { "frozen" } else { self.status.word() }
     }
 
-    /// Whether nobody has had a hand in this sale but a host that opened it as it started.
+    /// Whether nobody has touched this sale except a host that opened it when it started.
     pub fn is_unattended(&self) -> bool {
         !self.by_operator && self.version == 1
     }
@@ -214,7 +214,7 @@ impl SaleState {
         self.lineage != self.opened
     }
 
-    /// Why it does not sell at the ledger's time `now`; `None` where it does. What an operator did comes before the window.
+    /// Why it does not sell at the ledger's time `now`; `None` if it does. What an operator did comes before the window.
     pub fn off_sale(&self, now: WallTime) -> Option<OffSale> {
         match (self.status, self.terms.starts_at, self.terms.ends_at) {
             (SaleStatus::Paused, ..) => Some(OffSale::Paused),

@@ -44,16 +44,16 @@ pub struct AuditFlags {
 /// What an audit came to; it has written its report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditReport {
-    /// How many differences there are, after the repair where one was asked for; the exit status is 1 where there are any.
+    /// How many differences there are, after the repair if one was asked for; the exit status is 1 if there are any.
     pub differences: u64,
 }
 
 impl AuditFlags {
     /// Audits and writes a report: what was counted, notes, each difference by id, and the verdict in the last line.
-    /// Repairs where that was asked for, and audits again.
+    /// Repairs if that was asked for, and audits again.
     ///
     /// # Errors
-    /// Where the sale, its ledger, a file or a host cannot be read, or the report not be written.
+    /// If the sale, its ledger, a file or a host cannot be read, or the report not be written.
     pub fn run(
         &self,
         ledger: &mut dyn Ledger,

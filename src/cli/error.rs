@@ -66,7 +66,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// 1 where it failed, 2 where the command line is wrong; 0 where the reader of a pipe has seen enough and left.
+    /// 1 if it failed, 2 if the command line is wrong; 0 if the reader of a pipe has seen enough and left.
     pub fn exit_status(&self) -> u8 {
         match self {
             CommandError::Terms(_) => 2,

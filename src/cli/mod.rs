@@ -80,7 +80,7 @@ fn ledger(url: &str) -> Result<String, String> {
 /// Writes the completion script for `shell`.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// If it cannot be written.
 pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) -> Result<(), CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "boxoffice", &mut script);

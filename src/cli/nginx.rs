@@ -50,7 +50,7 @@ impl NginxFlags {
     /// Writes the block.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), CommandError> {
         // One zone for all of Nginx's processes, or each of them would count its own round.
         writeln!(out, "upstream boxoffice {{\n    zone boxoffice 128k;")?;

@@ -123,9 +123,9 @@ pub enum SaleCommand {
     },
 }
 
-/// Whoever runs a command, at its terminal.
+/// The person at the terminal of a command.
 pub trait Console {
-    /// Asks, and waits for an answer: whether it is yes. Where nobody can be asked it is no.
+    /// Asks, and waits for an answer: whether it is yes. If nobody can be asked it is no.
     fn confirms(&mut self, question: &str) -> bool;
 
     /// Pauses between two readings of a log that is followed; whether to go on.

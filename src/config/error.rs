@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, told so that it can be put right without a manual.
+//! What is wrong with a configuration, described so that it can be fixed without a manual.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub enum Source {
     File {
         /// The file.
         path: PathBuf,
-        /// The key; empty where the file as a whole is meant.
+        /// The key; empty if the file as a whole is meant.
         key: String,
     },
 }

@@ -41,7 +41,7 @@ impl Words {
     /// Adds the text of a flag.
     ///
     /// # Panics
-    /// Where there is no such setting.
+    /// If there is no such setting.
     pub fn flag(&mut self, name: &str, text: impl Into<String>) {
         let name = setting(name).expect("a flag is a setting");
         self.texts.entry(name).or_default().push(text.into());
@@ -50,7 +50,7 @@ impl Words {
     /// The settings of the TOML file at `path`, whose text is `text`.
     ///
     /// # Errors
-    /// Where it is not TOML, has a key that is no setting, or a value that can be none.
+    /// If it is not TOML, has a key that is no setting, or a value that can be none.
     pub fn from_toml(path: &Path, text: &str) -> Result<Words, ConfigError> {
         let source = |key: &str| Source::File { path: path.to_owned(), key: key.to_owned() };
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {

@@ -1,20 +1,20 @@
-//! One client's connection: what was read, what is to be written, and which answer's turn it is.
+//! One client's connection: what was read, what must be written, and which answer's turn it is.
 //!
 //! It owns the order of requests and answers, back pressure, time limits and the way a connection ends. It never touches a
-//! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks
-//! for [`Connection::close_state`]. Requests go to a [`Service`], which answers at once or later, in any order.
+//! socket or a clock: the engine hands it bytes and time, writes what [`Connection::output`] holds, and asks for
+//! [`Connection::close_state`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
-//! Reading and writing are two machines, each in its own file, and a third file has answers that go on; this one has what
-//! they decide together: deadlines and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`: after a
-//! framing error, or a last request, no byte is ever read as a request again. Writing is a window of sequence numbers, from
-//! `next_answer` to `next_request`: the answer whose turn it is goes straight into the output, and one that is early waits in
-//! the window. An answer that goes on ([`Reply::stream`]) keeps its place until it ends, and is asked for more only when the
-//! socket has taken all before.
+//! Reading and writing are two state machines, each in its own file, and a third file has answers that go on; this one has
+//! what they decide together: deadlines and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`:
+//! after a framing error, or a last request, no byte is ever read as a request again. Writing is a window of sequence
+//! numbers, from `next_answer` to `next_request`: the answer whose turn it is goes straight into the output, and one that
+//! is early waits in the window. An answer that goes on ([`Reply::stream`]) keeps its place until it ends, and is asked for
+//! more only when the socket has taken everything before.
 //!
-//! Requests that wait for their answers may do so beside each other as long as none of them depends on another; the service
-//! says which do ([`Service::must_follow`], [`Reply::later_alone`]). A request that depends on earlier ones is begun when all
-//! of them are answered, and until then the connection is not read: what a client heard last is what was done last (RFC 9112
-//! section 9.3.2).
+//! Requests may wait for their answers concurrently as long as none of them depends on another; the service says which do
+//! ([`Service::must_follow`], [`Reply::later_alone`]). A request that depends on earlier ones is begun when all of them are
+//! answered, and until then the connection is not read: what a client heard last is what was done last (RFC 9112 section
+//! 9.3.2).
 //!
 //! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder
 //! is kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
@@ -47,8 +47,8 @@ pub trait Service {
     /// [`Connection::reply`].
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled;
 
-    /// Whether the request may be begun only when all earlier ones of its connection are answered. Asked where some are
-    /// not, with the request's head alone. Without better knowledge: every request with an unsafe method.
+    /// Whether the request may be begun only when all earlier ones of its connection are answered. Asked if some are not,
+    /// with the request's head alone. By default: every request with an unsafe method.
     fn must_follow(&self, request: &Request<'_>) -> bool {
         !request.method.is_safe()
     }
@@ -57,13 +57,13 @@ pub trait Service {
     /// connection closes after it.
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered;
 
-    /// Says the next part of the stream that [`Reply::stream`] has begun on this connection. Asked for once at its beginning,
-    /// and then once for each time that it was [woken](Connection::wake_stream), however often before there was room.
+    /// Writes the next part of the stream that [`Reply::stream`] has begun on this connection. Called once at its
+    /// beginning, and then once when there is room after it was [woken](Connection::wake_stream), however often that was.
     fn produce(&mut self, part: StreamPart<'_>) -> Produced {
         part.end()
     }
 
-    /// Takes note of a limit that the client met and that refuses nothing: a request that waits for those before it
+    /// Takes note of a limit that the client hit and that refuses nothing: a request that waits for those before it
     /// (`pipeline`, `unsent-bytes`), the last request of a connection (`requests`).
     fn note(&mut self, limit: Limit) {
         let _ = limit;
@@ -80,31 +80,31 @@ pub struct Turn<'a> {
     pub pool: &'a mut BufferPool,
 }
 
-/// What is to become of a connection.
+/// What to do with the socket of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseState {
     /// Read and write as wanted.
     Open,
-    /// All is written: shut down the writing side (once), and go on reading until the end or the deadline, so
-    /// that a client that still sends can read its answer (RFC 9112 section 9.6).
+    /// All is written: shut down the writing side (once), and keep reading until the end or the deadline, so that a client
+    /// that still sends can read its answer (RFC 9112 section 9.6).
     Linger,
     /// Close the socket. The connection owns nothing any more.
     Closed,
 }
 
-/// Why [`Connection::handle_deadline`] ended a connection, or its core did.
+/// Why [`Connection::handle_deadline`], or the core, ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutReason {
-    /// Nothing was asked for as long as `idle-time`, since the last answer.
+    /// No request for `idle-time` since the last answer.
     Idle,
-    /// The client did not read for as long as `write-stall`; what was unsent is lost.
+    /// The client read nothing for `write-stall`; what was unsent is lost.
     Stalled,
-    /// The client did not close for as long as `linger`.
+    /// The client did not close within `linger`.
     Lingered,
-    /// The core was short of room (`buffered-bytes`), and the client held more of it than others by what it did not read;
-    /// what was unsent is lost.
+    /// The core was short of room (`buffered-bytes`), and this client held more of it than others by not reading; what was
+    /// unsent is lost.
     Unread,
-    /// Nothing was asked for as long as `head-time`, since the connection began.
+    /// No request for `head-time` since the connection began.
     Unasked,
 }
 
@@ -124,7 +124,7 @@ impl CutReason {
         }
     }
 
-    /// The limit that was met.
+    /// The limit that was hit.
     pub fn limit(self) -> Limit {
         match self {
             CutReason::Idle => Limit::IdleTime,
@@ -141,7 +141,7 @@ impl CutReason {
 pub struct Connection {
     limits: Arc<ClientLimits>,
     reading: Reading,
-    /// A remainder that is no whole request yet; owns no heap when there is none.
+    /// A remainder that is not a whole request yet; owns no heap when there is none.
     input: Vec<u8>,
     /// Bytes at the front of `input` that are done with.
     input_start: u32,
@@ -150,7 +150,7 @@ pub struct Connection {
     output: Vec<u8>,
     held: HeldAnswers,
     held_bytes: u32,
-    /// The answer that goes on, if one does.
+    /// The answer that goes on, if there is one.
     stream: Option<Box<ReplyStream>>,
     /// The sequence number of the next request.
     next_request: u32,
@@ -160,19 +160,19 @@ pub struct Connection {
     last_request: Option<u32>,
     /// When the current head, body, idleness or lingering ends.
     read_deadline: Monotonic,
-    /// When the client must have read something; of meaning while there is output.
+    /// When the client must have read something; only meaningful while there is output.
     write_deadline: Monotonic,
     close_state: CloseState,
     /// Whole or partial requests wait in `input` for back pressure to end.
     parked: bool,
-    /// No request is begun before all that were are answered: the last of them changes what others ask, or the next one
-    /// must follow them. Of no meaning once all are answered.
+    /// No request is begun before all earlier ones are answered: the last of them changes what others ask, or the next one
+    /// must follow them. Meaningless once all are answered.
     in_order: bool,
     /// The socket did not take all of the output when it was last written: the client does not read as fast as it asks.
     unread: bool,
     /// The current request waits for `100 Continue`.
     continue_due: bool,
-    /// A request was begun: from then on heads have their time from their first byte on.
+    /// A request was begun: from then on the time of a head runs from its first byte.
     asked: bool,
     /// The peer will send no more.
     peer_ended: bool,
@@ -182,7 +182,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was just accepted. The time for its first head runs.
+    /// A connection that was just accepted. The time for its first head is running.
     pub fn new(now: Monotonic, limits: Arc<ClientLimits>) -> Connection {
         Connection {
             read_deadline: now.plus_ms(limits.head_time_ms),
@@ -225,8 +225,8 @@ impl Connection {
         }
     }
 
-    /// Does what is due by now: answers 408 to a request that does not end, closes an idle connection
-    /// silently, drops a client that does not read. Returns why the connection was cut, where it was.
+    /// Does what is due by now: answers 408 to a request that does not end, closes an idle connection silently, drops a
+    /// client that does not read. Returns why the connection was cut, if it was.
     pub fn handle_deadline(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) -> Option<CutReason> {
         if self.deadline().is_none_or(|deadline| turn.now < deadline) {
             return None;
@@ -249,12 +249,12 @@ impl Connection {
         Some(cut)
     }
 
-    /// What is to become of the connection.
+    /// What to do with the socket of the connection.
     pub fn close_state(&self) -> CloseState {
         self.close_state
     }
 
-    /// Whether the connection ends with its output: nothing more is read, and nobody is owed an answer.
+    /// Whether the connection ends with its output: nothing more is read, and no answer is outstanding.
     pub fn ends_with_output(&self) -> bool {
         matches!(self.reading, Reading::Finished) && self.unanswered() == 0
     }
@@ -268,8 +268,8 @@ impl Connection {
             && !matches!(self.reading, Reading::Finished)
     }
 
-    /// The host is going: what was asked is answered, the last answer says `Connection: close`, and an idle
-    /// connection ends now. A request that has begun to arrive counts as asked. A stream ends.
+    /// The host is stopping: what was asked is answered, the last answer says `Connection: close`, and an idle connection
+    /// ends now. A request that has begun to arrive counts as asked. A stream ends.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
         if self.stream.is_some() && self.close_state == CloseState::Open {
             self.end_stream(turn.now, turn.pool);
@@ -287,7 +287,7 @@ impl Connection {
         }
     }
 
-    /// Drops everything at once, as after a reset: buffers go back to the pool, and no reply is awaited.
+    /// Drops everything at once, as after a reset: buffers go back to the pool, and no reply is expected.
     pub fn close(&mut self, pool: &mut BufferPool) {
         self.close_state = CloseState::Closed;
         self.reading = Reading::Finished;
@@ -305,7 +305,7 @@ impl Connection {
         self.held_bytes = 0;
     }
 
-    /// Panics where the connection contradicts itself. For tests and the simulator, after every step.
+    /// Panics if the connection contradicts itself. For tests and the simulator, after every step.
     pub fn check_invariants(&self) {
         let owns = |buffer: &Vec<u8>| buffer.capacity() > 0;
         assert_eq!(owns(&self.input), !self.input.is_empty(), "a buffer without bytes belongs to the pool");
@@ -326,12 +326,12 @@ impl Connection {
             !self.continue_due || matches!(self.reading, Reading::Sized { .. } | Reading::Chunked { .. })
         );
         assert!(self.close_state == CloseState::Open || (is_finished && self.output.is_empty()));
-        // Nothing lasts for ever: a clock runs, or the service owes an answer, or the engine owes a resume.
+        // Nothing lasts for ever: a clock is running, or the service owes an answer, or the engine owes a resume.
         let is_awaited = self.unanswered() > 0 || self.wants_resume();
         assert!(self.close_state == CloseState::Closed || self.deadline().is_some() || is_awaited);
     }
 
-    /// Whether the turn of that request's answer has not come, also where the answer is made already.
+    /// Whether the turn of that request's answer has not come yet, even if the answer is already made.
     pub fn owes(&self, sequence: u32) -> bool {
         sequence.wrapping_sub(self.next_answer) < self.unanswered()
     }
@@ -341,12 +341,12 @@ impl Connection {
         self.next_request.wrapping_sub(self.next_answer)
     }
 
-    /// Whether no further request is begun: so much waits, or what waits is to be answered first.
+    /// Whether no further request is begun: too much is waiting, or what waits must be answered first.
     fn is_full(&self) -> bool {
         self.keeps_order() || self.full_of().is_some()
     }
 
-    /// Whether all requests that were begun are to be answered before the next one is begun.
+    /// Whether all requests that were begun must be answered before the next one is begun.
     fn keeps_order(&self) -> bool {
         self.in_order && self.unanswered() > 0
     }
@@ -363,12 +363,12 @@ impl Connection {
         }
     }
 
-    /// Bytes of the heap that the connection holds while its client does not read what it asked for; 0 where it reads.
+    /// Heap bytes that the connection holds while its client does not read what it asked for; 0 if it reads.
     pub fn unread_bytes(&self) -> usize {
         if self.unread { self.buffered_bytes() } else { 0 }
     }
 
-    /// Bytes of the heap that the connection holds. Its pool counts the same.
+    /// Heap bytes that the connection holds. Its pool counts the same.
     pub fn buffered_bytes(&self) -> usize {
         let held: usize = self.held.iter().flatten().map(Vec::capacity).sum();
         self.input.capacity()
@@ -378,7 +378,7 @@ impl Connection {
             + self.stream_bytes()
     }
 
-    /// Ends the connection where nothing is left to do.
+    /// Ends the connection if nothing is left to do.
     fn settle(&mut self, turn: &mut Turn<'_>) {
         if !self.ends_with_output() || !self.output.is_empty() {
             return;

@@ -1,11 +1,11 @@
 //! Buffers that connections borrow while they have something to keep, so that an idle connection owns none.
 //!
 //! The pool counts what it has lent, and bounds it. At the bound no half request is kept and no request is begun
-//! ([`BufferPool::is_exhausted`], [`BufferPool::try_reserve`]): each is refused, once, and its connection closes. So
-//! nobody waits for room, and nothing can wait for ever. Before that, those pay who hold most of it since they do not read: past
-//! three quarters ([`BufferPool::is_pressed`]) each answer is written at once, and past seven eighths
-//! ([`BufferPool::is_short`]) the engine cuts them. What is on the way by then is still written: the answers of
-//! requests that were begun before, which `WAITING_PER_CORE_MAX` bounds, and one refusal a connection.
+//! ([`BufferPool::is_exhausted`], [`BufferPool::try_reserve`]): each is refused, once, and its connection closes. So nobody
+//! waits for room, and nothing can wait for ever. Before that, the clients that hold most because they do not read pay for
+//! it: above three quarters ([`BufferPool::is_pressed`]) each answer is written at once, and above seven eighths
+//! ([`BufferPool::is_short`]) the engine cuts them. What is in progress by then is still written: the answers of requests
+//! that were begun before, which `WAITING_PER_CORE_MAX` bounds, and one refusal per connection.
 
 use crate::limits;
 
@@ -13,7 +13,7 @@ use crate::limits;
 /// a slow client cheap; the largest holds the default of `unsent-bytes`.
 const CLASS_BYTES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
 
-/// Bytes that each class keeps at most while nobody uses them.
+/// Max spare bytes that each class keeps.
 const SPARE_BYTES_PER_CLASS_MAX: usize = 1 << 20;
 
 /// One core's spare buffers, by capacity.
@@ -41,7 +41,7 @@ impl Default for BufferPool {
 }
 
 impl BufferPool {
-    /// An empty pool that lends so many bytes for requests.
+    /// An empty pool that lends that many bytes for requests.
     pub fn new(lent_bytes_max: usize) -> BufferPool {
         BufferPool { lent_bytes: 0, lent_bytes_max, spare: Default::default(), queues: Vec::new() }
     }
@@ -51,18 +51,18 @@ impl BufferPool {
         self.lent_bytes
     }
 
-    /// Whether so much is lent that output is to be written as soon as it is made, so that what stays is what clients do not
+    /// Whether so much is lent that output must be written as soon as it is made, so that what stays is what clients do not
     /// read.
     pub fn is_pressed(&self) -> bool {
         self.lent_bytes >= self.lent_bytes_max / 4 * 3
     }
 
-    /// Whether so much is lent that those who hold most of it are to go.
+    /// Whether so much is lent that the clients that hold most of it must go.
     pub fn is_short(&self) -> bool {
         self.lent_bytes >= self.lent_bytes_max / 8 * 7
     }
 
-    /// Whether no further request is to be begun.
+    /// Whether no further request may be begun.
     pub fn is_exhausted(&self) -> bool {
         self.lent_bytes >= self.lent_bytes_max
     }
@@ -83,7 +83,7 @@ impl BufferPool {
         let capacity = buffer.capacity();
         self.lent_bytes -= capacity;
         let Some(class) = CLASS_BYTES.iter().rposition(|class| *class <= capacity) else { return };
-        // A buffer that grew far past its class would be kept at the price of a small one.
+        // A buffer that grew far beyond its class would be kept at the price of a small one.
         let fits = capacity < CLASS_BYTES[class] * 2;
         if fits && self.spare[class].len() < SPARE_BYTES_PER_CLASS_MAX / CLASS_BYTES[class] {
             buffer.clear();
@@ -91,7 +91,7 @@ impl BufferPool {
         }
     }
 
-    /// Makes room for `additional` more bytes of a request; false, and nothing done, where that would lend more than is
+    /// Makes room for `additional` more bytes of a request; false, and nothing done, if that would lend more than is
     /// allowed.
     pub fn try_reserve(&mut self, buffer: &mut Vec<u8>, additional: usize) -> bool {
         if buffer.capacity() - buffer.len() < additional {
@@ -114,7 +114,7 @@ impl BufferPool {
         }
     }
 
-    /// Likewise for a buffer of which the first `start` bytes are used up; returns where the others begin now. So a buffer
+    /// The same for a buffer of which the first `start` bytes are used up; returns where the others begin now. So a buffer
     /// that is used at its front while it is filled at its end grows to what it holds, and no further.
     pub(super) fn reserve_behind(&mut self, buffer: &mut Vec<u8>, start: usize, additional: usize) -> usize {
         if buffer.capacity() - buffer.len() >= additional {
@@ -143,14 +143,14 @@ impl BufferPool {
 
     /// A buffer for `wanted` bytes in place of one of that capacity.
     fn take_larger(&mut self, wanted: usize, capacity: usize) -> Vec<u8> {
-        // Past the largest class a buffer at least doubles, so that appending stays linear.
+        // Above the largest class a buffer at least doubles, so that appending stays linear.
         let largest = CLASS_BYTES[CLASS_BYTES.len() - 1];
         self.take(if wanted > largest { wanted.max(capacity * 2) } else { wanted })
     }
 
-    /// Replaces a buffer by one that is just large enough for `buffer[start..]`, where the pool's sizes make
-    /// a difference; returns where those bytes begin now. Moves happen at a quarter of a capacity at the
-    /// latest, so that a buffer that is used up piece by piece is copied in linear time altogether.
+    /// Replaces a buffer by one that is just large enough for `buffer[start..]`, if the pool's sizes make a difference;
+    /// returns where those bytes begin now. Moves happen at a quarter of a capacity at the latest, so that a buffer that is
+    /// used up piece by piece is copied in linear time altogether.
     pub(super) fn shrink(&mut self, buffer: &mut Vec<u8>, start: usize) -> usize {
         let rest = &buffer[start..];
         let enough = CLASS_BYTES.into_iter().find(|class| rest.len() <= *class).unwrap_or(rest.len());

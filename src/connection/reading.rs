@@ -1,7 +1,7 @@
 //! The reading half: which request is being read, when it is whole, and how long its client has for it.
 //!
-//! Nothing of a request is kept that can be served at once. It stops where the writing half is full
-//! ([`Connection::wants_read`]), or where answers are to come first, and goes on with [`Connection::resume`].
+//! A request that can be served at once is not kept. Reading stops when the writing half is full
+//! ([`Connection::wants_read`]), or when answers must come first, and goes on with [`Connection::resume`].
 
 use super::reply::{PendingReply, Reply, ReplyOptions};
 use super::{BufferPool, CloseState, Connection, Service, Turn};
@@ -26,8 +26,7 @@ pub(super) enum Reading {
 }
 
 impl Connection {
-    /// Takes bytes that arrived. To be called where [`Connection::wants_read`]; each call takes all of
-    /// `bytes`.
+    /// Takes bytes that arrived. Only to be called if [`Connection::wants_read`]; each call takes all of `bytes`.
     pub fn handle_bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) {
         if matches!(self.reading, Reading::Finished) {
             // The client sends although nothing more is answered: a close now could reset its unread answer.
@@ -55,13 +54,13 @@ impl Connection {
         if !self.parked {
             self.finish_reading(turn.pool);
         }
-        // Who hears a stream to its end does not end first: there is nobody, as far as can be told.
+        // A client that listens to a stream does not end its side first: as far as can be told, nobody is there.
         self.end_stream(turn.now, turn.pool);
         self.settle(turn);
     }
 
-    /// Goes on with requests that waited for back pressure to end, and with a stream that has something to say. To be called
-    /// after answers and writes; costs nothing if nothing waits.
+    /// Goes on with requests that waited for back pressure to end, and with a stream that has something to say. Must be
+    /// called after answers and writes; costs nothing if nothing waits.
     pub fn resume(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
         if self.wants_part() {
             self.ask_for_part(turn, service);
@@ -87,14 +86,14 @@ impl Connection {
         self.parked && !self.is_full() || self.stream.is_some() && self.wants_part()
     }
 
-    /// Whether more bytes are to be read. False while too much waits to be answered or written: back pressure
-    /// instead of memory.
+    /// Whether more bytes should be read. False while too much waits to be answered or written: back pressure instead of
+    /// memory.
     pub fn wants_read(&self) -> bool {
         match self.close_state {
             CloseState::Closed => false,
             CloseState::Linger => true,
             CloseState::Open if self.peer_ended || self.parked => false,
-            // The end of who reads a stream is to be noticed.
+            // The end of a client that reads a stream must be noticed.
             CloseState::Open => {
                 matches!(self.reading, Reading::Finished) || !self.is_full() || self.stream.is_some()
             }
@@ -110,14 +109,15 @@ impl Connection {
         !self.input.is_empty() || (self.unanswered() == 0 && self.output.is_empty())
     }
 
-    /// Starts the head's clock where `input` has just become the beginning of a head. That of the first one runs already.
+    /// Starts the head's clock if `input` has just become the beginning of a head. That of the first one is running
+    /// already.
     fn begin_head_clock(&mut self, now: Monotonic) {
         if matches!(self.reading, Reading::Head(_)) && self.asked {
             self.read_deadline = now.plus_ms(self.limits.head_time_ms);
         }
     }
 
-    /// Gives a request whose clock stood still, because the connection was full, its time anew.
+    /// Restarts the clock of a request that stood still because the connection was full.
     pub(super) fn renew_read_clock(&mut self, now: Monotonic) {
         if !self.is_full() && !self.input.is_empty() {
             let span = match self.reading {
@@ -145,8 +145,8 @@ impl Connection {
         }
     }
 
-    /// Keeps `bytes` behind what `input` holds. Where the core has no room for them the request is refused, and the
-    /// connection reads no more: false.
+    /// Keeps `bytes` behind what `input` holds. If the core has no room for them, the request is refused and the connection
+    /// reads no more: returns false.
     fn keep(&mut self, bytes: &[u8], turn: &mut Turn<'_>, service: &mut impl Service) -> bool {
         if turn.pool.try_reserve(&mut self.input, bytes.len()) {
             self.input.extend_from_slice(bytes);
@@ -204,7 +204,7 @@ impl Connection {
                 },
                 Reading::Sized { head_bytes, total_bytes } => {
                     let (head_bytes, total_bytes) = (*head_bytes as usize, *total_bytes as usize);
-                    // Some of the body has come: the client does not wait for leave to send it.
+                    // Some of the body has arrived: the client does not wait for permission to send it.
                     self.continue_due = false;
                     let Some(whole) = rest.get(..total_bytes) else { return at };
                     let (head, body) = whole.split_at(head_bytes);
@@ -238,8 +238,8 @@ impl Connection {
         at
     }
 
-    /// Reads a head whose end is known, and its request where that is whole. Returns how many bytes are done
-    /// with; 0 where all of `bytes` is to be kept until more arrives.
+    /// Reads a head whose end is known, and its request if that is whole. Returns how many bytes are done with; 0 if all of
+    /// `bytes` must be kept until more arrives.
     fn read_head(
         &mut self,
         bytes: &[u8],
@@ -256,7 +256,7 @@ impl Connection {
             }
         };
         if self.unanswered() > 0 && service.must_follow(&head.request) {
-            // Its head is read anew then: that is rare, and cheaper than keeping what was found.
+            // Its head is then read again: that is rare, and cheaper than keeping what was found.
             self.reading = Reading::Head(HeadScanner::default());
             (self.in_order, self.parked) = (true, true);
             return 0;
@@ -302,7 +302,7 @@ impl Connection {
         self.next_request = sequence.wrapping_add(1);
         (self.in_order, self.asked) = (false, true);
         self.continue_due = false;
-        // Only a number that is not 0 is ever reached: with a limit, sequence numbers do not wrap.
+        // Only a nonzero limit is ever reached: with a limit, sequence numbers do not wrap.
         let is_last = self.next_request == self.limits.requests && self.limits.requests > 0;
         if is_last {
             service.note(Limit::Requests);
@@ -323,7 +323,7 @@ impl Connection {
         service.handle(&request, Reply::new(self, PendingReply::new(sequence, options), turn));
     }
 
-    /// Has the service answer what HTTP refuses, in its turn, as the last answer.
+    /// Has the service answer a request that HTTP refuses, in its turn, as the last answer.
     #[cold]
     pub(super) fn refuse(
         &mut self,
@@ -341,7 +341,7 @@ impl Connection {
         service.refuse(&error, Reply::new(self, PendingReply::new(sequence, options), turn));
     }
 
-    /// Reads no request any more, and drops half a one.
+    /// Stops reading requests, and drops half a one.
     pub(super) fn finish_reading(&mut self, pool: &mut BufferPool) {
         self.reading = Reading::Finished;
         self.parked = false;

@@ -13,12 +13,12 @@ pub struct PendingReply {
     options: ReplyOptions,
 }
 
-/// What of the request decides how its answer is written.
+/// What the way of writing an answer depends on in the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyOptions {
     /// The request was HEAD.
     pub(super) head_only: bool,
-    /// The request was HTTP/1.0: where the connection persists, the answer says so.
+    /// The request was HTTP/1.0: if the connection persists, the answer says so.
     pub(super) is_http10: bool,
 }
 
@@ -79,7 +79,7 @@ impl Connection {
     }
 }
 
-/// The way to answer one request.
+/// The right to answer one request.
 #[must_use = "a request without an answer holds up all behind it"]
 pub struct Reply<'a> {
     connection: &'a mut Connection,
@@ -107,9 +107,9 @@ impl<'a> Reply<'a> {
         Answered(())
     }
 
-    /// Begins an answer that goes on: its parts are asked for by [`Service::produce`](super::Service::produce). The response is
-    /// without a body. Later requests are begun when the stream has ended, so that this is for the last one that was begun: in
-    /// [`Service::handle`](super::Service::handle), or after [`Reply::later_alone`].
+    /// Begins an answer that goes on: its parts are asked for by [`Service::produce`](super::Service::produce). The
+    /// response has no body. Later requests are begun when the stream has ended, so this is only for the last one that was
+    /// begun: in [`Service::handle`](super::Service::handle), or after [`Reply::later_alone`].
     ///
     /// # Panics
     /// If a later request was begun.
@@ -135,13 +135,13 @@ impl<'a> Reply<'a> {
         Answered(())
     }
 
-    /// Puts the answer off: keep the pending reply and answer with [`Connection::reply`]. Later requests are begun meanwhile,
-    /// but for those that [must follow](super::Service::must_follow).
+    /// Puts the answer off: keep the pending reply and answer with [`Connection::reply`]. Later requests are begun
+    /// meanwhile, except those that [must follow](super::Service::must_follow).
     pub fn later(self) -> (PendingReply, Handled) {
         (self.pending, Handled(()))
     }
 
-    /// Likewise, and no later request is begun before this one is answered. For one that [must
+    /// The same, but no later request is begun before this one is answered. For one that [must
     /// follow](super::Service::must_follow) those before it.
     pub fn later_alone(self) -> (PendingReply, Handled) {
         debug_assert_eq!(self.connection.unanswered(), 1, "it followed those before it");

@@ -1,10 +1,10 @@
 //! Answers that go on: the head is sent when its turn has come, and then part after part until the stream ends, in chunks
-//! (RFC 9112 section 7.1), or to HTTP/1.0 until the connection closes.
+//! (RFC 9112 section 7.1), or for HTTP/1.0 until the connection closes.
 //!
-//! A part is asked for, and so made, only once the client's socket has taken all that was made before it. However much happens
-//! meanwhile, nothing of it waits here: a client that reads slowly is told the latest, and holds one part. A stream is the last
-//! request of its connection that was begun: those behind it wait, unread, until it has ended. It ends when the service says
-//! so, when the client ends its side, and when the host drains.
+//! A part is asked for, and so made, only once the client's socket has taken everything before it. However much happens
+//! meanwhile, none of it waits here: a client that reads slowly gets the latest, and holds one part. A stream is the last
+//! request of its connection that was begun: those behind it wait, unread, until it has ended. It ends when the service
+//! says so, when the client ends its side, and when the host drains.
 
 use super::pool::BufferPool;
 use super::reading::Reading;
@@ -20,7 +20,7 @@ pub(super) struct ReplyStream {
     is_chunked: bool,
     /// The encoded head, until its turn has come.
     head: Vec<u8>,
-    /// The service is to be asked, as soon as there is room.
+    /// The service must be asked, as soon as there is room.
     is_due: bool,
     /// Nothing was asked for yet: the first part goes with the head.
     is_fresh: bool,
@@ -28,7 +28,7 @@ pub(super) struct ReplyStream {
     has_ended: bool,
 }
 
-/// The right to say the next part of a stream. See [`Service::produce`].
+/// The right to write the next part of a stream. See [`Service::produce`].
 #[must_use = "a stream that says nothing waits to be woken"]
 pub struct StreamPart<'a> {
     connection: &'a mut Connection,
@@ -36,12 +36,13 @@ pub struct StreamPart<'a> {
     pool: &'a mut BufferPool,
 }
 
-/// Proof that a stream was asked what it has to say.
+/// Proof that a stream was asked for its next part.
 #[derive(Debug)]
 pub struct Produced(());
 
 impl StreamPart<'_> {
-    /// Says that. The service is asked again when it has [woken](Connection::wake_stream) the stream and there is room.
+    /// Sends these bytes. The service is asked again when it has [woken](Connection::wake_stream) the stream and there is
+    /// room.
     ///
     /// # Panics
     /// If it is longer than [`STREAM_PART_BYTES_MAX`](limits::STREAM_PART_BYTES_MAX).
@@ -50,10 +51,10 @@ impl StreamPart<'_> {
         Produced(())
     }
 
-    /// Says that, and has more to say as soon as there is room.
+    /// Sends these bytes, with more to follow as soon as there is room.
     ///
     /// # Panics
-    /// As [`StreamPart::send`].
+    /// Like [`StreamPart::send`].
     pub fn send_more(self, bytes: &[u8]) -> Produced {
         if !bytes.is_empty() {
             self.connection.wake_stream();
@@ -61,7 +62,7 @@ impl StreamPart<'_> {
         self.send(bytes)
     }
 
-    /// Has nothing to say now.
+    /// There is nothing to send now.
     pub fn nothing(self) -> Produced {
         Produced(())
     }
@@ -91,7 +92,7 @@ impl Connection {
         );
         self.in_order = true;
         if !is_chunked {
-            // Its end is told by the end of the connection.
+            // The end of the connection marks its end.
             self.last_request = Some(sequence);
             if !matches!(self.reading, Reading::Finished) {
                 self.must_linger = true;
@@ -124,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// Something is new for who reads the stream: the service is asked for it as soon as there is room.
+    /// There is something new for the client that reads the stream: the service is asked for it as soon as there is room.
     pub fn wake_stream(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.is_due = true;
@@ -136,7 +137,7 @@ impl Connection {
         self.stream.is_some()
     }
 
-    /// Whether the service is to be asked for a part now.
+    /// Whether to ask the service for a part now.
     pub(super) fn wants_part(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             let is_open = stream.sequence == self.next_answer && stream.head.is_empty();
@@ -203,7 +204,7 @@ impl Connection {
         }
     }
 
-    /// Bytes of the heap that a stream holds.
+    /// Heap bytes that a stream holds.
     pub(super) fn stream_bytes(&self) -> usize {
         self.stream.as_ref().map_or(0, |stream| stream.head.capacity())
     }

@@ -11,7 +11,7 @@ use crate::http::encode;
 pub(super) type HeldAnswers = VecDeque<Option<Vec<u8>>>;
 
 impl Connection {
-    /// The way to answer a request that was put off. `None` where the connection has closed since.
+    /// The right to answer a request that was put off. `None` if the connection has closed since.
     pub fn reply<'a>(&'a mut self, pending: PendingReply, turn: &'a mut Turn<'_>) -> Option<Reply<'a>> {
         let ahead = pending.sequence().wrapping_sub(self.next_answer);
         let is_awaited = self.close_state == CloseState::Open
@@ -20,13 +20,13 @@ impl Connection {
         is_awaited.then(|| Reply::new(self, pending, turn))
     }
 
-    /// What is to be written now; empty where there is nothing.
+    /// What must be written now; empty if there is nothing.
     pub fn output(&self) -> &[u8] {
         &self.output[self.output_start as usize..]
     }
 
-    /// Takes note that the first `bytes` of [`Connection::output`] are written, and that the socket takes no more now if
-    /// that is not all.
+    /// Takes note that the first `bytes` of [`Connection::output`] are written; if that is not all, the socket takes no
+    /// more now.
     pub fn handle_written(&mut self, bytes: usize, turn: &mut Turn<'_>) {
         let was_full = self.is_full();
         self.output_start += bytes as u32;
@@ -91,8 +91,7 @@ impl Connection {
         self.held[ahead] = Some(answer);
     }
 
-    /// Writes `100 Continue` where the request that is being read waits for it and every earlier one is
-    /// answered.
+    /// Writes `100 Continue` if the request that is being read waits for it and every earlier one is answered.
     pub(super) fn write_due_continue(&mut self, now: Monotonic, pool: &mut BufferPool) {
         if self.continue_due && self.unanswered() == 0 {
             self.continue_due = false;

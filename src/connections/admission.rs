@@ -1,7 +1,7 @@
 //! How many connections a host has, on all its loops together: one count for all, and one for each peer address.
 //!
-//! The bound is the host's, not a core's: the kernel deals connections out by hash, so that one loop may have more of
-//! them than another without anybody being refused. Touched only when a connection comes or goes.
+//! The bound is the host's, not a core's: the kernel distributes connections by hash, so one loop may have more of them
+//! than another without anybody being refused. Touched only when a connection comes or goes.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,11 +28,11 @@ pub struct Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Address(u64);
 
-/// A connection that was let in. Give it back by [`Admission::release`].
+/// A connection that was admitted. Give it back by [`Admission::release`].
 #[derive(Debug)]
 #[must_use = "a connection that is never released is counted for ever"]
 pub(super) struct AdmittedPeer {
-    /// Where addresses are counted.
+    /// Its address, if addresses are counted.
     address: Option<Address>,
 }
 
@@ -53,7 +53,7 @@ impl Address {
 }
 
 impl Admission {
-    /// Nobody is there yet.
+    /// Without connections.
     pub fn new(limits: &ClientLimits) -> Admission {
         Admission {
             open: AtomicUsize::new(0),
@@ -68,7 +68,7 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Lets a connection in, or says which limit is met.
+    /// Admits a connection, or says which limit was hit.
     pub(super) fn admit(&self, peer: IpAddr) -> Result<AdmittedPeer, Limit> {
         // Relaxed, here and below: the number guards no other memory, and each loop gives back what it took.
         let more = |open| (open < self.connections_max).then_some(open + 1);
@@ -89,7 +89,7 @@ impl Admission {
         Ok(AdmittedPeer { address: Some(address) })
     }
 
-    /// A connection that was let in has ended.
+    /// A connection that was admitted has ended.
     pub(super) fn release(&self, admitted: AdmittedPeer) {
         let before = self.open.fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "more connections ended than came");
@@ -98,7 +98,7 @@ impl Admission {
         let count = part.get_mut(&address).expect("it was counted when it came");
         *count -= 1;
         if *count == 0 {
-            // So that the table is never larger than there are connections.
+            // So that the table never has more entries than there are connections.
             part.remove(&address);
         }
     }

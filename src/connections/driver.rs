@@ -1,8 +1,7 @@
-//! When the sockets of a loop are accepted, read, read again, written and closed: the decisions, for whatever sockets there
-//! are.
+//! When the sockets of a loop are accepted, read, read again, written and closed: the decisions, for any kind of sockets.
 //!
-//! The system tells of a socket's readiness once, when it changes. So it is kept here for as long as it lasts: a socket is
-//! read once a turn, and what it has beyond that is read in the next turn without another word from the system.
+//! The system reports a socket's readiness once, when it changes. So it is remembered here as long as it lasts: a socket is
+//! read once a turn, and what it has beyond that is read in the next turn without another report from the system.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +19,13 @@ pub trait Sockets {
     /// One of them.
     type Socket;
 
-    /// The next connection that has come about, and its peer.
+    /// The next established connection, and its peer.
     ///
     /// # Errors
     /// `WouldBlock` if there is none; others as of `accept(2)`.
     fn accept(&mut self) -> io::Result<(Self::Socket, SocketAddr)>;
 
-    /// From now on the system tells of its readiness, under the index of that key.
+    /// From now on the system reports its readiness, under the index of that key.
     ///
     /// # Errors
     /// If it cannot.
@@ -44,14 +43,14 @@ pub trait Sockets {
     /// `WouldBlock` if it takes nothing now; others as of `send(2)`.
     fn write(&mut self, socket: &mut Self::Socket, bytes: &[u8], is_last: bool) -> io::Result<usize>;
 
-    /// Ends the writing side: the peer sees the end behind what was written.
+    /// Ends the writing side: the peer sees the end after what was written.
     fn shut_down(&mut self, socket: &mut Self::Socket);
 
     /// Closes it.
     fn close(&mut self, socket: Self::Socket);
 }
 
-/// What the system tells of a socket.
+/// What the system reports of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     /// Something has arrived.
@@ -60,7 +59,7 @@ pub struct Readiness {
     pub writable: bool,
     /// The peer has ended its side.
     pub ended: bool,
-    /// The socket is broken: the peer has reset it, or is not reached any more.
+    /// The socket is broken: the peer has reset it, or can no longer be reached.
     pub broken: bool,
     /// An urgent mark has arrived.
     pub urgent: bool,
@@ -69,16 +68,16 @@ pub struct Readiness {
 struct OpenSocket<T> {
     key: ConnectionKey,
     socket: T,
-    /// The system said so, and nothing said otherwise since.
+    /// The system said so, and nothing has contradicted it since.
     readable: bool,
     writable: bool,
     /// The peer has closed or half-closed: reads go on until they say so.
     ended: bool,
-    /// An urgent mark is in the stream: a read ends there, though there may be more behind it.
+    /// An urgent mark is in the stream: a read ends there, though more may follow it.
     urgent: bool,
     /// Our writing side is shut down.
     shut: bool,
-    /// It is among the unread.
+    /// It is in the list of unread ones.
     unread: bool,
 }
 
@@ -88,9 +87,9 @@ pub struct Driver<T> {
     /// Connections with more to read than one turn takes.
     unread: VecDeque<ConnectionKey>,
     buffer: Vec<u8>,
-    /// One that was accepted and waits for room, with when it came.
+    /// A connection that was accepted and waits for room, with the time of its arrival.
     newcomer: Option<(T, SocketAddr, Monotonic)>,
-    /// When to accept again, whatever the system says until then.
+    /// When to accept again; until then, whatever the system reports is ignored.
     accept_again_at: Option<Monotonic>,
     /// The last attempt to accept a connection failed.
     accept_fails: bool,
@@ -109,12 +108,12 @@ impl<T> Driver<T> {
         }
     }
 
-    /// What it reads into: between its calls it is anybody's.
+    /// The buffer that it reads into: free for other use between its calls.
     pub fn buffer(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 
-    /// When the next turn is wanted at the latest, whatever the system has to tell.
+    /// When the next turn is wanted at the latest, whatever the system reports.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         if self.unread.is_empty() { self.accept_again_at } else { Some(Monotonic::default()) }
     }
@@ -139,20 +138,20 @@ impl<T> Driver<T> {
         }
     }
 
-    /// The system tells of newcomers.
+    /// The system reports new connections.
     pub fn handle_newcomers<S: Sockets<Socket = T>>(
         &mut self,
         sockets: &mut S,
         server: &mut impl ConnectionServer,
         now: Monotonic,
     ) {
-        // Each newcomer raises an event, also while there is no descriptor for any: the pause holds for all.
+        // Each newcomer raises an event, even while there is no descriptor for any: the pause holds for all.
         if self.accept_again_at.is_none() {
             self.accept(sockets, server, now);
         }
     }
 
-    /// The system tells of the socket of the connection with that index.
+    /// The system reports readiness of the socket of the connection with that index.
     pub fn handle_ready<S: Sockets<Socket = T>>(
         &mut self,
         index: usize,
@@ -162,8 +161,8 @@ impl<T> Driver<T> {
     ) {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         if is.broken {
-            // At once, also if it is not to be read for now: what is booked for somebody who has gone is given back, and not
-            // written to a socket that nobody reads.
+            // At once, even if it must not be read for now: what was booked for a client that has gone is given back, and
+            // not written to a socket that nobody reads.
             let key = entry.key;
             self.drop_socket(key, sockets, server);
             return;
@@ -198,7 +197,7 @@ impl<T> Driver<T> {
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
                         _ => {
                             server.handle_accept_failure();
-                            // Once, not ten times a second for as long as it lasts.
+                            // Log once, not ten times a second for as long as it lasts.
                             if !std::mem::replace(&mut self.accept_fails, true) {
                                 tracing::error!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
                             }
@@ -215,12 +214,12 @@ impl<T> Driver<T> {
             }
             self.admit(socket, peer, sockets, server);
         }
-        // There may be more: the kernel tells of a backlog only once.
+        // There may be more: the kernel reports a backlog only once.
         self.accept_again_at = Some(now);
     }
 
-    /// Takes the connections that the system has completed, and what they ask, before the listener closes: they were let
-    /// in, and are answered.
+    /// Takes the connections that the system has completed, and their requests, before the listener closes: they were
+    /// admitted, so they are answered.
     pub fn accept_last<S: Sockets<Socket = T>>(
         &mut self,
         sockets: &mut S,
@@ -255,8 +254,8 @@ impl<T> Driver<T> {
         server: &mut impl ConnectionServer,
     ) {
         let Some(key) = server.handle_accepted(peer) else {
-            // A fresh socket's buffer takes the few bytes; whoever is gone already needs none. What the client has sent
-            // is read, since closing over it would reset the connection before the answer is.
+            // A fresh socket's buffer takes the few bytes; a client that has gone already needs none. What it has sent is
+            // read, since closing over it would reset the connection before the answer is read.
             let _ = sockets.write(&mut socket, OVERLOADED, true);
             sockets.shut_down(&mut socket);
             let _ = sockets.read(&mut socket, &mut self.buffer);
@@ -288,7 +287,7 @@ impl<T> Driver<T> {
         self.entries.get_mut(key.index())?.as_mut().filter(|entry| entry.key == key)
     }
 
-    /// Reads once; a client that sends faster than that has its next turn with all others.
+    /// Reads once; a client that sends faster than that gets its next turn with all others.
     fn read<S: Sockets<Socket = T>>(
         &mut self,
         key: ConnectionKey,
@@ -310,7 +309,7 @@ impl<T> Driver<T> {
             Ok(bytes) => {
                 // A short read has emptied the socket: the next byte, or the end, raises a new event.
                 entry.readable = bytes == self.buffer.len() || entry.ended || entry.urgent;
-                // What there is beyond that is seen to when the connection is flushed, as each is that has done something.
+                // Anything beyond that is handled when the connection is flushed, as every active one is.
                 server.handle_bytes(key, &self.buffer[..bytes]);
                 if server.is_pressed() {
                     self.flush_touched(sockets, server);
@@ -347,7 +346,7 @@ impl<T> Driver<T> {
         }
     }
 
-    /// Writes to all clients for which something was made.
+    /// Writes to all clients that have output.
     pub fn flush_touched<S: Sockets<Socket = T>>(
         &mut self,
         sockets: &mut S,
@@ -358,7 +357,7 @@ impl<T> Driver<T> {
         }
     }
 
-    /// Writes what a client is to get, and closes its socket if that is its state.
+    /// Writes a client's output, and closes its socket if that is its state.
     fn flush<S: Sockets<Socket = T>>(
         &mut self,
         key: ConnectionKey,
@@ -399,12 +398,12 @@ impl<T> Driver<T> {
                 }
             }
             CloseState::Closed => {
-                // Sends off what waits for the end. A close alone would drop it where bytes have arrived unread.
+                // Sends off what waits for the end. A close alone would drop it if bytes have arrived unread.
                 sockets.shut_down(&mut entry.socket);
                 return self.drop_socket(key, sockets, server);
             }
         }
-        // It had more than one read took, or was held back: the system will not tell again.
+        // It had more than one read took, or was held back: the system will not report it again.
         if wants_read && entry.readable {
             self.read_again(key);
         }

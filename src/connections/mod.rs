@@ -1,9 +1,9 @@
-//! The connections of a loop, whoever serves them: who is let in, their keys and timers ([`Connections`]), and when their
-//! sockets are read, written and closed ([`Driver`]).
+//! The connections of a loop, for any server: admission, keys and timers ([`Connections`]), and when their sockets are
+//! read, written and closed ([`Driver`]).
 //!
 //! Nothing here does I/O or reads a clock, and nothing knows what a request means. The sockets are behind a trait
-//! ([`Sockets`]), and so is who serves ([`ConnectionServer`]): the loops have mio and the engine, operators have mio and the
-//! admin listener, and the simulator has its network and the engine.
+//! ([`Sockets`]), and so is the server ([`ConnectionServer`]): the loops have mio and the engine, operators have mio and
+//! the admin listener, and the simulator has its network and the engine.
 
 mod admission;
 mod driver;

@@ -1,5 +1,5 @@
-//! Who serves the connections of a loop, as its [`Driver`](super::Driver) and its tests see it: bytes and time in, bytes and
-//! fates out.
+//! The server of a loop's connections, as its [`Driver`](super::Driver) and its tests see it: bytes and time in, bytes and
+//! states out.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::clock::Monotonic;
 use crate::connection::{CloseState, CutReason, Service};
 use crate::limits;
 
-/// See the [module](self). What is provided is the same for all; what is asked for is how they differ.
+/// See the [module](self). The provided methods are the same for all servers; the required ones are where they differ.
 pub trait ConnectionServer {
     /// What is kept beside each connection.
     type Notes: Notes;
@@ -21,7 +21,7 @@ pub trait ConnectionServer {
     /// The connections.
     fn connections(&self) -> &Connections<Self::Notes>;
 
-    /// The connections, and beside them what answers the requests of that one.
+    /// The connections, and the service that answers the requests of that one.
     fn split(&mut self, key: ConnectionKey) -> (&mut Connections<Self::Notes>, Self::Service<'_>);
 
     /// The connections, to change them.
@@ -31,16 +31,16 @@ pub trait ConnectionServer {
     /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
     fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey>;
 
-    /// When to ask for room again for a client that came `since` then; none if there is room, or it has waited long enough.
+    /// When to ask for room again for a client that came at `since`; `None` if there is room, or it has waited long enough.
     fn wait_for_room(&mut self, since: Monotonic) -> Option<Monotonic> {
         let _ = since;
         None
     }
 
-    /// The system would not let a connection be accepted.
+    /// The system could not accept a connection.
     fn handle_accept_failure(&mut self);
 
-    /// A client's socket broke, or was closed: whatever it waits for has nobody to go to.
+    /// A client's socket broke, or was closed: there is nobody left to answer.
     fn handle_gone(&mut self, key: ConnectionKey);
 
     /// A connection was cut.
@@ -66,7 +66,7 @@ pub trait ConnectionServer {
         connections.handle_written(key, bytes, &mut service);
     }
 
-    /// Something is new for a client that reads a stream: it is told as soon as it has read what it was told before.
+    /// There is something new for a client that reads a stream: it is sent as soon as the client has read what came before.
     fn wake_stream(&mut self, key: ConnectionKey) {
         let (connections, mut service) = self.split(key);
         connections.wake_stream(key, &mut service);
@@ -96,7 +96,7 @@ pub trait ConnectionServer {
         }
     }
 
-    /// No new connections; those there are end when they have their answers.
+    /// Takes no new connections; existing ones end when they have their answers.
     fn drain(&mut self) {
         self.connections_mut().begin_drain();
         let keys: Vec<_> = self.connections().keys().collect();
@@ -106,32 +106,32 @@ pub trait ConnectionServer {
         }
     }
 
-    /// The next connection that has something to be written, or another state.
+    /// The next connection that has output, or another state.
     fn poll_touched(&mut self) -> Option<ConnectionKey> {
         self.connections_mut().poll_touched()
     }
 
-    /// Whether this client's socket is to be read.
+    /// Whether to read this client's socket.
     fn wants_read(&self, key: ConnectionKey) -> bool {
         self.connections().wants_read(key)
     }
 
-    /// What is to be written to this client now.
+    /// What to write to this client now.
     fn output(&self, key: ConnectionKey) -> &[u8] {
         self.connections().output(key)
     }
 
-    /// Whether the client gets no more than that, and its socket is then shut down or closed.
+    /// Whether the client gets nothing after that, and its socket is then shut down or closed.
     fn ends_with_output(&self, key: ConnectionKey) -> bool {
         self.connections().ends_with_output(key)
     }
 
-    /// What is to become of this client's socket.
+    /// The state of this client's connection: whether to shut down or close its socket.
     fn close_state(&self, key: ConnectionKey) -> CloseState {
         self.connections().close_state(key)
     }
 
-    /// Whether what is to be written is to be written at once, and not at the end of the turn.
+    /// Whether output must be written at once, and not at the end of the turn.
     fn is_pressed(&self) -> bool {
         self.connections().is_pressed()
     }

@@ -1,7 +1,7 @@
 //! The table of a loop's connections: a place, a key and a timer for each, and the buffers that all of them share.
 //!
-//! It never touches a socket or a clock. Who serves a connection's requests comes along with each call, and what its server
-//! keeps beside each connection is a type of the server's.
+//! It never touches a socket or a clock. The service that answers a connection's requests is passed in with each call, and
+//! what the server keeps beside each connection has a type of the server's.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -60,12 +60,12 @@ pub struct Connections<N> {
     admission: Arc<Admission>,
     next_generation: u32,
     timers: Timers<ConnectionKey>,
-    /// What the wheel has handed over and no turn had room for yet.
+    /// What the wheel has handed over and no turn has had room for yet.
     due: VecDeque<(ConnectionKey, Monotonic)>,
     touched: Vec<ConnectionKey>,
-    /// Those that hold most of what their clients do not read, the most last; some may have gone, or read on.
+    /// Those that hold most of what their clients do not read, the largest last; some may have gone, or read on.
     unread: Vec<ConnectionKey>,
-    /// When they are looked up again at the earliest.
+    /// When to look them up again at the earliest.
     look_again_at: Monotonic,
     pool: BufferPool,
     date: DateCache,
@@ -74,7 +74,7 @@ pub struct Connections<N> {
 }
 
 impl<N: Notes> Connections<N> {
-    /// A table without connections. `admission` is what it shares with other loops.
+    /// A table without connections. `admission` is shared with other loops.
     pub fn new(limits: Arc<ClientLimits>, admission: Arc<Admission>, now: Now) -> Connections<N> {
         Connections {
             slots: Slab::new(),
@@ -99,10 +99,10 @@ impl<N: Notes> Connections<N> {
         self.date.update(now.wall);
     }
 
-    /// Lets a connection in.
+    /// Admits a connection.
     ///
     /// # Errors
-    /// The limit that keeps it out; none while the loop drains.
+    /// The limit that keeps it out; `None` while the loop drains.
     pub fn admit(&mut self, peer: IpAddr) -> Result<ConnectionKey, Option<Limit>> {
         if self.draining {
             return Err(None);
@@ -132,7 +132,7 @@ impl<N: Notes> Connections<N> {
         self.slots.is_empty()
     }
 
-    /// Runs `act` on a connection, lets it go on where it was held back, and notes what must be written. `None` if it has
+    /// Runs `act` on a connection, lets it go on if it was held back, and notes what must be written. `None` if it has
     /// gone.
     pub fn serve<S: Service, R>(
         &mut self,
@@ -160,7 +160,7 @@ impl<N: Notes> Connections<N> {
         Some(result)
     }
 
-    /// Something is new for who reads a stream on that connection.
+    /// There is something new for the client that reads a stream on that connection.
     pub fn wake_stream<S: Service>(&mut self, key: ConnectionKey, service: &mut S) {
         self.serve(key, service, |connection, _, _| connection.wake_stream());
     }
@@ -181,7 +181,7 @@ impl<N: Notes> Connections<N> {
         }
     }
 
-    /// Ends a connection at once, whatever is unsent or owed to it. It stays in the table until it is
+    /// Ends a connection at once, even if something is unsent or unanswered. It stays in the table until it is
     /// [removed](Connections::remove).
     pub fn close(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slots.get_mut(key.index()) else { return };
@@ -211,7 +211,7 @@ impl<N: Notes> Connections<N> {
         (slot.generation == key.generation).then_some((&slot.connection, &mut slot.notes))
     }
 
-    /// Sees to it that the wheel wakes the loop no later than the connection's deadline.
+    /// Makes sure that the wheel wakes the loop no later than the connection's deadline.
     fn arm(&mut self, key: ConnectionKey) {
         let Some(slot) = self.slots.get_mut(key.index()) else { return };
         let Some(deadline) = slot.connection.deadline() else { return };
@@ -226,7 +226,7 @@ impl<N: Notes> Connections<N> {
         self.timers.take_due(self.now, &mut self.due);
     }
 
-    /// The next connection of those whose [`handle_deadline`](Connection::handle_deadline) has something to do.
+    /// The next connection whose [`handle_deadline`](Connection::handle_deadline) has something to do.
     pub fn poll_due(&mut self) -> Option<ConnectionKey> {
         loop {
             let (key, at) = self.due.pop_front()?;
@@ -247,7 +247,7 @@ impl<N: Notes> Connections<N> {
         !self.due.is_empty()
     }
 
-    /// The next connection that has something to be written, or another state.
+    /// The next connection that has output, or another state.
     pub fn poll_touched(&mut self) -> Option<ConnectionKey> {
         let key = self.touched.pop()?;
         if let Some(slot) = self.slots.get_mut(key.index())
@@ -258,34 +258,34 @@ impl<N: Notes> Connections<N> {
         Some(key)
     }
 
-    /// A connection, to look at it.
+    /// A connection, read only.
     pub fn get(&self, key: ConnectionKey) -> Option<&Connection> {
         let slot = self.slots.get(key.index())?;
         (slot.generation == key.generation).then_some(&slot.connection)
     }
 
-    /// Whether a connection's socket is to be read.
+    /// Whether to read a connection's socket.
     pub fn wants_read(&self, key: ConnectionKey) -> bool {
         self.get(key).is_some_and(Connection::wants_read)
     }
 
-    /// What is to be written to a client now.
+    /// What to write to a client now.
     pub fn output(&self, key: ConnectionKey) -> &[u8] {
         self.get(key).map_or(&[], Connection::output)
     }
 
-    /// Whether a client gets no more than that, and its socket is then shut down or closed.
+    /// Whether a client gets nothing after that, and its socket is then shut down or closed.
     pub fn ends_with_output(&self, key: ConnectionKey) -> bool {
         self.get(key).is_some_and(Connection::ends_with_output)
     }
 
-    /// What is to become of a connection's socket.
+    /// The state of a connection: whether to shut down or close its socket.
     pub fn close_state(&self, key: ConnectionKey) -> CloseState {
         self.get(key).map_or(CloseState::Closed, Connection::close_state)
     }
 
-    /// Whether buffers are so nearly used up that what is to be written is to be written at once, and not at the end of the
-    /// turn: what stays is then what clients do not read, and [`Connections::relieve`] knows whose.
+    /// Whether buffers are so nearly used up that output must be written at once, and not at the end of the turn: what
+    /// stays is then what clients do not read, and [`Connections::relieve`] knows whose.
     pub fn is_pressed(&self) -> bool {
         self.pool.is_pressed()
     }
@@ -295,7 +295,7 @@ impl<N: Notes> Connections<N> {
         self.pool.lent_bytes()
     }
 
-    /// Where buffers are nearly used up, cuts the connections that hold most since their clients do not read, so that no
+    /// If buffers are nearly used up, cuts the connections that hold most because their clients do not read, so that no
     /// other client is refused for their sake. Returns how many were cut.
     pub fn relieve(&mut self) -> usize {
         let mut cut = 0;
@@ -309,7 +309,7 @@ impl<N: Notes> Connections<N> {
         cut
     }
 
-    /// The connection to be cut next, where the pool is short: a look at all of them gives many.
+    /// The connection to cut next, if the pool is short: one look at all of them finds many.
     fn next_unread(&mut self) -> Option<ConnectionKey> {
         if self.unread.is_empty() && self.now >= self.look_again_at {
             let slots = self.slots.iter().map(|(index, slot)| (slot.connection.unread_bytes(), index, slot));
@@ -340,12 +340,12 @@ impl<N: Notes> Connections<N> {
         }
     }
 
-    /// From now on nobody is let in, and each connection ends with the answers that it waits for.
+    /// From now on nobody is admitted, and each connection ends with the answers that it waits for.
     pub fn begin_drain(&mut self) {
         self.draining = true;
     }
 
-    /// Those there are.
+    /// All existing ones.
     pub fn keys(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
         self.slots
             .iter()

@@ -1,18 +1,18 @@
 //! Deadlines of connections: a wheel of coarse slots that is only ever looked at once a turn.
 //!
-//! A connection's deadline moves with nearly every request, but nearly always to later. So an entry is not moved: when
-//! its slot comes up, the engine looks at the connection's real deadline and puts it back where that is still to come.
+//! A connection's deadline moves with nearly every request, but nearly always to later. So an entry is not moved: when its
+//! slot comes up, the engine looks at the connection's real deadline and puts it back if that is still to come.
 
 use std::collections::VecDeque;
 
 use crate::clock::Monotonic;
 use crate::limits;
 
-/// Width of a slot, in nanoseconds (10 ms): the precision of every connection time-out, and as fine so that those who came
-/// one after another are also cut one after another, with the others' requests in between.
+/// Width of a slot, in nanoseconds (10 ms): the precision of every connection time-out, and so fine that connections that
+/// came one after another are also cut one after another, with the others' requests in between.
 const TICK_NS: u64 = 10_000_000;
-/// Slots of the wheel: a whole turn is longer than the time-outs are by default. One that is longer comes up, and is
-/// put back, once a turn.
+/// Slots of the wheel: one revolution is longer than the default time-outs. A longer one comes up, and is put back, once
+/// per revolution.
 const SLOTS: u64 = 8192;
 
 const _: () = assert!(limits::IDLE_TIMEOUT_MS * 1_000_000 < TICK_NS * (SLOTS - 1));
@@ -32,7 +32,7 @@ impl<K: Copy> Timers<K> {
         Timers { slots: (0..SLOTS).map(|_| Vec::new()).collect(), tick: now.0 / TICK_NS, entries: 0 }
     }
 
-    /// Puts `key` in, to come out once `at` has passed. Later than a whole turn of the wheel comes out early, which is
+    /// Puts `key` in, to come out once `at` has passed. A deadline more than a revolution away comes out early, which does
     /// no harm: the caller looks at the real deadline.
     pub fn insert(&mut self, key: K, at: Monotonic) {
         let tick = (at.0 / TICK_NS + 1).clamp(self.tick, self.tick + SLOTS - 1);
@@ -47,7 +47,7 @@ impl<K: Copy> Timers<K> {
             self.tick = self.tick.max(now_tick);
             return;
         }
-        // After a long stall one turn of the wheel has seen every slot.
+        // After a long stall one revolution of the wheel has seen every slot.
         let first = self.tick.max((now_tick + 1).saturating_sub(SLOTS));
         for tick in first..=now_tick {
             let slot = &mut self.slots[(tick % SLOTS) as usize];

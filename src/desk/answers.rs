@@ -1,4 +1,4 @@
-//! What answers of the ledger mean: permits settled, clients told.
+//! Handles the ledger's answers: settles permits, resolves clients.
 
 use super::Desk;
 use super::batches::{CallKind, Entry, EntryKind};
@@ -16,8 +16,8 @@ impl<C> Desk<C> {
     /// The ledger's answer to a call. Returns when the call was sent.
     ///
     /// # Panics
-    /// If `id` is of no call on the way: answers are then matched to the wrong requests, and to stop is better than to go on
-    /// selling.
+    /// If `id` is not that of a call in flight: answers would be matched to the wrong requests, and stopping is better than
+    /// selling on.
     pub fn handle_answer(&mut self, id: CallId, answer: Result<Answer, CallError>, now: Now) -> Monotonic {
         let InFlight { pending, since, serial } = self.calls.answered(id);
         match pending {
@@ -49,7 +49,8 @@ impl<C> Desk<C> {
         }
     }
 
-    /// As [`learn`](Desk::learn), of an answer that is waited for: the level is taken in whoever else is at it.
+    /// Like [`learn`](Desk::learn), for an answer that somebody waits for: takes in the level even if another core is busy
+    /// with it.
     pub(super) fn learn_waiting(&mut self, lane: LaneIndex, state: &SaleState, now: Now) {
         self.lanes[lane].learn_clock(state, now);
         self.lanes[lane].board.learn_waiting(state);
@@ -91,7 +92,7 @@ impl<C> Desk<C> {
                 self.note_unsound(lane, &what);
             }
             Err(CallError::Refused(reason)) => {
-                // Operators are told once, by whoever knows when it begins and ends.
+                // Operators hear of it once, from the place that knows when it begins and ends.
                 tracing::debug!(%sale, operation = ?kind, reason, "the ledger refused a batch: it was not applied");
                 self.fail_batch(entries, Refusal::LedgerRefuses);
             }
@@ -100,7 +101,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Ends the entries of a batch by what became of each; an error says that the result is none of this batch.
+    /// Ends the entries of a batch by what became of each; an error if the result does not belong to this batch.
     fn settle_batch(
         &mut self,
         lane: LaneIndex,
@@ -155,7 +156,7 @@ impl<C> Desk<C> {
         Ok(())
     }
 
-    /// What became of what was offered.
+    /// The answer to a restore call.
     pub(super) fn handle_restored(
         &mut self,
         (lane, opened): (LaneIndex, u64),
@@ -173,7 +174,7 @@ impl<C> Desk<C> {
             }
             Ok(Answer::Stale(state)) => {
                 self.learn_waiting(lane, &state, now);
-                // Nobody has said yet that it is to be sold from: what was acknowledged is remembered until somebody does.
+                // Nobody has said yet that this sale is to be sold: until then, what was acknowledged is kept in memory.
                 match self.sale(lane).is_stranger() {
                     true => None,
                     false => {
@@ -215,7 +216,8 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Nobody knows what became of these. Clients with ids of their own may ask again; for the others the desk cancels.
+    /// Nobody knows what became of these entries. Clients with ids of their own may ask again; for the others the desk
+    /// cancels.
     fn lose_batch(&mut self, lane: LaneIndex, entries: Vec<usize>, reason: &str) {
         let (sale, entries_lost) = (self.sale(lane), entries.len());
         tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch got no usable answer: its outcome is \
@@ -252,8 +254,8 @@ impl<C> Desk<C> {
                 };
                 Outcome::Granted(Booking { id, status, quantity, released: 0, buyer, reassigned: 0 })
             }
-            // An id made here is known to nobody else: this is our own batch, sent again after a lost connection. Its
-            // hold may have run out before the answer came.
+            // A generated id is known to nobody else: this is our own batch, sent again after a lost connection. Its hold
+            // may have run out before the answer came.
             Reservation::Known(booking) if made_here && !booking.status.holds_stock() => {
                 Outcome::Refused(Refusal::LedgerUnavailable)
             }
@@ -261,7 +263,7 @@ impl<C> Desk<C> {
                 settlement = Settlement::Spent;
                 Outcome::Granted(booking)
             }
-            // Likewise, and an operator has given what it booked to somebody else since.
+            // The same, and an operator has given the booking to another buyer since.
             Reservation::IdReused if made_here => {
                 settlement = Settlement::Spent;
                 Outcome::Refused(Refusal::LedgerUnavailable)
@@ -287,7 +289,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// The end of an entry that the ledger has answered: the client is told, and what it is told is remembered.
+    /// Ends an entry that the ledger has answered: answers the client, and remembers the answer.
     fn conclude(&mut self, key: usize, outcome: Outcome, state: &SaleState, now: Monotonic) {
         self.remember_told(key, &outcome, state, now);
         self.finish(key, outcome);
@@ -300,7 +302,7 @@ impl<C> Desk<C> {
         self.guard.remember(lane, outcome, is_told, state.opened, now);
     }
 
-    /// The end of an entry that took nothing: its client is told, its permits are free again, it is gone.
+    /// Ends an entry that took nothing: answers its client, frees its permits, removes it.
     pub(super) fn finish(&mut self, key: usize, outcome: Outcome) {
         let lane = self.batches[key].lane;
         if let Some(permits) = self.end(key, outcome) {
@@ -308,7 +310,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Tells the client and removes the entry; its permits are the caller's to settle.
+    /// Answers the client and removes the entry; the caller settles its permits.
     fn end(&mut self, key: usize, outcome: Outcome) -> Option<Permits> {
         let Entry { lane, id, marked, kind, .. } = self.batches.end(key, outcome);
         self.orphans.note_ended(&kind);
@@ -365,7 +367,7 @@ fn outcome_of_amendment(asked: &EntryKind, amended: Amended, state: &SaleState) 
     }
 }
 
-/// `complete` says that what was not found is not there.
+/// `complete` means that a booking that was not found does not exist.
 fn outcome_of_look_up(asked: &EntryKind, found: Option<Booking>, complete: bool) -> Outcome {
     match (asked, found) {
         (EntryKind::LookUpBeforeRefusal { quantity, buyer, .. }, Some(booking)) => {
@@ -381,7 +383,7 @@ fn outcome_of_look_up(asked: &EntryKind, found: Option<Booking>, complete: bool)
     }
 }
 
-/// Why a sale does not sell. The state is as of the end of the call, by the clock that the call was judged by.
+/// Why a sale does not sell, as of the end of the call, by the clock that the call was judged by.
 fn off_sale(state: &SaleState) -> Refusal {
     state.off_sale(state.now).map_or(Refusal::LedgerUnavailable, Refusal::NotOnSale)
 }

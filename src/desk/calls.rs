@@ -1,6 +1,6 @@
-//! Calls on their way to the ledger: what each was sent for, since when, and how many batches a lane has on the way.
+//! Calls in flight to the ledger: what each was sent for, since when, and how many batches a lane has in flight.
 //!
-//! Calls leave in the order in which they are sent here. A call stays on the way until it is answered, whatever becomes of
+//! Calls leave in the order in which they are sent here. A call stays in flight until it is answered, whatever happens to
 //! connections: the ledger's session sends it again.
 
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ pub(super) enum PendingCall {
     },
     Discovery {
         sale: SaleName,
-        /// Its name is in the ledger's list.
+        /// Whether its name is in the ledger's list.
         named: bool,
     },
     Recall {
@@ -45,13 +45,13 @@ pub(super) enum PendingCall {
         after: u64,
     },
     Sales,
-    /// On the connection of that number.
+    /// Asked on the connection with that number.
     Changes {
         connection: u64,
     },
 }
 
-/// A call that is on the way.
+/// A call in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) pending: PendingCall,
@@ -99,8 +99,8 @@ impl Calls {
     /// A call was answered.
     ///
     /// # Panics
-    /// If it is none that is on the way: answers are then matched to the wrong requests, and to stop is better than to go on
-    /// selling.
+    /// If the call is not in flight: answers would be matched to the wrong requests, and stopping is better than selling
+    /// on.
     pub(super) fn answered(&mut self, id: CallId) -> InFlight {
         let key = usize::try_from(id.0).expect("call ids are slab keys");
         let call = self.in_flight.remove(key);
@@ -116,18 +116,18 @@ impl Calls {
         call
     }
 
-    /// Since when the oldest call has been on the way.
+    /// Since when the oldest call has been in flight.
     pub(super) fn oldest(&self) -> Option<Monotonic> {
         let oldest = self.order.front().and_then(|&(key, _)| self.in_flight.get(key));
         oldest.map(|call| call.since)
     }
 
-    /// How many batches of that lane are on the way.
+    /// How many batches of that lane are in flight.
     pub(super) fn batches(&self, lane: LaneIndex) -> usize {
         self.batches[lane]
     }
 
-    /// All that are on the way.
+    /// All that are in flight.
     pub(super) fn iter(&self) -> impl Iterator<Item = &InFlight> {
         self.in_flight.iter().map(|(_, call)| call)
     }

@@ -1,4 +1,4 @@
-//! Whether a desk contradicts itself: for tests and the simulator, which ask after every turn.
+//! Checks whether a desk contradicts itself: for tests and the simulator, after every turn.
 
 use super::Desk;
 use super::batches::EntryKind;

@@ -8,52 +8,52 @@ use crate::limits;
 /// See the [module](self).
 #[derive(Default)]
 pub(super) struct Feed {
-    /// Counts connections: what was asked on one before says nothing on this one.
+    /// Counts connections: what was asked on an earlier one says nothing on this one.
     connection: u64,
-    /// The number up to which all is known; `None` on a new connection.
+    /// All changes up to this number are known; `None` on a new connection.
     at: Option<u64>,
     is_asking: bool,
-    /// Which ledger it is of.
+    /// Which ledger's feed it is.
     ledger: Option<String>,
-    /// By how much its clock is ahead of this host's monotonic one at least, in milliseconds, and when that was found.
+    /// By how many milliseconds its clock is at least ahead of this host's monotonic one, and when that was found.
     ahead: Option<(i64, Monotonic)>,
-    /// It could not be read, which was said.
+    /// It could not be read, and that was logged.
     is_failing: bool,
-    /// The list of all sales is on the way.
+    /// The list of all sales was asked for.
     is_listing: bool,
-    /// When it is to be asked for.
+    /// When to ask for it.
     list_at: Monotonic,
-    /// What is among the names and is none, which was said.
+    /// Entries of the list that are not sale names, and were logged.
     odd: FxHashSet<String>,
 }
 
-/// What an answer of the feed says beside the names.
+/// What an answer of the feed says besides the names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct News {
     /// This is another ledger than before.
     pub(super) is_other: bool,
     /// The names are all that changed since the answer before, on this connection.
     pub(super) is_followed: bool,
-    /// Its clock has gone back: a sale that was settled may not be so any more.
+    /// Its clock has gone back: a sale that was settled may no longer be so.
     pub(super) is_back: bool,
 }
 
 impl Feed {
-    /// On a new connection nothing is known of what was announced. Returns whether a question of before is on the way, which
-    /// is answered first, so that there is never more than one.
+    /// On a new connection nothing is known of what was announced. Returns whether an earlier question is in flight; it is
+    /// answered first, so there is never more than one.
     pub(super) fn begin(&mut self) -> bool {
         self.connection += 1;
         (self.at, self.ahead) = (None, None);
         self.is_asking
     }
 
-    /// What to ask, on which connection, if no question is on the way; one is from now on.
+    /// What to ask, and on which connection, unless a question is in flight; from now on one is.
     pub(super) fn ask(&mut self) -> Option<(u64, Option<u64>)> {
         let is_asking = std::mem::replace(&mut self.is_asking, true);
         (!is_asking).then_some((self.connection, self.at))
     }
 
-    /// The question that was asked on that connection is answered; whether the answer is of this connection.
+    /// The question asked on that connection was answered. Returns whether that is this connection.
     pub(super) fn take_answer(&mut self, connection: u64) -> bool {
         self.is_asking = false;
         connection == self.connection
@@ -75,7 +75,7 @@ impl Feed {
         News { is_other, is_followed, is_back: self.notes_clock_back(told, sent, answered) }
     }
 
-    /// It cannot be read; whether that is news.
+    /// It cannot be read. Returns whether that is news.
     pub(super) fn note_failure(&mut self) -> bool {
         !std::mem::replace(&mut self.is_failing, true)
     }
@@ -84,7 +84,7 @@ impl Feed {
         let ms = |time: Monotonic| i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX);
         let told = i64::try_from(told.0).unwrap_or(i64::MAX);
         let least = told.saturating_sub(ms(answered));
-        // Clocks that drift apart by a thousandth are not set.
+        // Clocks may drift apart by a thousandth without having been set.
         let known = self.ahead.map(|(least, at)| least - (ms(answered) - ms(at)) / 1_000);
         let most = told.saturating_sub(ms(sent));
         let is_back = known.is_some_and(|known| most.saturating_add(limits::CLOCK_BACK_MS_MIN) < known);
@@ -94,12 +94,12 @@ impl Feed {
         is_back
     }
 
-    /// The list of all sales is to be asked for at the next sync.
+    /// The list of all sales must be asked for at the next sync.
     pub(super) fn want_list(&mut self) {
         self.list_at = Monotonic(0);
     }
 
-    /// Whether to ask for the list now; it is on the way then.
+    /// Whether to ask for the list now; if so, it is in flight.
     pub(super) fn asks_for_list(&mut self, now: Monotonic) -> bool {
         let is_time = !self.is_listing && now >= self.list_at;
         if is_time {
@@ -109,12 +109,12 @@ impl Feed {
         is_time
     }
 
-    /// The question for the list is answered, or not.
+    /// The question for the list was answered, or failed.
     pub(super) fn note_list(&mut self) {
         self.is_listing = false;
     }
 
-    /// Whether operators are to be told of something in the list that is no name.
+    /// Whether to log an entry of the list that is not a sale name.
     pub(super) fn is_news(&mut self, odd: &str) -> bool {
         let is_news = !self.odd.contains(odd) && self.odd.len() < limits::ODD_NAMES_MAX;
         if is_news {

@@ -1,9 +1,9 @@
-//! Sales that the ledger has lost, or has in a state that nothing is done with.
+//! Sales that the ledger has lost, or whose record is not sound.
 //!
-//! A host that knows a sale which the ledger does not have names it there ([`LedgerOp::Recall`]), so that no host that starts
-//! opens it as if it were new; or learns that an operator has removed it, and forgets it. One that finds another sale in its
-//! place, opened by a host that started before it could know, pauses that: nobody sells the same tickets again until an
-//! operator says so.
+//! If this host knows a sale that the ledger does not have, it reports the name to the ledger ([`LedgerOp::Recall`]), so
+//! that no host that starts opens it as if it were new; or it learns that an operator has removed the sale, and forgets it.
+//! If it finds another sale in its place, opened by a host that started before it could know, it pauses that sale: nobody
+//! sells the same tickets again until an operator says so.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use crate::limits::RECALLED_PER_CALL_MAX;
 use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use crate::stock::Gate;
 
-/// What this core, which reads them for all, has found of its sales.
+/// What this core has found of the sales that it reads for all cores.
 #[derive(Default)]
 pub(super) struct Losses {
-    /// To be named in the ledger.
+    /// To be reported to the ledger.
     found: BTreeSet<LaneIndex>,
-    /// Some are on the way.
+    /// A report is in flight.
     recalling: bool,
-    /// How many suspicions there were when it looked last.
+    /// How many suspicions there were at the last look.
     suspicions: u64,
 }
 
@@ -33,14 +33,14 @@ impl Losses {
         self.found.insert(lane);
     }
 
-    /// Whether a call is on the way.
+    /// Whether a report is in flight.
     pub(super) fn is_recalling(&self) -> bool {
         self.recalling
     }
 }
 
 impl<C> Desk<C> {
-    /// Looks at each sync what is to be done of sales that are lost or not sound.
+    /// At each sync, looks at what must be done about sales that are lost or not sound.
     pub(super) fn watch_losses(&mut self, now: Monotonic) {
         let suspicions = self.board.suspicions();
         if std::mem::replace(&mut self.losses.suspicions, suspicions) != suspicions {
@@ -52,13 +52,13 @@ impl<C> Desk<C> {
         self.recall(now);
     }
 
-    /// A call found the sale unsound. What is wrong with it, and when it is sound again, the core that reads it finds out.
+    /// A call found the sale unsound. The core that reads it finds out what is wrong with it, and when it is sound again.
     pub(super) fn note_unsound(&mut self, lane: LaneIndex, what: &str) {
         self.sale(lane).mark_unsound(what);
         self.board.note_suspicion();
     }
 
-    /// The ledger has another sale of this name, which some host opened as it started.
+    /// The ledger has another sale of this name, which some host opened when it started.
     pub(super) fn note_stranger(&mut self, lane: LaneIndex, now: Monotonic) {
         self.losses.note(lane);
         self.recall(now);
@@ -84,7 +84,7 @@ impl<C> Desk<C> {
         self.calls.send(PendingCall::Recall { lanes }, Call::Ledger(LedgerOp::Recall { sales }), now);
     }
 
-    /// What became of sales that were named.
+    /// The answer to a report of lost sales.
     pub(super) fn handle_recalled(
         &mut self,
         lanes: &[LaneIndex],
@@ -116,7 +116,7 @@ impl<C> Desk<C> {
             (true, true) => {
                 tracing::info!(sale = %name, "the sale was removed");
                 self.note_trouble(lane, None);
-                // A stranger is believed now, and the next reading finds it; any other is known here no more.
+                // A stranger is believed now, and the next reading finds it; any other sale is forgotten here.
                 if is_stranger { self.sale(lane).forget_former() } else { self.board.remove(name.as_str()) }
             }
             (false, true) if is_stranger => {
@@ -139,8 +139,8 @@ impl<C> Desk<C> {
         }
     }
 
-    /// A sale that was opened in place of one that is lost was to be paused. If it was not, the next reading finds it as
-    /// it was.
+    /// The answer to pausing a sale that was opened in place of a lost one. If it was not paused, the next reading finds it
+    /// unpaused.
     pub(super) fn handle_paused(&mut self, lane: LaneIndex, answer: Result<Answer, CallError>, now: Now) {
         match answer {
             Ok(Answer::Sale { state, result: SaleResult::Done }) => {

@@ -1,7 +1,7 @@
-//! What this core told clients of their bookings of late: what is put back into a ledger that has forgotten it.
+//! Bookings that this core acknowledged recently: put back into a ledger that has forgotten them.
 //!
-//! One ring for all sales, whose room is set aside at the start: to remember costs a copy of the booking, and nothing at
-//! all where nothing was booked. Bounded by count and, while the ledger is there, by time.
+//! One ring for all sales, allocated at the start: remembering a booking costs a copy of it, and nothing at all if nothing
+//! was booked. Bounded by count and, while the ledger is there, by time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,7 +12,7 @@ use crate::limits::{REMEMBERED_MS, REMEMBERED_PER_CORE_MAX};
 
 struct Acknowledged {
     lane: LaneIndex,
-    /// When the sale was opened: one of its name may have been opened anew since.
+    /// When the sale was opened: another one may have been opened under its name since.
     opened: u64,
     at: Monotonic,
     booking: Booking,
@@ -30,7 +30,7 @@ impl Memory {
         Memory { told: VecDeque::with_capacity(REMEMBERED_PER_CORE_MAX), counts: Vec::new() }
     }
 
-    /// Remembers how a booking of the sale that was `opened` then was told; the latest word counts.
+    /// Remembers what a client was told of a booking of the sale that was `opened` then; the latest counts.
     pub(super) fn note(&mut self, lane: LaneIndex, opened: u64, booking: &Booking, now: Monotonic) {
         self.forget_before(now);
         if self.told.len() == REMEMBERED_PER_CORE_MAX {
@@ -44,8 +44,8 @@ impl Memory {
         self.told.push_back(Acknowledged { lane, opened, at: now, booking: booking.clone() });
     }
 
-    /// Forgets what is too long ago. Not to be called while the ledger is away: what it comes back with may be as old as
-    /// its absence is long.
+    /// Forgets what is too old. Must not be called while the ledger is away: the state with which it comes back may be as
+    /// old as its absence is long.
     pub(super) fn forget_before(&mut self, now: Monotonic) {
         while self.told.front().is_some_and(|told| now > told.at.plus_ms(REMEMBERED_MS)) {
             self.forget_oldest();
@@ -58,25 +58,25 @@ impl Memory {
         }
     }
 
-    /// Whether there is anything of that sale.
+    /// Whether anything of that sale is remembered.
     pub(super) fn knows(&self, lane: LaneIndex) -> bool {
         self.counts.get(lane.0 as usize).is_some_and(|&count| count > 0)
     }
 
-    /// The first of the sales from that one on of which there is anything.
+    /// The first sale from that one on of which anything is remembered.
     pub(super) fn next_known(&self, from: usize) -> Option<LaneIndex> {
         let counts = self.counts.get(from..)?;
         let place = counts.iter().position(|&count| count > 0)?;
         u32::try_from(from + place).ok().map(LaneIndex)
     }
 
-    /// What was last told of each booking of these sales, in the order of their first mention, with the time at which the
-    /// sale of each was opened.
+    /// What clients were last told of each booking of these sales, in the order of first mention, with the time at which
+    /// its sale was opened.
     pub(super) fn latest(&self, lanes: &[LaneIndex]) -> Vec<(LaneIndex, Vec<(u64, Booking)>)> {
         let mut found: Vec<(LaneIndex, Vec<(u64, Booking)>)> =
             lanes.iter().map(|&lane| (lane, Vec::new())).collect();
         let place: BTreeMap<u32, usize> = lanes.iter().enumerate().map(|(at, lane)| (lane.0, at)).collect();
-        // Not by a hash without a secret: ids are the clients'.
+        // Not by a hash without a secret: clients choose the ids.
         let mut seen: BTreeMap<(u32, &BookingId), usize> = BTreeMap::new();
         for Acknowledged { lane, opened, booking, .. } in &self.told {
             let Some(&at) = place.get(&lane.0) else { continue };
@@ -92,7 +92,7 @@ impl Memory {
         found
     }
 
-    /// Forgets those bookings of a sale for which `which` holds.
+    /// Forgets the bookings of a sale that `which` selects.
     pub(super) fn forget(&mut self, lane: LaneIndex, which: impl Fn(&BookingId) -> bool) {
         let before = self.told.len();
         self.told.retain(|told| told.lane != lane || !which(&told.booking.id));

@@ -1,4 +1,4 @@
-//! What operators are told of a desk's sales and of its ledger: once when a trouble begins, once when it is over.
+//! What is logged about a desk's sales and its ledger: once when trouble begins, once when it is over.
 
 use super::lanes::{LaneIndex, PerLane};
 use crate::booking::SaleName;
@@ -19,7 +19,7 @@ impl Notices {
         self.in_trouble.add(false);
     }
 
-    /// A sale is in trouble, or is so no more: the core that reads it says so.
+    /// A sale is in trouble, or no longer: reported by the core that reads it.
     pub(super) fn note_trouble(&mut self, lane: LaneIndex, sale: &SaleName, trouble: Option<&str>) {
         if trouble.is_some() == std::mem::replace(&mut self.in_trouble[lane], trouble.is_some()) {
             return;
@@ -41,7 +41,8 @@ impl Notices {
         self.troubles = others + usize::from(trouble.is_some());
     }
 
-    /// The ledger leaves calls unanswered. One that is lost is told of by its connection, and by one core alone.
+    /// The ledger leaves calls unanswered. If the connection is lost, the connection itself reports that, and one core
+    /// alone.
     pub(super) fn note_silence(&mut self, is_lost: bool, is_told_by_others: bool) {
         if !is_lost && !is_told_by_others {
             self.is_silence_told = true;

@@ -1,10 +1,10 @@
-//! Bookings that the desk cancels on its own behalf: granted, or perhaps granted, under an id that was made here, to a
-//! client that will never hear of them.
+//! Bookings that the desk cancels on its own behalf: granted, or perhaps granted, under a generated id, to a client that
+//! will never hear of them.
 //!
-//! Nobody else knows of such a booking, so it is asked for until the ledger has answered, whatever else it answers: a
-//! cancellation that was refused, withheld, lost or not understood is tried again at the next sync. A bounded number is
-//! on the way at once. One of a sale that the ledger no longer has is set aside and costs nothing until the sale is
-//! back, with the booking perhaps in it.
+//! Nobody else knows of such a booking, so the desk asks until the ledger has cancelled it: a cancellation that was
+//! refused, withheld, lost or not understood is tried again at the next sync. A bounded number is in flight at once. If the
+//! ledger no longer has the sale, the cancellation is set aside and costs nothing until the sale is back, perhaps with the
+//! booking in it.
 
 use std::collections::VecDeque;
 
@@ -27,16 +27,16 @@ pub(super) struct Orphan {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
-    /// For the next sync.
+    /// To be tried at the next sync.
     due: VecDeque<Orphan>,
     /// Of sales that were missing when they were last looked at, the oldest first.
     set_aside: VecDeque<Orphan>,
-    /// Entries of the desk that are cancellations on its own behalf.
+    /// How many entries of the desk are cancellations on its own behalf.
     on_the_way: usize,
 }
 
 impl Orphans {
-    /// How many are to be asked for.
+    /// How many are due.
     pub(super) fn due(&self) -> usize {
         self.due.len()
     }
@@ -46,7 +46,7 @@ impl Orphans {
         self.on_the_way
     }
 
-    /// All that are no entries now.
+    /// All that are not entries now.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Orphan> {
         self.due.iter().chain(&self.set_aside)
     }
@@ -58,8 +58,8 @@ impl Orphans {
 }
 
 impl<C> Desk<C> {
-    /// Has the entry's booking cancelled, from the next sync on. Its id stays marked until that is done, so that nobody
-    /// is told of a booking that is about to be cancelled.
+    /// Has the entry's booking cancelled, from the next sync on. Its id stays marked until that is done, so that nobody is
+    /// told of a booking that is about to be cancelled.
     pub(super) fn orphan(&mut self, key: usize) {
         let Entry { lane, id, marked, .. } = &mut self.batches[key];
         let (lane, id, was_marked) = (*lane, *id, std::mem::take(marked));
@@ -67,7 +67,7 @@ impl<C> Desk<C> {
         self.orphans.due.push_back(Orphan { lane, id, marked });
     }
 
-    /// Cancels a booking now, or at a sync where enough are being cancelled.
+    /// Cancels a booking now, or at a sync if enough are being cancelled already.
     pub(super) fn cancel_orphan(&mut self, orphan: Orphan, now: Monotonic) {
         if self.orphans.on_the_way >= ORPHANS_AT_ONCE_MAX {
             self.orphans.due.push_back(orphan);
@@ -78,7 +78,7 @@ impl<C> Desk<C> {
         self.batches.push(None, lane, id, marked, EntryKind::CancelOrphan, now);
     }
 
-    /// Tries again what is due, of sales that are there.
+    /// Tries again what is due, for sales that are there.
     pub(super) fn cancel_orphans(&mut self, now: Monotonic) {
         self.set_aside_forming();
         for _ in 0..self.orphans.set_aside.len().min(ORPHANS_AT_ONCE_MAX) {
@@ -104,7 +104,7 @@ impl<C> Desk<C> {
         self.lanes[lane].is_out_of_order()
     }
 
-    /// Cancellations that gathered and cannot leave, since nothing is sent of a sale that is gone.
+    /// Cancellations that gathered and cannot leave, since nothing is sent for a missing sale.
     fn set_aside_forming(&mut self) {
         for index in 0..self.batches.ready().len() {
             let lane = self.batches.ready()[index];
@@ -118,7 +118,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// The lane's sale was removed, with all bookings.
+    /// The lane's sale was removed, with all its bookings.
     pub(super) fn forget_orphans(&mut self, lane: LaneIndex) {
         let board = &self.lanes[lane].board;
         let mut stays = |orphan: &Orphan| {

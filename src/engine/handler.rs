@@ -1,4 +1,4 @@
-//! What a core does with one request: route it, read it, ask the desk, answer or put off the answer.
+//! What a core does with one request: routes it, reads it, asks the desk, and answers now or later.
 
 use super::{Core, Repeat, Waiter};
 use crate::api::encode::{self, Instance, ResponseStyle};
@@ -58,10 +58,10 @@ impl Service for RequestHandler<'_> {
         }
     }
 
-    /// What asks the ledger about a booking by its id, to change it, goes one by one. So does what shows a sale, behind
-    /// bookings that are on their way. Bookings under ids made here go on beside each other and beside look-ups: nobody can
-    /// name such an id before its answer, and of one sale they are carried out in the order in which they came, in one
-    /// batch or in one after the other.
+    /// A request that asks the ledger about a booking by its id, to change it, must wait its turn. So must one that shows a
+    /// sale, behind bookings in flight. Bookings under generated ids run beside each other and beside look-ups: nobody can
+    /// name such an id before its answer, and those of one sale are carried out in the order in which they came, in one
+    /// batch or in successive ones.
     fn must_follow(&self, request: &Request<'_>) -> bool {
         match Route::find(request.path) {
             Some(
@@ -134,7 +134,7 @@ impl RequestHandler<'_> {
 
     fn put_booking(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str, id: &str) -> Handled {
         if request.is_partial {
-            // RFC 9110 section 14.5: what was sent is a part, and would be taken for the whole.
+            // RFC 9110 section 14.5: a part was sent, and would be taken for the whole.
             let detail = "Content-Range: a booking cannot be sent in parts";
             return self.bad_request(request, reply, detail);
         }
@@ -163,8 +163,8 @@ impl RequestHandler<'_> {
         }
     }
 
-    /// Books under a condition. A booking has no entity tag, and one that was made stays, so that all a condition can ask for
-    /// is that it is there, or that it is not.
+    /// Books under a condition. A booking has no entity tag, and one that was made stays, so a condition can only ask that
+    /// it is there, or that it is not.
     #[cold]
     fn reserve_if(
         &mut self,
@@ -176,7 +176,7 @@ impl RequestHandler<'_> {
         let met = self.is_met(request, Current::Absent);
         let met_by_one = self.is_met(request, Current::Untagged);
         match (met, met_by_one, wanted.id) {
-            // What POST is sent to is no booking, and has no state of its own.
+            // POST is not sent to a booking, so there is no state to compare.
             (Ok(()), _, None) | (Ok(()), Ok(()), _) => {
                 self.reserve(request, reply, lane, wanted, ResponseStyle::Book)
             }
@@ -196,7 +196,7 @@ impl RequestHandler<'_> {
         }
     }
 
-    /// Whether the preconditions are true of that state; else why not.
+    /// Whether the preconditions are true of that state; if not, why.
     fn is_met(&self, request: &Request<'_>, current: Current<'_>) -> Result<(), Option<String>> {
         match Preconditions::read(request).map_err(Some)?.hold(current) {
             true => Ok(()),
@@ -204,7 +204,7 @@ impl RequestHandler<'_> {
         }
     }
 
-    /// Refuses a request whose precondition is false, or is none.
+    /// Refuses a request whose precondition is false or malformed.
     #[cold]
     fn unmet(&mut self, request: &Request<'_>, reply: Reply<'_>, malformed: Option<String>) -> Handled {
         match malformed {
@@ -235,7 +235,7 @@ impl RequestHandler<'_> {
         }
     }
 
-    /// Puts the answer off until the ledger has answered. `is_deed` says that it may change a booking that has a name: see
+    /// Puts the answer off until the ledger has answered. `is_deed` means that it may change a booking that has a name: see
     /// [`must_follow`](Service::must_follow).
     fn wait(
         &mut self,
@@ -266,7 +266,7 @@ impl RequestHandler<'_> {
             }
         };
         let Some(lane) = self.core.desk.lane(sale) else { return self.unknown_sale(request, reply, sale) };
-        // Where there is no booking the answer is 404, whatever the condition (RFC 9110 section 13.2.1).
+        // If there is no booking the answer is 404, whatever the condition (RFC 9110 section 13.2.1).
         if request.is_conditional && !matches!(action, BookingAction::LookUp) {
             match self.is_met(request, Current::Untagged) {
                 Ok(()) => {}

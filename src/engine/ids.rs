@@ -1,4 +1,4 @@
-//! Ids that the server makes: UUIDv7 (RFC 9562 section 5.7), of the host's time and 74 random bits.
+//! Ids that the server makes: UUIDv7 (RFC 9562 section 5.7), from the host's time and 74 random bits.
 
 use rand::RngCore;
 use rand::rngs::StdRng;
@@ -7,7 +7,8 @@ use uuid::Builder;
 use crate::booking::BookingId;
 use crate::clock::WallTime;
 
-/// A new id. Who knows an id may cancel its booking, so `random` must be seeded with a secret and be hard to predict.
+/// A new id. Anybody who knows an id may cancel its booking, so `random` must be seeded with a secret and be hard to
+/// predict.
 pub(super) fn make(random: &mut StdRng, wall: WallTime) -> BookingId {
     let mut bits = [0; 10];
     random.fill_bytes(&mut bits);

@@ -1,4 +1,4 @@
-//! A host: what it opens, binds and starts, in which order, and how it ends. What it reads again when it is told to, what it
+//! A host: what it opens, binds and starts, in which order, and how it ends. What it reads again on request, what it
 //! keeps over restarts, and what signals do to it.
 
 mod listen;

@@ -1,10 +1,10 @@
-//! What a running host reads again when it is told to.
+//! What a running host reads again on request.
 
 use crate::access_log::Reopener;
 use crate::admin::TokenFile;
 use crate::ledger::url::RedisUrl;
 
-/// The files of a host that are opened or read anew by SIGHUP.
+/// The files of a host that SIGHUP reopens or reads again.
 #[derive(Clone)]
 pub struct Reload {
     pub(super) access_log: Option<Reopener>,
@@ -14,7 +14,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Does so. A file that cannot be read leaves what was read before, and is told in the log.
+    /// Reopens them and reads them again. If a file cannot be read, its last content stays, and the log says so.
     pub fn run(&self) {
         if let Some(log) = &self.access_log {
             log.reopen();
@@ -27,7 +27,7 @@ impl Reload {
                 }
             }
         }
-        // Each dial reads it. Better told now than when the connection that there is breaks.
+        // Each dial reads it. Better to report a fault now than when the current connection is lost.
         if let Some(url) = &self.password {
             match url.password_now() {
                 Ok(_) => tracing::info!("the password file is read again for the next connection to Redis"),

@@ -93,7 +93,7 @@ pub struct Server {
 }
 
 impl StartError {
-    /// 2 where the configuration is wrong, 1 where the machine or the ledger is in the way.
+    /// 2 if the configuration is wrong, 1 if the machine or the ledger is in the way.
     pub fn exit_status(&self) -> u8 {
         match self {
             StartError::Url(_)
@@ -224,7 +224,7 @@ impl Server {
         })
     }
 
-    /// What the operator is told first.
+    /// What the operator sees first.
     pub fn banner(&self) -> String {
         let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
         let (count, cores) = (self.cores.len(), cores.join(","));
@@ -252,7 +252,7 @@ impl Server {
         self.drain.clone()
     }
 
-    /// The way to have its files opened and read anew, for another thread.
+    /// A handle for another thread to reopen and reread its files.
     pub fn reload(&self) -> Reload {
         let password = match &self.ledger {
             LedgerUrl::Redis(url) if url.password_file.is_some() => Some(url.clone()),
@@ -315,7 +315,7 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     }
 }
 
-/// Where this host keeps what it knows. An SQLite file needs nothing beside it: that it is gone, its lock tells.
+/// Where this host keeps what it knows. A SQLite file needs none: its lock file shows if it is gone.
 fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
     match ledger {
         LedgerUrl::Sqlite(_) => None,
@@ -381,7 +381,7 @@ fn open_sales(
     for (sale, terms) in &config.sales {
         let call = SaleOp::Open { terms: terms.clone(), by: Opener::Start }.on(*sale);
         let answer = ledger.execute(&[call]).pop().ok_or(StartError::Answer(OPEN))?;
-        // What it is, is told below; the host serves the others.
+        // What is wrong is reported below; the host serves the others.
         if let Err(CallError::Unsound(_)) = answer {
             continue;
         }
@@ -399,7 +399,7 @@ fn open_sales(
         }
     }
     const READ: &str = "name its sales";
-    // What is no name is told of by the sync, once.
+    // Entries that are not names are reported by the sync, once.
     let Answer::Ledger(LedgerResult::Sales { names, .. }) = one(ledger, Call::Ledger(LedgerOp::Sales), READ)?
     else {
         return Err(StartError::Answer(READ));

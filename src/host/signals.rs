@@ -24,9 +24,9 @@ enum Deed {
     End,
     /// Ends it in good order, however often it is sent: the system repeats it.
     Drain,
-    /// Files are opened and read anew.
+    /// Files are reopened and read again.
     Reload,
-    /// Is told in the log, and nothing else.
+    /// Is only logged.
     Nothing,
 }
 

@@ -51,7 +51,7 @@ impl StateFile {
         self.path.display().to_string()
     }
 
-    /// What was known of this ledger; nothing where there is no such file.
+    /// What was known of this ledger; nothing if there is no such file.
     pub(super) fn read(&self) -> io::Result<KnownSales> {
         let mut content = self.content()?;
         let sales = content.ledgers.remove(&self.ledger).unwrap_or_default().sales;
@@ -122,7 +122,7 @@ impl Keeper {
 
     /// Writes it a last time.
     pub(super) fn stop(self) {
-        // Where it has ended there is nobody to tell.
+        // If it has ended there is nobody to tell.
         let _ = self.stop.send(());
         if self.thread.join().is_err() {
             tracing::error!("the state file may not be up to date: its thread panicked");

@@ -20,7 +20,7 @@ impl DateCache {
         cache
     }
 
-    /// Renders the line again where the second changed; almost free where it did not.
+    /// Renders the line again if the second changed; almost free if it did not.
     pub fn update(&mut self, now: WallTime) {
         let second = now.0 / 1000;
         if second != self.second {
@@ -34,7 +34,7 @@ impl DateCache {
         &self.line
     }
 
-    /// Leaves the line as it was where the year has more than four digits, which the format cannot say.
+    /// Leaves the line as it was if the year has more than four digits, which the format cannot say.
     #[cold]
     fn render(&mut self) {
         let printer = jiff::fmt::rfc2822::DateTimePrinter::new();

@@ -127,7 +127,7 @@ pub type Field<'a> = (&'a str, &'a str);
 pub struct Response<'a> {
     /// The status.
     pub status: Status,
-    /// The media type of the body; empty where there is none.
+    /// The media type of the body; empty if there is none.
     pub content_type: &'static str,
     /// Whether caches may keep it.
     pub caching: Caching,

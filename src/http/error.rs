@@ -140,7 +140,7 @@ reasons! {
 }
 
 impl Reason {
-    /// The limit that was met, where it was one.
+    /// The limit that was hit, if it was one.
     pub fn limit(self) -> Option<Limit> {
         match self {
             Reason::TargetTooLong => Some(Limit::TargetBytes),

@@ -5,7 +5,7 @@
 
 use super::{Reason, Version};
 
-/// How often a field came, and its value where that was once.
+/// How often a field came, and its value if that was once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occurrence<'a> {
     /// Not at all.
@@ -41,7 +41,7 @@ pub enum BodyLength {
 /// - Transfer-Encoding in HTTP/1.0: refused; section 6.1 calls such framing faulty.
 /// - Transfer-Encoding other than `chunked` alone, in one field: 501 (section 6.1). Where `chunked` is not last,
 ///   rule 4 asks for 400; as the connection closes on both, one status for "not understood" is kept.
-/// - Content-Length more than once, or a list: refused even where all values are equal.
+/// - Content-Length more than once, or a list: refused even if all values are equal.
 pub fn body_length(
     version: Version,
     content_length: Occurrence<'_>,
@@ -114,7 +114,7 @@ impl Expectations {
     pub fn add(&mut self, value: &[u8]) {
         for member in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             match member {
-                // An empty element of a list is none (section 5.6.1.2).
+                // An empty element of a list does not count (section 5.6.1.2).
                 b"" => {}
                 member if member.eq_ignore_ascii_case(b"100-continue") => self.continues = true,
                 _ => self.others = true,

@@ -306,7 +306,7 @@ pub fn bytes_scanned() -> usize {
     BYTES_SCANNED.get()
 }
 
-/// Counts work where invariants are checked; nothing in a release.
+/// Counts work if invariants are checked; does nothing in a release.
 #[inline]
 fn count_scanned(bytes: usize) {
     #[cfg(debug_assertions)]

@@ -77,7 +77,7 @@ fn tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Tags<'a>> {
     for value in values {
         let mut rest = value;
         loop {
-            // An empty element of a list is none (section 5.6.1.2).
+            // An empty element of a list does not count (section 5.6.1.2).
             while let [b' ' | b'\t' | b',', behind @ ..] = rest {
                 rest = behind;
             }

@@ -92,7 +92,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request that outlives the bytes that it came in: for whoever is asked on another thread.
+/// A request that outlives the bytes that it came in: for a service on another thread.
 #[derive(Clone, Debug)]
 pub struct KeptRequest {
     /// As of the request.

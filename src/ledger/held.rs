@@ -1,4 +1,4 @@
-//! The holds of a buyer as both ledgers write them behind its confirmed tickets, so that one that is over counts no more
+//! A buyer's holds as both ledgers write them behind its confirmed tickets, so that a hold that is over no longer counts,
 //! without anybody having looked at it: the deadline in seven characters, then the tickets unless that is one.
 
 use crate::clock::WallTime;
@@ -6,7 +6,8 @@ use crate::clock::WallTime;
 /// Characters of a deadline.
 const STAMP_BYTES: usize = 7;
 
-/// The first of the 64 that a deadline is written in, up to `~`: none of them is in a number, and none is a space.
+/// The first of the 64 characters that a deadline is written in, up to `~`: none of them occurs in a number, and none is a
+/// space.
 const FIRST: u8 = b'?';
 
 /// Appends a hold, as `stamp` and `held_until` in `lua/sale.lua` do.

@@ -28,16 +28,16 @@ pub enum OpenError {
     /// The URL is wrong.
     #[error(transparent)]
     Url(#[from] url::UrlError),
-    /// The file is of no use.
+    /// The file cannot be used.
     #[error(transparent)]
     Sqlite(#[from] sqlite::SqliteOpenError),
-    /// Redis is not to be had.
+    /// There is no connection to Redis.
     #[error(transparent)]
     Redis(#[from] redis::ConnectError),
 }
 
-/// Opens the ledger of that URL, for the command line; its password may be in a file. With `reads_only` an SQLite file may be
-/// in use by a server.
+/// Opens the ledger at that URL, for the command line; its password may be in a file. With `reads_only` a SQLite file may
+/// be in use by a server.
 ///
 /// # Errors
 /// See [`OpenError`].

@@ -1,4 +1,4 @@
-//! The embedded ledger: one SQLite file, one process that writes it, one transaction a batch.
+//! The embedded ledger: one SQLite file, one process that writes it, one transaction per batch.
 //!
 //! `dispatch` carries out a call by the rules of `lua/`, each in a file of its script's name; here are the file, its lock and
 //! its transactions. `watch` notices if the file is taken away from under us.
@@ -41,19 +41,19 @@ use watch::Watch;
 /// Symbolic links that are followed: as many as Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// Prepared statements that are kept: more than there are.
+/// Prepared statements to keep: more than there are.
 const STATEMENTS_MAX: usize = 64;
 
-/// How long a write waits for a program that reads or writes the file beside us, such as `sqlite3`.
+/// How long a write waits for another program that reads or writes the file, such as `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pages of the write-ahead log at which it is carried over into the database: SQLite's own default.
+/// Pages of the write-ahead log at which it is checkpointed into the database: SQLite's own default.
 const CHECKPOINT_PAGES: i32 = 1_000;
 
 /// How often a file that could not be written is tried again.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The one way to this ledger.
+/// The one connection to this ledger.
 const WAY: usize = 0;
 
 /// What PATH.lock says once PATH has been a ledger.
@@ -70,7 +70,7 @@ pub enum SqliteOpenError {
         /// The file.
         path: PathBuf,
     },
-    /// Another name of the file is the ledger's.
+    /// The file is a ledger under another name.
     #[error(
         "{path} is another name (a hard link, or a mount of the file) of a file that is already a ledger; serve it \
             under its original name (instead of the file, mount its folder), or copy it: the latest writes are in a \
@@ -80,7 +80,7 @@ pub enum SqliteOpenError {
         /// The name.
         path: PathBuf,
     },
-    /// It cannot be read or made.
+    /// It cannot be read or created.
     #[error("cannot open {path}: {cause}")]
     Unusable {
         /// The file.
@@ -88,7 +88,7 @@ pub enum SqliteOpenError {
         /// What the system or SQLite said.
         cause: String,
     },
-    /// It holds something else, and is left as it is.
+    /// It holds something else, and is left unchanged.
     #[error("{path} is not a boxoffice ledger ({what}); it was left unchanged; choose another path")]
     Foreign {
         /// The file.
@@ -131,7 +131,7 @@ pub enum SqliteOpenError {
     },
 }
 
-/// Where a ledger has its time from.
+/// Where a ledger gets its time from.
 type Clock = Box<dyn FnMut() -> WallTime + Send>;
 
 /// A ledger in one SQLite file.
@@ -139,7 +139,7 @@ pub struct SqliteLedger {
     connection: Connection,
     path: PathBuf,
     clock: Clock,
-    /// What may be written; `None` where it is only read.
+    /// What may be written; `None` if the file is only read.
     writing: Option<Writing>,
     trouble: Trouble,
 }
@@ -149,13 +149,13 @@ struct Writing {
     /// Locked for as long as this exists: the file beside the database, and the database itself.
     _locks: [File; 2],
     watch: Watch,
-    /// Pages in the write-ahead log after the last commit, as SQLite tells.
+    /// Pages in the write-ahead log after the last commit, as SQLite reports.
     log_pages: Arc<AtomicI32>,
-    /// SQLite found the file damaged: nothing that it says counts until it was looked at.
+    /// SQLite found the file damaged: nothing that it says counts until somebody has looked at it.
     damaged: Option<String>,
     /// It cannot be written, whatever is asked.
     refused: Option<Refused>,
-    /// Operators were told that nothing is sold.
+    /// It was reported that nothing is sold.
     is_told: bool,
 }
 
@@ -167,21 +167,22 @@ struct Refused {
 }
 
 impl SqliteLedger {
-    /// Opens the file for serving, or makes it. No other process can open it so until this one is gone, by whichever path it
-    /// comes: what keeps it out is a lock on the file itself.
+    /// Opens the file for serving, or creates it. No other process can open it so until this one is gone, by whichever
+    /// path: a lock on the file itself keeps it out.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteLedger, SqliteOpenError> {
         SqliteLedger::open_with_clock(path, system_time)
     }
 
-    /// As [`open`](SqliteLedger::open), with another clock than the system's.
+    /// Like [`open`](SqliteLedger::open), with another clock than the system's.
     pub fn open_with_clock(
         path: impl AsRef<Path>,
         clock: impl FnMut() -> WallTime + Send + 'static,
     ) -> Result<SqliteLedger, SqliteOpenError> {
-        // SQLite keeps its log beside the file that a link leads to, and so is everything else that belongs to it.
+        // SQLite keeps its log beside the file that a link leads to, and everything else that belongs to the file is there,
+        // too.
         let path = &target(path.as_ref())?;
-        // A file beside the database, since SQLite's own locks come and go with transactions, and `audit` and
-        // `sqlite3` are to read while we serve. The system lets go of it however we end, so that it is never stale.
+        // A file beside the database, since SQLite's own locks come and go with transactions, and `audit` and `sqlite3`
+        // should be able to read while we serve. The system releases it however we end, so that it is never stale.
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock = File::options().create(true).truncate(false).read(true).write(true).open(&lock_path);
@@ -194,8 +195,9 @@ impl SqliteLedger {
         if was_ledger && !is_there {
             return Err(SqliteOpenError::Gone { path: path.to_owned() });
         }
-        // Other paths to the same file (hard links, mounts) have another file beside them. Before SQLite opens it, and until
-        // after it has closed it: closing a second descriptor drops the locks that SQLite holds.
+        // Other paths to the same file (hard links, mounts) have another file beside them, so the file itself is locked,
+        // too: before SQLite opens it, and until after it has closed it, since closing a second descriptor drops the locks
+        // that SQLite holds.
         let itself = match is_there {
             true => Some(File::open(path).map_err(|error| unusable(path, error))?),
             false => None,
@@ -240,7 +242,7 @@ impl SqliteLedger {
         schema::make_durable(&connection).map_err(|error| unusable(path, error))?;
         let log_pages = Arc::new(AtomicI32::new(0));
         let told = Arc::clone(&log_pages);
-        // In place of SQLite's own hook, which would write the database at moments that the watch does not know of.
+        // Instead of SQLite's own hook, which would write the database at moments that the watch does not know of.
         // Relaxed: it is called on the thread that commits.
         let hook = move |_: &mut Wal, pages| {
             told.store(pages, Ordering::Relaxed);
@@ -289,7 +291,7 @@ impl SqliteLedger {
         }
     }
 
-    /// Where this ledger says what keeps it from selling, for another thread to read.
+    /// What keeps this ledger from selling, for another thread to read.
     pub fn trouble(&self) -> Trouble {
         self.trouble.clone()
     }
@@ -320,13 +322,13 @@ impl SqliteLedger {
                 });
             }
         }
-        // What was committed into a file that is at its path no more is not there for anybody else.
+        // What was committed into a file that is no longer at its path is not there for anybody else.
         self.check_files().map_err(CallError::Unknown)?;
         self.carry_log_over();
         Ok(answers)
     }
 
-    /// Whether the file can be served: it is the one that was opened, and sound as far as is known.
+    /// Whether the file can be served: it is the one that was opened, and sound as far as known.
     fn check_files(&mut self) -> Result<(), String> {
         let Some(writing) = &mut self.writing else { return Ok(()) };
         let sound = match &writing.damaged {
@@ -348,8 +350,8 @@ impl SqliteLedger {
         sound
     }
 
-    /// Carries the write-ahead log over into the database once it is long enough. What fails is tried again after the
-    /// next commit: the log has it all.
+    /// Checkpoints the write-ahead log into the database once it is long enough. A failure is retried after the next
+    /// commit: the log has everything.
     fn carry_log_over(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         if writing.log_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES {
@@ -362,8 +364,8 @@ impl SqliteLedger {
         }
     }
 
-    /// Once the file could not be written: whether it still cannot be. Without a try nobody would know, since who is told
-    /// that this host is not ready sends it no bookings.
+    /// After the file could not be written: checks whether it still cannot be. Without a try nobody would know, since a
+    /// host that is not ready is sent no bookings.
     fn probe_writing(&mut self) {
         let Some(Refused { tried_at, is_locked }) =
             self.writing.as_ref().and_then(|writing| writing.refused.as_ref())
@@ -397,7 +399,7 @@ impl SqliteLedger {
         }
     }
 
-    /// Whether another program holds the file's write lock this very moment.
+    /// Whether another program holds the file's write lock at this moment.
     fn is_locked(&self) -> bool {
         let waits = self.connection.busy_timeout(Duration::ZERO);
         let begun = waits.and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
@@ -405,7 +407,7 @@ impl SqliteLedger {
         begun.and(restored).is_err()
     }
 
-    /// The refusal for an error that changed nothing, and what it says of the file.
+    /// The refusal for an error that changed nothing. Reports it if it concerns the file.
     fn refused(&mut self, error: &rusqlite::Error) -> CallError {
         if let Some(what) = unsoundness(error) {
             return CallError::Unsound(what);
@@ -431,7 +433,7 @@ impl SqliteLedger {
             }
             _ => format!("{path}: {error}"),
         };
-        // Others are of one call.
+        // Other errors concern one call.
         let of_the_file = matches!(
             code,
             Some(
@@ -467,8 +469,8 @@ impl Ledger for SqliteLedger {
         }
         match self.transaction(calls) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
-            // One call that cannot be carried out must not take the others of its batch with it. A file that somebody
-            // else has locked is locked for all of them, and each would wait for it anew.
+            // One call that cannot be carried out must not take the others of its batch with it. A file that somebody else
+            // has locked is locked for all of them, and each would wait again.
             Err(CallError::Refused(_) | CallError::Unsound(_)) if calls.len() > 1 && !self.is_locked() => {
                 let alone =
                     |call| self.transaction(std::slice::from_ref(call)).map(|mut answers| answers.remove(0));
@@ -488,7 +490,7 @@ impl std::fmt::Debug for SqliteLedger {
     }
 }
 
-/// What an error says that is wrong with what is stored; `None` where it is the file's or the system's.
+/// What an error says is wrong with what is stored; `None` if it is about the file or the system.
 fn unsoundness(error: &rusqlite::Error) -> Option<String> {
     match error {
         rusqlite::Error::ToSqlConversionFailure(what) => Some(what.to_string()),
@@ -504,7 +506,7 @@ fn unsoundness(error: &rusqlite::Error) -> Option<String> {
     }
 }
 
-/// Whether the path leads to a file that is mounted there by itself: what belongs to it is beside another path. A system that
+/// Whether the file at that path is mounted there by itself: what belongs to it is beside another path. A system that
 /// cannot tell (before Linux 5.8) says no.
 fn is_mounted(path: &Path) -> bool {
     let told = statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
@@ -520,18 +522,18 @@ fn take(file: &File, path: &Path) -> Result<(), SqliteOpenError> {
     }
 }
 
-/// What a path leads to, if it is a symbolic link, or a link to one; there may be nothing yet. Folders on the way may be links
-/// as well: what is beside the file is found through them, too.
+/// What a path leads to, if it is a symbolic link, or a link to one; nothing need be there yet. Folders on the way may be
+/// links as well: what is beside the file is found through them, too.
 fn target(path: &Path) -> Result<PathBuf, SqliteOpenError> {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
         match fs::read_link(&target) {
             Ok(next) => {
-                // An absolute one takes the place of all of it.
+                // An absolute one replaces all of it.
                 target.pop();
                 target.push(next);
             }
-            // EINVAL: it is no link. What else is wrong with it, opening tells.
+            // EINVAL: it is not a link. If anything else is wrong with it, opening it tells.
             Err(_) => return Ok(target),
         }
     }
@@ -553,15 +555,15 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, SqliteOpenError>
     Ok(connection)
 }
 
-/// Opens a file that may be on a file system, or in a folder, that cannot be written. SQLite reads a file in this mode by
-/// an index that it makes beside it, unless it is told that nobody writes the file.
+/// Opens a file that may be on a file system, or in a folder, that cannot be written. SQLite then reads a file by an index
+/// that it makes beside it, unless it is told that nobody writes the file.
 fn connect_to_read(path: &Path) -> Result<Connection, SqliteOpenError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     let Err(error) = read else { return Ok(connection) };
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {}
-        // What else is wrong is found, and named, by whoever looks at the schema.
+        // Any other fault is found, and named, when the schema is read.
         _ => return Ok(connection),
     }
     let mut log = target(path)?.into_os_string();

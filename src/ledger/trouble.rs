@@ -1,8 +1,8 @@
-//! What keeps a ledger from selling: said by whoever meets it, told to operators.
+//! What keeps a ledger from selling: reported by those who notice it, logged for operators.
 //!
-//! A host has one [`Trouble`]. Each of its ways to the ledger (a loop's connection to Redis; the SQLite file) says there how it
-//! is, at each change. What is new to the host is logged: a trouble once when it begins, however many loops meet it, and once
-//! when all of it is over.
+//! A host has one [`Trouble`]. Each of its connections to the ledger (a loop's connection to Redis; the SQLite file)
+//! reports its state there, at each change. What is new to the host is logged: a trouble once when it begins, however many
+//! loops notice it, and once when all of it is over.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,13 +30,13 @@ macro_rules! causes {
 }
 
 causes! {
-    /// It cannot be reached, or breaks off.
+    /// It cannot be reached, or the connection was lost.
     Unreachable "unreachable",
-    /// It is there, and denies this host something that it needs: a password is wrong, or a right is missing.
+    /// It is there, but denies this host something that it needs: a password is wrong, or a right is missing.
     Denied "denied",
     /// It does not keep what the host's `--durability` promises.
     Durability "durability",
-    /// It is there, and refuses to change anything: no memory, no space, a replica, loading.
+    /// It is there, but refuses writes: no memory, no space, a replica, loading.
     Refusing "refusing",
     /// The file is gone, replaced or damaged.
     File "file",
@@ -48,7 +48,7 @@ pub struct Trouble(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By the way that meets it.
+    /// By the connection that reports it.
     now: BTreeMap<usize, (Cause, String)>,
     /// What was logged of each kind since there was none at all.
     logged: BTreeMap<Cause, String>,
@@ -57,7 +57,7 @@ struct Known {
 }
 
 impl Trouble {
-    /// How the way of that number is from now on.
+    /// The state of the connection with that number from now on.
     pub fn report(&self, way: usize, is: Option<(Cause, &str)>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match is {
@@ -65,7 +65,7 @@ impl Trouble {
                 known.now.insert(way, (cause, what.to_owned()));
                 let news = match known.logged.get(&cause) {
                     None => true,
-                    // A connection fails in many ways while a Redis is down; of everything else an operator must know.
+                    // A connection fails in many ways while a Redis is down; everything else an operator must know.
                     Some(last) => cause != Cause::Unreachable && last != what,
                 };
                 if news {
@@ -85,18 +85,18 @@ impl Trouble {
         }
     }
 
-    /// What it is now, the way that meets it before each.
+    /// The current troubles, each behind the connection that reports it.
     pub fn all(&self) -> Vec<(usize, Cause, String)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.now.iter().map(|(&way, (cause, what))| (way, *cause, what.clone())).collect()
     }
 
-    /// One of them.
+    /// The first of them.
     pub fn get(&self) -> Option<String> {
         self.all().into_iter().next().map(|(_, _, what)| what)
     }
 
-    /// What the ledger's settings may lead to, though it can be used. Told where it differs from what was told last.
+    /// What the ledger's settings may lead to, though it can be used. Logged if it differs from the last advice.
     pub fn advise(&self, advice: &[String]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for what in advice.iter().filter(|what| !known.advised.contains(what)) {

@@ -31,7 +31,7 @@ pub struct RedisUrl {
     pub password: Option<String>,
     /// Where the password is read from at each dial, in place of one in the URL.
     pub password_file: Option<PathBuf>,
-    /// Number of the database, 0 unless told.
+    /// Number of the database; 0 by default.
     pub database: u32,
 }
 
@@ -42,7 +42,7 @@ pub enum RedisAddress {
     Tcp {
         /// To be resolved.
         host: String,
-        /// 6379 unless told.
+        /// 6379 by default.
         port: u16,
     },
     /// The path of a socket.
@@ -60,7 +60,7 @@ pub enum UrlError {
         "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://… and redis+unix:///path"
     )]
     NotYet(&'static str),
-    /// `sqlite:` or `redis+unix://` and nothing behind it.
+    /// `sqlite:` or `redis+unix://` with nothing behind it.
     #[error("ledger: {0} takes a path, as in {0}{1}")]
     NoPath(&'static str, &'static str),
     /// A password in the URL and in a file.
@@ -85,7 +85,7 @@ fn bad(part: &'static str, takes: &'static str) -> UrlError {
     UrlError::Part { part, takes }
 }
 
-/// Why there is no password in the file that is to have it.
+/// Why a password file gives no password.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the ledger's password from {path}: {cause}")]
 pub struct PasswordError {
@@ -95,7 +95,7 @@ pub struct PasswordError {
     pub cause: String,
 }
 
-/// Most bytes of a file with a password.
+/// Max bytes of a password file.
 const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
 
 impl LedgerUrl {
@@ -120,7 +120,7 @@ impl LedgerUrl {
 }
 
 impl RedisUrl {
-    /// The password to show to a Redis that is dialled now. Reads the file, if it is in one: it may be another by now.
+    /// The password to show to a Redis that is dialled now. Reads the file, if there is one: it may have changed.
     ///
     /// # Errors
     /// If the file cannot be read, or has no password of one line.
@@ -128,7 +128,7 @@ impl RedisUrl {
         let Some(path) = &self.password_file else { return Ok(self.password.clone()) };
         let wrong = |cause: String| PasswordError { path: path.clone(), cause };
         let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-        // A pipe would keep whoever reads it waiting.
+        // Reading a pipe would wait.
         if !metadata.is_file() {
             return Err(wrong("it is not a file".to_owned()));
         }
@@ -147,10 +147,10 @@ impl RedisUrl {
 }
 
 impl RedisAddress {
-    /// Where that is now. Asks a name server, which may take its time.
+    /// Its address now. Asks a name server, which may take its time.
     ///
     /// # Errors
-    /// If the name has no address, or nobody tells.
+    /// If the name has no address, or cannot be resolved.
     pub fn resolve(&self) -> io::Result<Endpoint> {
         match self {
             RedisAddress::Unix(path) => Ok(Endpoint::Unix(path.clone())),
@@ -171,11 +171,11 @@ enum Scheme {
     Sqlite,
     Redis,
     RedisUnix,
-    /// Known, and refused with a sentence of its own.
+    /// Known, but refused with a message of its own.
     NotYet(&'static str),
 }
 
-/// The one list of what a ledger's URL may begin with.
+/// The one list of prefixes of a ledger's URL.
 const SCHEMES: [(&str, Scheme); 6] = [
     ("sqlite:", Scheme::Sqlite),
     ("redis://", Scheme::Redis),
@@ -189,8 +189,7 @@ fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
     SCHEMES.iter().find_map(|(start, scheme)| Some((*scheme, url.strip_prefix(start)?)))
 }
 
-/// Whether `url` begins as that of a ledger does, also of one that this version does not speak to yet, and has something
-/// behind that.
+/// Whether `url` begins like that of a ledger, even one that this version does not speak yet, with something behind that.
 pub fn names_a_ledger(url: &str) -> bool {
     split_scheme(url).is_some_and(|(_, rest)| !rest.is_empty())
 }
@@ -294,9 +293,9 @@ fn with_credentials(authority: &str) -> Result<Credentials<'_>, UrlError> {
     Ok(((!user.is_empty()).then_some(user), Some(password), place))
 }
 
-/// Resolves `%XX`; `None` where that is malformed or not UTF-8.
+/// Resolves `%XX`; `None` if that is malformed or not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    // What has no two digits the library leaves as it is.
+    // The library leaves a `%` without two digits as it is.
     let mut after_each = text.split('%').skip(1);
     let is_escape = |after: &str| matches!(after.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
     if !after_each.all(is_escape) {

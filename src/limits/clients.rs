@@ -1,6 +1,5 @@
 //! The limits that clients meet, as one list: name, default, range. `config` reads them, `connection` and `engine` obey
-//! them, `/metrics` counts how often each was met. The reason of each default stands at its constant in
-//! [`limits`](super).
+//! them, `/metrics` counts how often each was hit. The reason for each default is at its constant in [`limits`](super).
 
 use std::fmt;
 
@@ -68,7 +67,7 @@ macro_rules! client_limits {
             /// Sets a limit.
             ///
             /// # Panics
-            /// Where `value` is outside its [`Limit::range`].
+            /// If `value` is outside its [`Limit::range`].
             pub fn set(&mut self, limit: Limit, value: u64) {
                 let (least, most) = limit.range();
                 assert!((least..=most).contains(&value), "{}: {value}", limit.name());
@@ -117,15 +116,15 @@ client_limits! {
     BufferedBytes buffered_bytes: usize, "buffered-bytes", Bytes, BUFFERED_BYTES_PER_CORE_MAX, 16 * KIB, 64 * GIB;
 }
 
-/// What a request line needs beside its target: a method, a version, and the spaces between them.
+/// What a request line needs besides its target: a method, a version, and the spaces between them.
 pub const REQUEST_LINE_SPARE_BYTES: usize = 128;
 
-/// A limit that does not go with another one.
+/// A limit that contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// The two of them; the first is the one that is too large or too small.
     pub between: [Limit; 2],
-    /// What it takes, to be put behind the first one.
+    /// What it takes, to be written after the first one.
     pub takes: String,
 }
 
@@ -173,7 +172,7 @@ impl Unit {
 }
 
 impl ClientLimits {
-    /// Whether the limits go together.
+    /// Whether the limits are compatible.
     ///
     /// # Errors
     /// The first two that do not.
@@ -186,8 +185,8 @@ impl ClientLimits {
                 takes: format!("must be {head_least} or more, since target-bytes is {target}"),
             });
         }
-        // Buffers come in sizes of which each is four times the one before, so that one may be so much larger than what
-        // it holds. With less than this a single connection could not have what the other limits give it.
+        // Buffers come in sizes of which each is four times the one before, so one may be that much larger than what it
+        // holds. With less than this a single connection could not have what the other limits give it.
         let each = [Limit::HeadBytes, Limit::BodyBytes, Limit::UnsentBytes];
         let buffered_least = 4 * each.iter().map(|&limit| self.get(limit)).sum::<u64>();
         if (self.buffered_bytes as u64) < buffered_least {

@@ -1,4 +1,4 @@
-//! A [`Stream`] for whoever may wait: each call waits until it has done something, for no longer than it was told.
+//! A [`Stream`] for callers that may wait: each call waits until it has done something, at most as long as it was told.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ impl BlockingStream {
             let left = until.saturating_duration_since(Instant::now());
             match self.poll.poll(&mut self.events, Some(left)) {
                 Ok(()) => return Ok(!self.events.is_empty()),
-                // A signal, as a profile of the process sends, is none of ours.
+                // A signal, such as a profile of the process sends, is not for us.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

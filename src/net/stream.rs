@@ -1,7 +1,7 @@
-//! One stream to a server, whatever carries it. It never blocks.
+//! One stream to a server, over TCP or a UNIX socket. It never blocks.
 //!
-//! Whoever drives it sees `read`, `write` and readiness, and nothing of the kind of stream. One that encrypts is a third
-//! kind: its handshake and its records belong between these calls and the socket.
+//! The code that drives it sees `read`, `write` and readiness, and nothing of the kind of stream. One that encrypts is a
+//! third kind: its handshake and its records belong between these calls and the socket.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -31,7 +31,7 @@ pub enum Stream {
 }
 
 impl Endpoint {
-    /// How many addresses it has: so many dials try each of them once.
+    /// How many addresses it has: that many dials try each of them once.
     pub fn addresses(&self) -> usize {
         match self {
             Endpoint::Tcp(addresses) => addresses.len(),
@@ -45,7 +45,7 @@ impl Stream {
     /// a `dial` takes the next address.
     ///
     /// # Errors
-    /// As of `socket(2)` and `connect(2)`.
+    /// Those of `socket(2)` and `connect(2)`.
     pub fn connect(endpoint: &Endpoint, dial: usize) -> io::Result<Stream> {
         match endpoint {
             Endpoint::Tcp(addresses) => {
@@ -60,7 +60,7 @@ impl Stream {
     /// What went wrong with the socket since the last time, such as that nobody listens there.
     ///
     /// # Errors
-    /// As of `getsockopt(2)`.
+    /// Those of `getsockopt(2)`.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Stream::Tcp(stream) => stream.take_error(),

@@ -1,4 +1,4 @@
-//! What a ledger answers: how the sale stands, and what became of the operation.
+//! What a ledger answers: the state of the sale, and what became of the operation.
 
 use super::Row;
 use crate::booking::{Booking, LogEntry, SaleName, SaleState};
@@ -9,10 +9,10 @@ use crate::clock::WallTime;
 pub enum Answer {
     /// The ledger has no sale of that name, and nothing was done. Not the same as sold out.
     Missing,
-    /// To [`SaleOp::Open`](super::SaleOp::Open): the ledger knows a sale of that name and does not have it any more. Nothing
-    /// was done.
+    /// To [`SaleOp::Open`](super::SaleOp::Open): the ledger knows a sale of that name and no longer has it. Nothing was
+    /// done.
     Lost,
-    /// To [`SaleOp::Remove`](super::SaleOp::Remove): the sale is no more. `done` says whether all that was of it is gone; the
+    /// To [`SaleOp::Remove`](super::SaleOp::Remove): the sale is removed. `done` says whether all its data is gone; the
     /// same call again goes on.
     Removed {
         /// See there.
@@ -20,9 +20,10 @@ pub enum Answer {
     },
     /// To [`Call::Bookings`](super::Call::Bookings): nothing was done. The sale is frozen, or the ledger has forgotten
     /// something of what the caller has seen (and is frozen from now on), or it did so before and the caller does not know:
-    /// it puts back what it acknowledged before it asks again. To [`BookingOp::Restore`](super::BookingOp::Restore): see there.
+    /// the caller must put back what it acknowledged before it asks again. To
+    /// [`BookingOp::Restore`](super::BookingOp::Restore): see there.
     Stale(SaleState),
-    /// To a call on a sale that is there.
+    /// To a call on an existing sale.
     Sale {
         /// The sale as of the end of the call.
         state: SaleState,
@@ -42,7 +43,7 @@ impl Answer {
         }
     }
 
-    /// As [`state`](Answer::state), to be changed.
+    /// Like [`state`](Answer::state), to be changed.
     pub fn state_mut(&mut self) -> Option<&mut SaleState> {
         match self {
             Answer::Stale(state) | Answer::Sale { state, .. } => Some(state),
@@ -51,19 +52,19 @@ impl Answer {
     }
 }
 
-/// What became of an operation on a sale that is there. Each says which operations it is the result of.
+/// The result of an operation on an existing sale. Each says which operations it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SaleResult {
     /// `Open`: this call has made it.
     Created,
-    /// `Open`: it was there, and is as it was.
+    /// `Open`: it existed, and is unchanged.
     Exists,
     /// `Alter`, `Repair` and `Expire`: done. `Snapshot`: the state is all there is.
     Done,
     /// `Alter`, `Remove` and `Repair`: nothing was done.
     Refused(ChangeFault),
-    /// `Alter`, if the sale gets its first limit for buyers: what they have is counted before the limit is in force, a
-    /// bounded number of bookings by each call. Nothing is altered yet; the same call again goes on.
+    /// `Alter`, if the sale gets its first limit for buyers: what they have is counted before the limit applies, a bounded
+    /// number of bookings by each call. Nothing is altered yet; the same call again goes on.
     Counting,
     /// `Reserve`: one for each claim, in their order.
     Reserved(Vec<Reservation>),
@@ -92,12 +93,12 @@ pub enum SaleResult {
     Trimmed {
         /// Consumer groups of the log; a ledger that has no such thing has none.
         groups: u64,
-        /// Entries removed by this call; 0 says that there is no more to remove.
+        /// Entries removed by this call; 0 if there is nothing more to remove.
         removed: u64,
         /// Entries that are left.
         left: u64,
     },
-    /// `Survey`. A count in the state that is below zero is given as zero there, and as a row.
+    /// `Survey`. A count below zero is given as zero in the state, and as a row.
     Surveyed {
         /// The sale's clock as it is stored.
         clock: WallTime,
@@ -112,14 +113,14 @@ pub enum SaleResult {
     },
 }
 
-/// What became of an operation on the ledger.
+/// The result of an operation on the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerResult {
     /// `Sales`.
     Sales {
         /// In no particular order.
         names: Vec<SaleName>,
-        /// What stands among them and is no name of a sale, made readable: somebody else wrote it.
+        /// Members of the list that are not a sale's name, made readable: somebody else wrote them.
         odd: Vec<String>,
     },
     /// `Changes`.
@@ -130,16 +131,16 @@ pub enum LedgerResult {
         at: u64,
         /// Whether there are more after `at`, to be asked for at once.
         more: bool,
-        /// Whether the feed cannot give all that has changed since the number that was asked for: it is younger than that,
-        /// or has moved on too far. Everything is to be read anew.
+        /// Whether the feed cannot give everything that has changed since the number that was asked for: it is younger than
+        /// that, or has moved on too far. Everything must be read again.
         reset: bool,
         /// Which ledger this is; empty if it has no name.
         ledger: String,
-        /// The ledger's clock: what changed before is in it, of sales that were [settled](SaleState::is_settled).
+        /// The ledger's clock: what changed before is included, for sales that were [settled](SaleState::is_settled).
         now: WallTime,
     },
-    /// `Recall`, in the order of the sales: whether a sale of that name was removed since the one was opened that the
-    /// caller knows. Then it was not named again.
+    /// `Recall`, in the order of the sales: whether a sale of that name was removed since the one that the caller knows was
+    /// opened. Then it was not named again.
     Recalled {
         /// One for each.
         removed: Vec<bool>,
@@ -156,17 +157,17 @@ pub enum LedgerResult {
 /// What became of a [`Claim`](super::Claim).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
-    /// Booked now: held until then, or confirmed where the sale has no hold.
+    /// Booked now: held until then, or confirmed if the sale has no hold.
     Granted {
         /// The hold's deadline.
         expires_at: Option<WallTime>,
     },
-    /// The id was known, with the same quantity and buyer; nothing was booked now. Here is the booking as it stands. Of a
-    /// tombstone, which is known with any quantity and buyer: cancelled.
+    /// The id was known, with the same quantity and buyer; nothing was booked now. This is the booking as it is now. A
+    /// tombstone, which is known with any quantity and buyer, counts as cancelled.
     Known(Booking),
     /// The id was known with another quantity or buyer.
     IdReused,
-    /// Fewer tickets are left than asked for.
+    /// Not enough tickets are left.
     SoldOut,
     /// The buyer would have more than the sale allows.
     BuyerLimit,
@@ -183,8 +184,8 @@ pub enum Confirmation {
     Confirmed(Booking),
     /// Its hold was over and its stock is gone; the booking is expired.
     HoldExpired(Booking),
-    /// Its hold was over. There are tickets for it, but its buyer has others by now, and with these more than the sale
-    /// allows; the booking is expired.
+    /// Its hold was over. There are tickets for it, but its buyer has booked others since, and would have more than the
+    /// sale allows; the booking is expired.
     BuyerLimit(Booking),
     /// It was cancelled.
     Cancelled(Booking),
@@ -197,7 +198,7 @@ pub enum Confirmation {
 pub enum Cancellation {
     /// Cancelled, now or before.
     Cancelled(Booking),
-    /// There was no such booking; where asked for, a tombstone is there now.
+    /// There was no such booking; if asked for, there is a tombstone now.
     NotFound,
 }
 
@@ -213,7 +214,7 @@ pub enum Amended {
     NotFound,
 }
 
-/// What speaks against an [`Amendment`](crate::booking::Amendment), or against `Assign`.
+/// Why an [`Amendment`](crate::booking::Amendment), or `Assign`, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objection {
     /// `Extend`, `HoldAgain`: the booking is confirmed.
@@ -224,7 +225,7 @@ pub enum Objection {
     HoldExpired,
     /// `Extend`: the hold would be longer than the sale allows, counted from when it began.
     HoldLimit,
-    /// `Release`: it has fewer tickets than are to remain.
+    /// `Release`: it has fewer tickets than should remain.
     NotARelease,
     /// `HoldAgain`: the sale is paused, closed, or outside of its window by the ledger's clock.
     NotOnSale,
@@ -232,14 +233,14 @@ pub enum Objection {
     BuyerRequired,
     /// `HoldAgain`, `Assign`: its buyer has others, and with these more than the sale allows.
     BuyerLimit,
-    /// `HoldAgain`: fewer tickets are left than it has.
+    /// `HoldAgain`: fewer tickets are left than it needs.
     SoldOut,
 }
 
 /// What became of a booking that was to be [put back](super::BookingOp::Restore).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restoration {
-    /// The ledger has it, as it was told or later.
+    /// The ledger has it, as it was acknowledged or later.
     Stands,
     /// It was forgotten, and is there again.
     PutBack,
@@ -252,12 +253,12 @@ pub enum Restoration {
 pub enum LostCause {
     /// Its tickets are sold to others by now.
     SoldOut,
-    /// Its id is that of another booking by now, or of none for ever.
+    /// Its id belongs to another booking by now, or to none for ever.
     IdTaken,
 }
 
 impl LostCause {
-    /// As reports and ledgers have it.
+    /// As reports and ledgers write it.
     pub fn word(self) -> &'static str {
         match self {
             LostCause::SoldOut => "sold-out",
@@ -271,7 +272,7 @@ impl LostCause {
     }
 }
 
-/// Why a sale is not changed as it was asked for.
+/// Why a sale was not changed as requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeFault {
     /// `Alter`: the sale is at another version than the change is for.
@@ -299,8 +300,8 @@ pub enum CallError {
     /// The ledger said that it did not carry the call out (Redis LOADING, OOM, READONLY, MISCONF; a full disk).
     #[error("the ledger refused: {0}")]
     Refused(String),
-    /// What the ledger has of the sale is nothing that boxoffice leaves behind (a count below zero, a key gone), as it says
-    /// here: nothing was done, and nothing will be until somebody has seen to it.
+    /// The ledger's record of the sale is in a state that boxoffice never leaves behind (a count below zero, a key gone),
+    /// described here: nothing was done, and nothing will be until somebody fixes it.
     #[error("the ledger's record of the sale is not sound: {0}")]
     Unsound(String),
     /// The ledger's answer makes no sense to this version: the call may have been carried out or not.
@@ -309,12 +310,12 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether it is what is stored that is wrong, and not the connection.
+    /// Whether the stored data is at fault, and not the connection.
     pub fn is_of_what_is_stored(&self) -> bool {
         matches!(self, CallError::Garbled(_) | CallError::Unsound(_))
     }
 
-    /// What was said, alone.
+    /// Only what was said.
     pub fn words(&self) -> &str {
         let (CallError::Unknown(words)
         | CallError::Refused(words)

@@ -6,12 +6,12 @@
 use super::{Part, Repair, Watermark};
 use crate::booking::{Amendment, Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleTerms};
 
-/// A call on its way; comes back with its answer.
+/// A call in flight; comes back with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
 
-/// One ledger call. Answered by [`Answer::Missing`](super::Answer::Missing) if it is on a sale that the ledger does not have
-/// (to open one apart), and else as each operation says.
+/// One ledger call. Answered by [`Answer::Missing`](super::Answer::Missing) if it is on a sale that the ledger does not
+/// have (except to open one), and otherwise as each operation says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Changes bookings of a sale. Answered by [`Answer::Stale`](super::Answer::Stale), with nothing done, unless the ledger
@@ -19,19 +19,19 @@ pub enum Call {
     Bookings {
         /// Of which sale.
         sale: SaleName,
-        /// What the caller has seen of it.
+        /// What the caller has seen of the sale.
         seen: Watermark,
         /// What is done to them.
         op: BookingOp,
     },
-    /// Reads a sale, or changes it, whatever the caller has seen of it.
+    /// Reads a sale, or changes it, regardless of what the caller has seen of it.
     Sale {
         /// Which sale.
         sale: SaleName,
         /// What is done.
         op: SaleOp,
     },
-    /// Is about no one sale.
+    /// Not about a single sale.
     Ledger(LedgerOp),
 }
 
@@ -46,33 +46,33 @@ pub enum BookingOp {
     Cancel(Vec<Cancel>),
     /// Changes bookings, in this order; at most [`crate::limits::ENTRIES_PER_CALL_MAX`]. `Amended`.
     Amend(Vec<(BookingId, Amendment)>),
-    /// Gives a held or confirmed booking to another buyer, whose limit holds; the same again changes nothing. Its tickets,
-    /// its deadline and what it was made with stay. `Assigned`.
+    /// Gives a held or confirmed booking to another buyer, whose limit applies; the same again changes nothing. Its
+    /// tickets, its deadline and what it was made with stay. `Assigned`.
     Assign {
         /// Which booking.
         id: BookingId,
-        /// To whom; `None` takes its buyer away. Apart, so that no other call is the larger for it.
+        /// To whom; `None` takes its buyer away. Boxed, so that it does not enlarge the other calls.
         buyer: Option<Box<BuyerId>>,
     },
     /// Puts back what clients were last told of these bookings (held, confirmed or cancelled; at most
-    /// [`crate::limits::ENTRIES_PER_CALL_MAX`]) if the ledger has less: it has forgotten something then, and is frozen for all
-    /// callers until they too had the time to put back what they know of. `Restored`;
-    /// [`Answer::Stale`](super::Answer::Stale) only if this is another sale than the caller has seen, into which nothing is
-    /// put.
+    /// [`crate::limits::ENTRIES_PER_CALL_MAX`]) if the ledger has less: it has forgotten something then, and is frozen for
+    /// all callers until they too have had the time to put back what they know of. `Restored`;
+    /// [`Answer::Stale`](super::Answer::Stale) only if this is another sale than the caller has seen; nothing is put into
+    /// that.
     ///
-    /// A booking that is not there is taken if it fits into the total (a hold that is over takes nothing), whatever the
-    /// sale's status or the buyer's limit; a held one that was told as confirmed is confirmed; one that was told as
-    /// cancelled is cancelled; one that was told with a later deadline has it, and takes its tickets again if they went
-    /// back; one that was told with fewer tickets gives the others back; one that was told after it was given to another
-    /// buyer is that buyer's. What the ledger has of a later date stands.
+    /// A missing booking is taken if it fits into the total (a hold that is over takes nothing), whatever the sale's status
+    /// or the buyer's limit. A held one that was acknowledged as confirmed is confirmed; one acknowledged as cancelled is
+    /// cancelled; one acknowledged with a later deadline gets it, and takes its tickets again if they went back; one
+    /// acknowledged with fewer tickets gives the others back; one acknowledged after it was given to another buyer is that
+    /// buyer's. What the ledger has of a later date stands.
     Restore(Vec<Booking>),
 }
 
 /// What is done to a sale. The names of results are those of [`SaleResult`](super::SaleResult).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SaleOp {
-    /// Opens the sale if there is none of that name; never changes one that exists. `Created` or `Exists`;
-    /// [`Answer::Lost`](super::Answer::Lost) if the ledger had one and has lost it, and no operator asks for it.
+    /// Opens the sale if there is none of that name; never changes an existing one. `Created` or `Exists`;
+    /// [`Answer::Lost`](super::Answer::Lost) if the ledger had one and has lost it, unless an operator asks.
     ///
     /// If bookings of a lost sale are left, an operator's sale is opened paused: an [audit](crate::audit) counts them before
     /// anything is done with it. `Refused` if they are more than its total.
@@ -85,8 +85,8 @@ pub enum SaleOp {
     /// Removes a sale that is closed and of which nothing is held, with its bookings and its log; also one that is lost, or
     /// whose record is not sound. [`Answer::Removed`](super::Answer::Removed), or `Refused`.
     Remove,
-    /// Changes a sale that exists. `Done`; `Refused`, with nothing done, if it is at another version than the change is for,
-    /// or else the new total is below held + sold, or else the new window is empty; or `Counting`.
+    /// Changes an existing sale. `Done`; `Refused`, with nothing done, if it is at another version than the change is for,
+    /// if the new total is below held + sold, or if the new window is empty; or `Counting`.
     Alter(SaleChange),
     /// Reads a sale's state as it is stored. `Done`. If holds have ended since, which
     /// [`SaleState::due_at`](crate::booking::SaleState::due_at) shows, they may still be in `held`: a
@@ -94,12 +94,12 @@ pub enum SaleOp {
     Snapshot,
     /// Reads bookings, and the sale as of now. `Found`.
     LookUp(Vec<BookingId>),
-    /// Enters overdue holds as expired, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]: they have counted for
-    /// nobody since their deadlines. `Done`; there is more to enter while
-    /// [`SaleState::due_at`](crate::booking::SaleState::due_at) is past.
+    /// Enters overdue holds as expired, oldest first, at most [`crate::limits::EXPIRIES_PER_CALL_MAX`]; they have not
+    /// counted since their deadlines. `Done`; there is more to enter while
+    /// [`SaleState::due_at`](crate::booking::SaleState::due_at) is in the past.
     Expire,
-    /// One page of a sale's bookings, in no particular order; a booking that exists all the while is on some page, and
-    /// may be on two. `Page`.
+    /// One page of a sale's bookings, in no particular order; a booking that exists throughout is on some page, and may be
+    /// on two. `Page`.
     Page {
         /// Empty to start, then what the last page gave as `next`.
         cursor: String,
@@ -112,16 +112,16 @@ pub enum SaleOp {
     /// Removes from the sale's log what every consumer group has read and acknowledged, oldest first, at most about
     /// [`crate::limits::TRIMMED_PER_CALL_MAX`] entries. The last entry stays, and all of them if there is no group. `Trimmed`.
     Trim,
-    /// Reads one page of a part of a sale as it is stored, for an audit: what is wrong is a row like any other. A row
-    /// that exists all the while is on some page, and may be on two. `Surveyed`.
+    /// Reads one page of a part of a sale as it is stored, for an audit: what is wrong is a row like any other. A row that
+    /// exists throughout is on some page, and may be on two. `Surveyed`.
     Survey {
         /// Which part.
         part: Part,
-        /// Empty to start, then what the last page gave as `next`. That of the log is good for its changes.
+        /// Empty to start, then what the last page gave as `next`. A cursor of the log also works for its changes.
         cursor: String,
     },
-    /// Repairs what follows from bookings and log, all or nothing, if the sale is still at this version and sequence. It moves
-    /// neither. `Done`, or `Refused` if the sale has moved, or else the counts would be above the total.
+    /// Repairs what follows from bookings and log, all or nothing, if the sale is still at this version and sequence. It
+    /// moves neither. `Done`, or `Refused` if the sale has moved, or if the counts would be above the total.
     Repair {
         /// The version that the audit found.
         version: u64,
@@ -132,7 +132,7 @@ pub enum SaleOp {
     },
 }
 
-/// What is asked of the ledger as a whole. The names of results are those of [`LedgerResult`](super::LedgerResult).
+/// Operations on the ledger as a whole. The names of results are those of [`LedgerResult`](super::LedgerResult).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerOp {
     /// Names all sales. `Sales`.
@@ -140,16 +140,16 @@ pub enum LedgerOp {
     /// Which sales were announced as changed after that number of the ledger's feed; `None` only asks where the feed is.
     /// `Changes`.
     ///
-    /// A sale that changes (bookings, terms, status, a freeze; also one that is opened) is announced unless it was within
-    /// the last [`crate::limits::ANNOUNCE_MS`]: see
+    /// A sale that changes (bookings, terms, status, a freeze; also one that is opened) is announced unless it was
+    /// announced within the last [`crate::limits::ANNOUNCE_MS`]: see
     /// [`SaleState::is_settled`](crate::booking::SaleState::is_settled).
     Changes {
         /// What the last answer gave as `at`.
         after: Option<u64>,
     },
-    /// Names sales that the caller knows, at most [`crate::limits::RECALLED_PER_CALL_MAX`], each with the time at which it was
-    /// [`opened`](crate::booking::SaleState::opened), if the ledger has lost their names: nobody opens them then as if they
-    /// were new. `Recalled`.
+    /// Names sales that the caller knows, at most [`crate::limits::RECALLED_PER_CALL_MAX`], each with the time at which it
+    /// was [`opened`](crate::booking::SaleState::opened), in case the ledger has lost their names: then nobody opens them
+    /// as if they were new. `Recalled`.
     Recall {
         /// Which.
         sales: Vec<(SaleName, u64)>,
@@ -184,7 +184,7 @@ pub struct Cancel {
 /// Who opens a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opener {
-    /// A host by itself, as it starts.
+    /// A host by itself, when it starts.
     Start,
     /// An operator.
     Operator,
@@ -201,7 +201,7 @@ impl std::fmt::Display for LedgerId {
 }
 
 impl Call {
-    /// The sale that it is about; `None` if it is about no one sale.
+    /// The sale of the call; `None` if it is not about a single sale.
     pub fn sale(&self) -> Option<&SaleName> {
         match self {
             Call::Bookings { sale, .. } | Call::Sale { sale, .. } => Some(sale),
@@ -225,7 +225,7 @@ impl Call {
         }
     }
 
-    /// Whether it may write more than a log that is trimmed.
+    /// Whether it may write anything other than trimming a log.
     pub fn may_write(&self) -> bool {
         match self {
             Call::Bookings { .. } => true,
@@ -249,14 +249,14 @@ impl Call {
 }
 
 impl BookingOp {
-    /// The call that does this to bookings of `sale`, for a caller that has `seen` that of it.
+    /// The call of this operation on bookings of `sale`, for a caller that has `seen` that of it.
     pub fn on(self, sale: SaleName, seen: Watermark) -> Call {
         Call::Bookings { sale, seen, op: self }
     }
 }
 
 impl SaleOp {
-    /// The call that does this to `sale`.
+    /// The call of this operation on `sale`.
     pub fn on(self, sale: SaleName) -> Call {
         Call::Sale { sale, op: self }
     }

@@ -1,10 +1,10 @@
 //! What travels between a desk and a ledger: calls, and the answers to them. Both ledgers, the desk, the commands and the
-//! admin listener speak this, and it is the same for all of them.
+//! admin listener use it, and it is the same for all of them.
 //!
-//! A [`Call`] is an operation on one sale, or on the ledger as a whole. What is done to bookings carries a [`Watermark`]:
-//! what its caller has seen of the sale, by which a ledger that has forgotten something is found out before it does
-//! anything. An [`Answer`] says first how the sale stands (missing, stale for this caller, or its state as of the end of the
-//! call), and then what became of the operation. So each of these is looked at in one place, whatever the operation was.
+//! A [`Call`] is an operation on one sale, or on the ledger as a whole. An operation on bookings carries a [`Watermark`]:
+//! what its caller has seen of the sale, so that a ledger that has forgotten something is found out before it does
+//! anything. An [`Answer`] gives the state of the sale first (missing, stale for this caller, or its state as of the end of
+//! the call), and then the result of the operation. So each of these is looked at in one place, whatever the operation was.
 //!
 //! It never says how a call is carried: Redis' commands are in [`crate::ledger::redis`], SQL in [`crate::ledger::sqlite`].
 

@@ -1,13 +1,13 @@
-//! A sale as it is stored, row by row, and what may be repaired in it: the words of an audit.
+//! A sale as it is stored, row by row, and what may be repaired in it: the types of an audit.
 
 use super::LostCause;
 use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, LogEntry};
 use crate::clock::WallTime;
 
-/// What can be surveyed.
+/// The parts of a survey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// The counts and terms. Never asked for: each survey has the state; a row is of it where a count is no count.
+    /// The counts and terms. Never asked for: each survey has the state; a row of this part is a count that is not valid.
     Stock,
     /// The records of all bookings, tombstones included.
     Bookings,
@@ -15,20 +15,20 @@ pub enum Part {
     Holds,
     /// The tickets of each buyer, as they are counted.
     Buyers,
-    /// How many tickets of holds end in each span of time, by which they count for nobody from then on. A ledger that
-    /// adds them up when they are asked for has no such part.
+    /// How many tickets of holds end in each span of time; they no longer count after it. A ledger that adds them up on
+    /// demand has no such part.
     Due,
     /// What the ledger was found to have forgotten, and what of it could not be put back.
     Lost,
     /// The log.
     Log,
-    /// What was changed after a place in the log: its entries, and what is stored now of each booking, deadline and
-    /// buyer in them.
+    /// What changed after a place in the log: its entries, and what is stored now of each booking, deadline and buyer in
+    /// them.
     Changes,
 }
 
 impl Part {
-    /// As reports name it.
+    /// As reports write it.
     pub fn word(self) -> &'static str {
         match self {
             Part::Stock => "stock",
@@ -53,19 +53,19 @@ pub enum Row {
         /// What is stored of it.
         record: StoredBooking,
     },
-    /// A booking that the log tells of and that is not stored.
+    /// A booking that the log mentions and that is not stored.
     NoBooking {
         /// Its id.
         id: BookingId,
     },
-    /// Bookings that are to be looked at when this time has come.
+    /// Bookings to look at when this time has come.
     Group {
         /// The time.
         expires_at: WallTime,
         /// The bookings.
         ids: Vec<BookingId>,
     },
-    /// What buyers have. One row may have several buyers, and a survey of changes tells a row whole.
+    /// What buyers have. One row may have several buyers, and a survey of changes gives a whole row.
     Buyers(Vec<(BuyerId, BuyerTickets)>),
     /// Tickets of holds that end in a span of time.
     Span {
@@ -74,7 +74,7 @@ pub enum Row {
         /// How many.
         tickets: u64,
     },
-    /// The ledger stores nothing of this part: it adds up what is asked for.
+    /// The ledger stores nothing of this part: it adds it up on demand.
     Derived(Part),
     /// An entry of the log.
     Change(LogEntry),
@@ -87,7 +87,7 @@ pub enum Row {
         /// The sequence that was left.
         left: u64,
     },
-    /// An acknowledged booking that was forgotten and could not be put back, as its client was last told.
+    /// An acknowledged booking that was forgotten and could not be put back, as its client last heard of it.
     Lost {
         /// The booking.
         booking: Booking,
@@ -108,19 +108,19 @@ pub enum Row {
 /// A booking as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredBooking {
-    /// Where it stands; `None` is a tombstone. A hold that is over and was not swept yet is still held.
+    /// Its status; `None` is a tombstone. A hold that is over and was not swept yet is still held.
     pub status: Option<BookingStatus>,
     /// How many tickets; 0 for a tombstone.
     pub quantity: u32,
     /// How many it gave back since it was made.
     pub released: u32,
-    /// Whose it is.
+    /// Its buyer.
     pub buyer: Option<BuyerId>,
     /// How often an operator gave it to another buyer.
     pub reassigned: u32,
     /// Whether its tickets count among those of its buyer.
     pub counted: bool,
-    /// The sequence of its latest change, where the ledger keeps it with the booking; 0 for a tombstone.
+    /// The sequence of its latest change, if the ledger keeps it with the booking; 0 for a tombstone.
     pub sequence: Option<u64>,
 }
 

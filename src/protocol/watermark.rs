@@ -1,5 +1,5 @@
 //! What a caller has seen of a sale, and how a ledger that has less is found out: the rules of the rollback guard, which
-//! `lua/sale.lua` has too.
+//! are also in `lua/sale.lua`.
 
 use crate::booking::SaleState;
 use crate::clock::WallTime;
@@ -8,7 +8,7 @@ use crate::limits;
 /// The high-water mark of a caller: a ledger that has less than that of the same sale has forgotten something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watermark {
-    /// [`SaleState::opened`]; 0 with all else for a caller that has seen nothing, which is asked for nothing.
+    /// [`SaleState::opened`]; everything is 0 for a caller that has seen nothing, which has nothing to put back.
     pub opened: u64,
     /// [`SaleState::lineage`].
     pub lineage: u64,
@@ -17,7 +17,7 @@ pub struct Watermark {
 }
 
 impl Watermark {
-    /// That of a caller who reads this state.
+    /// The watermark of a caller that reads this state.
     pub fn of(state: &SaleState) -> Watermark {
         Watermark { opened: state.opened, lineage: state.lineage, sequence: state.sequence }
     }
@@ -46,8 +46,8 @@ impl Watermark {
     }
 }
 
-/// Begins a freeze with a new lineage if there is none, or the caller has seen more (`is_behind`); makes the one that is there
-/// last otherwise, up to [`limits::FREEZE_MS_MAX`] after `frozen_since`. Returns when it began.
+/// Begins a freeze with a new lineage if there is none, or the caller has seen more (`is_behind`); otherwise extends the
+/// current one, up to [`limits::FREEZE_MS_MAX`] after `frozen_since`. Returns when it began.
 pub fn freeze(state: &mut SaleState, seen: &Watermark, is_behind: bool, frozen_since: WallTime) -> WallTime {
     let mut since = frozen_since;
     if is_behind || !state.is_frozen() {

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::clock::{Monotonic, Now, WallTime};
 
-/// Both clocks of this machine; monotonic time counts from its making. Copies share that origin.
+/// Both clocks of this machine; monotonic time counts from its creation. Copies share that origin.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Instant,

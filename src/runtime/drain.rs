@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Ends a host: no new connections; what was asked is answered. With a delay, it is told first that the host is not ready, and
-/// the listener closes after that: a load balancer has the time to send its clients elsewhere.
+/// Ends a host: no new connections; requests in flight are answered. With a delay, the host first reports that it is not
+/// ready, and the listener closes after that: a load balancer has the time to send its clients elsewhere.
 #[derive(Clone)]
 pub struct Drain(Arc<Inner>);
 
@@ -17,7 +17,7 @@ struct Inner {
 }
 
 impl Drain {
-    /// For the loops behind these wakers, `delay` between its beginning and the closed listeners.
+    /// For the loops behind these wakers, with `delay` between the beginning and the closing of the listeners.
     pub(crate) fn new(wakers: Vec<Arc<mio::Waker>>, delay: Duration) -> Drain {
         let (begun, closes) = (AtomicBool::new(false), AtomicBool::new(false));
         Drain(Arc::new(Inner { begun, closes, delay, wakers }))
@@ -43,7 +43,7 @@ impl Drain {
         }
     }
 
-    /// Closes the listeners, without a delay: nothing that connects would be served well.
+    /// Closes the listeners, without a delay: a new connection would not be served well.
     pub(crate) fn close(&self) {
         self.0.begun.store(true, Ordering::Relaxed);
         // Relaxed: the wake-up that follows makes the loops look.
@@ -55,12 +55,12 @@ impl Drain {
         }
     }
 
-    /// Whether the host drains: it is not ready any more.
+    /// Whether the host drains: it is no longer ready.
     pub fn has_begun(&self) -> bool {
         self.0.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether no new connections are to be taken.
+    /// Whether no new connections are accepted.
     pub(crate) fn closes(&self) -> bool {
         self.0.closes.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! The ledger thread: owns an embedded ledger and runs the calls of all cores on it, one transaction for whatever has
-//! gathered while the last one was written.
+//! The ledger thread: owns an embedded ledger and runs the calls of all cores on it, one transaction for all that gathered
+//! while the last one was written.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ enum ThreadCall {
     FromThread { calls: Vec<Call>, answers: Sender<Vec<Result<Answer, CallError>>> },
 }
 
-/// One core's way to the thread.
+/// One core's connection to the thread.
 #[derive(Debug)]
 pub struct CoreHandle {
     core: usize,
@@ -31,19 +31,19 @@ pub struct CoreHandle {
 }
 
 impl CoreHandle {
-    /// Hands a call over; it never waits. The desk bounds how many are on the way.
+    /// Hands a call over; it never waits. The desk bounds how many are in flight.
     pub fn submit(&self, id: CallId, call: Call) {
         // The thread lives as long as any handle does.
         let _ = self.requests.send(ThreadCall::FromCore { core: self.core, id, call });
     }
 
-    /// The next answer that is there.
+    /// The next answer, if there is one.
     pub fn poll_answer(&self) -> Option<ThreadAnswer> {
         self.answers.try_recv().ok()
     }
 }
 
-/// A way to the thread for callers that may wait: the admin listener.
+/// A connection to the thread for callers that may wait: the admin listener.
 #[derive(Clone, Debug)]
 pub struct ThreadHandle {
     requests: Sender<ThreadCall>,
@@ -52,7 +52,7 @@ pub struct ThreadHandle {
 impl ThreadHandle {
     /// Ends the thread once it has done what was asked before.
     pub fn stop(&self) {
-        // Where the thread has ended already there is nothing to stop.
+        // If the thread has already ended there is nothing to stop.
         let _ = self.requests.send(ThreadCall::Stop);
     }
 }
@@ -69,7 +69,7 @@ impl Ledger for ThreadHandle {
     }
 }
 
-/// Starts the thread. `wakers` has one waker a core. The thread ends, with its ledger, when it is told to stop or all
+/// Starts the thread. `wakers` has one waker per core. The thread ends, with its ledger, when it is told to stop or all
 /// handles are dropped.
 pub fn start(
     ledger: Box<dyn Ledger + Send>,
@@ -108,7 +108,7 @@ fn run(
                 }
                 ThreadCall::Stop => stopping = true,
                 ThreadCall::FromThread { calls, answers } => {
-                    // Who has gone away meanwhile needs no answer.
+                    // A caller that has gone away needs no answer.
                     let _ = answers.send(ledger.execute(&calls));
                 }
             }

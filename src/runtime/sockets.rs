@@ -1,7 +1,8 @@
 //! The clients' sockets of a loop: a listener and TCP streams, with mio for their readiness.
 //!
-//! They are read and written by the bare system calls. The C library's `recv` and `send` are points at which a thread may be
-//! cancelled, and prepare for that where a process has several threads: 3 % of the CPU time of a refusal. Nobody cancels a loop.
+//! They are read and written by the bare system calls. The C library's `recv` and `send` are points at which a thread may
+//! be cancelled, and prepare for that if a process has several threads: 3 % of the CPU time of a refusal. Nobody cancels a
+//! loop.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -15,9 +16,9 @@ use crate::connections::{ConnectionKey, Readiness, Sockets};
 
 /// See the [module](self).
 pub struct MioSockets<'a> {
-    /// Where newcomers come from, while there are to be any.
+    /// Where new connections come from, while any are accepted.
     pub listener: Option<&'a TcpListener>,
-    /// What tells of readiness.
+    /// What reports readiness.
     pub registry: &'a Registry,
 }
 
@@ -41,7 +42,7 @@ impl Sockets for MioSockets<'_> {
         Ok(bytes)
     }
 
-    /// A peer that has gone is an error, and no signal. The last bytes leave with the end, in one segment, and the peer is
+    /// A peer that has gone is an error, not a signal. The last bytes leave with the end, in one segment, and the peer is
     /// woken once: the socket is shut down next. A mere close could drop them.
     fn write(&mut self, socket: &mut TcpStream, bytes: &[u8], is_last: bool) -> io::Result<usize> {
         let more = if is_last { SendFlags::MORE } else { SendFlags::empty() };

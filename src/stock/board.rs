@@ -13,25 +13,24 @@ use crate::clock::WallTime;
 use crate::limits;
 
 /// All sales of this host; one, shared by its cores.
-///
-/// A core keeps a [`Directory`] of its own and asks for another one where
-/// [`directory_version`](Board::directory_version) says that it is out of date.
+/// A core keeps a [`Directory`] of its own and asks for another one when [`directory_version`](Board::directory_version)
+/// says that it is out of date.
 pub struct Board {
     cores: usize,
     permits_per_ticket: Arc<PermitsPerTicket>,
     directory: Mutex<Arc<Directory>>,
     version: AtomicU64,
     sales_max: usize,
-    /// Of the hashes of booking ids.
+    /// For the hashes of booking ids.
     hash_key: (u64, u64),
-    /// Which cores wait for an answer of the ledger for too long.
+    /// Which cores have waited for an answer of the ledger for too long.
     silent: Box<[CachePadded<AtomicU64>]>,
     /// The ledger's time up to which each core has heard of all announcements.
     told_at: Box<[CachePadded<AtomicU64>]>,
     suspicions: AtomicU64,
 }
 
-/// The board follows [`limits::SALES_MAX`] sales already, and all of them are there.
+/// The board already follows [`limits::SALES_MAX`] sales, and none of them is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this host already follows the maximum of {} sales", limits::SALES_MAX)]
 pub struct BoardFull;
@@ -40,10 +39,10 @@ pub struct BoardFull;
 #[derive(Clone, Default)]
 pub struct Directory {
     version: u64,
-    // Keyed by operators' names; what clients ask for is looked up and never put in, so that a hash without a secret
-    // is safe here.
+    // Keyed by operators' names; what clients ask for is looked up and never put in, so a hash without a secret is safe
+    // here.
     sales: HashMap<SaleName, Arc<SaleBoard>, FxBuildHasher>,
-    /// The same in the order in which they came, so that a core looks at the new ones alone.
+    /// The same in the order in which they came, so that a core looks only at the new ones.
     order: Vec<Arc<SaleBoard>>,
     /// How often sales were taken out.
     removals: u64,
@@ -79,13 +78,13 @@ impl Directory {
         self.sales.values()
     }
 
-    /// Those that came after that place; all of them where some were taken out since.
+    /// Those that came after that place; all of them if some were taken out since.
     pub fn sales_after(&self, place: DirectoryPlace) -> impl Iterator<Item = &Arc<SaleBoard>> {
         let from = if place.removals == self.removals { place.sales.min(self.order.len()) } else { 0 };
         self.order[from..].iter()
     }
 
-    /// After all of them.
+    /// The place after all of them.
     pub fn place(&self) -> DirectoryPlace {
         DirectoryPlace { removals: self.removals, sales: self.order.len() }
     }
@@ -106,7 +105,7 @@ impl Board {
     /// permits (0 or more, as a part of the stock).
     ///
     /// # Panics
-    /// Without a core.
+    /// If there is no core.
     pub fn new(cores: usize, share: f64, buffer: f64) -> Board {
         assert!(cores > 0, "a board needs a core");
         Board {
@@ -122,10 +121,10 @@ impl Board {
         }
     }
 
-    /// A core has heard of all that was announced by then; of the sales that it reads, those are not
-    /// [quiet](SaleBoard::set_quiet) any more that were.
+    /// A core has heard of all announcements up to then; those of its sales that were announced as changed are no longer
+    /// [quiet](SaleBoard::set_quiet).
     pub fn set_told_at(&self, core: CoreIndex, now: WallTime) {
-        // Release: whoever sees this sees which sales are not quiet any more.
+        // Release: whoever sees this sees which sales are no longer quiet.
         self.told_at[core.0].store(now.0, Ordering::Release);
     }
 
@@ -160,7 +159,7 @@ impl Board {
         self.permits_per_ticket.set_share(share);
     }
 
-    /// Differs from [`Directory::version`] where that directory is out of date.
+    /// Differs from [`Directory::version`] if that directory is out of date.
     ///
     /// `Relaxed`: the directory itself is handed over under the lock, and carries its own version; a core that sees
     /// the new number a turn late has only asked a turn early.
@@ -173,28 +172,28 @@ impl Board {
         lock(&self.directory).clone()
     }
 
-    /// Takes in a reading of a sale, which is added where it is new. Waits for its turn at the sale: for the periodic
-    /// sync, for sales that are opened and for those asked for by a client; replies go to [`SaleBoard::learn`].
+    /// Takes in a reading of a sale, which is added if it is new. Waits for its turn at the sale: for the periodic sync,
+    /// for sales that are opened and for those that a client asks for; replies go to [`SaleBoard::learn`].
     ///
     /// # Errors
-    /// [`BoardFull`] where the sale is new and no missing one can make room for it.
+    /// [`BoardFull`] if the sale is new and no missing one can make room for it.
     pub fn learn(&self, name: &SaleName, reading: &SaleState) -> Result<Arc<SaleBoard>, BoardFull> {
         let sale = self.find_or_add(name)?;
         sale.learn_waiting(reading);
         Ok(sale)
     }
 
-    /// A sale that this host knew before it was started, opened then, and that the ledger has lost.
+    /// A sale that this host knew before it started, opened at that time, and that the ledger has lost.
     ///
     /// # Errors
-    /// As [`learn`](Board::learn).
+    /// Like [`learn`](Board::learn).
     pub fn remember(&self, name: &SaleName, opened: u64) -> Result<Arc<SaleBoard>, BoardFull> {
         let sale = self.find_or_add(name)?;
         sale.note_former(opened);
         Ok(sale)
     }
 
-    /// An operator has removed the sale: it is unknown here from now on. Does nothing where the ledger has one of that name
+    /// An operator has removed the sale: it is unknown here from now on. Does nothing if the ledger has one of that name
     /// again.
     pub fn remove(&self, name: &str) {
         let mut guard = lock(&self.directory);
@@ -212,7 +211,7 @@ impl Board {
         self.version.store(directory.version, Ordering::Relaxed);
     }
 
-    /// A call found some sale unsound: whoever reads it for all is to look at it.
+    /// A call found some sale unsound: the core that reads it for all must look at it.
     pub fn note_suspicion(&self) {
         // Relaxed: the sale itself says what is wrong; this says when to look.
         self.suspicions.fetch_add(1, Ordering::Relaxed);
@@ -260,12 +259,11 @@ impl Board {
         }
         let sale =
             Arc::new(SaleBoard::new(*name, self.cores, self.permits_per_ticket.clone(), self.hash_key));
-        // Copies the directory only where a core looks at it: a host that learns of thousands of sales at once copies
-        // it once a turn of a core, not once a sale.
+        // Copies the directory only if a core is looking at it: a host that learns of thousands of sales at once copies it
+        // once per turn of a core, not once per sale.
         let directory = Arc::make_mut(&mut guard);
         if full {
-            // Bookings in flight keep their sale alive; what they settle is counted nowhere any more, and matters
-            // nowhere.
+            // Bookings in flight keep their sale alive; what they settle no longer counts anywhere, and does not matter.
             directory.sales.retain(|_, sale| !sale.is_missing());
             directory.order.retain(|sale| directory.sales.contains_key(sale.name()));
             directory.removals += 1;
@@ -290,7 +288,7 @@ impl PermitsPerTicket {
         PermitsPerTicket { buffer, millionths: AtomicU64::new(millionths(share, buffer)) }
     }
 
-    /// `Relaxed`, as its reader: a number for itself, and the next reading of a sale sees it.
+    /// `Relaxed`, like its reader: a number for itself, and the next reading of a sale sees it.
     pub(super) fn set_share(&self, share: f64) {
         self.millionths.store(millionths(share, self.buffer), Ordering::Relaxed);
     }
@@ -303,7 +301,7 @@ impl PermitsPerTicket {
     }
 }
 
-/// Whole millionths, rounded to the nearest but never a share down to nothing. What is no number or below 0 is 0.
+/// Whole millionths, rounded to the nearest but never a share down to nothing. NaN and anything below 0 count as 0.
 fn millionths(share: f64, buffer: f64) -> u64 {
     let exact = share * (1.0 + buffer) * 1e6;
     let rounded = exact.round() as u64;

@@ -1,4 +1,4 @@
-//! Whether a sale sells, readable without a lock.
+//! Whether a sale is open, readable without a lock.
 
 use super::sync::{AtomicU64, Ordering};
 use crate::booking::{OffSale, SaleState, SaleStatus};
@@ -7,20 +7,20 @@ use crate::clock::WallTime;
 /// Whether requests may pass to the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// It sells, as far as this host knows.
+    /// It is open, as far as this host knows.
     Open,
-    /// It does not sell now.
+    /// It is not on sale now.
     NotOnSale(OffSale),
-    /// The ledger had forgotten something of it, and hosts put back what they acknowledged.
+    /// The ledger forgot something of it, and hosts are putting back what they acknowledged.
     Frozen,
     /// The ledger has no such sale. Not the same as sold out.
     Missing,
-    /// What the ledger has of it is not sound.
+    /// The ledger's record of it is not sound.
     Unsound,
 }
 
 impl Gate {
-    /// Whether the ledger can do nothing with the sale, so that nothing is asked of it that can wait.
+    /// Whether nothing can be done with the sale, so that only what cannot wait is asked of it.
     pub fn is_out_of_order(self) -> bool {
         matches!(self, Gate::Missing | Gate::Unsound)
     }
@@ -35,21 +35,21 @@ const UNSOUND: u64 = 5;
 
 /// What every request of a sale reads, on a cache line that is written only when a reading differs from the last.
 ///
-/// The words are read one by one: while an operator moves a window, a request may see the old start with the new end.
-/// It is then let through to the ledger, which judges it, or refused as the moment before or after would have. So
-/// `Relaxed` is enough; none of the words publishes other memory.
+/// The words are read one by one: while an operator moves a window, a request may see the old start with the new end. It is
+/// then let through to the ledger, which judges it, or refused as it would have been a moment before or after. So `Relaxed`
+/// is enough; none of the words publishes other memory.
 pub(super) struct Front {
     status: AtomicU64,
     /// 0: always begun.
     starts_at: AtomicU64,
     /// `u64::MAX`: never over.
     ends_at: AtomicU64,
-    /// What the ledger had left when it last told.
+    /// What the ledger had left at its last reading.
     available: AtomicU64,
 }
 
 impl Front {
-    /// As of a sale of which nothing is known yet.
+    /// For a sale of which nothing is known yet.
     pub(super) fn new() -> Front {
         Front {
             status: AtomicU64::new(MISSING),

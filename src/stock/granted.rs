@@ -1,12 +1,12 @@
-//! The ids that were granted, as fingerprints: what lets a host refuse an unknown id from memory once a sale is sold
-//! out, and still find the booking of a client that asks again.
+//! The ids that were granted, as fingerprints: what lets a host refuse an unknown id from memory once a sale is sold out,
+//! and still find the booking of a client that asks again.
 //!
-//! A fingerprint that is there may be another id's: the ledger is then asked in vain. One that is not there is of no
+//! A fingerprint that is found may be another id's: the ledger is then asked in vain. One that is not found belongs to no
 //! id that was put in. So the set may only err towards asking.
 //!
-//! Fingerprints are of a keyed hash, so that nobody can make up ids that collide. They live in tables that each are
-//! twice as large as all before; a full one is never moved, so that readers need no lock. A grant costs 4 bytes over a
-//! load of 3/4; with the largest table just begun that is 11 bytes, and never more than 16 (tested).
+//! Fingerprints are of a keyed hash, so that nobody can make up ids that collide. They are kept in tables, each twice as
+//! large as the one before; a full one is never moved, so readers need no lock. A grant costs 4 bytes over a load of 3/4;
+//! when the largest table has just begun that is 11 bytes, and never more than 16 (tested).
 
 use std::hash::Hasher;
 use std::sync::OnceLock;
@@ -56,22 +56,22 @@ impl GrantedIds {
         self.tables.iter().map_while(OnceLock::get).any(|table| matches!(find(table, print), Found::There))
     }
 
-    /// Puts an id in that may be there.
+    /// Puts in an id that may be there already.
     pub(super) fn insert(&self, id: &BookingId) {
         if !self.contains(id) {
             self.insert_new(id);
         }
     }
 
-    /// Puts an id in that is not there, as the ledger has just said. Looks at the largest table only: the search of
-    /// those before, each a cache miss or two, would cost more than the rest of a grant. Put in twice, an id takes two
-    /// places and does no other harm; two cores may do so with [`GrantedIds::insert`], too.
+    /// Puts in an id that is not there, as the ledger has just said. Looks only at the largest table: searching the others,
+    /// each a cache miss or two, would cost more than the rest of a grant. An id that is put in twice takes two places and
+    /// does no other harm; two cores may do so with [`GrantedIds::insert`], too.
     pub(super) fn insert_new(&self, id: &BookingId) {
         self.put(self.print(id));
     }
 
-    /// As [`GrantedIds::insert_new`], a whole batch. Every place is a cache miss, a tenth of what a booking costs the
-    /// host; touched one right after the other, before any is used, they are waited for together.
+    /// Like [`GrantedIds::insert_new`], for a whole batch. Every place is a cache miss, a tenth of what a booking costs the
+    /// host; if all are touched one right after the other, before any is used, their waits overlap.
     pub(super) fn insert_all_new<'i>(&self, ids: impl Iterator<Item = &'i BookingId>) {
         let prints: Vec<Print> = ids.map(|id| self.print(id)).collect();
         if let Some(table) = self.tables.iter().map_while(OnceLock::get).last() {
@@ -85,7 +85,8 @@ impl GrantedIds {
 
     fn put(&self, print: Print) {
         let mut room = 0;
-        // Relaxed: a count for choosing the table; off by the cores that insert this instant, which the slack takes.
+        // Relaxed: a count for choosing the table; it is off by the cores that insert at this instant, which the slack
+        // absorbs.
         let ids = self.ids.load(Ordering::Relaxed);
         for (index, table) in self.tables.iter().enumerate() {
             let slots = SLOTS_FIRST << index;
@@ -94,13 +95,13 @@ impl GrantedIds {
                 continue;
             }
             let table = table.get_or_init(|| (0..slots).map(|_| AtomicU32::new(0)).collect());
-            // Where the table is full, more cores insert at this instant than the slack takes: the next one has room.
+            // If the table is full, more cores insert at this instant than the slack absorbs: the next table has room.
             loop {
                 match find(table, print) {
                     Found::There => return,
                     Found::Full => break,
                     Found::Free(slot) => {
-                        // Relaxed: the fingerprint is all there is to see. Where another core took the slot, look on.
+                        // Relaxed: the fingerprint is all there is to see. If another core took the slot, look on.
                         let taken = table[slot].compare_exchange(
                             0,
                             print.print,

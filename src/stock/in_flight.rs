@@ -1,5 +1,5 @@
-//! Which client ids of a sale wait for the ledger on this host, on whichever core: a second request with the same id is
-//! told so, instead of being refused for want of the permit that the first one holds.
+//! Which client ids of a sale wait for the ledger on this host, on any core: a second request with the same id is told so,
+//! instead of being refused because the first one holds the permit.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -16,7 +16,7 @@ const SHARDS: usize = 16;
 pub(super) struct IdsInFlight {
     key: (u64, u64),
     shards: [Mutex<HashSet<u64, BuildHasherDefault<Identity>>>; SHARDS],
-    /// How many are marked, so that nobody locks to find none.
+    /// How many are marked, so that nobody locks just to find none.
     marked: AtomicUsize,
 }
 
@@ -48,13 +48,13 @@ impl IdsInFlight {
     ) -> R {
         let hash = super::granted::hash(self.key, id.as_str());
         let mutex = &self.shards[(hash >> 60) as usize % SHARDS];
-        // Every critical section leaves the set whole, so a panic elsewhere takes nothing from it.
+        // Every critical section leaves the set whole, so a panic elsewhere does no harm to it.
         act(&mut mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner), hash)
     }
 
-    /// Marks an id; `false` where it was marked already.
+    /// Marks an id; `false` if it was marked already.
     pub(super) fn begin(&self, id: &BookingId) -> bool {
-        // Relaxed, as in `contains`: a request that runs beside another one may see it or not.
+        // Relaxed, as in `contains`: two concurrent requests may see each other or not.
         self.marked.fetch_add(1, Ordering::Relaxed);
         let is_new = self.with(id, |set, hash| set.insert(hash));
         if !is_new {

@@ -1,17 +1,16 @@
-//! The token for permits that are with the ledger, and the one rule for what becomes of them.
+//! The token for permits that are with the ledger, and the one rule for how they end.
 
 use super::CoreIndex;
 use crate::protocol::Reservation;
 
-/// Permits taken for one booking: as many as it wants tickets or, where fewer were free, at least one.
+/// Permits taken for one booking: one for each ticket it wants or, if fewer were free, at least one.
 ///
-/// Linear: made by [`take`](super::SaleBoard::take) and consumed by exactly one
-/// [`settle`](super::SaleBoard::settle) of the same sale. To drop one unresolved is a broken invariant and panics in
-/// debug builds and tests. In a release build it stays counted as with the ledger: the host then issues one permit
-/// less than it might (seen in the metrics as permits taken on an idle host), which sells no ticket twice and leaves
-/// the ticket to other permits of this host and to other hosts. Counting it as given back would be worse: its entry
-/// may be on the way. A host that is shutting down with entries still out settles them as
-/// [`Settlement::Returned`].
+/// Linear: made by [`take`](super::SaleBoard::take) and consumed by exactly one [`settle`](super::SaleBoard::settle) of the
+/// same sale. Dropping one unresolved is a broken invariant and panics in debug builds and tests. In a release build it
+/// stays counted as with the ledger: the host then issues one permit less than it might (seen in the metrics as permits
+/// taken on an idle host), which sells no ticket twice and leaves the ticket to other permits of this host and to other
+/// hosts. Counting it as given back would be worse: its entry may be in flight. A host that shuts down with entries still
+/// out settles them as [`Settlement::Returned`].
 #[derive(Debug)]
 #[must_use = "permits must be settled with the sale they were taken from"]
 pub struct Permits {
@@ -38,7 +37,7 @@ impl Permits {
         u64::from(self.count)
     }
 
-    /// Ends the token; what remains is its number.
+    /// Ends the token and returns its number.
     pub(super) fn resolve(mut self) -> u64 {
         u64::from(std::mem::take(&mut self.count))
     }

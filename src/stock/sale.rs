@@ -1,4 +1,4 @@
-//! One sale on this host: its gate, its shards, and what the ledger last told of it.
+//! One sale on this host: its gate, its shards, and the last reading of the ledger.
 
 use std::sync::Arc;
 // Not loom's: it says how old figures are, and decides nothing.
@@ -29,7 +29,7 @@ pub struct SaleBoard {
     granted: GrantedIds,
     in_flight: IdsInFlight,
     seen: SharedWatermark,
-    /// Whether it is as its level says, as far as its reader has heard of announcements.
+    /// Whether it is still as its level says, as far as its reader has heard of announcements.
     quiet: AtomicBool,
     /// The sequence up to which `granted` has every id of the ledger's log.
     followed: AtomicU64,
@@ -40,12 +40,12 @@ pub struct SaleBoard {
     removed: AtomicBool,
 }
 
-/// Who brings a reading.
+/// Where a reading comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
     /// The answer to a batch.
     Reply,
-    /// Whoever asked how the sale stands, on whichever connection.
+    /// A question about the state of the sale, on any connection.
     Question,
     /// The periodic sync: one core, which asks again only once it has been answered.
     Sync,
@@ -63,17 +63,17 @@ pub enum Membership {
     MaybePresent,
 }
 
-/// What the ledger last told, and who may deal: permits are issued and withdrawn under this lock alone, so that two
-/// readings never both fill the same gap.
+/// The last reading of the ledger, and the right to deal: permits are issued and withdrawn only under this lock, so that
+/// two readings never both fill the same gap.
 struct Level {
-    /// `None` where the ledger has no such sale.
+    /// `None` if the ledger has no such sale.
     state: Option<SaleState>,
     dealt: Dealt,
-    /// The last sync brought what looks older than what is known, and nothing has been learnt since.
+    /// The last sync brought what looks older than what is known, and nothing was learnt since.
     doubted: bool,
     /// What is wrong with the ledger's record of it.
     unsound: Option<String>,
-    /// The ledger has another sale of this name than the one that this host knew, opened by a host as it started.
+    /// The ledger has another sale of this name than the one that this host knew, opened by a host when it started.
     stranger: bool,
     /// Where the next deal starts, so that odd permits go round.
     next_shard: usize,
@@ -119,17 +119,17 @@ impl SaleBoard {
         }
     }
 
-    /// Marks a client's id as waiting for the ledger; `false` where it is already, on whichever core of this host.
+    /// Marks a client's id as waiting for the ledger; `false` if it already is, on any core of this host.
     pub fn begin(&self, id: &BookingId) -> bool {
         self.in_flight.begin(id)
     }
 
-    /// The id does not wait any more.
+    /// The id no longer waits.
     pub fn end(&self, id: &BookingId) {
         self.in_flight.end(id);
     }
 
-    /// Whether the id waits for the ledger on this host. Locks only where some client id does.
+    /// Whether the id waits for the ledger on this host. Locks only if some client id does.
     pub fn is_in_flight(&self, id: &BookingId) -> bool {
         self.in_flight.contains(id)
     }
@@ -156,27 +156,27 @@ impl SaleBoard {
     /// without a gap.
     pub fn note_log<'i>(&self, after: u64, sequence: u64, granted: impl Iterator<Item = &'i BookingId>) {
         granted.for_each(|id| self.granted.insert(id));
-        // Release: pairs with the Acquire in `membership`, which must see these ids once it sees the sequence. Where the
-        // log was begun anew meanwhile, this page was of the old one and proves nothing: Relaxed.
+        // Release: pairs with the Acquire in `membership`, which must see these ids once it sees the sequence. If the log
+        // was begun anew meanwhile, this page was of the old one and proves nothing: Relaxed.
         let _ = self.followed.compare_exchange(after, sequence, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// The log is to be read from its start again: the ledger may have forgotten some of it and written it anew.
+    /// The log must be read from its start again: the ledger may have forgotten some of it and written it anew.
     pub fn forget_log(&self) {
         // Relaxed: ids that are known stay known; until the log is read, unknown ones are the ledger's to judge.
         self.followed.store(0, Ordering::Relaxed);
     }
 
-    /// The sequence after which the log is to be read next; `None` where nothing of it is needed now.
+    /// The sequence after which the log is to be read next; `None` if nothing of it is needed now.
     pub fn follow_from(&self) -> Option<u64> {
-        // Relaxed: hints of when to read on; whoever is late reads at the next sync.
+        // Relaxed: hints of when to read on; a core that is late reads at the next sync.
         let followed = self.followed.load(Ordering::Relaxed);
         let stopped_at = self.stopped_at.load(Ordering::Relaxed);
         (stopped_at != SELLING && followed < stopped_at).then_some(followed)
     }
 
-    /// What this host knows of an id, from memory and without a lock. What another host granted since the last sync, of
-    /// stock that came back since then, may be missing.
+    /// What this host knows of an id, from memory and without a lock. Ids that another host granted since the last sync,
+    /// from stock that came back since then, may be missing.
     pub fn membership(&self, id: &BookingId) -> Membership {
         // Acquire: pairs with `note_log`. `stopped_at` is Relaxed: an older one was true a moment ago.
         let followed = self.followed.load(Ordering::Acquire);
@@ -198,23 +198,23 @@ impl SaleBoard {
         &self.name
     }
 
-    /// Whether it sells at the ledger's time `now`, as far as this host knows. The ledger has the last word.
+    /// Whether it is open at the ledger's time `now`, as far as this host knows. The ledger has the last word.
     pub fn gate(&self, now: WallTime) -> Gate {
         self.front.gate(now)
     }
 
-    /// What the ledger had left when it last told, in tickets.
+    /// What the ledger had left at its last reading, in tickets.
     pub fn available(&self) -> u64 {
         self.front.available()
     }
 
-    /// The sale as the ledger last told it (`now` in it says when, by the ledger's clock); `None` where the ledger has
-    /// no such sale. Locks: for the few who ask how a sale stands, never on the way of a booking.
+    /// The last reading of the sale (`now` in it says when, by the ledger's clock); `None` if the ledger has no such sale.
+    /// Locks: for the few that ask for the state of a sale, never on the way of a booking.
     pub fn level(&self) -> Option<SaleState> {
         lock(&self.level).state.clone()
     }
 
-    /// Says whether nothing has changed since the level was read, as far as was announced. By its reader alone.
+    /// Says whether nothing has changed since the level was read, as far as was announced. Only called by its reader.
     pub fn set_quiet(&self, quiet: bool) {
         // Release: whoever sees it finds the level that it is about.
         self.quiet.store(quiet, std::sync::atomic::Ordering::Release);
@@ -226,12 +226,12 @@ impl SaleBoard {
     }
 
     /// Takes permits for a booking of `quantity` tickets: from the core's own shard, then from its siblings', beginning
-    /// with the next. As many as there are tickets in it, or all that are free but at least one (this host's share may
-    /// be smaller than what the ledger has left, and the ledger decides). `None`, which is a "sold out", where no permit
-    /// is free or where the ledger last told of fewer tickets than that.
+    /// with the next. One for each ticket, or all that are free but at least one (this host's share may be smaller than
+    /// what the ledger has left, and the ledger decides). `None`, which is a "sold out", if no permit is free or if the
+    /// last reading had fewer tickets than that.
     ///
     /// # Panics
-    /// Where the board has no such core.
+    /// If the board has no such core.
     pub fn take(&self, core: CoreIndex, quantity: Quantity) -> Option<Permits> {
         let wanted = u64::from(quantity.get());
         if wanted > self.front.available() {
@@ -259,10 +259,10 @@ impl SaleBoard {
     }
 
     /// Ends permits by the rule of [`Settlement`], on any core. Settle all that a reply decides before
-    /// [`learn`](SaleBoard::learn)ing from it: the tickets of the granted are gone from `available` already.
+    /// [`learn`](SaleBoard::learn)ing from it: `available` no longer has the granted tickets.
     ///
     /// # Panics
-    /// Where they were taken from another sale.
+    /// If they were taken from another sale.
     pub fn settle(&self, permits: Permits, settlement: Settlement) {
         let shard = &self.shards[permits.core().0];
         let count = permits.resolve();
@@ -277,8 +277,8 @@ impl SaleBoard {
     /// `ceil(available * share * (1 + buffer))`. Readings may come late, in any order, from any core: one that is
     /// older than what is known changes nothing of it, but still evens out the permits.
     ///
-    /// Does nothing, and returns `false`, where another core is at it this very moment, since a loop must not wait for it.
-    /// What changed is read by the sync; [`deal_anew`](SaleBoard::deal_anew) sees to the permits later.
+    /// Does nothing, and returns `false`, if another core is busy with it, since a loop must not wait for it. The sync
+    /// reads what changed; [`deal_anew`](SaleBoard::deal_anew) corrects the permits later.
     pub fn learn(&self, reading: &SaleState) -> bool {
         match self.level.try_lock() {
             Ok(mut level) => {
@@ -294,47 +294,47 @@ impl SaleBoard {
         self.deal(&mut lock(&self.level));
     }
 
-    /// As [`learn`](SaleBoard::learn), but waits for its turn. For those few who ask how the sale stands.
+    /// Like [`learn`](SaleBoard::learn), but waits for its turn. For the few that ask for the state of the sale.
     pub fn learn_waiting(&self, reading: &SaleState) {
         self.take_in(&mut lock(&self.level), reading, Reader::Question);
     }
 
-    /// As [`learn_waiting`](SaleBoard::learn_waiting), for the periodic sync alone. What looks older than what is known is
-    /// believed the second time in a row: it was asked for after the first time, and so after all that is known. A ledger
-    /// that has lost its memory, and whose clock went back as well, cannot be told from a late reading otherwise. Returns
-    /// whether it was believed: if not, it is to be asked for again.
+    /// Like [`learn_waiting`](SaleBoard::learn_waiting), only for the periodic sync. What looks older than what is known is
+    /// believed the second time in a row: it was asked for after the first time, and so after all that is known. Otherwise
+    /// a ledger that has lost its memory, and whose clock went back as well, could not be told from a late reading. Returns
+    /// whether it was believed: if not, it must be asked for again.
     pub fn learn_synced(&self, reading: &SaleState) -> bool {
         let mut level = lock(&self.level);
         self.take_in(&mut level, reading, Reader::Sync);
         !level.doubted
     }
 
-    /// The ledger says that it has no such sale: free permits are withdrawn and the gate says so, until a reading
-    /// comes again; that one is believed whatever its sequence, since it may be another sale of the same name.
+    /// The ledger says that it has no such sale: free permits are withdrawn and the gate says so, until the next reading;
+    /// that one is believed whatever its sequence, since it may be another sale of the same name.
     pub fn mark_missing(&self) {
         let mut level = lock(&self.level);
         (level.unsound, level.stranger) = (None, false);
         self.lose(&mut level);
     }
 
-    /// Nothing can be sold of it until a reading comes that is believed.
+    /// Nothing can be sold of it until a reading is believed.
     fn lose(&self, level: &mut Level) {
         level.state = None;
-        // Should a sale of this name come back, its log is another one.
+        // If a sale of this name comes back, its log is another one.
         self.followed.store(0, Ordering::Relaxed);
         self.stopped_at.store(SELLING, Ordering::Relaxed);
         self.front.show_missing();
         self.deal(level);
     }
 
-    /// Whether the ledger said last that it has no such sale.
+    /// Whether the ledger last said that it has no such sale.
     pub fn is_missing(&self) -> bool {
         let level = lock(&self.level);
         level.state.is_none() && level.unsound.is_none()
     }
 
-    /// What the ledger has of the sale is not sound, and why: free permits are withdrawn and the gate says so, until a
-    /// reading comes again.
+    /// The ledger's record of the sale is not sound, and why: free permits are withdrawn and the gate says so, until the
+    /// next reading.
     pub fn mark_unsound(&self, why: &str) {
         let mut level = lock(&self.level);
         level.unsound = Some(why.to_owned());
@@ -347,14 +347,14 @@ impl SaleBoard {
         lock(&self.level).unsound.clone()
     }
 
-    /// Whether the ledger has another sale of this name than the one that this host has seen, opened by some host as it
-    /// started: the ledger had lost the one that was seen. Nothing is sold of it until an operator has seen to it, which a
-    /// change of its terms or its status shows.
+    /// Whether the ledger has another sale of this name than the one that this host has seen, opened by some host when it
+    /// started: the ledger had lost the one that was seen. Nothing is sold of it until an operator changes its terms or its
+    /// status.
     pub fn is_stranger(&self) -> bool {
         lock(&self.level).stranger
     }
 
-    /// This host knows of the sale by what it noted before it was started.
+    /// This host knows of the sale from what it noted before it started.
     pub(super) fn note_former(&self, opened: u64) {
         let _writing = lock(&self.level);
         self.seen.note_former(opened);
@@ -373,7 +373,7 @@ impl SaleBoard {
         self.removed.store(true, std::sync::atomic::Ordering::Release);
     }
 
-    /// Whether an operator has removed it: its line on a desk is of no more use.
+    /// Whether an operator has removed it: its lane on a desk is of no more use.
     pub fn is_removed(&self) -> bool {
         self.removed.load(std::sync::atomic::Ordering::Acquire)
     }
@@ -390,9 +390,9 @@ impl SaleBoard {
 
     /// Keeps `stopped_at`, up to which the log must be read before an unknown id may be refused from memory.
     ///
-    /// Only the sync moves it on while the sale does not sell. Stock that came back and was granted again on another
-    /// host may show in no reading of this one but in the sequence, and the sync reads the log right behind it.
-    /// Replies, which may come thousands a second while buyers pay, would keep the log unread all the time.
+    /// Only the sync moves it on while the sale does not sell. If stock came back and was granted again on another host,
+    /// perhaps only the sequence in a reading shows it, and the sync reads the log right behind it. Replies, which may come
+    /// thousands a second while buyers pay, would keep the log unread all the time.
     fn note_stop(&self, known: Option<&SaleState>, reading: &SaleState, reader: Reader) {
         // Relaxed, all: written under the lock of the level; readers take them as hints.
         if known.is_some_and(|known| reading.sequence < known.sequence) {
@@ -431,12 +431,12 @@ impl SaleBoard {
         self.deal(level);
     }
 
-    /// Brings the permits outstanding to their target. An entry that is on its way may be in the reading or not; it
-    /// counts as not, so that at most the entries in flight are issued too few, until their replies come.
+    /// Brings the permits outstanding to their target. An entry in flight may be in the reading or not; it counts as not,
+    /// so that at most the entries in flight are issued too few, until their replies come.
     ///
-    /// What is outstanding is reckoned from what was issued, withdrawn and ended. The sum of what is free and taken may not
-    /// be: a permit that is given back between the two readings is counted twice, one too few is issued, and where nothing is
-    /// told of the sale any more (a quiet one is not read) that is a "sold out" with a ticket left.
+    /// What is outstanding is computed from what was issued, withdrawn and ended. The sum of what is free and taken would
+    /// not do: a permit that is given back between the two readings is counted twice, one too few is issued, and if the
+    /// sale is not read any more (a quiet one is not) that is a "sold out" with a ticket left.
     fn deal(&self, level: &mut Level) {
         let available = match (&level.state, &level.unsound) {
             (Some(state), None) => state.available(),
@@ -444,7 +444,7 @@ impl SaleBoard {
         };
         let target = self.permits_per_ticket.target(available);
         let ended: u64 = self.shards.iter().map(|shard| shard.ended()).sum();
-        // The lock of the level shows all that was issued, and none ends before it is.
+        // The lock of the level shows all that was issued, and none ends before that.
         let outstanding = (level.dealt.issued - level.dealt.withdrawn)
             .checked_sub(ended)
             .expect("no permit ends that was not issued");
@@ -467,7 +467,7 @@ impl SaleBoard {
                 left -= count;
             }
         }
-        // Some were given back meanwhile, so that a shard has its part already.
+        // Some were given back meanwhile, so a shard has its part already.
         if left > 0 {
             self.shards[level.next_shard].add_free(left);
         }
@@ -475,7 +475,7 @@ impl SaleBoard {
     }
 
     /// Withdraws up to `excess` free permits so that every shard ends near its part of those that stay free. What bookings
-    /// take meanwhile cannot be withdrawn any more.
+    /// take meanwhile can no longer be withdrawn.
     fn shrink(&self, level: &mut Level, excess: u64) {
         let part = self.free().saturating_sub(excess) / self.shards.len() as u64;
         let mut left = excess;
@@ -497,8 +497,8 @@ impl SaleBoard {
 }
 
 /// Whether `reading` was made before `known`: an older sale, lineage, version or sequence, and no later clock. A ledger
-/// that tells of less at a later time has lost its memory (restored, emptied, or failed over to a replica that lagged); what it
-/// tells now is the truth, and a host that waited for the old sequence would be blind until the new one caught up.
+/// that has less at a later time has lost its memory (restored, emptied, or failed over to a replica that lagged); what it
+/// says now is the truth, and a host that waited for the old sequence would be blind until the new one caught up.
 fn is_older(reading: &SaleState, known: &SaleState) -> bool {
     let place = |state: &SaleState| (state.opened, state.lineage, state.version, state.sequence);
     place(reading) < place(known) && reading.now <= known.now

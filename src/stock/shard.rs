@@ -2,29 +2,29 @@
 
 use super::sync::{AtomicU64, Ordering};
 
-/// One core's permits of one sale; sits alone on its cache lines (the owner pads it).
+/// One core's permits of one sale; alone on its cache lines (the owner pads it).
 ///
 /// All orderings are `Relaxed`: each number stands for itself and publishes no other memory. That no permit is made or
 /// lost rests on every change being a single read-modify-write.
 pub(super) struct Shard {
-    /// Permits that wait to be taken.
+    /// Permits free to be taken.
     free: AtomicU64,
     /// Permits of this core's bookings that are with the ledger.
     taken: AtomicU64,
-    /// Permits of this core's bookings that are gone: their tickets are, or there were none. Ever.
+    /// Permits of this core's bookings that are gone, since the start: their tickets are, or there were none.
     ended: AtomicU64,
-    /// How often this core took permits from a sibling's shard. Ever.
+    /// How often this core took permits from a sibling's shard, since the start.
     steals: AtomicU64,
 }
 
 /// What a shard counts, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardTotals {
-    /// Permits that wait to be taken.
+    /// Permits free to be taken.
     pub free: u64,
     /// Permits that are with the ledger.
     pub taken: u64,
-    /// How often this core took permits from a sibling's shard. Ever.
+    /// How often this core took permits from a sibling's shard, since the start.
     pub steals: u64,
 }
 
@@ -38,8 +38,8 @@ impl Shard {
         }
     }
 
-    /// Moves up to `most` permits out of the free ones and says how many; the caller has them now. Where there are
-    /// none, this only reads, so that refusals leave the cache line shared by all cores.
+    /// Moves up to `most` permits out of the free ones and returns how many; the caller has them now. If there are none,
+    /// this only reads, so that refusals leave the cache line shared by all cores.
     pub(super) fn remove_free(&self, most: u64) -> u64 {
         let mut free = self.free.load(Ordering::Relaxed);
         loop {
@@ -65,10 +65,10 @@ impl Shard {
         self.taken.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Counts permits as with the ledger no more.
+    /// No longer counts permits as with the ledger.
     ///
     /// # Panics
-    /// Where fewer are: permits were settled with a sale that they were not taken from.
+    /// If fewer are: permits were settled with a sale that they were not taken from.
     pub(super) fn remove_taken(&self, count: u64) {
         let before = self.taken.fetch_sub(count, Ordering::Relaxed);
         assert!(before >= count, "{count} permits settled where {before} were taken");

@@ -1,4 +1,4 @@
-//! The atomics and the lock of the stock: std's, or loom's where loom explores every interleaving of them.
+//! The atomics and the lock of the stock: std's, or loom's when loom explores every interleaving of them.
 
 #[cfg(all(test, loom))]
 pub(super) use loom::sync::{
@@ -11,7 +11,7 @@ pub(super) use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Locks, whoever panicked before: each critical section here leaves its data whole at every step.
+/// Locks, even if somebody panicked: each critical section here leaves its data whole at every step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,4 +1,4 @@
-//! The most that this host has seen of a sale's log, readable without a lock: what tells a ledger that it has forgotten
+//! The most that this host has seen of a sale's log, readable without a lock: it shows a ledger that it has forgotten
 //! something.
 
 // Not loom's: a reader takes these as what was seen a moment ago, and the ledger judges.
@@ -16,11 +16,11 @@ pub(super) struct SharedWatermark {
 }
 
 impl SharedWatermark {
-    /// Takes in a reading. `late` says that it was made before one that is known.
+    /// Takes in a reading. `late` means that it was made before one that is known.
     pub(super) fn note(&self, reading: &SaleState, late: bool) {
         let known = self.get();
         let new = (reading.opened, reading.lineage) != (known.opened, known.lineage);
-        // A lower lineage of the same sale is a ledger that has forgotten that it forgot: what was seen stays.
+        // A lower lineage of the same sale means that the ledger has forgotten that it forgot: what was seen stays.
         let other = match reading.opened == known.opened {
             true => reading.lineage > known.lineage,
             false => !late,
@@ -39,7 +39,7 @@ impl SharedWatermark {
         }
     }
 
-    /// Nothing was seen but that there was a sale, opened then.
+    /// Nothing was seen except that there was a sale, opened at that time.
     pub(super) fn note_former(&self, opened: u64) {
         if !self.get().is_something() {
             self.opened.store(opened, Ordering::Release);
@@ -55,8 +55,8 @@ impl SharedWatermark {
     }
 
     pub(super) fn get(&self) -> Watermark {
-        // In this order; see `note`. The old lineage with a new sequence is no harm: the ledger withholds from whoever comes
-        // with an old lineage, and looks at no sequence then.
+        // In this order; see `note`. The old lineage with a new sequence does no harm: a caller with an old lineage is
+        // stale to the ledger, which then looks at no sequence.
         let lineage = self.lineage.load(Ordering::Acquire);
         let opened = self.opened.load(Ordering::Acquire);
         Watermark { opened, lineage, sequence: self.sequence.load(Ordering::Relaxed) }

@@ -1,6 +1,6 @@
-//! Settings of a Redis that can be used as it is, and that an operator should know of: by them it may lose what it acknowledged.
+//! Settings of a usable Redis that an operator should know about: with them it may lose what it acknowledged.
 //!
-//! Asked once a connection, and only of a Redis that lets this user ask: the user of `docs/ledgers.md` need not have that right.
+//! Asked once per connection, and only if Redis lets this user ask: the user of `docs/ledgers.md` need not have that right.
 
 use redis::Value;
 
@@ -18,7 +18,7 @@ pub(super) fn ask(out: &mut Vec<u8>) -> usize {
     SECTIONS.len()
 }
 
-/// What is to be said to the replies, one sentence each. What is not there, or denied, gives none.
+/// The advice that the replies call for, one sentence each. What is missing, or denied, gives none.
 pub(super) fn read(durability: Durability, replies: &[u8]) -> Vec<String> {
     let values = values(replies);
     let fact = |name: &str| values.iter().find_map(|info: &Value| fact(info, name));

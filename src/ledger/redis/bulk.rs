@@ -3,7 +3,7 @@
 
 use super::reply::number;
 
-/// The bulk string at the start of `bytes`, the inner `None` where it is nil, and what follows it.
+/// The bulk string at the start of `bytes`, the inner `None` if it is nil, and what follows it.
 fn first(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (line, rest) = split_once(bytes, b'\n')?;
     let length = line.strip_prefix(b"$")?.strip_suffix(b"\r")?;
@@ -15,7 +15,7 @@ fn first(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     Some((Some(string), rest.strip_prefix(b"\r\n")?))
 }
 
-/// What stands before the first `at`, and what follows it.
+/// What is before the first `at`, and what follows it.
 pub(super) fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let offset = memchr::memchr(at, bytes)?;
     Some((&bytes[..offset], &bytes[offset + 1..]))
@@ -27,22 +27,22 @@ pub fn bulk_string(reply: &[u8]) -> Option<&[u8]> {
     string.filter(|_| rest.is_empty())
 }
 
-/// A reply that is one bulk string; the inner `None` where it is nil.
+/// A reply that is one bulk string; the inner `None` if it is nil.
 pub fn nullable(reply: &[u8]) -> Option<Option<&[u8]>> {
     let (string, rest) = first(reply)?;
     rest.is_empty().then_some(string)
 }
 
-/// The elements of a reply that is an array of bulk strings, `None` where one is nil. It ends where one is something else,
-/// too: whoever needs all counts them.
+/// The elements of a reply that is an array of bulk strings, `None` for nil. It also ends at an element of another kind: a
+/// caller that needs all of them counts them.
 pub struct BulkStrings<'a> {
-    /// As many as the array says that it has.
+    /// As many as the array says it has.
     pub count: u64,
     rest: &'a [u8],
 }
 
 impl<'a> BulkStrings<'a> {
-    /// `None` where it is no array.
+    /// `None` if it is not an array.
     pub fn of(reply: &'a [u8]) -> Option<BulkStrings<'a>> {
         let (line, rest) = split_once(reply, b'\n')?;
         let count = std::str::from_utf8(line.strip_prefix(b"*")?.strip_suffix(b"\r")?).ok()?;

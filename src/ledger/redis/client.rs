@@ -1,9 +1,9 @@
 //! A Redis ledger that blocks: for the command line, the admin listener, audits and tests.
 //!
-//! It drives the same [`Session`] as the event loops, over a stream that waits, so that every test of it is a test of theirs.
-//! Before the first call on a connection that changes something it asks for the rights of all of them, as a loop's
-//! connection does: one that is denied something halfway leaves half of itself. Whoever only reads needs fewer. Calls are
-//! not sent again by themselves: whoever asked is told what became of the connection.
+//! It drives the same [`Session`] as the event loops, over a stream that waits, so that every test of it also tests theirs.
+//! Before the first call on a connection that changes something it asks for the rights of all such calls, as a loop's
+//! connection does: a script that is denied something halfway leaves its work half done. A command that only reads needs
+//! fewer. Calls are not sent again automatically: the caller is told what happened to the connection.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -33,7 +33,7 @@ pub enum ConnectError {
         /// What the system said.
         cause: io::Error,
     },
-    /// Its password is not to be had.
+    /// Its password cannot be read.
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// Redis answers, but does not let us in, or is not a Redis.
@@ -54,7 +54,7 @@ enum Break {
     Session(SessionError),
 }
 
-/// A Redis ledger over one blocking connection, made anew when it breaks.
+/// A Redis ledger over one blocking connection, which is replaced when it breaks.
 pub struct RedisLedger {
     url: RedisUrl,
     timeout: Duration,
@@ -67,12 +67,12 @@ pub struct RedisLedger {
 }
 
 impl RedisLedger {
-    /// Connects and loads the scripts. No answer is waited for longer than 5 seconds.
+    /// Connects and loads the scripts. Waits no longer than 5 seconds for any answer.
     pub fn connect(url: &RedisUrl) -> Result<RedisLedger, ConnectError> {
         RedisLedger::connect_with_timeout(url, Duration::from_millis(LEDGER_SILENCE_MS))
     }
 
-    /// As [`connect`](RedisLedger::connect), waiting no longer than `timeout` (above zero) for anything.
+    /// Like [`connect`](RedisLedger::connect), but waits no longer than `timeout` (above zero) for anything.
     pub fn connect_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<RedisLedger, ConnectError> {
         let session = Session::of_command(url.clone(), OsRng.unwrap_err().next_u64(), Monotonic::default());
         let mut ledger = RedisLedger {
@@ -125,7 +125,7 @@ impl RedisLedger {
         self.session.abandon_calls();
     }
 
-    /// Writes what the session has to say and hands it what Redis says, until it has what is waited for.
+    /// Writes what the session has to send and gives it what Redis sends, until there is what is waited for.
     fn drive<T>(&mut self, mut poll: impl FnMut(&mut Session) -> Option<T>) -> Result<T, Break> {
         let now = self.now();
         let Some(stream) = &mut self.stream else {
@@ -142,7 +142,7 @@ impl RedisLedger {
             if let Some(found) = poll(&mut self.session) {
                 return Ok(found);
             }
-            // Also where nothing can be written any more: a Redis that hangs up may have said why.
+            // Even if nothing can be written any more: a Redis that hangs up may have said why.
             let read = stream.read(&mut self.buffer).and_then(|bytes| match bytes {
                 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Redis closed the connection")),
                 bytes => Ok(bytes),
@@ -152,7 +152,7 @@ impl RedisLedger {
         }
     }
 
-    /// One try, on the connection there is or on a new one.
+    /// One try, on the existing connection or on a new one.
     fn attempt(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, CallError>>, CallError> {
         if self.stream.is_none() {
             self.open().map_err(|error| CallError::Unknown(error.to_string()))?;
@@ -201,8 +201,8 @@ impl Ledger for RedisLedger {
         let had_connection = self.stream.is_some();
         let mut result = self.attempt(calls);
         // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
-        // unheard answers with what it did then, and one that is still on its way is fenced off. But not for a change of one
-        // version alone: carried out unheard, it would be refused the second time, for its own version.
+        // unheard answers with what it did then, and one that is still on its way is fenced off. The exception is a change
+        // of one version: carried out unheard, it would be refused the second time because of its own change.
         let only_once = |call: &Call| matches!(call, Call::Sale { op: SaleOp::Alter(change), .. } if change.if_version.is_some());
         if had_connection && matches!(result, Err(CallError::Unknown(_))) && !calls.iter().any(only_once) {
             result = self.attempt(calls);
@@ -223,14 +223,14 @@ impl fmt::Debug for RedisLedger {
 /// Whether a call is one of some kind.
 type IsOfKind = fn(&Call) -> bool;
 
-/// What must be allowed before which calls.
+/// Which rights are needed before which calls.
 const NEEDS: [(Need, IsOfKind); 3] = [
     (Need::Change, Call::may_write),
     (Need::Trim, |call| matches!(call, Call::Sale { op: SaleOp::Trim, .. })),
     (Need::Remove, |call| matches!(call, Call::Sale { op: SaleOp::Remove, .. })),
 ];
 
-/// The system's word for it tells nobody anything.
+/// The system's own message helps nobody.
 fn in_words(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "Redis did not answer in time"),

@@ -1,8 +1,8 @@
 //! Calls as Redis commands and replies as answers. Pure: bytes in, bytes out, for any kind of connection.
 //!
 //! A caller appends calls with [`pack`], sends the bytes, gathers what comes back until [`replies_length`] finds the
-//! replies of the oldest call whole, and gives those bytes to [`read`]. Where they are [NOSCRIPT](is_noscript), it
-//! sends [`load_scripts`] and then the same calls again: every call may be sent twice, since bookings have ids.
+//! replies of the oldest call whole, and gives those bytes to [`read`]. If they are [NOSCRIPT](is_noscript), it sends
+//! [`load_scripts`] and then the same calls again: every call may be sent twice, since bookings have ids.
 
 pub use super::frame::{FrameError, frame_length};
 pub use super::pack::{hello, load_scripts, pack, replies_expected};

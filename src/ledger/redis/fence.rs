@@ -1,9 +1,9 @@
-//! Fencing: a connection that was given up is ended at Redis before its calls are sent again on the next one.
+//! Fencing: Redis ends a connection that was given up before its calls are sent again on the next one.
 //!
-//! What was written to a connection that broke may still be on its way. Carried out after the same call was answered on the
-//! next connection, it would book for a client that was refused. So Redis is asked for the number of each connection,
-//! and ends the one of before when there is a next: of a connection that it ends, Redis carries nothing out any more. The
-//! numbers begin anew when Redis starts, so that the one of before is ended only where it has the name of this session, too.
+//! What was written to a lost connection may still be on its way. Carried out after the same call was answered on the next
+//! connection, it would book for a client that was refused. So each connection asks Redis for its own number, and has Redis
+//! end the previous connection: Redis carries out nothing more from a connection that it has ended. The numbers start over
+//! when Redis starts, so the previous connection is ended only if it also has the name of this session.
 
 use super::bulk::bulk_string;
 use super::codec;
@@ -24,7 +24,7 @@ impl Fence {
     /// How many replies [`ask`](Fence::ask) gets.
     pub(super) const REPLIES: usize = 2;
 
-    /// Of a session that no other has the `nonce` of.
+    /// For a session; no other has its `nonce`.
     pub(super) fn new(nonce: u64) -> Fence {
         Fence { name: format!("boxoffice-{nonce:016x}"), before: None }
     }
@@ -34,18 +34,19 @@ impl Fence {
         &self.name
     }
 
-    /// Appends the questions: the number of this connection, and whether the one of before is there.
+    /// Appends the questions: the number of this connection, and whether the previous one is still there.
     pub(super) fn ask(&self, out: &mut Vec<u8>) {
         redis::cmd("CLIENT").arg("ID").write_packed_command(out);
         let before = self.before.unwrap_or(NOBODY);
         redis::cmd("CLIENT").arg("LIST").arg("ID").arg(before).write_packed_command(out);
     }
 
-    /// Reads the answers: the number of this connection. Appends the end of the one of before, which gets one reply; where
-    /// that is gone already, the end of none: whether Redis allows it must be known before it is needed.
+    /// Reads the answers: the number of this connection. Appends the command that ends the previous one, which gets one
+    /// reply; if that is gone already, it ends no connection: whether Redis allows the command must be known before it is
+    /// needed.
     ///
     /// # Errors
-    /// Why Redis does not tell, and what to do.
+    /// Why Redis does not answer, and what to do.
     pub(super) fn read(&self, replies: &[u8], out: &mut Vec<u8>) -> Result<u64, String> {
         judge(replies)?;
         let not_understood = || "the replies to CLIENT ID and CLIENT LIST were not understood".to_owned();
@@ -62,10 +63,10 @@ impl Fence {
         Ok(id)
     }
 
-    /// Reads the reply to that end: from now on the connection of that number may take calls.
+    /// Reads the reply to that command: from now on the connection of that number may take calls.
     ///
     /// # Errors
-    /// Why the one of before is not ended, and what to do.
+    /// Why the previous connection was not ended, and what to do.
     pub(super) fn read_end(&mut self, id: u64, reply: &[u8]) -> Result<(), String> {
         judge(reply)?;
         self.before = Some(id);

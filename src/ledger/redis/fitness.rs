@@ -1,4 +1,4 @@
-//! Whether a Redis can keep the promise of a [`Durability`]: what it is asked, and what its answers mean to an operator.
+//! Whether a Redis can keep the promise of a [`Durability`]: the questions, and what the answers mean to an operator.
 
 use redis::Value;
 
@@ -9,7 +9,7 @@ use crate::protocol::Durability;
 /// Written before each WAIT, see [`wait`].
 const MARK_KEY: &str = "bx:mark";
 
-/// Appends the questions; returns how many replies they get, 0 where nothing needs to be known.
+/// Appends the questions; returns how many replies they get, 0 if nothing needs to be known.
 pub(super) fn ask(durability: Durability, out: &mut Vec<u8>) -> usize {
     match durability {
         Durability::Ack => 0,
@@ -28,17 +28,17 @@ pub(super) fn ask(durability: Durability, out: &mut Vec<u8>) -> usize {
 
 /// Appends a write and the WAIT for it; they get two replies.
 ///
-/// The write is there for answers that wrote nothing, such as that of a repeat: since Redis 7.2, WAIT waits for the
-/// last write of its own connection, and what a repeat is told of may have been written by another.
+/// The write is for answers that wrote nothing, such as that of a repeat: since Redis 7.2, WAIT waits for the last write of
+/// its own connection, and what a repeat reports may have been written by another.
 pub(super) fn wait(replicas: u32, out: &mut Vec<u8>) {
     redis::cmd("SET").arg(MARK_KEY).arg(1).write_packed_command(out);
     redis::cmd("WAIT").arg(replicas).arg(REPLICA_WAIT_MS).write_packed_command(out);
 }
 
-/// Judges the replies to [`wait`].
+/// Checks the replies to [`wait`].
 ///
 /// # Errors
-/// Where too few replicas have what was written; says so.
+/// If too few replicas have what was written.
 pub(super) fn judge_wait(replicas: u32, replies: &[u8]) -> Result<(), String> {
     let values = values(replies);
     match values.as_slice() {
@@ -54,7 +54,7 @@ pub(super) fn judge_wait(replicas: u32, replies: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Judges the replies to [`ask`]. With `was_unfit`, the Redis failed the last time.
+/// Checks the replies to [`ask`]. `was_unfit` means that the Redis failed the last check.
 ///
 /// # Errors
 /// Why it is unfit, and what to do.
@@ -77,7 +77,7 @@ fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String
         ));
     }
     let setting = |name: &str| setting(config, name);
-    // While a rewrite runs, the last of them would switch `always` off.
+    // The last of them would switch `always` off during a rewrite.
     for (name, wanted) in
         [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")]
     {
@@ -89,7 +89,7 @@ fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String
             ));
         }
     }
-    // An append-only file that was switched on just now is of use only once its first rewrite is done.
+    // An append-only file that was only just switched on is of use once its first rewrite is done.
     let is_under_way = |name| fact(info, name).is_some_and(|word| word != "0");
     if was_unfit && (is_under_way("aof_rewrite_in_progress") || is_under_way("aof_rewrite_scheduled")) {
         return Err(
@@ -121,7 +121,7 @@ fn judge_replicas(replicas: u32, info: &Value) -> Result<(), String> {
     }
 }
 
-/// The replies, errors among them as values. Their frames are whole.
+/// The replies as values, errors included. Their frames must be whole.
 pub(super) fn values(replies: &[u8]) -> Vec<Value> {
     let mut values = Vec::new();
     let mut rest = replies;
@@ -133,7 +133,7 @@ pub(super) fn values(replies: &[u8]) -> Vec<Value> {
     values
 }
 
-/// A value of CONFIG GET: names and values by turns.
+/// A value of CONFIG GET, which alternates names and values.
 fn setting<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
     let Value::Array(items) = config else { return None };
     let pair = items.chunks_exact(2).find(|pair| text(&pair[0]) == name)?;

@@ -2,18 +2,18 @@
 
 use crate::limits::LEDGER_REPLY_BYTES_MAX;
 
-/// Arrays within arrays of the deepest reply that is ever asked for, with one to spare.
+/// Nesting of arrays in the deepest reply that is ever asked for, with one to spare.
 const DEPTH_MAX: usize = 3;
 
 /// Bytes of a line that only says a type and a length.
 const LENGTH_LINE_BYTES_MAX: usize = 32;
 
-/// The bytes are no RESP2 reply that this version asked for; the connection is of no more use.
+/// The bytes are not a RESP2 reply that this version asked for; the connection is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a Redis reply: {0}")]
 pub struct FrameError(pub(super) &'static str);
 
-/// Bytes of the first whole reply in `buffer`; `None` where it is not all there yet.
+/// Bytes of the first whole reply in `buffer`; `None` if it is not all there yet.
 pub fn frame_length(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     let length = end(buffer, 0, 0)?;
     if length.unwrap_or(buffer.len()) > LEDGER_REPLY_BYTES_MAX {
@@ -29,7 +29,7 @@ fn end(buffer: &[u8], start: usize, depth: usize) -> Result<Option<usize>, Frame
     }
     let rest = &buffer[start + 1..];
     let line_length = memchr::memchr(b'\n', rest);
-    // Whether or not its end has come by now: the outcome must not depend on how the bytes came.
+    // Even if its end is there: the outcome must not depend on how the bytes arrived.
     let is_number = matches!(kind, b':' | b'$' | b'*');
     if is_number && line_length.unwrap_or(rest.len()) > LENGTH_LINE_BYTES_MAX {
         return Err(FrameError("an unterminated number"));

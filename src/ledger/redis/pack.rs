@@ -23,16 +23,16 @@ use crate::protocol::{
 /// Names all sales; not under any sale's hash tag.
 const SALES_KEY: &str = "bx:sales";
 
-/// The sales that were announced as changed, each with the number of its latest announcement. Likewise.
+/// The sales that were announced as changed, each with the number of its latest announcement. For all sales, too.
 const CHANGES_KEY: &str = "bx:changes";
 
-/// The latest number. Likewise.
+/// The latest number. For all sales, too.
 const FEED_KEY: &str = "bx:feed";
 
-/// The sales that were removed, each with when. Likewise.
+/// The sales that were removed, each with when. For all sales, too.
 const REMOVED_KEY: &str = "bx:removed";
 
-/// A hash that says which ledger this is, in its field `id`. Likewise.
+/// A hash that says which ledger this is, in its field `id`. For all sales, too.
 const LEDGER_KEY: &str = "bx:ledger";
 
 /// Appends the commands of `call`.
@@ -135,7 +135,7 @@ fn on_sale(sale: &SaleName, op: &SaleOp, out: &mut Vec<u8>) {
         }
         SaleOp::Repair { version, sequence, repairs } => {
             if repairs.contains(&Repair::Name) {
-                // Of another slot than the sale, so beside the script. Naming a sale that is there is right, whatever
+                // In another slot than the sale, so beside the script. Naming a sale that is there is right, whatever
                 // becomes of the rest.
                 name(sale).write_packed_command(out);
             }
@@ -241,7 +241,7 @@ fn changes(after: Option<u64>, out: &mut Vec<u8>) {
 /// The command of that name.
 const TIME: &[u8] = b"*1\r\n$4\r\nTIME\r\n";
 
-/// The fields of the stock hash in the order of a state's line, [`CLOCK_FIELD`] in the place of the time.
+/// The fields of the stock hash in the order of a state's line, with [`CLOCK_FIELD`] in place of the time.
 pub(super) const STATE_FIELDS: [&str; 20] = [
     "total",
     "held",
@@ -265,7 +265,7 @@ pub(super) const STATE_FIELDS: [&str; 20] = [
     "hold_max",
 ];
 
-/// The place of `clock` among them. Those behind it are 0 where they are not stored.
+/// The place of `clock` among them. Those behind it are 0 if they are not stored.
 pub(super) const CLOCK_FIELD: usize = 10;
 
 const _: () = assert!(matches!(STATE_FIELDS[CLOCK_FIELD].as_bytes(), b"clock"));
@@ -289,7 +289,7 @@ fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> C
     script_with(script, sale, &[], arguments, bytes)
 }
 
-/// Likewise, with keys of all sales before the last two.
+/// Same, with keys of all sales before the last two.
 fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize, bytes: usize) -> Cmd {
     let keys = KEYS + more.len();
     let mut command =
@@ -304,10 +304,11 @@ fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize
     command
 }
 
-/// The claims by columns, so that the script hands a column to Redis as it came. Most batches are of bookings that are
-/// alike, and spared the columns that would say so of each: an argument costs Redis 60 ns.
+/// The claims by columns, so that the script hands a column to Redis unchanged. In most batches all bookings are alike, and
+/// the columns that would say so of each are left out: an argument costs Redis 60 ns.
 ///
-/// Written straight to `out`, head and all, as the one call that leaves by the thousand: a [`Cmd`] gathers arguments first.
+/// Written straight to `out`, head included, since this is the one call that leaves by the thousand: a [`Cmd`] gathers its
+/// arguments first.
 fn reserve(sale: &SaleName, seen: &Watermark, claims: &[Claim], out: &mut Vec<u8>) {
     let alike = alike(claims);
     let columns = if alike.is_some() { 2 } else { 5 };
@@ -361,7 +362,7 @@ fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The quantity of all claims, where none has a buyer, all are for as many tickets, and no booking is there twice.
+/// The quantity of all claims, if none has a buyer, all have the same quantity, and no booking occurs twice.
 fn alike(claims: &[Claim]) -> Option<Quantity> {
     let quantity = claims.first()?.quantity;
     let mut ids = FxHashSet::with_capacity_and_hasher(claims.len(), FxBuildHasher);
@@ -404,7 +405,7 @@ fn restore(sale: &SaleName, seen: &Watermark, bookings: &[Booking]) -> Cmd {
     command
 }
 
-/// The buyer's bucket, as `lua/sale.lua` reckons it too: there it would cost the hot path 0.4 us a claim.
+/// The buyer's bucket, as `lua/sale.lua` computes it too: computed there, it would cost the hot path 0.4 us a claim.
 pub(super) fn bucket_of(buyer: &BuyerId) -> ArrayString<8> {
     // The modulus is a prime below 2^18: at a million buyers a bucket has four.
     let hash = buyer.as_str().bytes().fold(0_u32, |hash, byte| (hash * 6_007 + u32::from(byte)) % 262_139);
@@ -451,7 +452,7 @@ fn repair(sale: &SaleName, version: u64, sequence: u64, repairs: &[Repair]) -> C
     command
 }
 
-/// What stands behind a buyer's name in a bucket; empty for nothing.
+/// What follows a buyer's name in a bucket; empty for nothing.
 fn buyer_entry(tickets: &BuyerTickets) -> String {
     let mut entry = String::new();
     if *tickets != BuyerTickets::default() {
@@ -533,13 +534,13 @@ fn seen_words(expiries: usize, seen: &Watermark) -> ArrayString<96> {
     words
 }
 
-/// The booking as it is stored, and its id where that differs.
+/// The booking as it is stored, and its id if that differs.
 fn arg_id(command: &mut Cmd, id: &BookingId) {
     let stored = Stored::of(id);
     command.arg(stored.bytes()).arg(text_beside(&stored, id));
 }
 
-/// The id, where it is not what is stored.
+/// The id, if it is not what is stored.
 fn text_beside<'a>(stored: &Stored<'_>, id: &'a BookingId) -> &'a str {
     match stored {
         Stored::Uuid(_) => id.as_str(),

@@ -26,10 +26,10 @@ const STATE_LINE_BYTES_MAX: usize = 256;
 /// Replies of one call.
 const REPLIES_MAX: usize = 4;
 
-/// Bytes of a name that is none that are passed on.
+/// Bytes that are passed on of an entry that is not a name.
 const ODD_BYTES_MAX: usize = 100;
 
-/// All of a script's reply that the ledger has no such sale.
+/// The whole reply of a script if the ledger has no such sale.
 const MISSING: &[u8] = b"missing";
 
 /// Bytes of an error's text that are passed on.
@@ -38,13 +38,13 @@ const ERROR_BYTES_MAX: usize = 300;
 // A page is the longest reply: 1,000 bookings of an id, a record with a buyer, and separators.
 const _: () = assert!(PAGE_ENTRIES * (3 * IDENTIFIER_BYTES_MAX + 64) < LEDGER_REPLY_BYTES_MAX);
 
-/// Bytes of the replies of `call` at the start of `buffer`; `None` where they are not all there yet. An error says
-/// that the connection is of no more use.
+/// Bytes of the replies of `call` at the start of `buffer`; `None` if they are not all there yet. An error means that the
+/// connection is unusable.
 pub fn replies_length(call: &Call, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     frames_length(replies_expected(call), buffer)
 }
 
-/// Bytes of the first `count` replies in `buffer`; `None` where they are not all there yet.
+/// Bytes of the first `count` replies in `buffer`; `None` if they are not all there yet.
 pub fn frames_length(count: usize, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     let mut at = 0;
     for _ in 0..count {
@@ -67,7 +67,7 @@ pub fn first_error(replies: &[u8]) -> Option<String> {
     error_lines(replies).next().map(bounded)
 }
 
-/// The answer that the replies of `call`, [whole](replies_length) and nothing else, give.
+/// The answer in the replies of `call`, which must be [whole](replies_length) and nothing else.
 pub fn read(call: &Call, replies: &[u8]) -> Result<Answer, CallError> {
     if let Some(line) = error_lines(replies).next() {
         return Err(call_error(line));
@@ -113,7 +113,7 @@ fn error_lines(replies: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Sorts an error by whether Redis carried the call out.
+/// Classifies an error by whether Redis carried the call out.
 fn call_error(line: &[u8]) -> CallError {
     let text = bounded(line);
     if let Some(what) = unsoundness(&text) {
@@ -122,8 +122,8 @@ fn call_error(line: &[u8]) -> CallError {
     if is_refusal(&text) { CallError::Refused(text) } else { CallError::Garbled(text) }
 }
 
-/// What an error says that is wrong with what is stored. Scripts find it before they write anything: they read every key of
-/// theirs, or log first, before they write another.
+/// What an error says is wrong with what is stored. Scripts find it before they write anything: they read all their keys,
+/// or log first, before they write another.
 fn unsoundness(text: &str) -> Option<String> {
     const OTHER_TYPE: &str = "a key is of a type that boxoffice never gives it";
     if let Some(what) = text.strip_prefix("UNSOUND ") {
@@ -133,13 +133,13 @@ fn unsoundness(text: &str) -> Option<String> {
     if let Some((_, what)) = text.split_once(": UNSOUND ") {
         return Some(what.split(" script: ").next().unwrap_or_default().trim_end().to_owned());
     }
-    // Redis 6.2 puts words of its own before those of a script's error.
+    // Redis 6.2 puts words of its own before a script's error.
     let is_other_type = text.starts_with("WRONGTYPE ")
         || text.starts_with("ERR Error running script") && text.contains("-WRONGTYPE ");
     is_other_type.then(|| OTHER_TYPE.to_owned())
 }
 
-/// Whether an error says that nothing was carried out.
+/// Whether an error means that nothing was carried out.
 pub fn is_refusal(text: &str) -> bool {
     // Redis says these before it runs a command, or before a script's first write; Redis 6.2 puts them behind words
     // of its own, with a hyphen.
@@ -165,7 +165,7 @@ pub fn is_refusal(text: &str) -> bool {
     if text.contains(": DENIED ") {
         return true;
     }
-    // Redis 7.2 says so of a command within a script, of which nobody knows what it did before.
+    // Redis 7.2 says so of a command within a script; nobody knows what the script did before.
     if text.starts_with("NOPERM ACL failure in script") {
         return false;
     }
@@ -180,7 +180,7 @@ fn bounded(line: &[u8]) -> String {
     String::from_utf8_lossy(&line[..line.len().min(ERROR_BYTES_MAX)]).into_owned()
 }
 
-/// The reply to what is done to bookings.
+/// The reply to an operation on bookings.
 fn read_of_bookings(op: &BookingOp, reply: &[u8]) -> Option<Answer> {
     let bytes = bulk_string(reply)?;
     if bytes == MISSING {
@@ -207,7 +207,7 @@ fn read_of_bookings(op: &BookingOp, reply: &[u8]) -> Option<Answer> {
     Some(Answer::Sale { state, result })
 }
 
-/// The reply to what is done to a sale.
+/// The reply to an operation on a sale.
 fn read_of_sale(op: &SaleOp, reply: &[u8]) -> Option<Answer> {
     let bytes = bulk_string(reply)?;
     match (op, bytes) {
@@ -256,7 +256,7 @@ fn read_fault(op: &SaleOp, word: &str) -> Option<ChangeFault> {
     })
 }
 
-/// The replies to what is asked of the ledger as a whole: those of its script, or of its commands.
+/// The replies to an operation on the ledger as a whole: those of its script, or of its commands.
 fn read_of_ledger(op: &LedgerOp, replies: &[&[u8]]) -> Option<LedgerResult> {
     match op {
         LedgerOp::Changes { after } => read_changes(*after, replies),
@@ -306,14 +306,13 @@ fn read_snapshot(time: &[u8], stock: &[u8]) -> Option<Answer> {
     (state.held + state.sold <= state.terms.total).then_some(Answer::Sale { state, result: SaleResult::Done })
 }
 
-/// What is wrong with the fields of a stock that cannot be read, in the words of `lua/sale.lua`; `None` where it is not the
-/// fields.
+/// What is wrong with a stock that cannot be read, in the words of `lua/sale.lua`; `None` if it is not the fields.
 fn what_is_wrong(stock: &[u8]) -> Option<String> {
     let fields: Vec<Option<&[u8]>> = BulkStrings::of(stock)?.collect();
     if fields.len() != STATE_FIELDS.len() {
         return None;
     }
-    // As large as the scripts let it be.
+    // As large as the scripts allow.
     const PAST: u64 = 1_000_000_000_000_000;
     let number_in = |field: usize| {
         let number = fields[field].and_then(|text| number(std::str::from_utf8(text).ok()?));
@@ -334,7 +333,7 @@ fn what_is_wrong(stock: &[u8]) -> Option<String> {
     }
 }
 
-/// A letter a sale.
+/// One letter per sale.
 fn read_recalled(sales: usize, letters: &[u8]) -> Option<LedgerResult> {
     let removed = letters.iter().map(|letter| match letter {
         b'k' => Some(false),
@@ -360,7 +359,7 @@ fn read_time(reply: &[u8]) -> Option<u64> {
     seconds.checked_mul(1_000)?.checked_add(micros / 1_000)
 }
 
-/// A member that is no name of a sale must not hide the others.
+/// A member that is not a sale's name must not hide the others.
 fn read_sales(reply: &[u8]) -> Option<LedgerResult> {
     let members = BulkStrings::of(reply)?;
     let count = members.count;
@@ -392,10 +391,10 @@ fn read_changes(after: Option<u64>, replies: &[&[u8]]) -> Option<LedgerResult> {
     for _ in 0..count / 2 {
         let member = strings.next()??;
         last = number(text(strings.next()??)?)?;
-        // As among the names of all sales.
+        // As in the list of all sales.
         names.extend(SaleName::parse(member));
     }
-    // What was announced between the first command and the last is told again the next time.
+    // What was announced between the first command and the last is reported again the next time.
     let more = count / 2 >= CHANGES_PER_CALL_MAX && last < latest;
     let at = if more { last } else { latest };
     let reset = after.is_some_and(|after| latest < after || latest - after > CHANGES_KEPT);

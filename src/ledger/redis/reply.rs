@@ -39,7 +39,8 @@ impl Record {
     }
 }
 
-/// Takes the end of a record off, `:u-82!1`: what is before it, the buyer, and how often an operator gave it to another one.
+/// Splits off the end of a record, `:u-82!1`: what is before it, the buyer, and how often an operator gave it to another
+/// one.
 pub(super) fn read_owner(rest: &str) -> Option<(&str, Option<BuyerId>, u32)> {
     let (rest, reassigned) = match rest.split_once('!') {
         Some((rest, times)) => {
@@ -53,7 +54,7 @@ pub(super) fn read_owner(rest: &str) -> Option<(&str, Option<BuyerId>, u32)> {
     })
 }
 
-/// Reads `1/2`, or that with `@1763827200123`, or with a hyphen and how long it is held behind that: the amount, and the
+/// Reads `1/2`, or that with `@1763827200123`, or with a hyphen and how long it is held behind that: the amount and the
 /// deadline.
 pub(super) fn read_terms(terms: &str) -> Option<(&str, Option<u64>)> {
     let Some((amount, deadline)) = terms.split_once('@') else { return Some((terms, None)) };
@@ -102,7 +103,7 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
             _ => None,
         }
     }
-    // Byte by byte: a field is too short for `split` to be worth what it does before it looks.
+    // Byte by byte: a field is too short for `split` to pay off.
     let mut rest = Some(line);
     let mut next = || {
         let text = rest?;
@@ -126,7 +127,7 @@ pub(super) fn read_state(line: &str) -> Option<SaleState> {
     let due_at = Some(WallTime(number(next()?)?)).filter(|due| due.0 > 0);
     let (lapsed_until, announced_at) = (WallTime(number(next()?)?), WallTime(number(next()?)?));
     let (by_operator, buyer_required) = (flag(next()?)?, flag(next()?)?);
-    // Not told by a script where there is none, and 0 or nothing where it is not stored.
+    // A script leaves it out if there is none; it is 0 or nothing if it is not stored.
     let hold_max_ms = match next() {
         Some(text) => term(text)?.filter(|ms| *ms > 0),
         None => None,

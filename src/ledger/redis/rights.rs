@@ -1,5 +1,5 @@
-//! Whether the user of a connection may do what boxoffice needs, and whether its Redis takes writes: `lua/rights.lua`, asked
-//! before anything else is, and again and again while the connection is used.
+//! Whether the user of a connection may do what boxoffice needs, and whether its Redis takes writes: `lua/rights.lua`,
+//! asked before anything else, and repeatedly while the connection is used.
 //!
 //! What is needed is read off the scripts themselves, so that a new command of a script cannot be forgotten here.
 
@@ -14,7 +14,7 @@ const SENT_ALONE: [&str; 7] = ["GET", "HGET", "HMGET", "SADD", "SMEMBERS", "TIME
 /// Where the keys of sales begin.
 const SALES_KEY: &str = "bx:sales";
 
-/// What a command does, by the rights that it takes.
+/// The kinds of calls, by the rights that they need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Whatever changes a sale.
@@ -25,7 +25,7 @@ pub enum Need {
     Remove,
 }
 
-/// What is to be asked for: one question, packed.
+/// The question to ask, packed.
 #[derive(Debug)]
 pub(super) struct Rights {
     on_a_new_connection: Vec<u8>,
@@ -33,7 +33,7 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// What every call needs but `sale trim`'s.
+    /// What every call needs, except that of `sale trim`.
     pub(super) fn of_calls(durability: Durability) -> Rights {
         let replicas: &[&str] = match durability {
             Durability::Replicas(_) => &["SET", "WAIT"],
@@ -69,21 +69,21 @@ impl Rights {
     }
 }
 
-/// What Redis says of a user that it does not deny anything.
+/// What Redis says of a user to whom it denies nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct UserCheck {
-    /// Writes are refused, or everything is: why, and what to do.
+    /// Why writes, or all calls, are refused, and what to do.
     pub(super) refusal: Option<String>,
     /// INFO may be asked.
     pub(super) may_ask_info: bool,
 }
 
-/// Why there are no [`UserCheck`].
+/// Why there is no [`UserCheck`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The scripts are not loaded.
     NoScript,
-    /// Something that is needed is denied, or not there: what, and what to do.
+    /// Something needed is denied, or missing: what, and what to do.
     Denied(String),
     /// The reply makes no sense.
     Garbled(String),
@@ -112,7 +112,7 @@ pub(super) fn read(reply: &[u8]) -> Result<UserCheck, Fault> {
             Some(("denied", command)) => denied.push(command),
             Some(("unknown", command)) => unknown.push(command),
             Some(("may", "INFO")) => findings.may_ask_info = true,
-            // Redis 6.2 puts words of its own before those of an error.
+            // Redis 6.2 puts words of its own before an error.
             Some(("refused", said)) => {
                 let said = said.rsplit_once(": -").map_or(said, |(_, said)| said);
                 findings.refusal = is_refusal(said).then(|| refusal(said));
@@ -146,13 +146,13 @@ fn denied_commands(commands: &[&str]) -> String {
     )
 }
 
-/// What an error says that was brought about by a right, or a password, that is not there; `None` of any other.
+/// What to say about an error that is due to a missing right or password; `None` for any other.
 pub(super) fn denial(error: &str) -> Option<String> {
     if let Some((_, rest)) = error.split_once(": DENIED ") {
         let command = rest.split(' ').next().unwrap_or_default();
         return Some(denied_commands(&[command]));
     }
-    // In the words that the question of rights is answered with, so that it is one trouble and not two.
+    // In the words of the check of rights, so that it is one trouble and not two.
     if let Some((_, rest)) = error.strip_prefix("NOPERM").and_then(|rest| rest.split_once("to run the '")) {
         let command = rest.split('\'').next().unwrap_or_default();
         return Some(denied_commands(&[&command.to_ascii_uppercase().replace('|', " ")]));
@@ -170,7 +170,7 @@ pub(super) fn is_about_keys(error: &str) -> bool {
         .any(|words| error.contains(words))
 }
 
-/// For an operator: what Redis says to writes, and what helps.
+/// For an operator: why Redis refuses writes, and what helps.
 pub(super) fn refusal(said: &str) -> String {
     let help = match said.split(' ').next().unwrap_or_default() {
         "OOM" => "; free memory, or raise maxmemory",

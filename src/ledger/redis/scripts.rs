@@ -1,13 +1,13 @@
 //! The scripts of `lua/`, each with `lua/sale.lua` in front, and the hashes that Redis knows them by.
 //!
 //! Comments and spaces are left out and long names shortened; lines stay, so that errors name the lines of the files. A
-//! script is loaded behind the password, and Redis hangs up on a client that is not let in yet and sends more than 16 KiB in
-//! one argument, so that nobody would read why it was not let in.
+//! script is loaded behind the password, and Redis hangs up on a client that is not logged in yet and sends more than 16
+//! KiB in one argument: nobody would learn why it was refused.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// A script and what Redis calls it.
+/// A script and its hash in Redis.
 pub(super) struct Script {
     pub(super) text: String,
     pub(super) hash: String,
@@ -63,14 +63,14 @@ scripts! {
 pub(super) static RIGHTS: LazyLock<Script> =
     LazyLock::new(|| Script::new(compact(include_str!("../../../lua/rights.lua"))));
 
-/// Of no one sale, as that.
+/// Of no one sale, like that.
 pub(super) static RECALL: LazyLock<Script> =
     LazyLock::new(|| Script::new(compact(include_str!("../../../lua/recall.lua"))));
-/// Likewise.
+/// The same.
 pub(super) static IDENTIFY: LazyLock<Script> =
     LazyLock::new(|| Script::new(compact(include_str!("../../../lua/identify.lua"))));
 
-/// Commands that a script need not ask for before its first write: with these it begins, or they are that write.
+/// Commands that a script need not ask about before its first write: it begins with them, or they are that write.
 const ASKED_BY_CALLING: [&str; 3] = ["HMGET", "TIME", "XADD"];
 
 impl Script {
@@ -85,7 +85,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Script> {
     of_sales().chain([&*RIGHTS, &*RECALL, &*IDENTIFY])
 }
 
-/// The commands that are called by the scripts that every host runs, each once.
+/// The commands called by the scripts that every host runs, each once.
 pub(super) fn commands() -> BTreeSet<String> {
     let of_operators = [&TRIM.hash, &REMOVE.hash];
     let of_hosts = of_sales().filter(|script| !of_operators.contains(&&script.hash));
@@ -154,7 +154,7 @@ fn shorten(line: &str) -> String {
 /// Bytes of a [`short_name`].
 const SHORT_NAME_BYTES: usize = 4;
 
-/// The same for the same name wherever it stands, so that a part of a script is shortened as the whole is.
+/// Always the same for the same name, so that a part of a script is shortened like the whole.
 fn short_name(name: &str) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyzABCDEF";
     let mut hash = name.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
@@ -194,7 +194,7 @@ fn without_spaces(text: &str) -> String {
     code
 }
 
-/// Whether two letters would be read as something else without a space between them: a word, a number, a comment.
+/// Whether two characters would be read as something else without a space between them: a word, a number, a comment.
 fn needs_space(one: char, other: char) -> bool {
     is_of_word(one) && is_of_word(other) || (one, other) == ('-', '-') || one.is_ascii_digit() && other == '.'
 }

@@ -1,4 +1,4 @@
-//! The reply of `lua/survey.lua` as rows. What boxoffice never writes is a row too, and says what it is.
+//! The reply of `lua/survey.lua` as rows. What boxoffice never writes is a row too, which says what it is.
 
 use arrayvec::ArrayString;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::protocol::{
 /// Bytes of something unreadable that are shown.
 const SHOWN_BYTES_MAX: usize = 80;
 
-/// `None` where the reply is not of the script's form. Whatever is stored gives rows.
+/// `None` if the reply does not have the script's form. Whatever is stored gives rows.
 pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
     let (state, rest) = split_once(reply, b'\n')?;
     let (page, mut rest) = split_once(rest, b'\n')?;
@@ -52,7 +52,7 @@ pub(super) fn read_survey(reply: &[u8]) -> Option<Answer> {
     Some(Answer::Sale { state, result: SaleResult::Surveyed { clock, time, rows, next: cursor, done } })
 }
 
-/// The state with 0 for a count that is none, and a row for each.
+/// The state with 0 for each invalid count, and a row for each of these.
 fn without_odd_counts(state: &str, rows: &mut Vec<Row>) -> String {
     let mut fields: Vec<&str> = state.split(',').collect();
     for (index, name) in [(1, "held"), (2, "sold")] {
@@ -67,7 +67,7 @@ fn without_odd_counts(state: &str, rows: &mut Vec<Row>) -> String {
     fields.join(",")
 }
 
-/// `None` where the script never writes such a row.
+/// `None` if the script never writes such a row.
 fn row(letter: u8, strings: &[&[u8]]) -> Option<Row> {
     let unreadable = |part, key: &[u8], text: String| Row::Unreadable { part, key: key.to_vec(), text };
     Some(match (letter, strings) {
@@ -127,7 +127,7 @@ fn shown(bytes: &[u8]) -> String {
     if bytes.len() > SHOWN_BYTES_MAX { text + "..." } else { text }
 }
 
-/// Only in the form that boxoffice stores it: another one is never found again.
+/// Only in the form in which boxoffice stores it: in another one it is never found again.
 fn booking_id(stored: &[u8]) -> Option<BookingId> {
     let id = match stored.split_first() {
         Some((0, uuid)) => {
@@ -167,7 +167,7 @@ fn read_record(record: &[u8]) -> Option<StoredBooking> {
         (b'e', None) => (BookingStatus::Expired, false),
         _ => return None,
     };
-    // One that counts among nobody's tickets is no record of ours.
+    // One that counts, but for no buyer, is not a record of ours.
     (!counted || buyer.is_some()).then_some(())?;
     let (quantity, released) = read_amount(amount)?;
     Some(StoredBooking {
@@ -181,7 +181,7 @@ fn read_record(record: &[u8]) -> Option<StoredBooking> {
     })
 }
 
-/// Reads ids, each with a space behind it.
+/// Reads ids, each followed by a space.
 fn group_ids(mut group: &[u8]) -> Option<Vec<BookingId>> {
     let mut ids = Vec::new();
     while !group.is_empty() {
@@ -263,7 +263,7 @@ fn change(id: &[u8], fields: &[&[u8]]) -> Option<Row> {
         ) => (booking, status, quantity, buyer, expires_at),
         _ => return None,
     };
-    // The line in which the log's own script has it.
+    // In the form of the log's own script.
     let mut line = ArrayString::<512>::new();
     for (index, text) in [sequence, ms, status, quantity, buyer, expires_at, booking].into_iter().enumerate()
     {

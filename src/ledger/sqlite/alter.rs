@@ -64,7 +64,7 @@ impl Sale<'_> {
         Ok(SaleResult::Done)
     }
 
-    /// Counts on what buyers have, a bounded number of bookings; whether all of it is counted now.
+    /// Counts what further buyers have, for a bounded number of bookings; returns whether all of it is counted now.
     fn count_on(&mut self) -> Result<bool> {
         const ALL: &str = "all";
         if self.counted == ALL {
@@ -99,7 +99,7 @@ impl Sale<'_> {
             Some((last, _)) if rows.len() == COUNTED_PER_CALL => format!(">{last}"),
             _ => ALL.to_owned(),
         };
-        // A hold that is over by now is not counted, and so must not begin again with a clock that goes back.
+        // A hold that is over by now is not counted, so it must not be live again with a clock that goes back.
         self.statement("UPDATE sales SET counted = ?2, clock_ms = ?3 WHERE name = ?1")?.execute(params![
             self.name.as_str(),
             self.counted,

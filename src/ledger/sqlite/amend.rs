@@ -1,4 +1,4 @@
-//! Changes of bookings that are there: the rules of `lua/amend.lua`, in SQL.
+//! Changes of existing bookings: the rules of `lua/amend.lua`, in SQL.
 
 use rusqlite::Result;
 
@@ -47,7 +47,7 @@ impl Sale<'_> {
             return Ok(Amended::Done(booking));
         }
         let terms = &self.state.terms;
-        // It began so long before its deadline. Those made before the sale had a longest hold do not say.
+        // It began that long before its deadline. Bookings made before the sale had a longest hold do not say.
         let hold_ms = record.hold_ms.or(terms.hold_ms).unwrap_or(0) + (wanted.0 - expires_at.0);
         if hold_ms > terms.hold_max_ms.unwrap_or(0) {
             return Ok(Amended::Refused(Objection::HoldLimit));
@@ -90,7 +90,7 @@ impl Sale<'_> {
         Ok(Amended::Refused(objection))
     }
 
-    /// Gives back what a booking has, and takes what it is to have: no more than that, if for another buyer.
+    /// Gives back what a booking has, and takes what it will have: no more than that, perhaps for another buyer.
     fn rewrite(&mut self, record: &BookingRow, booking: &Booking, hold_ms: Option<u64>) -> Result<()> {
         self.give_back(record)?;
         let quantity = u64::from(booking.quantity.get());
@@ -106,7 +106,7 @@ impl Sale<'_> {
     }
 }
 
-/// What a booking that is not held, or has no tickets, has against being changed.
+/// Why a booking that is not held, or has no tickets, cannot be changed.
 fn objection_to(status: BookingStatus) -> Objection {
     match status {
         BookingStatus::Confirmed => Objection::Confirmed,

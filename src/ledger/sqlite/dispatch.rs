@@ -1,5 +1,5 @@
-//! Each call, inside a transaction: which rules it goes by, and what all calls on a sale have in common. Whether the sale is
-//! there, whether the caller is to hear that its view is stale, and the state in the answer are decided here alone.
+//! Each call, inside a transaction: which rules apply to it, and what all calls on a sale have in common. Whether the sale
+//! exists, whether the caller must hear that its view is stale, and the state in the answer are decided here alone.
 
 use rusqlite::{Connection, Result};
 
@@ -53,7 +53,7 @@ fn on_bookings(
 
 fn on_sale(connection: &Connection, name: &SaleName, op: &SaleOp, clock: WallTime) -> Result<Answer> {
     match op {
-        // Also of a sale that is not there, or not sound: each finds that out for itself.
+        // Even if the sale is missing, or not sound: each of these finds that out for itself.
         SaleOp::Open { terms, by } => opening::open(connection, name, terms, *by, clock),
         SaleOp::Remove => remove::remove(connection, name, clock),
         SaleOp::Survey { part, cursor } => survey::page(connection, name, *part, cursor, clock),

@@ -22,7 +22,7 @@ pub(super) fn sales(connection: &Connection) -> Result<LedgerResult> {
     Ok(LedgerResult::Sales { names, odd })
 }
 
-/// The number of the latest announcement; 0 where there was none.
+/// The number of the latest announcement; 0 if there was none.
 fn latest_change(connection: &Connection) -> Result<u64> {
     connection
         .prepare_cached("SELECT coalesce(max(number), 0) FROM changes")?
@@ -53,7 +53,7 @@ pub(super) fn announce(connection: &Connection, name: &SaleName) -> Result<()> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO changes (number, sale) VALUES (?1, ?2)")?
         .execute(params![integer(number), name.as_str()])?;
-    // Of sales that are gone, too.
+    // Also those of sales that are gone.
     if number.is_multiple_of(1024) {
         connection
             .prepare_cached("DELETE FROM changes WHERE number <= ?1")?

@@ -10,7 +10,7 @@ use crate::booking::{SaleName, SaleState, SaleStatus, SaleTerms};
 use crate::clock::WallTime;
 use crate::protocol::{Answer, ChangeFault, LedgerResult, Opener, SaleResult};
 
-/// Opens a sale that is not there; leaves one that is as it is.
+/// Opens a sale that does not exist; leaves an existing one as it is.
 pub(super) fn open(
     connection: &Connection,
     name: &SaleName,
@@ -78,7 +78,7 @@ fn insert(connection: &Connection, name: &SaleName, state: SaleState, is_counted
     Ok(Answer::Sale { state, result: SaleResult::Created })
 }
 
-/// Opens a sale over the bookings of a lost one: paused, and with what they sum to.
+/// Opens a sale over the bookings of a lost one: paused, and with their sums as its counts.
 fn open_over(connection: &Connection, name: &SaleName, mut state: SaleState) -> Result<Answer> {
     let (held, sold, due): (i64, i64, i64) = connection.query_row(
         "SELECT coalesce(sum(quantity) FILTER (WHERE status = 'held'), 0),
@@ -103,7 +103,7 @@ fn open_over(connection: &Connection, name: &SaleName, mut state: SaleState) -> 
     if state.held + state.sold > state.terms.total {
         return Ok(Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) });
     }
-    // Whether the bookings that are there were counted for their buyers, only this tells.
+    // Only this tells whether the existing bookings were counted for their buyers.
     let is_counted =
         connection.prepare_cached("SELECT 1 FROM buyers WHERE sale = ?1 LIMIT 1")?.exists([name.as_str()])?;
     if !is_counted {
@@ -112,7 +112,7 @@ fn open_over(connection: &Connection, name: &SaleName, mut state: SaleState) -> 
     insert(connection, name, state, is_counted)
 }
 
-/// A sale whose row is gone is lost where some of it is left, and was removed where nothing is.
+/// A sale whose row is gone is lost if some of it is left, and was removed if nothing is.
 pub(super) fn recall(connection: &Connection, sales: &[(SaleName, u64)]) -> Result<LedgerResult> {
     let is_removed = |(name, _): &(SaleName, u64)| {
         let is_there =

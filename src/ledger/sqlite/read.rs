@@ -15,7 +15,7 @@ impl Sale<'_> {
         Ok(self.record(id)?.and_then(|record| record.booking(id)).map(|booking| self.as_of_now(booking)))
     }
 
-    /// Tells a hold that is over as expired, without writing that down.
+    /// Reports a hold that is over as expired, without writing that down.
     fn as_of_now(&self, mut booking: Booking) -> Booking {
         if matches!(booking.status, BookingStatus::Held { expires_at } if expires_at <= self.state.now) {
             booking.status = BookingStatus::Expired;
@@ -23,7 +23,7 @@ impl Sale<'_> {
         booking
     }
 
-    /// The cursor is the last id of the page before.
+    /// The cursor is the last id of the previous page.
     pub(super) fn page(&self, cursor: &str) -> Result<SaleResult> {
         let mut statement = self.statement(
             "SELECT status, quantity, buyer, counted, expires_at_ms, released, hold_ms, reassigned, id FROM bookings

@@ -13,7 +13,7 @@ use crate::protocol::{Answer, ChangeFault, SaleResult};
 /// The tables that have rows of a sale beside its own, the long ones first.
 const TABLES: [&str; 5] = ["bookings", "log", "buyers", "lost", "forgotten"];
 
-/// Whether any row of the sale is there, its own aside.
+/// Whether any row of the sale is left, apart from its own.
 pub(super) fn is_left(connection: &Connection, name: &SaleName) -> Result<bool> {
     for table in TABLES {
         let sql = format!("SELECT 1 FROM {table} WHERE sale = ?1 LIMIT 1");
@@ -41,7 +41,7 @@ pub(super) fn remove(connection: &Connection, name: &SaleName, clock: WallTime) 
         }
         Ok(None) if !is_left(connection, name)? => return Ok(Answer::Missing),
         Ok(None) => {}
-        // What is not sound sells nothing.
+        // A sale that is not sound sells nothing.
         Err(error) if unsoundness(&error).is_some() => {}
         Err(error) => return Err(error),
     }

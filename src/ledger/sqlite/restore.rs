@@ -9,7 +9,7 @@ use crate::booking::{Booking, BookingStatus, BuyerId};
 use crate::protocol::{LostCause, Restoration, Watermark, freeze};
 
 impl Sale<'_> {
-    /// Begins a freeze, or makes one last.
+    /// Begins a freeze, or extends one.
     fn freeze(&mut self, seen: &Watermark, is_behind: bool) -> Result<()> {
         let lineage = self.state.lineage;
         self.frozen_since = freeze(&mut self.state, seen, is_behind, self.frozen_since);
@@ -38,7 +38,7 @@ impl Sale<'_> {
         Ok(())
     }
 
-    /// Whether nothing is done for a caller that has seen this.
+    /// Whether to do nothing for a caller that has seen this.
     pub(super) fn is_stale_for(&mut self, seen: &Watermark) -> Result<bool> {
         if seen.is_ahead_of(&self.state) {
             self.freeze(seen, true)?;
@@ -46,7 +46,7 @@ impl Sale<'_> {
         Ok(seen.is_stale_for(&self.state))
     }
 
-    /// Puts back what a caller that has seen no other sale was told.
+    /// Puts back what a host acknowledged, if it has seen no other sale of this name.
     pub(super) fn restore(&mut self, seen: &Watermark, bookings: &[Booking]) -> Result<Vec<Restoration>> {
         let is_behind = seen.is_ahead_of(&self.state);
         let restorations = bookings.iter().map(|told| self.put_back(told)).collect::<Result<Vec<_>>>()?;
@@ -62,7 +62,7 @@ impl Sale<'_> {
     fn put_back(&mut self, told: &Booking) -> Result<Restoration> {
         let record = self.record(&told.id)?;
         let now = self.state.now;
-        // Whose it is, by the later word.
+        // Who owns it, by the later of both.
         let mut owner = (told.buyer, told.reassigned);
         let (status, quantity, hold_ms) = match &record {
             None => {
@@ -86,7 +86,7 @@ impl Sale<'_> {
                         _ => self.lose(told, LostCause::IdTaken),
                     };
                 };
-                // A booking never gets more tickets than it has: of two words that with fewer is the later.
+                // A booking never gains tickets: of two versions, that with fewer is the later.
                 let quantity = found.quantity.min(told.quantity);
                 let gave_more = quantity < found.quantity;
                 let moved_on = told.reassigned > found.reassigned;
@@ -112,7 +112,7 @@ impl Sale<'_> {
                 (status, quantity, record.hold_ms.map(|hold_ms| hold_ms + longer))
             }
         };
-        // What it has already is its own. A hold whose tickets went back already has to find others.
+        // What it has already is its own. A hold whose tickets went back already must find others.
         let has_stock = record.as_ref().and_then(|record| record.status).is_some_and(|status| match status {
             BookingStatus::Held { expires_at } => expires_at > self.state.lapsed_until,
             status => status.holds_stock(),
@@ -138,7 +138,7 @@ impl Sale<'_> {
         if status.deadline().is_some() {
             self.keep_hold(&told.id, hold_ms)?;
         }
-        // A hold that is over makes good nothing of a confirmation that is lost.
+        // A hold that is over does not make up for a lost confirmation.
         if status != BookingStatus::Expired {
             self.statement("DELETE FROM lost WHERE sale = ?1 AND id = ?2")?
                 .execute([self.name.as_str(), told.id.as_str()])?;

@@ -20,7 +20,7 @@ pub(super) struct BookingRow {
     pub(super) buyer: Option<BuyerId>,
     pub(super) reassigned: u32,
     pub(super) counted: bool,
-    /// How long it is held in all, in milliseconds, where the sale had a longest hold.
+    /// How long it is held in all, in milliseconds, if the sale had a longest hold.
     pub(super) hold_ms: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl BookingRow {
     }
 }
 
-/// The row of a sale, in the columns' order of the queries that read it.
+/// The row of a sale, with the columns in the order of the queries that read it.
 pub(super) fn read_state(row: &Row<'_>, clock: WallTime) -> Result<SaleState> {
     Ok(SaleState {
         terms: SaleTerms {
@@ -153,7 +153,7 @@ pub(super) fn malformed(column: usize, kind: Type) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, kind, "a value that boxoffice never writes".into())
 }
 
-/// The error for a sale that boxoffice does not leave like that.
+/// The error for a record that boxoffice never leaves behind.
 pub(super) fn unsound(what: String) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(what.into())
 }

@@ -1,5 +1,5 @@
-//! A sale while a call works on it: its counts, its bookings' rows, and what its buyers have. What a call does to them is in
-//! the files beside this one, each named as the script in `lua/` that has the same rules.
+//! A sale while a call works on it: its counts, its bookings' rows, and what its buyers have. What a call does to them is
+//! in the files beside this one, each named after the script in `lua/` that has the same rules.
 
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
@@ -20,7 +20,7 @@ pub(super) struct Sale<'a> {
     /// What is stored of holds.
     saved: (u64, Option<WallTime>, WallTime),
     pub(super) frozen_since: WallTime,
-    /// Up to where what buyers have is counted; see the table.
+    /// Up to which booking the tickets of buyers are counted; see the table.
     pub(super) counted: String,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Sale<'a> {
         Ok(())
     }
 
-    /// Announces a change, at most once in a while. Whoever calls this writes `announced_at`.
+    /// Announces a change, at most once in a while. The caller writes `announced_at`.
     pub(super) fn announce(&mut self) -> Result<()> {
         if self.state.may_change_unannounced() {
             return Ok(());
@@ -151,7 +151,7 @@ impl<'a> Sale<'a> {
         Ok(())
     }
 
-    /// Keeps how long a booking is held in all.
+    /// Stores how long a booking is held in all.
     pub(super) fn keep_hold(&self, id: &BookingId, hold_ms: Option<u64>) -> Result<()> {
         if let Some(hold_ms) = hold_ms {
             self.statement("UPDATE bookings SET hold_ms = ?3 WHERE sale = ?1 AND id = ?2")?
@@ -196,7 +196,7 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// Whether holds are over that have not given their tickets back, or are to be entered as expired.
+    /// Whether holds are over that have not given their tickets back, or are not entered as expired yet.
     fn is_due(&self) -> bool {
         // A hold may have been confirmed in what was forgotten.
         !self.state.is_frozen() && self.state.due_at.is_some_and(|due| due <= self.state.now)
@@ -221,7 +221,7 @@ impl<'a> Sale<'a> {
         Ok(())
     }
 
-    /// Bookkeeping behind [`lapse`](Sale::lapse): overdue holds become expired, oldest first, at most so many.
+    /// Bookkeeping behind [`lapse`](Sale::lapse): overdue holds become expired, oldest first, at most that many.
     pub(super) fn sweep(&mut self, most: usize) -> Result<()> {
         self.lapse()?;
         if !self.is_due() {
@@ -252,7 +252,7 @@ impl<'a> Sale<'a> {
         Ok(())
     }
 
-    /// The record as it is by now: expires it where it is an overdue hold.
+    /// The record as of now: expires it if it is an overdue hold.
     fn settle(&mut self, id: &BookingId, mut record: BookingRow) -> Result<BookingRow> {
         if let Some(BookingStatus::Held { expires_at }) = record.status
             && expires_at <= self.state.now
@@ -297,12 +297,12 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// Whether so many tickets are left.
+    /// Whether that many tickets are left.
     pub(super) fn fits(&self, quantity: Quantity) -> bool {
         self.state.held + self.state.sold + u64::from(quantity.get()) <= self.state.terms.total
     }
 
-    /// Takes tickets for a booking that has none, as the sale's terms have it: held with its hold, or confirmed.
+    /// Takes tickets for a booking that has none, by the sale's terms: held if the sale has a hold, else confirmed.
     pub(super) fn take_anew(&mut self, mut booking: Booking) -> Result<Booking> {
         let SaleTerms { hold_ms, hold_max_ms, .. } = self.state.terms;
         let quantity = u64::from(booking.quantity.get());

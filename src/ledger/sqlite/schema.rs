@@ -1,4 +1,4 @@
-//! The file's tables, and how to know that a file is ours.
+//! The file's tables, and how to recognise a file of ours.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const SCHEMA: u32 = 5;
 /// `application_id` of a file: "bxof".
 const APPLICATION: i32 = 0x6278_6f66;
 
-/// Times are milliseconds since 1970. A table is stored in the order of its key where rows are asked for by it.
+/// Times are milliseconds since 1970. A table is stored in the order of its key if rows are asked for by it.
 const TABLES: &str = "
 -- held: of holds that end after lapsed_until_ms. due_at_ms: no hold ends before; 0 if there is none.
 -- counted: '' while what buyers have is not counted, 'all' once it is, and between '>' and the id counted last.
@@ -114,7 +114,8 @@ CREATE TABLE lost (
 ) WITHOUT ROWID;
 ";
 
-/// By which holds expire. With their tickets, so that those of a hundred thousand are added up from the index alone.
+/// The index by which holds expire. It has their tickets, so that those of a hundred thousand holds are added up from it
+/// alone.
 const HOLDS: &str =
     "CREATE INDEX holds ON bookings (sale, expires_at_ms, sequence, quantity) WHERE status = 'held';";
 
@@ -127,7 +128,7 @@ pub(super) enum FileKind {
     Nothing,
 }
 
-/// Tells what the file is; changes nothing in it.
+/// Finds out what the file is; changes nothing in it.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, SqliteOpenError> {
     let foreign = |what| SqliteOpenError::Foreign { path: path.to_owned(), what };
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
@@ -156,15 +157,15 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<FileKind, Sq
     }
 }
 
-/// Makes the tables, all or none.
+/// Creates the tables, all or none.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {TABLES} {HOLDS} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT"
     ))
 }
 
-/// Reads every page of a file and what SQLite can tell of it without comparing indexes: about a second for a million
-/// bookings, at the start alone.
+/// Reads every page of a file, and checks what SQLite can check without comparing indexes: about a second for a million
+/// bookings, only at the start.
 pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let damaged = |what| SqliteOpenError::Damaged { path: path.to_owned(), what };
     let said = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
@@ -178,12 +179,12 @@ pub(super) fn check_pages(connection: &Connection, path: &Path) -> Result<(), Sq
     }
 }
 
-/// Writes the file's schema as it is: whether anything can be written at all.
+/// Writes the file's schema unchanged: shows whether anything can be written at all.
 pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("BEGIN IMMEDIATE; PRAGMA user_version = {SCHEMA}; COMMIT"))
 }
 
-/// Makes the index of holds anew from the bookings.
+/// Rebuilds the index of holds from the bookings.
 pub(super) fn index_holds(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("DROP INDEX IF EXISTS holds; {HOLDS}"))
 }
@@ -191,6 +192,6 @@ pub(super) fn index_holds(connection: &Connection) -> rusqlite::Result<()> {
 /// A commit that was answered is on the disk: the log is written ahead and synced at each commit.
 pub(super) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
-    // The log is made when the file is first read in this mode.
+    // The log is created when the file is first read in this mode.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }

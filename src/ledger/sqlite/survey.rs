@@ -1,5 +1,5 @@
-//! A sale as the file has it, row by row, and the mending of what follows from bookings and log. What boxoffice never
-//! writes is a row too, and says what it is.
+//! A sale as the file has it, row by row, and the repair of what follows from bookings and log. What boxoffice never writes
+//! is a row too, which says what it is.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row as SqlRow, params};
@@ -116,7 +116,7 @@ impl Pages<'_> {
         if count == PAGE_ENTRIES {
             return Ok(Some(last.iter().map(|byte| format!("{byte:02x}")).collect()));
         }
-        // Keys that are no text stand behind all others and in no order that a cursor could keep.
+        // Keys that are not text come after all others, in no order that a cursor could keep.
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {columns} FROM {table} WHERE sale = ?1 AND typeof({key}) <> 'text' LIMIT ?2"
         ))?;
@@ -127,7 +127,7 @@ impl Pages<'_> {
         Ok(None)
     }
 
-    /// A page of the index, which is what a hold expires by; the table has the deadlines too.
+    /// A page of the index, by which holds expire; the table has the deadlines too.
     fn holds(&self, cursor: &str, rows: &mut Vec<Row>) -> Result<Option<String>> {
         if !self.has_index()? {
             let text = "the index is missing".to_owned();
@@ -192,7 +192,7 @@ impl Pages<'_> {
         self.connection.query_row(sql, [], |row| Ok(row.get::<_, i64>(0)? > 0))
     }
 
-    /// A page of the log, and with `changes` what is stored now of all that it is about. The cursor is the last sequence.
+    /// A page of the log, and with `changes` what is stored now of the bookings in it. The cursor is the last sequence.
     fn log(
         &self,
         cursor: &str,
@@ -256,7 +256,7 @@ impl Pages<'_> {
     }
 }
 
-/// Mends, where the sale is still where it was.
+/// Repairs, if the sale has not moved since.
 pub(super) fn repair(
     connection: &Connection,
     sale: &SaleName,
@@ -265,7 +265,7 @@ pub(super) fn repair(
     time: WallTime,
 ) -> Result<Answer> {
     let Some(Surveyed { mut state, .. }) = find(connection, sale, time)? else { return Ok(Answer::Missing) };
-    // Not where that of which they are the sums is gone.
+    // Not if the bookings of which they are the sums are gone.
     if state.held + state.sold > 0
         && !connection
             .prepare_cached("SELECT 1 FROM bookings WHERE sale = ?1 LIMIT 1")?
@@ -294,7 +294,7 @@ pub(super) fn repair(
                 (state.held, state.sold) = (*held, *sold);
             }
             Repair::Clock { to } => {
-                // Nothing can have lapsed that is not over by this clock.
+                // Nothing that is not over by this clock can have lapsed.
                 connection
                     .prepare_cached(
                         "UPDATE sales SET clock_ms = ?2, lapsed_until_ms = min(lapsed_until_ms, ?2) WHERE name = ?1",
@@ -317,7 +317,7 @@ pub(super) fn repair(
     if index {
         schema::index_holds(connection)?;
     }
-    // Hosts are to learn of the counts.
+    // Hosts must learn of the counts.
     if !state.may_change_unannounced() {
         state.announced_at = state.now;
         announce(connection, sale)?;
@@ -433,7 +433,7 @@ fn time(row: &SqlRow<'_>, column: usize) -> Option<WallTime> {
     u64::try_from(whole(row, column)?).ok().map(WallTime)
 }
 
-/// The outer `None` where it is neither a time nor nothing.
+/// The outer `None` if it is neither a time nor nothing.
 fn optional_time(row: &SqlRow<'_>, column: usize) -> Option<Option<WallTime>> {
     match row.get_ref(column).ok()? {
         ValueRef::Null => Some(None),
@@ -441,7 +441,7 @@ fn optional_time(row: &SqlRow<'_>, column: usize) -> Option<Option<WallTime>> {
     }
 }
 
-/// As [`optional_time`].
+/// Like [`optional_time`].
 fn buyer(row: &SqlRow<'_>, column: usize) -> Option<Option<BuyerId>> {
     match row.get_ref(column).ok()? {
         ValueRef::Null => Some(None),

@@ -1,14 +1,14 @@
-//! Notices that the files of an open ledger are not its files any more: deleted, moved, replaced, cut or written over.
+//! Notices that the files of an open ledger are no longer its files: deleted, moved, replaced, truncated or overwritten.
 //!
-//! SQLite goes on with what it has open, and would acknowledge bookings that nobody finds again. Nothing is opened
-//! here: closing a second descriptor of a file would drop the locks that SQLite holds on it.
+//! SQLite goes on with what it has open, and would acknowledge bookings that nobody finds again. Nothing is opened here:
+//! closing a second descriptor of a file would drop the locks that SQLite holds on it.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A file as the path led to it.
+/// A file as found at its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     device: u64,
@@ -32,7 +32,7 @@ impl Watch {
     /// Takes the files as they are: they must be those that SQLite has just opened.
     ///
     /// # Errors
-    /// Where one of them is not there.
+    /// If one of them is not there.
     pub(super) fn start(database: &Path) -> io::Result<Watch> {
         let mut log = database.as_os_str().to_owned();
         log.push("-wal");
@@ -47,7 +47,7 @@ impl Watch {
     /// What is wrong and what to do, for people.
     pub(super) fn check(&mut self) -> Result<(), String> {
         let now = self.look_at(&self.database, self.database_seen)?;
-        // Nobody but us writes it, and we only at a checkpoint.
+        // Nobody but us writes it, and we do only at a checkpoint.
         if (now.bytes, now.modified) != (self.database_seen.bytes, self.database_seen.modified) {
             return Err(format!(
                 "{} was written by another program while this host serves it, so nothing is sold from it any more; \
@@ -68,8 +68,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes the database as it is after a checkpoint of our own. Only its size and time may have moved: that it is the
-    /// same file is left to the next [check](Watch::check).
+    /// Accepts the database as it is after a checkpoint of our own. Only its size and time may have changed: whether it is
+    /// the same file is left to the next [check](Watch::check).
     pub(super) fn note_checkpoint(&mut self) {
         if let Ok(now) = look(&self.database)
             && (now.device, now.inode) == (self.database_seen.device, self.database_seen.inode)

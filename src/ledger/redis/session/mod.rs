@@ -1,19 +1,19 @@
 //! One connection to Redis without I/O: what to write, what was read, and which call each reply answers.
 //!
-//! A session outlives its connections. Calls that were sent and not answered when a connection broke are sent again
-//! on the next one, with the ids they had: the scripts book no id twice, and Redis has ended the broken connection by
-//! then (`fence.rs`), so that nothing of an older try comes after an answer. The runtime dials when
-//! [`Session::dial_at`] says so, moves bytes, and tells of losses; it never looks into a reply.
+//! A session outlives its connections. Calls that were sent and not answered when a connection was lost are sent again on
+//! the next one, with the same ids: the scripts book no id twice, and Redis has ended the lost connection by then
+//! (`fence.rs`), so that nothing of an older try comes after an answer. The runtime dials when [`Session::dial_at`] says
+//! so, moves bytes, and reports losses; it never looks into a reply.
 //!
-//! **Rights and writes.** A connection takes calls only once its user was found to have every right that a call may need
-//! (`rights.rs`), and is lost where that changes: a script that is denied something halfway leaves half of itself. With the
-//! same question a Redis is noticed that refuses writes, whether or not anybody books; it is still asked, since it can read
-//! and will say itself when it writes again.
+//! **Rights and writes.** A connection takes calls only once its user is known to have every right that a call may need
+//! (`rights.rs`), and is given up if that changes: a script that is denied something halfway leaves its work half done. The
+//! same question shows whether the Redis refuses writes, even if nobody books; such a Redis is still asked, since it can
+//! read and says itself when it writes again.
 //!
-//! **Durability.** A connection takes calls only once its Redis was found fit for the [`Durability`] that the host was
-//! started with, and is lost where that changes. With `replicas=N` the calls that clients are answered by are answered
-//! only when N replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as not
-//! answered, and are sent again with all the others.
+//! **Durability.** A connection takes calls only once its Redis is known to be fit for the [`Durability`] that the host was
+//! started with, and is given up if that changes. With `replicas=N`, calls that answer clients are answered only when N
+//! replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as unanswered, and are
+//! sent again with all the others.
 
 mod setup;
 #[cfg(all(test, not(loom)))]
@@ -37,7 +37,7 @@ use setup::{FORGETFUL, Finding, Outgoing, SetUp, Step};
 /// What the next reply on the connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// The set-up of the connection, or a question of it that is asked again.
+    /// The set-up of the connection, or one of its questions that is asked again.
     SetUp(Step),
     /// The call with that id.
     Call(CallId),
@@ -45,10 +45,10 @@ enum Due {
     Replicas,
 }
 
-/// Why a connection is of no more use.
+/// Why a connection is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// Redis refuses something of the set-up.
+    /// Redis refuses a part of the set-up.
     #[error("Redis refused the set-up of the connection: {said}")]
     Refused {
         /// The kind of trouble that it is.
@@ -88,26 +88,26 @@ enum State {
 struct Unanswered {
     id: CallId,
     call: Call,
-    /// A connection broke with this call on it: whatever is answered now, it may have been carried out before.
+    /// A connection was lost with this call on it: whatever is answered now, it may have been carried out before.
     doubtful: bool,
-    /// It was sent ahead of what is sent again.
+    /// It was sent before the calls that are sent again.
     ahead: bool,
 }
 
 /// See the [module](self).
 pub struct Session {
     set_up: SetUp,
-    /// What became of the last connection, where it was lost.
+    /// Why the last connection was lost, if it was.
     cause: Cause,
-    /// Why this Redis carries nothing out, or no writes, where it is so.
+    /// Why this Redis refuses all calls, or writes, if it does.
     refusal: Option<String>,
     /// How often the [condition](Session::condition) changed.
     changes: u64,
-    /// What an operator should know of the Redis; until it was taken.
+    /// What an operator should know of this Redis; until it is taken.
     advice: Option<Vec<String>>,
-    /// What the user of a command was found to be allowed, on this connection.
+    /// What the user of a command is known to be allowed on this connection.
     allowed: Vec<Need>,
-    /// Whether it may do what was asked for last; until it was taken.
+    /// Whether it may do what was asked for last; until it is taken.
     verdict: Option<Result<(), String>>,
     /// When to ask again, on a connection that is up.
     check_at: Monotonic,
@@ -127,19 +127,19 @@ pub struct Session {
     /// Calls that need their replicas were written since the last WAIT.
     unsealed: bool,
     last_error: Option<String>,
-    /// The connection is new: the calls of before are yet to be sent again.
+    /// The connection is new: the calls of earlier ones are yet to be sent again.
     resend_due: bool,
 }
 
 impl Session {
-    /// A host's session, which wants to be dialled at once. No other may have its `seed`, which gives its connections their
-    /// name and varies the pauses between attempts, so that a returning Redis isn't dialled by all at the same instant.
+    /// A host's session, to be dialled at once. Its `seed` must be its own: it gives its connections their name and varies
+    /// the pauses between attempts, so that a returning Redis isn't dialled by all at the same instant.
     pub fn new(url: RedisUrl, durability: Durability, seed: u64, now: Monotonic) -> Session {
         let mut jitter = StdRng::seed_from_u64(seed);
         Session::with(SetUp::of_host(url, durability, jitter.random()), jitter, now)
     }
 
-    /// A session for the calls of commands and operators, with such a seed. It asks for the rights of a user only where it is
+    /// A session for the calls of commands and operators, with such a seed. It asks for the rights of a user only when
     /// [told to](Session::ask_right), and checks nothing by itself.
     pub fn of_command(url: RedisUrl, seed: u64, now: Monotonic) -> Session {
         let mut jitter = StdRng::seed_from_u64(seed);
@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    /// When to dial, where there is no connection.
+    /// When to dial, if there is no connection.
     pub fn dial_at(&self) -> Option<Monotonic> {
         match self.state {
             State::Down { dial_at } => Some(dial_at),
@@ -180,13 +180,13 @@ impl Session {
         }
     }
 
-    /// Whether calls are answered: the set-up of the connection is through.
+    /// Whether calls are answered: the connection is set up.
     pub fn is_up(&self) -> bool {
         self.state == State::Up
     }
 
-    /// What keeps this session from having calls carried out, and why, for people. Nothing before the first connection
-    /// came about or failed.
+    /// What keeps this session from having calls carried out, and why, for people. `None` before the first connection was
+    /// established or failed.
     pub fn condition(&self) -> Option<(Cause, &str)> {
         match self.state {
             State::Up => self.refusal.as_deref().map(|refusal| (Cause::Refusing, refusal)),
@@ -196,12 +196,12 @@ impl Session {
         }
     }
 
-    /// Differs where the [condition](Session::condition) may.
+    /// Changes whenever the [condition](Session::condition) may have changed.
     pub fn condition_changes(&self) -> u64 {
         self.changes
     }
 
-    /// What is to be known of the settings of the Redis, once a connection.
+    /// Advice on the settings of this Redis, once per connection.
     pub fn take_advice(&mut self) -> Option<Vec<String>> {
         self.advice.take()
     }
@@ -218,7 +218,7 @@ impl Session {
         self.set_up.begin(&mut self.out);
     }
 
-    /// The set-up is through.
+    /// The set-up is done.
     fn handle_up(&mut self, now: Monotonic) {
         self.state = State::Up;
         self.changes += 1;
@@ -227,8 +227,8 @@ impl Session {
         self.resend_due = true;
     }
 
-    /// Sends again what connections of before left unanswered. Only when something is to be written, so that a caller that
-    /// was told of the new connection can have its restores carried out before them.
+    /// Sends again what earlier connections left unanswered. Only when something is to be written, so that a caller that
+    /// learns of the new connection can have its restores carried out before them.
     fn resend(&mut self) {
         if !std::mem::take(&mut self.resend_due) {
             return;
@@ -247,7 +247,7 @@ impl Session {
         self.unsealed |= self.needs_replicas(call);
     }
 
-    /// Whether a client may be told something by the answer, which replicas must have by then.
+    /// Whether a client may be told something by the answer that replicas must have by then.
     fn needs_replicas(&self, call: &Call) -> bool {
         self.set_up.replicas().is_some() && call.entries() > 0
     }
@@ -263,19 +263,19 @@ impl Session {
         self.verdict.take()
     }
 
-    /// Whether the user was found to be allowed that on this connection.
+    /// Whether the user is known to be allowed that on this connection.
     pub fn is_allowed(&self, need: Need) -> bool {
         self.allowed.contains(&need)
     }
 
-    /// The connection came about; the set-up is on its way.
+    /// The connection is established; the set-up is on its way.
     pub fn handle_connected(&mut self, now: Monotonic) {
         if let State::Dialling { give_up_at } = &mut self.state {
             *give_up_at = now.plus_ms(limits::LEDGER_SILENCE_MS);
         }
     }
 
-    /// The connection is gone, or never came about.
+    /// The connection was lost, or was not established.
     pub fn handle_lost(&mut self, reason: impl Into<String>, now: Monotonic) {
         self.lose(Cause::Unreachable, reason.into(), now);
     }
@@ -306,7 +306,7 @@ impl Session {
         self.consumed = 0;
     }
 
-    /// Takes a call; it is answered in the end, however many connections that needs.
+    /// Takes a call; it is answered in the end, however many connections that takes.
     pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
         let ahead = self.resend_due && matches!(call, Call::Bookings { op: BookingOp::Restore(_), .. });
         self.unanswered.push_back(Unanswered { id, call, doubtful: false, ahead });
@@ -318,15 +318,15 @@ impl Session {
         }
     }
 
-    /// Nobody waits any more for the calls that are not answered: they are not sent again. Only on a connection that was
-    /// lost, where no reply is due to them.
+    /// Nobody waits any more for the unanswered calls: they are not sent again. Only on a lost connection, when no reply is
+    /// due to them.
     pub fn abandon_calls(&mut self) {
         debug_assert!(self.out.due.is_empty(), "a reply would find no call");
         self.unanswered.clear();
         self.answers.clear();
     }
 
-    /// What to write next: all calls since the last time leave together, with one WAIT behind them where they need it.
+    /// What to write next: all calls since the last time leave together, with one WAIT behind them if they need it.
     pub fn poll_output(&mut self) -> &[u8] {
         self.resend();
         if let Some(replicas) = self.set_up.replicas()
@@ -346,7 +346,7 @@ impl Session {
     ///
     /// # Errors
     /// If the bytes are not replies, or the set-up was refused, or the Redis is unfit or denies something: the connection
-    /// is of no use and must be closed; the session has noted the loss.
+    /// is unusable and must be closed; the session has noted the loss.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Monotonic) -> Result<(), SessionError> {
         self.heard_at = now;
         self.input.extend_from_slice(bytes);
@@ -377,7 +377,7 @@ impl Session {
                 Due::Call(id) => self.read_answer(id, replies)?,
                 Due::Replicas => self.read_replicas(replies)?,
             }
-            // What advice there is does not keep calls waiting.
+            // Advice does not keep calls waiting.
             let is_through = || self.out.due.iter().all(|next| matches!(next, Due::SetUp(Step::Advice(_))));
             if matches!(self.state, State::Dialling { .. }) && is_through() {
                 self.handle_up(now);
@@ -407,7 +407,7 @@ impl Session {
         Ok(())
     }
 
-    /// Where a call stands among the unanswered: nearly always first.
+    /// The place of a call among the unanswered: nearly always the first.
     fn place(&self, id: CallId) -> Result<usize, SessionError> {
         let place = self.unanswered.iter().position(|unanswered| unanswered.id == id);
         place.ok_or_else(|| {
@@ -418,7 +418,7 @@ impl Session {
     fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), SessionError> {
         let place = self.place(id)?;
         if codec::is_noscript(&self.input[replies.clone()]) {
-            // The scripts were flushed. Load them once for all the calls that met the same, then send this one again.
+            // The scripts were flushed. Load them once for all the calls that found so, then send this one again.
             match self.set_up.reload_scripts(&mut self.out) {
                 true => self.send(place),
                 false => {
@@ -435,11 +435,11 @@ impl Session {
         let Unanswered { call, doubtful, .. } = &self.unanswered[place];
         let answer = codec::read(call, &self.input[replies]);
         if matches!(answer, Err(CallError::Refused(_))) && self.refusal.is_none() {
-            // Whether it is so of every call is found out at once.
+            // Find out at once whether it is so for every call.
             self.check_at = Monotonic::default();
         }
         let answer = match answer {
-            // Of this try alone is it true that nothing happened.
+            // Only of this try is it true that nothing happened.
             Err(CallError::Refused(reason) | CallError::Unsound(reason)) if *doubtful => {
                 Err(CallError::Unknown(format!("it had been sent before, and is refused now: {reason}")))
             }
@@ -454,14 +454,14 @@ impl Session {
             self.unanswered.remove(place);
             self.answers.push_back((id, answer));
         }
-        // A right was taken away. Whatever else a host has on its way may meet the same, so nothing more is sent.
+        // A right was taken away. Other calls of a host may run into the same, so nothing more is sent.
         match denied.filter(|_| self.set_up.is_of_host()) {
             None => Ok(()),
             Some(reason) => Err(SessionError::Unfit { cause: Cause::Denied, reason }),
         }
     }
 
-    /// What replicas have of the calls before.
+    /// The reply to a WAIT: what replicas have of the calls before it.
     fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), SessionError> {
         self.set_up.read_wait(&self.input[replies])?;
         for (id, answer) in std::mem::take(&mut self.held) {
@@ -497,8 +497,8 @@ impl Session {
         (!self.out.due.iter().any(is_question)).then_some(self.check_at)
     }
 
-    /// Gives a silent connection up; `true` where the runtime must close it. Asks again whether the Redis is fit, where
-    /// it is time for that.
+    /// Gives up a silent connection; `true` if the runtime must close it. Asks again whether the Redis is fit, if it is
+    /// time for that.
     pub fn handle_deadline(&mut self, now: Monotonic) -> bool {
         let silent_at = match self.state {
             State::Down { .. } => None,

@@ -1,9 +1,9 @@
-//! The set-up of a connection to Redis, the one there is: greeting, password and database, the [fence](Fence), the scripts,
-//! the user's rights, the durability of the Redis. Without I/O, as the [session](super) that it is a part of.
+//! The set-up of a connection to Redis, the only one there is: greeting, password and database, the [fence](Fence), the
+//! scripts, the user's rights, the durability of the Redis. Without I/O, like the [session](super) that it is a part of.
 //!
-//! It says what is asked and what the replies mean, and carries no call. What a host needs is asked on each new connection, all
-//! of it before the first call, and again while the connection is used. A command is asked for the rights of what it does when
-//! it does it: whoever only reads needs fewer.
+//! It decides what is asked and what the replies mean, and carries no call. What a host needs is asked on each new
+//! connection, all of it before the first call, and again while the connection is used. A command asks for the rights of
+//! what it does when it does it: one that only reads needs fewer.
 
 use std::collections::VecDeque;
 
@@ -29,7 +29,7 @@ impl Outgoing {
         &self.bytes[self.written..]
     }
 
-    /// Where to append what a reply will be `due` for.
+    /// Where to append the question that a reply will be `due` for.
     pub(super) fn ask(&mut self, due: Due) -> &mut Vec<u8> {
         self.due.push_back(due);
         &mut self.bytes
@@ -72,15 +72,15 @@ pub(super) enum Step {
     Greeting,
     /// What the [fence](Fence) asks. An error ends the connection.
     Fence,
-    /// The end of the connection before this one, which has that number. An error ends this one.
+    /// The command that ends the previous connection; this one has that number. An error ends this one.
     Fenced(u64),
     /// One SCRIPT LOAD. An error ends the connection.
     Script,
     /// What the user may do. A host's connection ends if that is too little.
     Rights,
-    /// What an operator should know ([advice]), so many replies: nothing in them ends the connection.
+    /// What an operator should know ([advice]), in that many replies: nothing in them ends the connection.
     Advice(usize),
-    /// Whether the Redis is [fit](fitness) for the host's durability, so many replies. If not, the connection ends.
+    /// Whether the Redis is [fit](fitness) for the host's durability, in that many replies. If not, the connection ends.
     Fitness(usize),
 }
 
@@ -98,7 +98,7 @@ impl Step {
 pub(super) enum Finding {
     /// All is well.
     Nothing,
-    /// Why this Redis carries no writes out, or nothing; none if it does.
+    /// Why this Redis refuses writes, or everything; `None` if it does not.
     Refusal(Option<String>),
     /// What an operator should know.
     Advice(Vec<String>),
@@ -112,13 +112,13 @@ enum Purpose {
     Host {
         durability: Durability,
         rights: Rights,
-        /// The Redis was found unfit, and not fit since.
+        /// The Redis was found unfit, and has not been fit since.
         is_unfit: bool,
     },
     Command {
         /// What the user was asked for last.
         asked: Option<(Need, Rights)>,
-        /// Scripts were loaded again, and not found since.
+        /// Scripts were loaded again, and none was found since.
         has_reloaded: bool,
     },
 }
@@ -149,7 +149,7 @@ impl SetUp {
         self.url.password = password;
     }
 
-    /// How many replicas must have what a client is told of, if any.
+    /// How many replicas must have what a client is told, if any.
     pub(super) fn replicas(&self) -> Option<u32> {
         match self.purpose {
             Purpose::Host { durability: Durability::Replicas(replicas), .. } => Some(replicas),
@@ -161,7 +161,7 @@ impl SetUp {
         matches!(self.purpose, Purpose::Host { .. })
     }
 
-    /// Asks all that is asked on a new connection.
+    /// Asks all questions of a new connection.
     pub(super) fn begin(&mut self, out: &mut Outgoing) {
         let RedisUrl { user, password, database, .. } = &self.url;
         let (user, password, name) = (user.as_deref(), password.as_deref(), self.fence.name());
@@ -191,8 +191,8 @@ impl SetUp {
         }
     }
 
-    /// Has the scripts loaded, which were flushed: once for all that met the same. False if they are flushed as fast as a
-    /// command loads them; a host tries on for as long as its clients wait.
+    /// Has the scripts loaded that were flushed: once for all calls that found so. False if they are flushed as fast as a
+    /// command loads them; a host keeps trying for as long as its clients wait.
     pub(super) fn reload_scripts(&mut self, out: &mut Outgoing) -> bool {
         if out.due.contains(&Due::SetUp(Step::Script)) {
             return true;
@@ -329,10 +329,10 @@ impl SetUp {
     }
 }
 
-/// Why a call is refused whose script is never there.
+/// Why a call is refused if its script is never there.
 pub(super) const FORGETFUL: &str = "Redis forgets the scripts as fast as they are loaded";
 
-/// Of an error in the set-up.
+/// The cause of an error in the set-up.
 fn cause_of(error: &str) -> Cause {
     match rights::denial(error) {
         Some(_) => Cause::Denied,
@@ -341,7 +341,7 @@ fn cause_of(error: &str) -> Cause {
     }
 }
 
-/// Because of the first error among those replies, if there is one.
+/// Unfit, because of the first error among those replies, if there is one.
 fn unfit(replies: &[u8], reason: String) -> SessionError {
     let cause = codec::first_error(replies).map_or(Cause::Unreachable, |error| cause_of(&error));
     SessionError::Unfit { cause, reason }
