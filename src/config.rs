@@ -183,7 +183,7 @@ fn sales(words: &[Word]) -> Result<Vec<(SaleName, SaleTerms)>, ConfigError> {
     for word in words {
         let sale = parse_sale(&word.text).map_err(|takes| word.wrong(takes))?;
         if sales.iter().any(|(name, _)| *name == sale.0) {
-            return Err(word.wrong("names a sale that is named before; each takes one --sale"));
+            return Err(word.wrong("names a sale that another --sale already names"));
         }
         sales.push(sale);
     }

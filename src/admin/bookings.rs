@@ -41,7 +41,7 @@ impl Operator<'_> {
             Answer::Sale { state, result: SaleResult::Assigned(amended) } => (state, amended),
             Answer::Stale(_) => {
                 let detail = "The ledger forgot some of this sale's bookings, and hosts are putting back what they \
-                    acknowledged. Nothing was done. Try again after Retry-After.";
+                     acknowledged. Nothing was done. Try again after Retry-After.";
                 return Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail));
             }
             other => return Err(unexpected(&other)),
@@ -127,8 +127,7 @@ impl Operator<'_> {
 
     fn told_of_booking(&self, sale: &SaleName, booking: &Booking) {
         let buyer = booking.buyer.as_ref().map_or("nobody", BuyerId::as_str);
-        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, buyer, "an operator set the buyer of a \
-            booking");
+        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, buyer, "an operator set the buyer of a booking");
     }
 }
 

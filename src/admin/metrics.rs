@@ -243,8 +243,7 @@ impl Collector for Exposition {
             encoder,
             (
                 "accept_failures",
-                "Connections that could not be accepted for lack of file descriptors or \
-                memory",
+                "Connections that could not be accepted for lack of file descriptors or memory",
                 Counter,
             ),
             |core| core.accept_failures.get(),

@@ -89,9 +89,8 @@ fn of_sales(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
     };
     if let Some(names) = named(&SaleBoard::is_missing) {
         let line = format!(
-            "the ledger has lost {names}: bookings get 503 until it is back; restore a copy of the ledger; or reopen \
-                the sale with `boxoffice sale open`, which sells the whole stock again; or end it with `boxoffice \
-                sale remove`"
+            "the ledger has lost {names}: bookings get 503 until it is back; restore a copy of the ledger; or reopen the \
+             sale with `boxoffice sale open`, which sells the whole stock again; or end it with `boxoffice sale remove`"
         );
         unable.push((Inability::SaleMissing, line));
     }
@@ -100,15 +99,13 @@ fn of_sales(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
         let whys = directory.sales().filter_map(|sale| Some((*sale.name(), sale.unsound()?)));
         let (_, why) = whys.min().expect("one is named");
         let line = format!(
-            "the ledger's record of {names} is not sound, so no tickets of it are sold: {why}; `boxoffice audit` \
-                says more"
+            "the ledger's record of {names} is not sound, so no tickets of it are sold: {why}; `boxoffice audit` says more"
         );
         unable.push((Inability::SaleUnreadable, line));
     }
     if let Some(names) = named(&is_frozen) {
         let line = format!(
-            "{names} is frozen: the ledger forgot some of its bookings, and hosts are putting back what they \
-                acknowledged"
+            "{names} is frozen: the ledger forgot some of its bookings, and hosts are putting back what they acknowledged"
         );
         unable.push((Inability::SaleFrozen, line));
     }

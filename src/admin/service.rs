@@ -171,12 +171,12 @@ impl<'a> Operator<'a> {
             _ if is_address(host) => Ok(()),
             Some(_) => {
                 let detail = "Without the token, call the host by its IP address or as localhost: any other name may \
-                    belong to somebody else.";
+                     belong to somebody else.";
                 Err(ApiError::new(Problem::UNAUTHORIZED, detail))
             }
             None => {
-                let detail = "Call the host by its IP address or as localhost: any other name may belong to somebody \
-                    else. With --admin-token-file, a call that carries the token may use any name.";
+                let detail = "Call the host by its IP address or as localhost: any other name may belong to somebody else. \
+                     With --admin-token-file, a call that carries the token may use any name.";
                 Err(ApiError::new(Problem::FORBIDDEN, detail))
             }
         }

@@ -21,9 +21,9 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub const BUY_SOLD_OUT: &[u8] = br#"{"code":-1,"msg":"Sold out"}"#;
 
 /// The detail of an unknown outcome if asking again with the same id is of no use.
-const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the booking may or may not have been made. \
-    The server generated its id, and will cancel it as soon as the ledger answers: send a new request. With an id of \
-    your own you could repeat the request.";
+const UNKNOWN_OF_MADE_ID: &str = "The ledger did not answer in time, so the booking may or may not have been made. The \
+     server generated its id, and will cancel it as soon as the ledger answers: send a new request. With an id of your own \
+     you could repeat the request.";
 
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,8 +231,8 @@ fn detail_of(refusal: Refusal) -> Option<&'static str> {
         Refusal::NotOnSale(OffSale::Paused) => "The sale is paused and may resume.",
         Refusal::NotOnSale(OffSale::Closed) => "The sale is closed.",
         Refusal::LedgerRefuses => {
-            "The ledger, which has the last word on every ticket, refuses writes at the moment. Nothing was done. \
-                Try again after Retry-After."
+            "The ledger, which has the last word on every ticket, refuses writes at the moment. Nothing was done. Try \
+             again after Retry-After."
         }
         Refusal::SaleMissing => {
             "The ledger no longer has this sale. Nothing was done. An operator has to fix this first."
@@ -241,8 +241,8 @@ fn detail_of(refusal: Refusal) -> Option<&'static str> {
             "The ledger's record of this sale is not sound. Nothing was done. An operator has to fix this first."
         }
         Refusal::SaleFrozen => {
-            "The ledger forgot some of this sale's bookings, and hosts are putting back what they acknowledged. \
-                Nothing was done. Try again after Retry-After."
+            "The ledger forgot some of this sale's bookings, and hosts are putting back what they acknowledged. Nothing \
+             was done. Try again after Retry-After."
         }
         _ => return None,
     })

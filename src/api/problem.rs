@@ -30,27 +30,27 @@ macro_rules! problems {
 
 problems! {
     SOLD_OUT: "sold-out", 409, "Sold out",
-        "Not enough tickets are left. Tickets may come back when holds expire or bookings are cancelled; the same id \
-            may be used again.";
+        "Not enough tickets are left. Tickets may come back when holds expire or bookings are cancelled; the same id may \
+         be used again.";
     BUYER_LIMIT: "buyer-limit", 409, "Buyer limit reached",
         "The buyer would have more tickets than the sale allows per buyer.";
     BUYER_REQUIRED: "buyer-required", 400, "Buyer required",
         "The sale limits the tickets of each buyer, so a booking must name its buyer. Send a buyer.";
     NOT_ON_SALE: "not-on-sale", 403, "Not on sale",
-        "The sale has not started, is over, paused or closed; the detail says which. If it has not started, \
-            starts_at says when it does.";
+        "The sale has not started, is over, paused or closed; the detail says which. If it has not started, starts_at says \
+         when it does.";
     ID_REUSED: "id-reused", 422, "Booking id reused",
         "A booking with this id already exists, with another quantity or buyer. Use a new id for a new booking.";
     IN_PROGRESS: "in-progress", 409, "Request in progress",
         "A request with this id is still being carried out. Try again in a moment with the same id.";
     HOLD_EXPIRED: "hold-expired", 409, "Hold expired",
-        "The hold of this booking has ended. A late confirmation needs enough tickets to be left, and too few are; \
-            to extend it or to release some of its tickets, hold it again first.";
+        "The hold of this booking has ended. A late confirmation needs enough tickets to be left, and too few are; to \
+         extend it or to release some of its tickets, hold it again first.";
     HOLD_LIMIT: "hold-limit", 409, "Longest hold reached",
         "The hold would become longer than the sale allows, counted from when it began. Nothing was changed.";
     NOT_A_RELEASE: "not-a-release", 409, "Not a release",
-        "The booking has fewer tickets than should remain. A release only gives tickets back; to get more, book with \
-            a new id.";
+        "The booking has fewer tickets than should remain. A release only gives tickets back; to get more, book with a new \
+         id.";
     BOOKING_CANCELLED: "booking-cancelled", 409, "Booking cancelled",
         "The booking was cancelled, and that is final. Book again with a new id.";
     BOOKING_CONFIRMED: "booking-confirmed", 409, "Booking confirmed",
@@ -58,8 +58,8 @@ problems! {
     BAD_REQUEST: "bad-request", 400, "Bad request",
         "The request is not well-formed; the detail says what and where.";
     PRECONDITION_FAILED: "precondition-failed", 412, "Precondition failed",
-        "The condition in If-Match or If-None-Match is false, so nothing was changed. A booking has no entity tag; \
-            that of a sale is its version, which is in the ETag of each answer.";
+        "The condition in If-Match or If-None-Match is false, so nothing was changed. A booking has no entity tag; that of \
+         a sale is its version, which is in the ETag of each answer.";
     NO_SUCH_SALE: "no-such-sale", 404, "No such sale",
         "There is no sale of this name.";
     NO_SUCH_BOOKING: "no-such-booking", 404, "No such booking",
@@ -69,40 +69,39 @@ problems! {
     METHOD_NOT_ALLOWED: "method-not-allowed", 405, "Method not allowed",
         "The path exists but does not take this method; Allow lists those it takes.";
     LEDGER_UNAVAILABLE: "ledger-unavailable", 503, "Ledger unavailable",
-        "The ledger, which has the last word on every ticket, is not available now, or not for this sale. Nothing \
-            was done. Try again after Retry-After.";
+        "The ledger, which has the last word on every ticket, is not available now, or not for this sale. Nothing was \
+         done. Try again after Retry-After.";
     OUTCOME_UNKNOWN: "outcome-unknown", 503, "Outcome unknown",
-        "The ledger did not answer in time, so the request may or may not have been carried out. Send it again with \
-            the same id: it is never carried out twice.";
+        "The ledger did not answer in time, so the request may or may not have been carried out. Send it again with the \
+         same id: it is never carried out twice.";
     OVERLOADED: "overloaded", 503, "Overloaded",
         "This host has reached its limit of connections or requests in flight. Nothing was done. Try again after \
-            Retry-After.";
+         Retry-After.";
     TOTAL_TOO_LOW: "total-too-low", 409, "Total too low",
         "The new total is below the tickets that are held and sold. Nothing was changed.";
     SALE_NOT_CLOSED: "sale-not-closed", 409, "Sale not closed",
-        "A sale can only be removed once it is closed and none of its tickets are held; the detail says which is not \
-            so. Nothing was changed.";
+        "A sale can only be removed once it is closed and none of its tickets are held; the detail says which is not so. \
+         Nothing was changed.";
     SALE_UNSOUND: "sale-unsound", 409, "Sale not sound",
-        "The ledger's record of this sale is in a state that boxoffice never leaves behind; the detail says how. \
-            Nothing was changed. `boxoffice audit` says more and can repair counts; `boxoffice sale remove` ends the \
-            sale.";
+        "The ledger's record of this sale is in a state that boxoffice never leaves behind; the detail says how. Nothing \
+         was changed. `boxoffice audit` says more and can repair counts; `boxoffice sale remove` ends the sale.";
     EMPTY_WINDOW: "empty-window", 409, "Empty window",
         "The sale would end before it starts, or at the same time. Nothing was changed.";
     UNAUTHORIZED: "unauthorized", 401, "Unauthorized",
         "A call that changes something, and any call that does not name the host by its address or as localhost, needs the bearer token that the operator set with --admin-token-file.";
     FORBIDDEN: "forbidden", 403, "Forbidden",
-        "This call came from a web page of another origin, or it names the host neither by its address nor as \
-            localhost and no token is set; the detail says which.";
+        "This call came from a web page of another origin, or it names the host neither by its address nor as localhost \
+         and no token is set; the detail says which.";
     TOKEN_NEEDED: "token-needed", 403, "Token needed",
-        "This call is only accepted if the operator has set a token. Start the host with --admin-token-file, and \
-            send the token.";
+        "This call is only accepted if the operator has set a token. Start the host with --admin-token-file, and send the \
+         token.";
     PROFILE_RUNNING: "profile-running", 409, "Profile running",
         "A profile of this host is already being taken. Try again when it is done.";
     PROFILE_FAILED: "profile-failed", 500, "Profile failed",
         "The profile could not be taken or drawn; the detail says why. The host goes on as before.";
     HTTP: "http", 400, "HTTP request refused",
-        "What was received is not a request that this server accepts (RFC 9112), exceeds a limit, or took too long; \
-            the detail says what and where. The connection is closed.";
+        "What was received is not a request that this server accepts (RFC 9112), exceeds a limit, or took too long; the \
+         detail says what and where. The connection is closed.";
 }
 
 impl Problem {

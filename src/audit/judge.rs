@@ -28,8 +28,8 @@ pub(super) fn judge(view: &View, state: &SaleState, findings: &mut Findings) {
 fn judge_lost(view: &View, findings: &mut Findings) {
     for (at, (seen, left)) in &view.forgotten {
         findings.note(format!(
-            "at {at} a host noticed that the ledger had forgotten something: it had seen sequence {seen}, and the \
-                ledger was at {left}"
+            "at {at} a host noticed that the ledger had forgotten something: it had seen sequence {seen}, and the ledger \
+             was at {left}"
         ));
     }
     for (id, (told, cause)) in &view.lost {
@@ -168,13 +168,12 @@ fn judge_buyers(view: &View, state: &SaleState, findings: &mut Findings) {
     // The limit is that of bookings made from its change on, and nobody knows which those are.
     if over > 0 && state.has_forgotten() {
         findings.note(format!(
-            "{over} buyers have more than the limit of {limit} tickets: bookings were put back regardless of the \
-                limit"
+            "{over} buyers have more than the limit of {limit} tickets: bookings were put back regardless of the limit"
         ));
     } else if over > 0 && state.version > 1 {
         findings.note(format!(
-            "{over} buyers have more than the limit of {limit} tickets; the sale's terms were changed, so the limit \
-                may have been higher when they booked"
+            "{over} buyers have more than the limit of {limit} tickets; the sale's terms were changed, so the limit may \
+             have been higher when they booked"
         ));
     }
 }
@@ -346,8 +345,7 @@ fn judge_clock(view: &View, findings: &mut Findings) {
         return;
     }
     let text = format!(
-        "the sale's clock is at {stored}, but the ledger's own is at {ledger}: holds made now end \
-        late"
+        "the sale's clock is at {stored}, but the ledger's own is at {ledger}: holds made now end late"
     );
     findings.derived(Kind::Clock, "clock", text);
     match mended_clock(view) {

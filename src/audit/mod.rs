@@ -134,15 +134,14 @@ impl Audit<'_> {
             findings.notes.append(&mut again);
             if !view.unsettled.is_empty() {
                 findings.note(format!(
-                    "bookings were given to other buyers during each of {ATTEMPTS} readings: {} buyers who had some \
-                        were not compared",
+                    "bookings were given to other buyers during each of {ATTEMPTS} readings: {} buyers who had some were \
+                     not compared",
                     view.unsettled.len()
                 ));
             }
             if view.trimmed() {
                 findings.note(format!(
-                    "its log was trimmed during each of {ATTEMPTS} readings: differences may only be changes made \
-                        meanwhile"
+                    "its log was trimmed during each of {ATTEMPTS} readings: differences may only be changes made meanwhile"
                 ));
             }
             judge::judge(&view, &state, &mut findings);

@@ -253,8 +253,7 @@ fn what_clients_were_told_is_held_against_the_ledger() {
         ],
     );
     let without_c = log.replace(&line("\"c\"", 3, "", "granted"), "");
-    let untold = "booking c: is 3 held until 1970-01-01T00:00:01.001Z for nobody in the ledger, but no line mentions \
-        it";
+    let untold = "booking c: is 3 held until 1970-01-01T00:00:01.001Z for nobody in the ledger, but no line mentions it";
     finds(&mut sold(), &[&without_c], &[untold]);
     for outcome in ["sold-out", "ledger-unavailable"] {
         finds(&mut sold(), &[&without_c, &line("\"c\"", 3, "", outcome)], &[untold]);
@@ -544,8 +543,8 @@ fn what_cannot_be_in_a_log_is_found() {
         &mut ledger,
         &[],
         &[
-            "booking b: sequence 5 makes it 3 confirmed for bob, though it was 2 held until \
-             1970-01-01T00:00:01.001Z for bob",
+            "booking b: sequence 5 makes it 3 confirmed for bob, though it was 2 held until 1970-01-01T00:00:01.001Z for \
+             bob",
             "booking b: is 2 confirmed for bob in the ledger, but 3 confirmed for bob according to its log",
         ],
     );

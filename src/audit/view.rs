@@ -333,8 +333,8 @@ impl View {
                     let too_many = part == Part::Changes && calls == CHANGES_CALLS_MAX;
                     if too_many && !done {
                         findings.note(
-                            "the sale changes faster than it can be read: differences may only be changes made \
-                                meanwhile; pause it for an exact count",
+                            "the sale changes faster than it can be read: differences may only be changes made meanwhile; \
+                             pause it for an exact count",
                         );
                     }
                     if done || too_many {

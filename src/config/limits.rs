@@ -15,7 +15,7 @@ pub(super) fn read(sources: [Vec<Word>; 3]) -> Result<ClientLimits, ConfigError>
         for word in words {
             let (limit, value) = parse(&word.text).map_err(|takes| word.wrong(takes))?;
             if set[stronger..].iter().any(|(other, _)| *other == limit) {
-                return Err(word.wrong(format!("names {limit}, which is named before")));
+                return Err(word.wrong(format!("names {limit}, which is already set")));
             }
             if !set[..stronger].iter().any(|(other, _)| *other == limit) {
                 limits.set(limit, value);
@@ -27,9 +27,7 @@ pub(super) fn read(sources: [Vec<Word>; 3]) -> Result<ClientLimits, ConfigError>
     let blamed = wrong.between.iter().find_map(|limit| set.iter().find(|(other, _)| other == limit));
     Err(match blamed {
         Some((limit, word)) if *limit == wrong.between[0] => word.wrong(wrong.takes),
-        Some((_, word)) => {
-            word.wrong(format!("does not go with {}, which {}", wrong.between[0], wrong.takes))
-        }
+        Some((_, word)) => word.wrong(format!("contradicts {}, which {}", wrong.between[0], wrong.takes)),
         None => ConfigError {
             source_of_word: Source::Flag("--limit".to_owned()),
             word: wrong.between[0].to_string(),
@@ -43,7 +41,7 @@ fn parse(text: &str) -> Result<(Limit, u64), String> {
     let (name, value) = text.split_once('=').ok_or("takes NAME=VALUE, such as idle-time=60s")?;
     let limit = Limit::from_name(name).ok_or_else(|| {
         let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
-        format!("names no limit; it takes {}", names.join(", "))
+        format!("is not a limit; the limits are {}", names.join(", "))
     })?;
     let (least, most) = limit.range();
     number(limit.unit(), value)
@@ -90,7 +88,7 @@ mod tests {
         for (text, says) in [
             ("", "takes NAME=VALUE"),
             ("idle-time", "takes NAME=VALUE"),
-            ("idle=5s", "names no limit; it takes target-bytes, head-bytes, fields,"),
+            ("idle=5s", "is not a limit; the limits are target-bytes, head-bytes, fields,"),
             ("idle-time=5", "takes a duration from 100ms to 1h"),
             ("idle-time=99ms", "takes a duration from 100ms to 1h"),
             ("idle-time=61m", "takes a duration from 100ms to 1h"),

@@ -17,7 +17,7 @@ pub fn parse_sale(text: &str) -> Result<(SaleName, SaleTerms), String> {
     let mut seen: Vec<&str> = Vec::new();
     for part in parts {
         let (key, value) =
-            part.split_once('=').ok_or_else(|| format!("has {part:?}, which is no term: it {TAKES}"))?;
+            part.split_once('=').ok_or_else(|| format!("has {part:?}, which is not a term: it {TAKES}"))?;
         if seen.contains(&key) {
             return Err(format!("has {key} twice"));
         }
@@ -30,7 +30,7 @@ pub fn parse_sale(text: &str) -> Result<(SaleName, SaleTerms), String> {
                 terms.starts_at = Some(parse_time(value).map_err(|error| format!("starts: {error}"))?)
             }
             "ends" => terms.ends_at = Some(parse_time(value).map_err(|error| format!("ends: {error}"))?),
-            _ => return Err(format!("has {key:?}, which is no term: it {TAKES}")),
+            _ => return Err(format!("has {key:?}, which is not a term: it {TAKES}")),
         }
     }
     terms.check().map_err(|error| error.to_string())?;
@@ -145,8 +145,8 @@ mod tests {
             ("a=-1", "stock: takes 0 to"),
             ("a=+1", "stock: takes 0 to"),
             ("a=1000000000001", "stock: takes 0 to 1000000000000"),
-            ("a=5,hold", "has \"hold\", which is no term"),
-            ("a=5,holds=5m", "has \"holds\", which is no term"),
+            ("a=5,hold", "has \"hold\", which is not a term"),
+            ("a=5,holds=5m", "has \"holds\", which is not a term"),
             ("a=5,hold=5", "hold: takes a duration"),
             ("a=5,hold=0s", "hold: takes a duration"),
             ("a=5,hold=31d", "hold: takes a duration"),

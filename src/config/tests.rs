@@ -87,7 +87,7 @@ fn sales_come_whole_from_one_source() {
     assert_eq!((sales[0].0.as_str(), sales[0].1.total, sales.len()), ("f", 7, 1));
     assert_eq!(
         sources.flag("sale", "f=8").error(),
-        "--sale: \"f=8\" names a sale that is named before; each takes one --sale"
+        "--sale: \"f=8\" names a sale that another --sale already names"
     );
     assert_eq!(Sources::default().file("sale = 'a=1'").read().unwrap().sales.len(), 1);
 }
@@ -168,11 +168,11 @@ fn a_limit_that_is_wrong_is_named_with_what_it_takes() {
     assert!(
         flag("lingers=1s")
             .error()
-            .starts_with("--limit: \"lingers=1s\" names no limit; it takes target-bytes,")
+            .starts_with("--limit: \"lingers=1s\" is not a limit; the limits are target-bytes,")
     );
     assert_eq!(
         flag("linger=1s").flag("limit", "linger=2s").error(),
-        "--limit: \"linger=2s\" names linger, which is named before"
+        "--limit: \"linger=2s\" names linger, which is already set"
     );
     assert_eq!(
         Sources::default().variable("BOXOFFICE_LIMIT", "linger=1s head-bytes=1KiB").error(),
@@ -180,8 +180,8 @@ fn a_limit_that_is_wrong_is_named_with_what_it_takes() {
     );
     assert_eq!(
         Sources::default().file("[limit]\ntarget-bytes = 20000").error(),
-        "box.toml: limit: \"target-bytes=20000\" does not go with head-bytes, which must be 20128 or more, since \
-         target-bytes is 20000"
+        "box.toml: limit: \"target-bytes=20000\" contradicts head-bytes, which must be 20128 or more, since target-bytes \
+         is 20000"
     );
     // Of a weaker source too, although it does not count.
     let hidden = flag("linger=1s").variable("BOXOFFICE_LIMIT", "linger=1h");
@@ -209,9 +209,9 @@ fn a_file_is_read_strictly() {
     let error = |text: &str| Words::from_toml(Path::new("box.toml"), text).unwrap_err().to_string();
     assert!(
         error("wieght = 3")
-            .starts_with("box.toml: wieght: \"wieght\" is no setting; it takes listen, admin,")
+            .starts_with("box.toml: wieght: \"wieght\" is not a setting; the settings are listen, admin,")
     );
-    assert!(error("config = 'other.toml'").contains("is no setting"));
+    assert!(error("config = 'other.toml'").contains("is not a setting"));
     assert!(error("[listen]\nport = 3").contains("takes one text, number or boolean"));
     assert!(error("weight = [1]").contains("takes one text, number or boolean"));
     assert!(error("sale = [[1]]").contains("takes a text or a list of texts"));

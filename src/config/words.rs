@@ -66,8 +66,9 @@ impl Words {
         for (key, value) in table {
             let wrong =
                 |takes: String| ConfigError { source_of_word: source(&key), word: key.clone(), takes };
-            let name = setting(&key)
-                .ok_or_else(|| wrong(format!("is no setting; it takes {}", SETTINGS.join(", "))))?;
+            let name = setting(&key).ok_or_else(|| {
+                wrong(format!("is not a setting; the settings are {}", SETTINGS.join(", ")))
+            })?;
             let texts = match value {
                 toml::Value::Array(items) if LISTS.contains(&name) => items.into_iter().map(plain).collect(),
                 toml::Value::Table(items) if name == "limit" => {

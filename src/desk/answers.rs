@@ -74,8 +74,8 @@ impl<C> Desk<C> {
                 }
             }
             Ok(Answer::Stale(state)) => {
-                tracing::warn!(%sale, operation = ?kind, frozen = state.is_frozen(), "ledger rollback detected: a \
-                    batch was not applied");
+                tracing::warn!(%sale, operation = ?kind, frozen = state.is_frozen(), "ledger rollback detected: a batch \
+                     was not applied");
                 self.fail_batch(entries, Refusal::SaleFrozen);
                 self.guard.judge_answer(lane, &state);
                 self.learn_waiting(lane, &state, now);
@@ -85,8 +85,7 @@ impl<C> Desk<C> {
                 self.fail_batch(entries, Refusal::SaleMissing);
             }
             Err(CallError::Unsound(what)) => {
-                tracing::debug!(%sale, operation = ?kind, what, "the sale's record is not sound: a batch was not \
-                    applied");
+                tracing::debug!(%sale, operation = ?kind, what, "the sale's record is not sound: a batch was not applied");
                 // Permits come back before those that are free are withdrawn.
                 self.fail_batch(entries, Refusal::SaleUnsound);
                 self.note_unsound(lane, &what);
@@ -192,8 +191,8 @@ impl<C> Desk<C> {
                 None
             }
             Err(error) => {
-                tracing::warn!(%sale, %error, "acknowledged bookings could not be compared with the ledger; the sale \
-                    books nothing until they are");
+                tracing::warn!(%sale, %error, "acknowledged bookings could not be compared with the ledger; the sale books \
+                     nothing until they are");
                 None
             }
             Ok(other) => {
@@ -220,8 +219,7 @@ impl<C> Desk<C> {
     /// cancels.
     fn lose_batch(&mut self, lane: LaneIndex, entries: Vec<usize>, reason: &str) {
         let (sale, entries_lost) = (self.sale(lane), entries.len());
-        tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch got no usable answer: its outcome is \
-            unknown");
+        tracing::error!(sale = %sale.name(), entries_lost, reason, "a batch got no usable answer: its outcome is unknown");
         for key in entries {
             let kind = &self.batches[key].kind;
             let refusal = kind.refusal_when_lost();

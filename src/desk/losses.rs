@@ -123,8 +123,8 @@ impl<C> Desk<C> {
                 self.note_trouble(
                     lane,
                     Some(
-                        "the ledger lost this sale, and a host opened it again at its start: it is paused now; \
-                            `boxoffice sale resume` sells the whole stock again",
+                        "the ledger lost this sale, and a host opened it again at its start: it is paused now; `boxoffice \
+                         sale resume` sells the whole stock again",
                     ),
                 );
                 let change = SaleChange { status: Some(SaleStatus::Paused), ..SaleChange::default() };
@@ -132,8 +132,7 @@ impl<C> Desk<C> {
             }
             (false, true) if self.sale(lane).gate(WallTime(0)) == Gate::Missing => self.note_trouble(
                 lane,
-                Some("the ledger has lost this sale: its bookings get 503 until it is back or an operator reopens \
-                    it"),
+                Some("the ledger has lost this sale: its bookings get 503 until it is back or an operator reopens it"),
             ),
             _ => {}
         }

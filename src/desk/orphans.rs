@@ -140,8 +140,8 @@ impl<C> Desk<C> {
             if marked {
                 board.end(&id);
             }
-            tracing::error!(sale = %board.name(), booking = %id, "an orphaned booking will not be cancelled: the \
-                ledger does not have its sale, and too many other orphans already wait for a lost sale");
+            tracing::error!(sale = %board.name(), booking = %id, "an orphaned booking will not be cancelled: the ledger \
+                 does not have its sale, and too many other orphans already wait for a lost sale");
         }
         self.orphans.set_aside.push_back(orphan);
     }

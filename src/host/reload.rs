@@ -32,8 +32,7 @@ impl Reload {
             match url.password_now() {
                 Ok(_) => tracing::info!("the password file is read again for the next connection to Redis"),
                 Err(error) => {
-                    tracing::error!(%error, "the password file cannot be read, so the next connection to Redis will \
-                        fail")
+                    tracing::error!(%error, "the password file cannot be read, so the next connection to Redis will fail")
                 }
             }
         }

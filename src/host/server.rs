@@ -353,8 +353,7 @@ fn recall(ledger: &mut dyn Ledger, mut knew: KnownSales, opens: bool) -> Result<
     }
     if opens && age_ms < limits::NEW_LEDGER_MS {
         tracing::info!(
-            "this ledger is new: waiting {} ms before opening sales, so that hosts that know of lost ones can report \
-                them",
+            "this ledger is new: waiting {} ms before opening sales, so that hosts that know of lost ones can report them",
             limits::NEW_LEDGER_MS - age_ms
         );
         std::thread::sleep(Duration::from_millis(limits::NEW_LEDGER_MS - age_ms));
@@ -388,8 +387,8 @@ fn open_sales(
         match answer.map_err(|error| StartError::Ledger(OPEN, error))? {
             Answer::Lost => {
                 tracing::error!(%sale, "the ledger has lost this sale, so it is not opened: its tickets may be sold \
-                    already. Restore a copy of the ledger; or reopen the sale with `boxoffice sale open`, which \
-                    sells the whole stock again; or end it with `boxoffice sale remove`")
+                     already. Restore a copy of the ledger; or reopen the sale with `boxoffice sale open`, which sells the \
+                     whole stock again; or end it with `boxoffice sale remove`")
             }
             Answer::Sale { state, result: SaleResult::Exists } if state.terms != *terms => {
                 tracing::warn!(%sale, total = state.terms.total, "the sale already exists with other terms, which are kept; change them with `boxoffice sale set`");

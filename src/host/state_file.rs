@@ -155,9 +155,8 @@ impl Keep {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::error!(path = %self.file.path.display(), %error, "the state file cannot be written: if \
-                        Redis loses everything while no host runs, a start with --sale would sell the same tickets \
-                        again");
+                    tracing::error!(path = %self.file.path.display(), %error, "the state file cannot be written: if Redis \
+                         loses everything while no host runs, a start with --sale would sell the same tickets again");
                 }
             }
         }

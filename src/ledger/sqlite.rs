@@ -72,9 +72,9 @@ pub enum SqliteOpenError {
     },
     /// The file is a ledger under another name.
     #[error(
-        "{path} is another name (a hard link, or a mount of the file) of a file that is already a ledger; serve it \
-            under its original name (instead of the file, mount its folder), or copy it: the latest writes are in a \
-            file beside the original name"
+        "{path} is another name (a hard link, or a mount of the file) of a file that is already a ledger; serve it under \
+         its original name (instead of the file, mount its folder), or copy it: the latest writes are in a file beside the \
+         original name"
     )]
     OtherName {
         /// The name.
@@ -98,8 +98,8 @@ pub enum SqliteOpenError {
     },
     /// There was a ledger, and now there is none.
     #[error(
-        "{path} was a ledger and is gone ({path}.lock says so); put it back, or, to start over with nothing sold, \
-            remove {path}.lock"
+        "{path} was a ledger and is gone ({path}.lock says so); put it back, or, to start over with nothing sold, remove \
+         {path}.lock"
     )]
     Gone {
         /// The file.
@@ -107,8 +107,8 @@ pub enum SqliteOpenError {
     },
     /// It is a ledger, or was, and cannot be trusted any more.
     #[error(
-        "{path} is damaged ({what}); it was left unchanged; restore a backup, or see what `sqlite3 {path} .recover` \
-            can save"
+        "{path} is damaged ({what}); it was left unchanged; restore a backup, or see what `sqlite3 {path} .recover` can \
+         save"
     )]
     Damaged {
         /// The file.
@@ -118,8 +118,7 @@ pub enum SqliteOpenError {
     },
     /// A later version wrote it.
     #[error(
-        "{path} has schema {found}, made by a newer boxoffice than this one, which knows schema {known}; use the \
-            newer one"
+        "{path} has schema {found}, made by a newer boxoffice than this one, which knows schema {known}; use the newer one"
     )]
     Newer {
         /// The file.
@@ -358,8 +357,8 @@ impl SqliteLedger {
             let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             writing.watch.note_checkpoint();
             if let Err(error) = done {
-                tracing::warn!(%error, path = %self.path.display(), "the write-ahead log could not be checkpointed; \
-                    the next commit tries again");
+                tracing::warn!(%error, path = %self.path.display(), "the write-ahead log could not be checkpointed; the \
+                     next commit tries again");
             }
         }
     }
@@ -424,7 +423,7 @@ impl SqliteLedger {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let what = format!(
                     "{path} is damaged ({error}), so nothing is sold from it any more; stop this host and restore a \
-                        backup, or see what `sqlite3 {path} .recover` can save"
+                     backup, or see what `sqlite3 {path} .recover` can save"
                 );
                 if let Some(writing) = &mut self.writing {
                     writing.damaged = Some(what.clone());
@@ -570,8 +569,8 @@ fn connect_to_read(path: &Path) -> Result<Connection, SqliteOpenError> {
     log.push("-wal");
     if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
         let cause = format!(
-            "{error}; its write-ahead log {} can only be read in a folder that can be written: copy both to one, and \
-                name the copy",
+            "{error}; its write-ahead log {} can only be read in a folder that can be written: copy both to one, and name \
+             the copy",
             Path::new(&log).display()
         );
         return Err(unusable(path, cause));

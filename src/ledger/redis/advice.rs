@@ -25,15 +25,14 @@ pub(super) fn read(durability: Durability, replies: &[u8]) -> Vec<String> {
     let mut advice = Vec::new();
     if let Some(policy) = fact("maxmemory_policy").filter(|policy| policy.starts_with("allkeys")) {
         advice.push(format!(
-            "Redis has maxmemory-policy {policy}: once memory is full it evicts whole \
-                sales; redis-cli CONFIG SET maxmemory-policy \
-             noeviction makes it refuse bookings instead"
+            "Redis has maxmemory-policy {policy}: once memory is full it evicts whole sales; redis-cli CONFIG SET \
+             maxmemory-policy noeviction makes it refuse bookings instead"
         ));
     }
     if fact("aof_enabled") == Some("0") {
         advice.push(
-            "Redis writes no append-only file: when it stops, it forgets what was sold since its last snapshot, \
-                except what hosts remember; redis-cli CONFIG SET appendonly yes"
+            "Redis writes no append-only file: when it stops, it forgets what was sold since its last snapshot, except \
+             what hosts remember; redis-cli CONFIG SET appendonly yes"
                 .to_owned(),
         );
     }
@@ -45,9 +44,8 @@ pub(super) fn read(durability: Durability, replies: &[u8]) -> Vec<String> {
     {
         advice.push(
             "Redis has replicas and min-replicas-to-write 0: if it is cut off from them it goes on selling, and the \
-                replica that takes its place does not have those \
-                bookings; redis-cli CONFIG SET min-replicas-to-write 1, or serve with \
-             --durability replicas=1"
+             replica that takes its place does not have those bookings; redis-cli CONFIG SET min-replicas-to-write 1, or \
+             serve with --durability replicas=1"
                 .to_owned(),
         );
     }

@@ -78,8 +78,8 @@ fn judge(replies: &[u8]) -> Result<(), String> {
     match codec::first_error(replies) {
         None => Ok(()),
         Some(error) => Err(format!(
-            "boxoffice must be able to end connections that it gave up, which Redis denies ({error}); allow this \
-                user to (ACL SETUSER NAME '+client|id' '+client|list' '+client|kill'), and use Redis 6.2 or newer"
+            "boxoffice must be able to end connections that it gave up, which Redis denies ({error}); allow it to \
+                this user (ACL SETUSER NAME '+client|id' '+client|list' '+client|kill'), and use Redis 6.2 or newer"
         )),
     }
 }

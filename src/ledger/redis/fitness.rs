@@ -47,8 +47,8 @@ pub(super) fn judge_wait(replicas: u32, replies: &[u8]) -> Result<(), String> {
         }
         [_, Value::Int(count)] if *count >= i64::from(replicas) => Ok(()),
         [_, Value::Int(count)] => Err(format!(
-            "{count} of the {replicas} replicas that --durability replicas={replicas} requires had received the \
-                bookings within {REPLICA_WAIT_MS} ms"
+            "{count} of the {replicas} replicas that --durability replicas={replicas} requires had received the bookings \
+             within {REPLICA_WAIT_MS} ms"
         )),
         _ => Err("the reply to WAIT was not understood".to_owned()),
     }
@@ -71,9 +71,8 @@ pub(super) fn judge(durability: Durability, was_unfit: bool, replies: &[u8]) -> 
 fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String> {
     if let Value::ServerError(error) = config {
         return Err(format!(
-            "--durability aof must read how Redis persists data, which Redis denies ({error}); allow this user to \
-                (ACL SETUSER \
-             NAME '+config|get' '+info'), or serve with --durability ack"
+            "--durability aof must read how Redis persists data, which Redis denies ({error}); allow it to this user (ACL \
+             SETUSER NAME '+config|get' '+info'), or serve with --durability ack"
         ));
     }
     let setting = |name: &str| setting(config, name);
@@ -84,8 +83,8 @@ fn judge_aof(config: &Value, info: &Value, was_unfit: bool) -> Result<(), String
         let found = setting(name).unwrap_or_default();
         if found != wanted {
             return Err(format!(
-                "Redis runs with {name} {found:?}, but --durability aof requires {wanted:?}; redis-cli CONFIG SET \
-                    {name} {wanted} fixes it at once (CONFIG REWRITE keeps it), or serve with --durability ack"
+                "Redis runs with {name} {found:?}, but --durability aof requires {wanted:?}; redis-cli CONFIG SET {name} \
+                 {wanted} fixes it at once (CONFIG REWRITE keeps it), or serve with --durability ack"
             ));
         }
     }
@@ -103,7 +102,7 @@ fn judge_replicas(replicas: u32, info: &Value) -> Result<(), String> {
     if let Value::ServerError(error) = info {
         return Err(format!(
             "--durability replicas={replicas} must read which replicas there are, which Redis denies ({error}); \
-                allow this user to (ACL SETUSER NAME +info +wait +set), or serve with --durability ack"
+                allow it to this user (ACL SETUSER NAME +info +wait +set), or serve with --durability ack"
         ));
     }
     if fact(info, "role") != Some("master") {
@@ -114,8 +113,7 @@ fn judge_replicas(replicas: u32, info: &Value) -> Result<(), String> {
     match online >= replicas as usize {
         true => Ok(()),
         false => Err(format!(
-            "Redis has {online} of the {replicas} replicas that --durability replicas={replicas} \
-                requires; start more \
+            "Redis has {online} of the {replicas} replicas that --durability replicas={replicas} requires; start more \
              (redis-server --replicaof HOST PORT), or serve with another --durability"
         )),
     }

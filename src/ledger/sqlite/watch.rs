@@ -50,8 +50,8 @@ impl Watch {
         // Nobody but us writes it, and we do only at a checkpoint.
         if (now.bytes, now.modified) != (self.database_seen.bytes, self.database_seen.modified) {
             return Err(format!(
-                "{} was written by another program while this host serves it, so nothing is sold from it any more; \
-                    stop this host, check the file with `boxoffice audit` or restore it, and start again",
+                "{} was written by another program while this host serves it, so nothing is sold from it any more; stop \
+                 this host, check the file with `boxoffice audit` or restore it, and start again",
                 self.database.display()
             ));
         }
@@ -59,8 +59,8 @@ impl Watch {
         // It is written at each commit, and never shortened while it is open.
         if now.bytes < self.log_seen.bytes {
             return Err(format!(
-                "{} was truncated while this host serves it, so nothing is sold any more; stop this host, check the \
-                    ledger with `boxoffice audit`, and start again",
+                "{} was truncated while this host serves it, so nothing is sold any more; stop this host, check the ledger \
+                 with `boxoffice audit`, and start again",
                 self.log.display()
             ));
         }
@@ -90,8 +90,8 @@ impl Watch {
 
 fn gone(path: &Path, what: &str) -> String {
     format!(
-        "{} {what} while this host serves it, so nothing is sold until it is back. Move it back; if it was deleted, \
-            this process still has it open: copy it from /proc/{}/fd before the host stops, then start again",
+        "{} {what} while this host serves it, so nothing is sold until it is back. Move it back; if it was deleted, this \
+         process still has it open: copy it from /proc/{}/fd before the host stops, then start again",
         path.display(),
         std::process::id()
     )
