@@ -1,10 +1,10 @@
-//! Admission: what a request passes before it may wait for the ledger. It goes from stage to stage, and each may refuse it from
-//! memory: no lock but that of an id, no call, no allocation.
+//! Admission: the stages that a request passes before it may wait for the ledger. Each may refuse it from memory: no lock
+//! but that of an id, no call, no allocation.
 //!
-//! A booking passes the *window* (does the sale sell, as this host knows it?), the *permits* (is there a ticket that nobody
-//! else asks for?) and the *room* (is there a ledger to wait for, and place to wait?). One that has an id of its own and finds
-//! the sale closed or no permit may be a repeat of one that was granted: it is looked up before it is refused. What asks
-//! about a booking that exists passes the *freeze* and the *room*.
+//! A booking passes the *window* (is the sale open, as far as this host knows?), the *permits* (is there a ticket that
+//! nobody else is asking for?) and the *room* (is there a ledger to wait for, and room to wait?). If the sale is closed or
+//! no permit is free, a booking with an id of its own may be a repeat of a granted one: it is looked up before it is
+//! refused. A request about an existing booking passes the *freeze* and the *room*.
 
 use super::Desk;
 use super::batches::EntryKind;
@@ -25,29 +25,29 @@ pub struct BookingRequest {
     pub buyer: Option<BuyerId>,
 }
 
-/// What a client asks about a booking that exists.
+/// What a client asks for an existing booking.
 #[derive(Clone, Copy, Debug)]
 pub enum BookingAction {
-    /// How it stands.
+    /// Look it up.
     LookUp,
-    /// To confirm a hold.
+    /// Confirm its hold.
     Confirm,
-    /// To cancel it.
+    /// Cancel it.
     Cancel {
-        /// If there is no such booking, its id is never to be granted.
+        /// If there is no such booking, its id must never be granted.
         tombstone: bool,
     },
-    /// To change it.
+    /// Change it.
     Amend(Amendment),
 }
 
-/// A request that was let in, and is to be [enqueued](Desk::enqueue) at once: it may hold permits, and an id that is marked as
-/// in flight.
+/// A request that was admitted and must be [enqueued](Desk::enqueue) at once: it may hold permits, and an id that is marked
+/// as in flight.
 #[derive(Debug)]
 #[must_use = "what was let in waits for the ledger: enqueue it"]
 pub struct Admitted {
     lane: LaneIndex,
-    /// `None` if the server is to make one.
+    /// `None` if the server makes one.
     id: Option<BookingId>,
     /// Whether the id was marked as in flight.
     marked: bool,
@@ -55,7 +55,7 @@ pub struct Admitted {
 }
 
 impl<C> Desk<C> {
-    /// Lets a booking in, or refuses it. A refusal is final and cost nothing but memory reads.
+    /// Admits a booking or refuses it. A refusal is final and costs only memory reads.
     ///
     /// # Errors
     /// Why it is refused.
@@ -82,7 +82,7 @@ impl<C> Desk<C> {
         Ok(Admitted { lane, id, marked, kind })
     }
 
-    /// Lets in what asks about a booking that exists, or refuses it.
+    /// Admits a request about an existing booking, or refuses it.
     ///
     /// # Errors
     /// Why it is refused.
@@ -100,7 +100,7 @@ impl<C> Desk<C> {
             BookingAction::Amend(amendment) => EntryKind::Amend(amendment),
         };
         if !matches!(action, BookingAction::LookUp) {
-            // What the booking on the way will be is not known yet.
+            // It is not known yet what becomes of the booking in flight.
             if self.lanes[lane].board.is_in_flight(id) {
                 return Err(Refusal::InProgress);
             }
@@ -110,14 +110,14 @@ impl<C> Desk<C> {
         Ok(Admitted { lane, id: Some(*id), marked: false, kind })
     }
 
-    /// Has a request that was let in wait for the ledger: its client will be [resolved](Desk::poll_resolved). `make_id` is
+    /// Makes an admitted request wait for the ledger: its client will be [resolved](Desk::poll_resolved). `make_id` is
     /// called if it has no id of its own.
     pub fn enqueue(&mut self, admitted: Admitted, client: C, now: Now, make_id: impl FnOnce() -> BookingId) {
         let Admitted { lane, id, marked, kind } = admitted;
         self.batches.push(Some(client), lane, id.unwrap_or_else(make_id), marked, kind, now.monotonic);
     }
 
-    /// A booking that found the sale closed or no permit, and that may have been granted before.
+    /// A booking that found the sale closed or no permit free, and may have been granted before.
     fn admit_repeat(
         &mut self,
         lane: LaneIndex,
@@ -152,7 +152,7 @@ impl<C> Desk<C> {
         Ok(permits)
     }
 
-    /// Whether the sale sells, as this host knows it.
+    /// Whether the sale is open, as far as this host knows.
     fn pass_window(&self, lane: LaneIndex, now: Now) -> Result<(), Refusal> {
         let lane = &self.lanes[lane];
         match lane.board.gate(lane.ledger_time(now)) {
@@ -173,13 +173,13 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Permits for so many tickets.
+    /// Permits for that many tickets.
     fn take_permits(&self, lane: LaneIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
         let sale = &self.lanes[lane].board;
         if let Some(permits) = sale.take(self.core, quantity) {
             return Ok(permits);
         }
-        // With the ledger silent, permits that are on the way say nothing about what is left.
+        // While the ledger is silent, permits in use say nothing about what is left.
         let silent = || self.ledger_is_silent(now.monotonic) || self.board.any_silent();
         match sale.available() > 0 && silent() {
             true => Err(Refusal::LedgerUnavailable),
@@ -187,7 +187,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Whether there is a ledger to wait for, and place to wait.
+    /// Whether there is a ledger to wait for, and room to wait.
     fn pass_room(&self, now: Now) -> Result<(), Refusal> {
         if self.waiting() >= limits::WAITING_PER_CORE_MAX {
             return Err(Refusal::Overloaded);

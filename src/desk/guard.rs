@@ -1,14 +1,15 @@
-//! The rollback guard: what this core acknowledged is put back into a ledger that has forgotten it, before anything else
-//! is booked by it.
+//! The rollback guard: puts what this core acknowledged back into a ledger that has forgotten it, before this core books
+//! anything else there.
 //!
-//! A core trusts one history of a sale: the lineage that the ledger told when this core had put back all that it
-//! remembers. It trusts none on a new connection, when a reading tells of another lineage, or of less than was seen; then
-//! it offers what it remembers by [`BookingOp::Restore`](crate::protocol::BookingOp::Restore), which changes nothing if all of
-//! it stands, and sends no other call of the sale until that is answered. Each call that books carries what this host has seen
-//! ([`Watermark`]), so that the ledger itself notices, before it books for anyone, that it has forgotten something.
+//! A core trusts one history of a sale: the lineage that the ledger reported once this core had put back all that it
+//! remembers. It stops trusting it on a new connection, and when a reading reports another lineage, or less than was seen.
+//! Then it offers what it remembers by [`BookingOp::Restore`](crate::protocol::BookingOp::Restore), which changes nothing
+//! if all of it stands, and sends no other call of the sale until that is answered. Each call that books carries what this
+//! host has seen ([`Watermark`]), so that the ledger itself notices that it has forgotten something, before it books for
+//! anyone.
 //!
-//! It owns what is remembered and which histories are trusted. It sends nothing itself: the desk carries its [offers](Offer)
-//! and brings what became of them.
+//! It owns what is remembered and which histories are trusted. It sends nothing itself: the desk carries its
+//! [offers](Offer) and reports what became of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,36 +28,36 @@ fn history_of(state: &SaleState) -> History {
     (state.opened, state.lineage)
 }
 
-/// How one core stands to the history of one sale.
+/// One core's view of the history of one sale.
 #[derive(Debug, Default)]
 struct Trust {
     /// The history that has all that this core remembers.
     trusted: Option<History>,
-    /// It is to be asked at the end of the turn.
+    /// To be offered at the end of the turn.
     due: bool,
-    /// Also if there is nothing to put back: a reading has shown that something is forgotten.
+    /// Even if there is nothing to put back: a reading has shown that something was forgotten.
     alarm: bool,
-    /// Calls on the way.
+    /// Calls in flight.
     pending: usize,
     /// The history that they were answered from, so far.
     found: Option<History>,
-    /// They were answered from two.
+    /// They were answered from two histories.
     torn: bool,
     /// One of them failed.
     failed: bool,
-    /// Since one failed: not again before.
+    /// After a failure: not again before this time.
     retry_at: Monotonic,
-    /// It is among those to be tried again.
+    /// It is in the list of those to try again.
     listed: bool,
 }
 
-/// What is offered to the ledger by one call.
+/// What one call offers to the ledger.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) lane: LaneIndex,
-    /// When the sale was opened of which they are.
+    /// When the sale was opened to which they belong.
     pub(super) opened: u64,
-    /// What the call is to carry.
+    /// The watermark that the call carries.
     pub(super) seen: Watermark,
     pub(super) bookings: Vec<Booking>,
 }
@@ -93,7 +94,7 @@ impl Guard {
         }
     }
 
-    /// A new lane: what is remembered of it is to be offered first.
+    /// A new lane: what is remembered of it must be offered first.
     pub(super) fn add_lane(&mut self) {
         let lane = self.lanes.add(Trust { due: true, ..Trust::default() });
         self.distrusted.push(lane);
@@ -109,7 +110,7 @@ impl Guard {
         self.lanes[lane].trusted.is_some()
     }
 
-    /// What calls that book are to carry, if the host has `seen` that.
+    /// The watermark of calls that book, if the host has `seen` that.
     pub(super) fn watermark(&self, lane: LaneIndex, seen: Watermark) -> Watermark {
         match self.lanes[lane].trusted {
             // Another core has just learnt of another history.
@@ -120,7 +121,7 @@ impl Guard {
         }
     }
 
-    /// Has what this core remembers of a sale offered to the ledger before anything else of it.
+    /// Makes sure that what this core remembers of a sale is offered to the ledger before anything else of it is sent.
     pub(super) fn distrust(&mut self, lane: LaneIndex) {
         let trust = &mut self.lanes[lane];
         trust.trusted = None;
@@ -136,14 +137,14 @@ impl Guard {
         }
     }
 
-    /// Distrusts a sale of whose history another core knows more, which has `seen` that.
+    /// Distrusts a sale if another core, which has `seen` that, knows more of its history.
     pub(super) fn compare_history(&mut self, lane: LaneIndex, seen: Watermark) {
         if self.lanes[lane].trusted.is_some_and(|trusted| trusted != (seen.opened, seen.lineage)) {
             self.distrust(lane);
         }
     }
 
-    /// Looks, at each sync, at the sales that nobody asks for.
+    /// At each sync, looks at the sales that nobody asks for.
     pub(super) fn watch(&mut self, lanes: &Lanes, now: Monotonic) {
         self.memory.forget_before(now);
         let mut from = 0;
@@ -154,7 +155,7 @@ impl Guard {
         for lane in std::mem::take(&mut self.untrusted) {
             let trust = &mut self.lanes[lane];
             let is_idle = trust.trusted.is_none() && trust.pending == 0 && !trust.due;
-            // Into a sale that is missing nothing can be put.
+            // Nothing can be put back into a missing sale.
             let is_time = now >= trust.retry_at && !lanes[lane].is_out_of_order();
             trust.listed = is_idle && !is_time;
             if trust.listed {
@@ -165,7 +166,7 @@ impl Guard {
         }
     }
 
-    /// What a reading says of the history that this core trusts; to be asked before the board learns of it.
+    /// Compares a reading with the history that this core trusts; must be called before the board learns of it.
     pub(super) fn judge_reading(&mut self, lane: LaneIndex, board: &SaleBoard, state: &SaleState) {
         let seen = board.seen();
         // Sequences and clock rise together: less at a later time is proof. Less at an earlier one is a late reading.
@@ -177,20 +178,20 @@ impl Guard {
         }
     }
 
-    /// Distrusts if an answer on this core's own connection is of another history. Those never come late.
+    /// Distrusts if an answer on this core's own connection is of another history. Such answers never come late.
     pub(super) fn judge_answer(&mut self, lane: LaneIndex, state: &SaleState) {
         if self.lanes[lane].trusted.is_some_and(|trusted| trusted != history_of(state)) {
             self.distrust(lane);
         }
     }
 
-    /// Whether "there is no such booking" may be said by that state: not if bookings are yet to be put back.
+    /// Whether that state allows the answer "there is no such booking": not while bookings are yet to be put back.
     pub(super) fn is_complete(&self, lane: LaneIndex, state: &SaleState) -> bool {
         !state.is_frozen() && self.lanes[lane].trusted == Some(history_of(state))
     }
 
-    /// Offers what is remembered of the sales that are due; those of which there is nothing are trusted at once. What is
-    /// offered is on the way from now on.
+    /// Offers what is remembered of the sales that are due; those of which nothing is remembered are trusted at once.
+    /// Offers are in flight from now on.
     pub(super) fn take_offers(&mut self, lanes: &Lanes) -> Vec<Offer> {
         let mut offers = Vec::new();
         if self.distrusted.is_empty() {
@@ -216,7 +217,7 @@ impl Guard {
             let trust = &mut self.lanes[lane];
             let seen = lanes[lane].board.seen();
             (trust.found, trust.torn, trust.failed) = (None, false, false);
-            // Of each sale that had this name: which of them the ledger has now, it knows best.
+            // For each sale that had this name: the ledger knows best which of them it has now.
             let mut of_sale: BTreeMap<u64, Vec<Booking>> = BTreeMap::new();
             for (opened, booking) in told {
                 of_sale.entry(opened).or_default().push(booking);
@@ -238,7 +239,7 @@ impl Guard {
         offers
     }
 
-    /// An offer was answered by a ledger in that state; or it failed, and is made again later.
+    /// An offer was answered by a ledger in that state; or it failed, and is repeated later.
     pub(super) fn note_answered(&mut self, lane: LaneIndex, found: Option<&SaleState>, now: Monotonic) {
         let trust = &mut self.lanes[lane];
         trust.pending -= 1;
@@ -262,12 +263,12 @@ impl Guard {
             self.distrust(lane);
         } else if !trust.due {
             trust.trusted = trust.found;
-            // Only now: what was not answered is to be asked again, though there may be nothing to put back.
+            // Only now: an offer that was not answered must be repeated, even if there is nothing to put back.
             trust.alarm = false;
         }
     }
 
-    /// Forgets what is too long ago. Not to be called while the ledger is away.
+    /// Forgets what is too old. Must not be called while the ledger is away.
     pub(super) fn forget_before(&mut self, now: Monotonic) {
         self.memory.forget_before(now);
     }
@@ -277,7 +278,7 @@ impl Guard {
         self.memory.forget(lane, |_| true);
     }
 
-    /// Tells operators what became of bookings that were offered.
+    /// Logs what became of the bookings that were offered.
     pub(super) fn report(
         &mut self,
         sale: &SaleName,
@@ -307,7 +308,7 @@ impl Guard {
         self.memory.forget(lane, |id| lost.contains(id));
     }
 
-    /// The ledger has another sale of that name, into which nothing of the former one belongs.
+    /// The ledger has another sale of that name; nothing of the former one belongs in it.
     pub(super) fn leave_behind(
         &mut self,
         sale: &SaleName,
@@ -318,7 +319,7 @@ impl Guard {
     ) {
         let why = match state.opened < opened {
             true => "the ledger has an older sale of this name",
-            false => "the ledger lost its sale, and one of this name was opened anew",
+            false => "the ledger lost the sale, and a new one was opened under its name",
         };
         // A cancelled one has nothing to lose.
         let mut lost = 0;
@@ -347,7 +348,7 @@ impl Guard {
                 barred = Booking { id: *id, status, quantity, released: 0, buyer: None, reassigned: 0 };
                 &barred
             }
-            // Whoever cancelled it: it is not to come back.
+            // No matter who cancelled it: it must not come back.
             Outcome::Cancelled(booking) => booking,
             Outcome::Granted(booking)
             | Outcome::Replayed(booking)
@@ -370,7 +371,7 @@ impl Guard {
         self.memory.knows(lane)
     }
 
-    /// Panics if it contradicts itself, or `pending` of a lane, the offers that are on the way.
+    /// Panics if it contradicts itself, or `pending`: the number of offers of a lane that are in flight.
     pub(super) fn check_invariants(&self, pending: impl Fn(LaneIndex) -> usize) {
         for (lane, trust) in self.lanes.iter() {
             assert_eq!(trust.pending, pending(lane), "offers on the way are counted");

@@ -1,7 +1,7 @@
 //! The lanes of a desk. A lane is what one call to the ledger covers, and so what gathers together: a sale.
 //!
-//! Here is what all parts of the desk look at: which sale a lane is, whether this core reads it for all cores, and how far the
-//! ledger's clock is from this host's. What each part keeps of a lane it keeps itself, [for each lane](PerLane).
+//! This holds what all parts of the desk need of a lane: its sale, whether this core reads it for all cores, and how far
+//! the ledger's clock is from this host's. What a single part keeps of a lane it keeps itself, [for each lane](PerLane).
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::booking::{SaleName, SaleState};
 use crate::clock::{Now, WallTime};
 use crate::stock::{Directory, DirectoryPlace, Gate, SaleBoard};
 
-/// A lane of this core's desk. It stays the same as long as the desk.
+/// A lane of this core's desk. It stays the same as long as the desk exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneIndex(pub(super) u32);
 
@@ -27,7 +27,7 @@ impl<T> Default for PerLane<T> {
 }
 
 impl<T> PerLane<T> {
-    /// That of the next lane.
+    /// Adds the value of the next lane.
     pub(super) fn add(&mut self, value: T) -> LaneIndex {
         let index = LaneIndex(u32::try_from(self.0.len()).expect("SALES_MAX fits in u32"));
         self.0.push(value);
@@ -70,8 +70,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// The ledger's clock for the sale as this host reckons it from the last answer: good for opening a window from memory,
-    /// never for judging a hold.
+    /// The ledger's clock for the sale, estimated by this host from the last answer: good enough to open a window from
+    /// memory, never to judge a hold.
     pub(super) fn ledger_time(&self, now: Now) -> WallTime {
         WallTime(now.wall.0.saturating_add_signed(self.clock_offset_ms))
     }
@@ -88,7 +88,7 @@ impl Lane {
         self.board.gate(WallTime(0)).is_out_of_order()
     }
 
-    /// Whether what the ledger has of the sale is not sound.
+    /// Whether the ledger's record of the sale is not sound.
     pub(super) fn is_unsound(&self) -> bool {
         self.board.gate(WallTime(0)) == Gate::Unsound
     }
@@ -98,7 +98,7 @@ impl Lane {
 pub(super) struct Lanes {
     lanes: PerLane<Lane>,
     by_name: FxHashMap<SaleName, LaneIndex>,
-    /// What of the board's directory they are of.
+    /// The version of the directory that they are of.
     version: u64,
     place: DirectoryPlace,
 }
@@ -133,8 +133,7 @@ impl Lanes {
         self.version == version
     }
 
-    /// Lanes whose sales were removed, if sales were taken out of this directory since the last look at it; nobody finds them
-    /// by their names any more.
+    /// Lanes whose sales were taken out of this directory since the last look at it; nobody finds them by name any more.
     pub(super) fn take_removed(&mut self, directory: &Directory) -> Vec<LaneIndex> {
         if !directory.place().is_after_removals(self.place) {
             return Vec::new();
@@ -150,9 +149,8 @@ impl Lanes {
         removed
     }
 
-    /// Takes over the sales that are new in this directory, and gives the lanes that came with them. One that was
-    /// forgotten by the board and learnt anew keeps its lane, once `is_idle` of it; entries on the way hold permits of the
-    /// former board.
+    /// Adds the sales that are new in this directory, and returns their lanes. A sale that the board forgot and learnt
+    /// again keeps its lane, once `is_idle` of it; entries in flight hold permits of the former board.
     pub(super) fn take_in(
         &mut self,
         directory: &Directory,
@@ -181,7 +179,7 @@ impl Lanes {
     }
 
     fn add(&mut self, sale: &Arc<SaleBoard>, is_read_here: bool) -> LaneIndex {
-        // Its clock is taken as the host's own until the first answer; the ledger has the last word anyhow.
+        // Its clock is taken to be the host's own until the first answer; the ledger has the last word anyway.
         let lane = Lane { board: Arc::clone(sale), is_read_here, clock_offset_ms: 0 };
         let index = self.lanes.add(lane);
         self.by_name.insert(*sale.name(), index);

@@ -1,22 +1,23 @@
-//! The booking desk of one core: admits requests against the permits, gathers them into batches, and turns the
-//! ledger's answers into outcomes.
+//! The booking desk of one core: checks requests against the permits, gathers them into batches, and turns the ledger's
+//! answers into outcomes.
 //!
-//! It owns every request that waits for the ledger and every permit those hold. It performs no I/O and reads no
-//! clock; the engine hands it requests and answers, and takes [calls](Desk::poll_call) and
-//! [outcomes](Desk::poll_resolved) from it. `C` is the address of a waiting client, opaque to the desk.
+//! It owns every request that waits for the ledger and every permit those hold. It does no I/O and reads no clock; the
+//! engine hands it requests and answers, and takes [calls](Desk::poll_call) and [outcomes](Desk::poll_resolved) from it.
+//! `C` is the address of a waiting client, opaque to the desk.
 //!
 //! It is made of parts, each with its own state: [lanes] (what one call covers), [admission] (what is refused from memory),
-//! [batches] (what waits and gathers), [calls] (what is on the way), the [sync] with its [feed] and [reads] (what is learnt
-//! without being asked), the rollback [guard], [losses] and [orphans]. The desk itself carries between them what an answer means.
+//! [batches] (what waits and gathers), [calls] (what is in flight), the [sync] with its [feed] and [reads] (what is learnt
+//! without being asked), the rollback [guard], [losses] and [orphans]. The desk itself passes on between them what an
+//! answer means.
 //!
-//! **Batching is group commit.** Entries of one sale gather while the core drains its sockets;
-//! [`Desk::end_turn`] sends them as one call an operation, unless that sale has a burst on the way: then they keep
-//! gathering until it is answered. An idle desk adds no delay, a loaded one makes few, large calls.
+//! **Batching is group commit.** Entries of one sale gather while the core drains its sockets; [`Desk::end_turn`] sends
+//! them as one call per operation, unless that sale has a burst in flight: then they keep gathering until it is answered.
+//! An idle desk adds no delay, a loaded one makes few, large calls.
 //!
-//! **A client is never left waiting and never lied to.** At its deadline it is told that nothing happened
-//! ([`Refusal::LedgerUnavailable`], where its entry never left) or that nobody knows ([`Refusal::OutcomeUnknown`]).
-//! An entry that was sent stays here, without its client, until the ledger answers. Where the server had made the
-//! id, nobody can ask for that booking again, so it is then cancelled, with a tombstone against a late first try.
+//! **Every client gets an answer, and a true one.** At its deadline it is told that nothing happened
+//! ([`Refusal::LedgerUnavailable`], if its entry never left) or that nobody knows ([`Refusal::OutcomeUnknown`]). An entry
+//! that was sent stays here, without its client, until the ledger answers. If the server generated the id, nobody can ask
+//! for that booking again, so it is then cancelled, with a tombstone against a late first try.
 
 mod admission;
 mod answers;
@@ -54,7 +55,7 @@ pub use batches::Resolved;
 pub use guard::GuardCounts;
 pub use lanes::LaneIndex;
 
-/// How the connection to the ledger stands.
+/// The state of the connection to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Up,
@@ -81,7 +82,7 @@ pub struct Desk<C> {
     notices: Notices,
     ledger: Reach,
     ledger_timeout_ms: u64,
-    /// What the board was last told.
+    /// What the board was told last.
     silent: bool,
 }
 
@@ -115,13 +116,13 @@ impl<C> Desk<C> {
         &self.lanes[lane].board
     }
 
-    /// Requests that wait for the ledger, those without a client included; not those that can only wait for a sale that
-    /// the ledger no longer has to come back.
+    /// Requests that wait for the ledger, including those without a client; not those that wait for a lost sale to come
+    /// back.
     pub fn waiting(&self) -> usize {
         self.batches.len() + self.orphans.due()
     }
 
-    /// Cancels a booking that was granted to an id made here, and that its client will never hear of.
+    /// Cancels a booking that was granted under a generated id, and that its client will never hear of.
     pub fn cancel_unheard(&mut self, lane: LaneIndex, id: BookingId, now: Now) {
         let marked = self.lanes[lane].board.begin(&id);
         self.cancel_orphan(Orphan { lane, id, marked }, now.monotonic);
@@ -132,7 +133,7 @@ impl<C> Desk<C> {
         self.guard.counts()
     }
 
-    /// Whether the ledger has been away for so long that nobody waits for it, and sales that were opened meanwhile are not
+    /// Whether the ledger has been away for so long that no request waits for it, and that sales opened meanwhile are not
     /// known here.
     pub fn is_cut_off(&self, now: Now) -> bool {
         match self.ledger {
@@ -146,19 +147,19 @@ impl<C> Desk<C> {
         !self.ledger.is_up() || self.calls.oldest().is_some_and(is_slow)
     }
 
-    /// The connection to the ledger works from now on: what gathered may leave.
+    /// The connection to the ledger is up: what has gathered may leave.
     pub fn handle_ledger_up(&mut self) {
         self.ledger = Reach::Up;
         self.guard.distrust_all();
         self.begin_feed();
     }
 
-    /// The connection to the ledger is lost. Calls on the way stay on the way: the ledger's session sends them again.
+    /// The connection to the ledger was lost. Calls stay in flight: the ledger's session sends them again.
     pub fn handle_ledger_down(&mut self, now: Now) {
         if self.ledger.is_up() {
             self.ledger = Reach::Down { since: now.monotonic };
             self.guard.forget_before(now.monotonic);
-            // What comes back may be a ledger that has forgotten something: its logs are read anew.
+            // The ledger that comes back may have forgotten something: its logs are read from the start.
             for (_, lane) in self.lanes.read_here() {
                 lane.board.forget_log();
             }
@@ -170,7 +171,7 @@ impl<C> Desk<C> {
         self.batches.next_deadline().into_iter().fold(self.sync.next_deadline(), Monotonic::min)
     }
 
-    /// Answers those who have waited too long, and starts a sync if it is time for one.
+    /// Answers requests that have waited too long, and starts a sync if it is time for one.
     pub fn handle_deadline(&mut self, now: Now) {
         let Overdue { sent, unsent } = self.batches.take_overdue(now.monotonic);
         for key in sent {
@@ -189,14 +190,14 @@ impl<C> Desk<C> {
     fn give_up_waiting(&mut self, key: usize) {
         let entry = &mut self.batches[key];
         if entry.kind.is_made_here() {
-            // Its client learns the id now and could ask with it, while it is to be cancelled.
+            // Its client learns the id now and could ask with it, while the booking is to be cancelled.
             entry.marked = self.lanes[entry.lane].board.begin(&entry.id);
         }
         let refusal = entry.kind.refusal_when_lost();
         self.batches.resolve(key, Outcome::Refused(refusal));
     }
 
-    /// Sends what has gathered: called once at the end of each loop turn, after all sockets were drained.
+    /// Sends what has gathered: called once at the end of each loop turn, after all sockets are drained.
     pub fn end_turn(&mut self, now: Now) {
         self.refresh_lanes();
         self.note_silence(now.monotonic);
@@ -219,7 +220,7 @@ impl<C> Desk<C> {
         self.batches.hold_back(ready);
     }
 
-    /// Tells the board, for all cores, whether the ledger leaves calls of this one unanswered.
+    /// Tells the board, for all cores, whether the ledger leaves calls of this core unanswered.
     fn note_silence(&mut self, now: Monotonic) {
         let silent = self.ledger_is_silent(now);
         if std::mem::replace(&mut self.silent, silent) == silent {
@@ -240,7 +241,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Sends all that has gathered in a lane, a call for each kind and each so many entries.
+    /// Sends all that has gathered in a lane: a call per kind, or several if there are many entries.
     fn send_burst(&mut self, lane: LaneIndex, now: Monotonic) {
         let sale = *self.lanes[lane].board.name();
         for kind in CALL_KINDS {
@@ -255,7 +256,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Takes over sales that the board has learnt of since the last turn.
+    /// Adds the sales that the board has learnt of since the last turn.
     pub fn refresh_lanes(&mut self) {
         if self.lanes.are_of(self.board.directory_version()) {
             return;
@@ -281,15 +282,15 @@ impl<C> Desk<C> {
         self.calls.poll()
     }
 
-    /// The next request that came to its end.
+    /// The next request that has ended.
     pub fn poll_resolved(&mut self) -> Option<Resolved<C>> {
         self.batches.poll_resolved()
     }
 }
 
 impl<C> Drop for Desk<C> {
-    /// A host that stops with entries on the way gives their permits back: they die with its board, or serve the
-    /// sibling cores that still run.
+    /// A host that stops with entries in flight gives their permits back: they end with its board, or serve the cores that
+    /// still run.
     fn drop(&mut self) {
         for entry in self.batches.drain() {
             let board = &self.lanes[entry.lane].board;

@@ -1,9 +1,9 @@
-//! Which sales a core is to read, and when: what it was told of, what it must look at again, and whose holds end.
+//! Which sales a core must read, and when: those announced as changed, those to look at again, and those whose holds end.
 //!
 //! Each sale is read by one core for all, and is in each of the lists here at most once. At most
-//! [`SNAPSHOTS_IN_FLIGHT_MAX`] questions are on the way, and each answer makes room for the next; past
-//! [`READS_PER_SYNC_MAX`] of a host the rest waits for the next sync, in its order. A sale of which nothing is to be
-//! learnt costs nothing: it waits in no list but that of all, of which a sync takes the next few.
+//! [`SNAPSHOTS_IN_FLIGHT_MAX`] questions are in flight, and each answer makes room for the next; beyond
+//! [`READS_PER_SYNC_MAX`] per host the rest waits for the next sync, in its order. A sale without news costs nothing: it is
+//! only in the list of all sales, of which each sync takes the next few.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -20,12 +20,12 @@ use crate::limits::{
 /// Where one sale is in the lists.
 #[derive(Debug, Default)]
 struct ReadPlace {
-    /// The serial of the question that is on the way.
+    /// The serial of the question in flight.
     asked: Option<u64>,
     wanted: bool,
     again: bool,
     due: Option<Monotonic>,
-    /// From when on its holds are to be expired instead of it being read.
+    /// From when on its holds are expired, instead of reading it.
     expire_from: Option<Monotonic>,
     pausing: bool,
 }
@@ -33,7 +33,7 @@ struct ReadPlace {
 /// What to ask next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Question {
-    /// How a sale stands that this host does not know; whether its name is in the ledger's list.
+    /// The state of a sale that this host does not know; whether its name is in the ledger's list.
     Unknown(SaleName, bool),
     Snapshot(LaneIndex),
     /// A sale with holds that are over, or may be.
@@ -52,13 +52,13 @@ pub(super) struct Reads {
     again: Vec<LaneIndex>,
     /// To be read at that time.
     due: BTreeSet<(Monotonic, LaneIndex)>,
-    /// More holds had ended than one call enters as expired: the next one is sent at that time, between two syncs. All pause
-    /// for [`SWEEP_PAUSE_MS`], so that they are in the order of their times.
+    /// More holds had ended than one call enters as expired: the next call is sent at that time, between two syncs. All
+    /// pauses are [`SWEEP_PAUSE_MS`] long, so that they are in the order of their times.
     pausing: VecDeque<(Monotonic, LaneIndex)>,
     /// Names of sales that this host does not know: to be asked for now, and at the next sync.
     unknown: VecDeque<(SaleName, bool)>,
     unknown_again: Vec<(SaleName, bool)>,
-    /// Those that wait or are on the way.
+    /// Those that wait or are in flight.
     unknown_names: FxHashSet<SaleName>,
     in_flight: usize,
     /// How many reads are left of this sync.
@@ -69,7 +69,7 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// A new lane. If it is read by this core, then soon, since it may have changed since this host learnt of it.
+    /// A new lane. If this core reads it, it does so soon, since the sale may have changed since this host learnt of it.
     pub(super) fn add_lane(&mut self, is_read_here: bool) {
         let lane = self.places.add(ReadPlace::default());
         if is_read_here {
@@ -78,7 +78,7 @@ impl Reads {
         }
     }
 
-    /// A sale that this core reads no more: it was removed.
+    /// This core no longer reads the sale: it was removed.
     pub(super) fn forget(&mut self, lane: LaneIndex) {
         self.mine.retain(|mine| *mine != lane);
         self.wanted.retain(|wanted| *wanted != lane);
@@ -122,7 +122,7 @@ impl Reads {
         self.pausing.front().map(|&(ends, _)| ends)
     }
 
-    /// Wants those whose pause is over. Gives whether there are any.
+    /// Wants those whose pause is over. Returns whether there are any.
     pub(super) fn end_pauses(&mut self, now: Monotonic) -> bool {
         let mut any = false;
         while let Some((_, lane)) = self.pausing.pop_front_if(|(ends, _)| *ends <= now) {
@@ -136,14 +136,14 @@ impl Reads {
     /// The sale was announced as changed, by an answer to a question of that serial.
     pub(super) fn tell(&mut self, lane: LaneIndex, serial: u64) {
         match self.places[lane].asked {
-            // Asked after the announcements were: it knows of the change.
+            // It was asked after the announcements were read: it knows of the change.
             Some(asked) if asked > serial => {}
             Some(_) => self.again(lane),
             None => self.want(lane),
         }
     }
 
-    /// Holds end then, and it is to be read then or at `other`, whichever is sooner.
+    /// Its holds end then; it must be read then or at `other`, whichever is sooner.
     pub(super) fn set_due(&mut self, lane: LaneIndex, holds: Option<Monotonic>, other: Option<Monotonic>) {
         let place = &mut self.places[lane];
         place.expire_from = holds;
@@ -159,14 +159,14 @@ impl Reads {
         }
     }
 
-    /// Asks how that sale stands, which this host does not know. `named` says that its name is in the ledger's list.
+    /// Asks for the state of a sale that this host does not know. `named` means that its name is in the ledger's list.
     pub(super) fn ask_for(&mut self, sale: SaleName, named: bool) {
         if self.unknown_names.insert(sale) {
             self.unknown.push_back((sale, named));
         }
     }
 
-    /// A sync begins, on a host of so many cores.
+    /// A sync begins, on a host with that many cores.
     pub(super) fn begin(&mut self, cores: usize, now: Monotonic) {
         self.left = READS_PER_SYNC_MAX.div_ceil(cores);
         self.unknown.extend(self.unknown_again.drain(..));
@@ -190,13 +190,13 @@ impl Reads {
         }
     }
 
-    /// What to ask next, if there is anything and it may be asked. It is on the way from now on:
+    /// What to ask next, if there is anything and it may be asked. It is in flight from now on:
     /// [`note_asked`](Reads::note_asked).
     pub(super) fn next(&mut self, now: Monotonic) -> Option<Question> {
         if self.in_flight >= SNAPSHOTS_IN_FLIGHT_MAX || self.left == 0 {
             return None;
         }
-        // Once for each name: they do not keep the others waiting for long.
+        // Each name is asked for once, so they do not keep the others waiting for long.
         if let Some((sale, named)) = self.unknown.pop_front() {
             self.in_flight += 1;
             self.left -= 1;
@@ -205,7 +205,7 @@ impl Reads {
         while let Some(lane) = self.wanted.pop_front() {
             let place = &mut self.places[lane];
             place.wanted = false;
-            // With the ledger silent, one question on the way is enough.
+            // While the ledger is silent, one question in flight is enough.
             if place.asked.is_some() {
                 self.again(lane);
                 continue;
@@ -230,7 +230,7 @@ impl Reads {
         self.places[lane].asked = None;
     }
 
-    /// The question about a sale that this host did not know was answered; or not, and is asked again.
+    /// The question about a sale that this host did not know was answered; or it failed, and is repeated.
     pub(super) fn note_found(&mut self, sale: SaleName, named: bool, is_answered: bool) {
         self.in_flight -= 1;
         match is_answered {
@@ -241,8 +241,8 @@ impl Reads {
         }
     }
 
-    /// Panics if it contradicts itself, or what is on the way: `asked` are the questions about lanes, each with its serial, and
-    /// so many others are about sales that are not known.
+    /// Panics if it contradicts itself, or what is in flight: `asked` are the questions about lanes, each with its serial;
+    /// `unknown` more are about sales that are not known.
     pub(super) fn check_invariants(&self, asked: &[(LaneIndex, u64)], unknown: usize) {
         assert_eq!(self.in_flight, asked.len() + unknown, "questions on the way are counted");
         for (lane, place) in self.places.iter() {

@@ -1,9 +1,9 @@
-//! What a desk learns without being asked: which sales there are, how they stand, and which ids were granted elsewhere.
+//! What a desk learns without being asked: which sales there are, their state, and which ids were granted elsewhere.
 //!
-//! Each sync asks the ledger which sales were announced as changed since the last one, and reads those that this core
-//! reads for all cores. A sale may change on for a moment after its announcement: it is read again at the next sync, until
-//! it is quiet. On a new connection, and where the ledger's feed is not the one that was followed, all is read; and now and
-//! then, a few at each sync, what nothing was said of.
+//! Each sync asks the ledger which sales were announced as changed since the last one, and reads those that this core reads
+//! for all cores. A sale may go on changing for a moment after its announcement: it is read again at the next sync, until
+//! it is quiet. On a new connection, and if the ledger's feed is not the one that was followed, all sales are read; and
+//! each sync reads a few of those that nothing was announced of.
 //!
 //! Once a sale has stopped selling, the core that reads it reads its log up to there, page by page, so that the host knows
 //! every granted id and can refuse all others from memory.
@@ -26,14 +26,14 @@ use crate::stock::{CoreIndex, SaleBoard};
 /// How far this core reads the log of a sale that has stopped selling.
 #[derive(Debug, Default)]
 struct LogReading {
-    /// A page is on the way.
+    /// A page is in flight.
     is_asked: bool,
-    /// The log goes on after this sequence no more: it was trimmed, and is not asked for again.
+    /// After this sequence the log was trimmed: it is not asked for again.
     gone_after: Option<u64>,
 }
 
 impl LogReading {
-    /// After which sequence the next page is to be asked for, if there is more to know: it is on the way then.
+    /// The sequence after which to ask for the next page, if there is more to know: it is in flight then.
     fn ask(&mut self, board: &SaleBoard) -> Option<u64> {
         if self.is_asked {
             return None;
@@ -59,7 +59,7 @@ pub(super) struct SyncRound {
     feed: Feed,
     pub(super) reads: Reads,
     logs: PerLane<LogReading>,
-    /// Lanes of whose permits an answer could not be taken in, since another core was at them.
+    /// Lanes whose permits an answer did not update, since another core was busy with them.
     undealt: Vec<LaneIndex>,
 }
 
@@ -80,12 +80,12 @@ impl SyncRound {
         self.reads.add_lane(is_read_here);
     }
 
-    /// When something is to be done without being asked for.
+    /// When something must be done without being asked for.
     pub(super) fn next_deadline(&self) -> Monotonic {
         self.reads.pause_ends().into_iter().fold(self.next_at, Monotonic::min)
     }
 
-    /// Whether a sync begins now; the next one is later then.
+    /// Whether a sync begins now; if so, sets when the next one does.
     pub(super) fn begins(&mut self, now: Monotonic) -> bool {
         let begins = now >= self.next_at;
         if begins {
@@ -94,7 +94,7 @@ impl SyncRound {
         begins
     }
 
-    /// The permits of that lane are to be dealt anew at the next sync.
+    /// The permits of that lane must be dealt anew at the next sync.
     pub(super) fn note_undealt(&mut self, lane: LaneIndex) {
         self.undealt.push(lane);
     }
@@ -121,7 +121,7 @@ impl SyncRound {
     }
 }
 
-/// Which of so many cores reads that sale, for all: by the name alone, so that all agree.
+/// Which of that many cores reads that sale, for all: by the name alone, so that all agree.
 pub(super) fn reader_of(sale: &SaleName, cores: usize) -> usize {
     (FxBuildHasher.hash_one(sale) % cores as u64) as usize
 }
@@ -132,10 +132,10 @@ impl<C> Desk<C> {
         reader_of(sale, self.board.cores()) == self.core.0
     }
 
-    /// How a sale stands, and when that was true last; `None` where the ledger has no such sale.
+    /// The state of a sale, and when that was last true; `None` if the ledger has no such sale.
     pub fn level(&self, lane: LaneIndex) -> Option<SaleState> {
         let sale = self.sale(lane);
-        // Before the level: what was not announced by then is in it.
+        // Read before the level: what was not announced by then is in it.
         let told_at = self.board.told_at(CoreIndex(reader_of(sale.name(), self.board.cores())));
         let is_quiet = sale.is_quiet();
         let mut level = sale.level()?;
@@ -145,7 +145,7 @@ impl<C> Desk<C> {
         Some(level)
     }
 
-    /// On a new connection nothing is known of what was announced: where the feed is comes first, and then all is read, at
+    /// On a new connection nothing is known of what was announced: first ask where the feed is, then read all sales, at
     /// once.
     pub(super) fn begin_feed(&mut self) {
         if !self.sync.feed.begin() {
@@ -162,7 +162,7 @@ impl<C> Desk<C> {
         self.sync.reads.want_all();
     }
 
-    /// Asks what has changed, and reads what is to be looked at by now.
+    /// Asks what has changed, and reads what is due.
     pub(super) fn sync(&mut self, now: Monotonic) {
         if !self.ledger.is_up() {
             return;
@@ -214,7 +214,7 @@ impl<C> Desk<C> {
                         reset,
                         is_other,
                         is_back,
-                        "what was announced says nothing: all sales are read"
+                        "announced changes may be incomplete: reading all sales"
                     );
                     self.read_all();
                 }
@@ -227,11 +227,11 @@ impl<C> Desk<C> {
                     self.board.set_told_at(self.core, told_at);
                 }
             }
-            Ok(other) => tracing::error!(?other, "a question for changes was answered with something else"),
+            Ok(other) => tracing::error!(?other, "unexpected answer to a changes call"),
             Err(error) => {
                 if self.sync.feed.note_failure() {
-                    tracing::warn!(%error, "the ledger does not tell what has changed; until it does, all sales are read at \
-                         each sync");
+                    tracing::warn!(%error, "the ledger does not say what has changed; until it does, each sync reads all \
+                         sales");
                 }
                 self.sync.reads.want_all();
             }
@@ -259,7 +259,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Asks on until enough is on the way, or there is nothing to ask.
+    /// Asks until enough questions are in flight, or there is nothing to ask.
     fn go_on_reading(&mut self, now: Monotonic) {
         while let Some(question) = self.sync.reads.next(now) {
             let (lane, op) = match question {
@@ -267,12 +267,12 @@ impl<C> Desk<C> {
                     self.calls.send(PendingCall::Discovery { sale, named }, SaleOp::Snapshot.on(sale), now);
                     continue;
                 }
-                // A snapshot sees nothing but the counts.
+                // A snapshot only sees the counts.
                 Question::Snapshot(lane) if self.lanes[lane].is_unsound() => {
                     (lane, SaleOp::LookUp(Vec::new()))
                 }
                 Question::Snapshot(lane) => (lane, SaleOp::Snapshot),
-                // Holds that are over give their stock back when anybody asks; this is where somebody does.
+                // Holds that are over give their stock back when anybody asks; this is the asking.
                 Question::Expire(lane) => (lane, SaleOp::Expire),
             };
             let call = op.on(*self.sale(lane).name());
@@ -311,28 +311,28 @@ impl<C> Desk<C> {
                 // A ledger that has lost the sale has lost its feed, too, and may count from the start again.
                 self.sync.reads.again(lane);
             }
-            Ok(other) => tracing::error!(?other, "a snapshot was answered with something else"),
+            Ok(other) => tracing::error!(?other, "unexpected answer to a snapshot call"),
             Err(CallError::Unsound(what)) => {
                 self.sale(lane).mark_unsound(&what);
                 let trouble = format!(
-                    "what the ledger has of this sale is not sound, so that nothing of it is sold: {what}"
+                    "the ledger's record of this sale is not sound, so no tickets of it are sold: {what}"
                 );
                 self.note_trouble(lane, Some(&trouble));
                 self.sync.reads.again(lane);
             }
             Err(error) => {
-                tracing::debug!(%error, "a snapshot failed; the next sync repeats it");
+                tracing::debug!(%error, "a snapshot failed; the next sync tries again");
                 self.sync.reads.again(lane);
             }
         }
         self.go_on_reading(now.monotonic);
     }
 
-    /// When to read a sale again of which nothing will be announced by then.
+    /// When to read a sale again if nothing is announced of it by then.
     fn plan_next_read(&mut self, lane: LaneIndex, state: &SaleState, is_believed: bool, now: Monotonic) {
         let at = |time: WallTime| now.plus_ms(time.0.saturating_sub(state.now.0));
-        // What is overdue is not counted as held any more, and yet to be entered. A ledger that has holds and does not tell
-        // when they end is asked at each sync.
+        // Overdue holds no longer count as held, but are yet to be entered as expired. A ledger that has holds and does not
+        // say when they end is asked at each sync.
         let holds = state.due_at.map(at).or((state.held > 0).then_some(now));
         // It stops selling without a change.
         let end = state.terms.ends_at.filter(|&ends| ends > state.now).map(at);
@@ -354,7 +354,7 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Tells operators once that a sale is in trouble, and once that it is no more: the core that reads it does so.
+    /// Logs once that a sale is in trouble, and once that it no longer is: the core that reads it does so.
     pub(super) fn note_trouble(&mut self, lane: LaneIndex, trouble: Option<&str>) {
         self.notices.note_trouble(lane, self.lanes[lane].board.name(), trouble);
     }
@@ -371,18 +371,18 @@ impl<C> Desk<C> {
         match answer {
             Ok(Answer::Sale { state, result: SaleResult::Done }) => {
                 if let Err(full) = self.board.learn(&sale, &state) {
-                    tracing::warn!(%sale, %full, "a sale is left out");
+                    tracing::warn!(%sale, %full, "cannot follow a sale");
                 }
             }
             // Nobody but the ledger knows of it any more.
             Ok(Answer::Missing) if named => {
                 if let Err(full) = self.board.remember(&sale, 0) {
-                    tracing::warn!(%sale, %full, "a sale is left out");
+                    tracing::warn!(%sale, %full, "cannot follow a sale");
                 }
             }
             Ok(Answer::Missing) => {}
-            Ok(other) => tracing::error!(%sale, ?other, "a snapshot was answered with something else"),
-            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync repeats it"),
+            Ok(other) => tracing::error!(%sale, ?other, "unexpected answer to a snapshot call"),
+            Err(error) => tracing::debug!(%sale, %error, "a snapshot failed; the next sync tries again"),
         }
         self.go_on_reading(now);
     }
@@ -408,7 +408,7 @@ impl<C> Desk<C> {
         self.sync.logs[lane].is_asked = false;
         match answer {
             Ok(Answer::Sale { result: SaleResult::Log(entries), .. }) => {
-                // A log that was trimmed cannot tell all; the ledger then goes on being asked about unknown ids.
+                // A trimmed log cannot tell all; the ledger is then still asked about unknown ids.
                 let whole = entries.first().is_some_and(|first| first.sequence == after + 1);
                 match entries.last().filter(|_| whole) {
                     Some(last) => {
@@ -420,9 +420,9 @@ impl<C> Desk<C> {
                 }
             }
             Ok(Answer::Missing) => board.mark_missing(),
-            Ok(other) => tracing::error!(?other, "a log was answered with something else"),
+            Ok(other) => tracing::error!(?other, "unexpected answer to a log call"),
             Err(error) => {
-                tracing::debug!(%error, "a page of a log failed; the next sync repeats it");
+                tracing::debug!(%error, "a page of a log failed; the next sync tries again");
                 self.sync.reads.again(lane);
             }
         }
@@ -437,7 +437,7 @@ impl<C> Desk<C> {
                     if self.sync.feed.is_news(&odd) {
                         tracing::warn!(
                             name = odd,
-                            "the ledger's list of sales has what is no name of a sale; it is passed over"
+                            "the ledger's list of sales has an entry that is not a sale's name; it is ignored"
                         );
                     }
                 }
@@ -448,9 +448,9 @@ impl<C> Desk<C> {
                 }
                 self.go_on_reading(now);
             }
-            Ok(other) => tracing::error!(?other, "the list of sales was answered with something else"),
+            Ok(other) => tracing::error!(?other, "unexpected answer to a sales call"),
             Err(error) => {
-                tracing::debug!(%error, "the sales were not listed; the next sync asks again");
+                tracing::debug!(%error, "the sales could not be listed; the next sync tries again");
                 self.sync.feed.want_list();
             }
         }

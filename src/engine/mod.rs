@@ -36,14 +36,15 @@ pub(crate) struct Waiter {
     connection: ConnectionKey,
     pending: PendingReply,
     style: ResponseStyle,
-    /// What the booking that is looked up is to be.
+    /// What the booking that is looked up must be.
     repeat: Option<Repeat>,
 }
 
-/// Tickets and buyer of a booking that is asked for only if it is there. Apart from its waiter, since hardly any has one.
+/// Tickets and buyer of a booking that is asked for only if it is there. Boxed, since hardly any waiter has one.
 type Repeat = Box<(Quantity, Option<BuyerId>)>;
 
-/// Bookings of a connection under ids made here whose answers wait for those before them: with them the ids would be lost.
+/// Bookings of a connection under generated ids whose answers wait for earlier ones: if the connection is lost, so are the
+/// ids.
 #[derive(Debug, Default)]
 pub struct UndeliveredGrants(Vec<UndeliveredGrant>);
 
@@ -117,7 +118,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without connections, whose ledger counts as down. Without a `log` no access-log lines are written.
+    /// An engine without connections, whose ledger counts as down. Without a `log`, no access-log lines are written.
     pub fn new(
         settings: Settings,
         board: Arc<Board>,
@@ -143,7 +144,7 @@ impl Engine {
     /// Begins a turn of the loop: everything until [`Engine::end_turn`] happens at `now`.
     pub fn begin_turn(&mut self, now: Now) {
         self.core.now = now;
-        // A sale that another core has heard of is known to whoever asks in this turn.
+        // A sale that another core has heard of is known to all requests of this turn.
         self.core.desk.refresh_lanes();
         self.connections.begin_turn(now);
         self.core.metrics.last_turn_ms.set(now.monotonic.0 / 1_000_000);
@@ -158,13 +159,13 @@ impl Engine {
         self.connections.serve(key, &mut handler, act)
     }
 
-    /// The way to the ledger works.
+    /// The connection to the ledger is up.
     pub fn handle_ledger_up(&mut self) {
         self.core.desk.handle_ledger_up();
         self.core.metrics.set_ledger_up(true);
     }
 
-    /// The way to the ledger broke.
+    /// The connection to the ledger was lost.
     pub fn handle_ledger_down(&mut self) {
         self.core.desk.handle_ledger_down(self.core.now);
         if self.core.metrics.ledger_up() {
@@ -226,7 +227,7 @@ impl Engine {
         });
         if made_here && matches!(outcome, Outcome::Granted(_)) {
             match answered.flatten() {
-                // The client has gone, and took the only way to this booking with it.
+                // The client has gone, and with it the only one who knew of this booking.
                 None => self.core.desk.cancel_unheard(lane, id, self.core.now),
                 Some(true) => self.note_undelivered(connection, UndeliveredGrant { sequence, lane, id }),
                 Some(false) => {}
@@ -238,7 +239,7 @@ impl Engine {
         }
     }
 
-    /// An answer waits for its turn; those that had theirs since are no matter any more.
+    /// An answer waits for its turn; entries whose turn has passed are dropped.
     #[cold]
     fn note_undelivered(&mut self, key: ConnectionKey, untold: UndeliveredGrant) {
         let Some((connection, UndeliveredGrants(bookings))) = self.connections.with_notes(key) else {
@@ -261,7 +262,7 @@ impl Engine {
         self.connections.is_empty() && self.core.desk.waiting() == 0
     }
 
-    /// Panics where the engine contradicts itself. For tests and the simulator, between turns.
+    /// Panics if the engine contradicts itself. For tests and the simulator, between turns.
     pub fn check_invariants(&self) {
         self.core.desk.check_invariants();
         self.connections.check_invariants();

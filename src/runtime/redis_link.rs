@@ -27,7 +27,7 @@ pub trait Streams {
     /// What went wrong since the last time.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// If the system does not say.
     fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>>;
 
     /// Reads what has arrived; 0 at the end.
@@ -86,17 +86,17 @@ pub struct RedisLink<T> {
     session: Session,
     stream: Option<T>,
     connected: bool,
-    /// How often it was dialled: the next address each time.
+    /// How often it was dialled: each dial takes the next address.
     dials: usize,
-    /// Where operators are told how it is, and as which of the host's ways to the ledger.
+    /// Where its state is reported to operators, and under which number of the host's connections to the ledger.
     trouble: (Trouble, usize),
-    /// The state of the session that was told last.
+    /// The state of the session that was reported last.
     told: u64,
 }
 
 impl<T> RedisLink<T> {
-    /// A link that dials when it is first [driven](RedisLink::drive). What keeps it from its Redis it says in `trouble`, under
-    /// a number of its own.
+    /// A link that dials when it is first [driven](RedisLink::drive). What keeps it from its Redis it reports in `trouble`,
+    /// under a number of its own.
     pub fn new(
         endpoint: Endpoint,
         url: RedisUrl,
@@ -137,13 +137,13 @@ impl<T> RedisLink<T> {
         self.session.next_deadline()
     }
 
-    /// Dials, or gives a silent connection up, where it is time for that. Tells operators what has changed.
+    /// Dials, or gives up a silent connection, if it is time for that. Reports what has changed.
     pub fn drive<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         if self.session.handle_deadline(now) {
             self.close(streams);
         }
         if self.session.dial_at().is_some_and(|at| now >= at) {
-            // A short file of this machine, at a dial alone: the one thing that a loop reads from a disk.
+            // A short file of this machine, only at a dial: the one thing that a loop reads from a disk.
             let password = self.url.password_now();
             if let Ok(password) = &password {
                 self.session.set_password(password.clone());
@@ -181,7 +181,7 @@ impl<T> RedisLink<T> {
         self.stream.take().into_iter().for_each(|stream| streams.close(stream));
     }
 
-    /// Reads what has arrived. Where the other side has `ended`, to its end: the kernel will not tell again.
+    /// Reads what has arrived. If the other side has `ended`, reads to its end: the kernel will not tell again.
     pub fn handle_readable<S: Streams<Stream = T>>(
         &mut self,
         buffer: &mut [u8],
@@ -208,7 +208,7 @@ impl<T> RedisLink<T> {
         }
     }
 
-    /// Notes that the connection came about, or can take more.
+    /// Notes that the connection was established, or can take more.
     pub fn handle_writable<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         if let Some(stream) = &mut self.stream {
             match streams.take_error(stream) {
@@ -224,7 +224,7 @@ impl<T> RedisLink<T> {
         }
     }
 
-    /// Writes what the session has to say.
+    /// Writes what the session has to send.
     pub fn flush<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         while self.connected
             && let Some(stream) = &mut self.stream

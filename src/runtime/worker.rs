@@ -1,4 +1,4 @@
-//! One loop: mio, the sockets of one core, and its way to the ledger, around one [`Engine`].
+//! One loop: mio, the sockets of one core, and its connection to the ledger, around one [`Engine`].
 //!
 //! A turn: wait for events; read what came; end the engine's turn; send to the ledger; write to the clients. A client
 //! that was refused from memory costs one wait (shared with others), one read and one write.
@@ -23,10 +23,10 @@ use crate::net::Stream;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
-/// That of the stream under a [`RedisLink`].
+/// The token of the stream under a [`RedisLink`].
 const LEDGER: Token = Token(usize::MAX - 2);
 
-/// A core's way to the ledger.
+/// A core's connection to the ledger.
 pub enum Link {
     /// Its own connection to Redis.
     Redis(Box<RedisLink<Stream>>),
@@ -51,7 +51,7 @@ pub struct Worker {
 /// A poll for one worker, and the way to wake it from other threads.
 ///
 /// # Errors
-/// Where the system has no epoll instance left.
+/// If the system has no epoll instance left.
 pub fn poll_and_waker() -> io::Result<(Poll, Arc<Waker>)> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
@@ -62,7 +62,7 @@ impl Worker {
     /// A worker that is ready to [run](Worker::run).
     ///
     /// # Errors
-    /// Where the listener can't be registered.
+    /// If the listener can't be registered.
     pub fn new(
         poll: Poll,
         mut listener: TcpListener,
@@ -90,7 +90,7 @@ impl Worker {
     /// Turns until the host drains and all is answered.
     ///
     /// # Errors
-    /// Where the system refuses to wait for events: nothing more can be served.
+    /// If the system refuses to wait for events: nothing more can be served.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(limits::EVENTS_PER_TURN_MAX);
         loop {
@@ -146,7 +146,7 @@ impl Worker {
         }
     }
 
-    /// Takes what came from the ledger, and tells the engine of its coming and going.
+    /// Takes what came from the ledger, and tells the engine when its connection comes up or is lost.
     fn handle_ledger(&mut self, now: Now) {
         let up = match &mut self.link {
             Link::Redis(link) => {

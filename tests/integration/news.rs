@@ -126,5 +126,5 @@ fn a_name_that_is_none_stops_no_host_and_hides_no_sale() {
     host.process.signal(libc::SIGTERM);
     host.process.wait(PATIENCE);
     let said = host.process.said();
-    assert_eq!(said.matches("no name of a sale").count(), 2, "once for each: {said}");
+    assert_eq!(said.matches("not a sale's name").count(), 2, "once for each: {said}");
 }
