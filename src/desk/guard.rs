@@ -146,11 +146,15 @@ impl Guard {
 
     /// At each sync, looks at the sales that nobody asks for.
     pub(super) fn watch(&mut self, lanes: &Lanes, now: Monotonic) {
-        self.memory.forget_before(now);
-        let mut from = 0;
+        let (mut from, mut is_offered) = (0, true);
         while let Some(lane) = self.memory.next_known(from) {
             from = lane.0 as usize + 1;
             self.compare_history(lane, lanes[lane].board.seen());
+            is_offered &= self.trusts(lane);
+        }
+        // What is yet to be offered may be older than the time for which the ledger was away.
+        if is_offered {
+            self.memory.forget_before(now);
         }
         for lane in std::mem::take(&mut self.untrusted) {
             let trust = &mut self.lanes[lane];

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use boxoffice::limits::REMEMBERED_MS;
+
 use crate::random::Random;
 use crate::scenario::{Keeping, Scenario};
 
@@ -281,6 +283,22 @@ pub fn draw_stranger(seed: u64, scenario: &Scenario) -> Vec<Strike> {
     let others = (1..scenario.hosts).map(|host| Fault::PauseHost { host, ms: STARTED_US / 1_000 });
     let faults = [Fault::LoseAll { down_ms: 1 }, Fault::KillHost { host: 0, down_ms: 20 }];
     others.chain(faults).map(|fault| Strike { at, fault }).collect()
+}
+
+/// Draws, for some seeds whose Redis may fall back, that it does so and is away for longer than hosts remember what they
+/// acknowledged while it is there. By itself, as that.
+pub fn draw_long_outage(seed: u64, scenario: &Scenario) -> Option<Strike> {
+    let mut random = Random::new(seed, "long outage", 0);
+    (scenario.keeping.may_forget() && random.chance(40)).then(|| {
+        let at = random.range(scenario.healed_at / 10, scenario.healed_at * 9 / 10);
+        let down_ms = random.range(REMEMBERED_MS, REMEMBERED_MS + 5_000);
+        let fault = match scenario.keeping {
+            Keeping::Lagging => Fault::Failover { down_ms },
+            Keeping::Memory => Fault::LoseAll { down_ms },
+            _ => Fault::LoseTail { down_ms, effects: random.below(12) },
+        };
+        Strike { at, fault }
+    })
 }
 
 fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {

@@ -1,5 +1,6 @@
 //! What a seed means: how many hosts and clients, which sale, which ledger, which faults and when. Pure.
 
+use boxoffice::limits::REMEMBERED_MS;
 use boxoffice::protocol::Durability;
 
 use crate::faults::{self, Strike};
@@ -148,6 +149,12 @@ impl Scenario {
         scenario.strikes.extend(faults::draw_limits(seed, &scenario));
         scenario.strikes.extend(faults::draw_assignments(seed, &scenario));
         scenario.strikes.extend(faults::draw_half_lost(seed, &scenario));
+        if let Some(strike) = faults::draw_long_outage(seed, &scenario) {
+            // What comes of it is seen once it is over.
+            scenario.healed_at = scenario.healed_at.max(strike.at + (REMEMBERED_MS + 7_000) * 1_000);
+            scenario.strikes.push(strike);
+        }
+        let healed_at = scenario.healed_at;
         scenario.strikes.sort_by_key(|strike| strike.at);
         let most = |value: usize, most: Option<usize>| most.map_or(value, |most| value.min(most.max(1)));
         scenario.hosts = most(hosts, cut.hosts);
