@@ -42,7 +42,7 @@ pub trait Notes: Default {
 impl Notes for () {}
 
 #[derive(Debug)]
-struct Slot<N> {
+struct Occupant<N> {
     connection: Connection,
     generation: u32,
     touched: bool,
@@ -55,7 +55,7 @@ struct Slot<N> {
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Connections<N> {
-    slots: Slab<Slot<N>>,
+    slots: Slab<Occupant<N>>,
     limits: Arc<ClientLimits>,
     admission: Arc<Admission>,
     next_generation: u32,
@@ -114,8 +114,14 @@ impl<N: Notes> Connections<N> {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let connection = Connection::new(self.now, Arc::clone(&self.limits));
-        let slot =
-            Slot { connection, generation, touched: false, timer_at: None, admitted, notes: N::default() };
+        let slot = Occupant {
+            connection,
+            generation,
+            touched: false,
+            timer_at: None,
+            admitted,
+            notes: N::default(),
+        };
         let index = u32::try_from(self.slots.insert(slot)).expect("the limit of connections fits in u32");
         let key = ConnectionKey { index, generation };
         self.arm(key);

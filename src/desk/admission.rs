@@ -106,7 +106,7 @@ impl<C> Desk<C> {
             }
             self.pass_freeze(lane, now)?;
         }
-        self.pass_room(now)?;
+        self.pass_room(lane, now)?;
         Ok(Admitted { lane, id: Some(*id), marked: false, kind })
     }
 
@@ -135,7 +135,7 @@ impl<C> Desk<C> {
         if sale.membership(own) == Membership::Absent {
             return Err(refusal);
         }
-        self.pass_room(now)?;
+        self.pass_room(lane, now)?;
         let BookingRequest { quantity, buyer, .. } = *request;
         let kind = EntryKind::LookUpBeforeRefusal { quantity, buyer, refusal };
         Ok(Admitted { lane, id: request.id, marked: false, kind })
@@ -145,7 +145,7 @@ impl<C> Desk<C> {
     fn pass_all(&mut self, lane: LaneIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
         self.pass_window(lane, now)?;
         let permits = self.take_permits(lane, quantity, now)?;
-        if let Err(refusal) = self.pass_room(now) {
+        if let Err(refusal) = self.pass_room(lane, now) {
             self.lanes[lane].board.settle(permits, Settlement::Returned);
             return Err(refusal);
         }
@@ -188,11 +188,11 @@ impl<C> Desk<C> {
     }
 
     /// Whether there is a ledger to wait for, and room to wait.
-    fn pass_room(&self, now: Now) -> Result<(), Refusal> {
+    fn pass_room(&self, lane: LaneIndex, now: Now) -> Result<(), Refusal> {
         if self.waiting() >= limits::WAITING_PER_CORE_MAX {
             return Err(Refusal::Overloaded);
         }
-        if self.is_cut_off(now) {
+        if self.is_cut_off(self.lanes[lane].slot, now) {
             return Err(Refusal::LedgerUnavailable);
         }
         Ok(())

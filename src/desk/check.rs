@@ -8,6 +8,7 @@ use crate::booking::SaleName;
 impl<C> Desk<C> {
     /// Panics if the desk contradicts itself: each part by itself, and the parts together.
     pub fn check_invariants(&self) {
+        self.reach.check_invariants();
         self.calls.check_invariants();
         self.batches.check_invariants(self.calls.iter().filter_map(|call| match &call.pending {
             PendingCall::Batch { lane, kind, entries } => Some((*lane, *kind, &entries[..])),

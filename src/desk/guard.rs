@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lanes::{LaneIndex, Lanes, PerLane};
 use super::memory::Memory;
+use super::reach::Reach;
 use crate::booking::{Booking, BookingStatus, Outcome, Quantity, SaleName, SaleState};
 use crate::clock::Monotonic;
 use crate::limits::{ENTRIES_PER_CALL_MAX, RESTORE_RETRY_MS};
@@ -130,13 +131,6 @@ impl Guard {
         }
     }
 
-    /// On a new connection nothing is known of the ledger at its other end.
-    pub(super) fn distrust_all(&mut self) {
-        for lane in self.lanes.indexes() {
-            self.distrust(lane);
-        }
-    }
-
     /// Distrusts a sale if another core, which has `seen` that, knows more of its history.
     pub(super) fn compare_history(&mut self, lane: LaneIndex, seen: Watermark) {
         if self.lanes[lane].trusted.is_some_and(|trusted| trusted != (seen.opened, seen.lineage)) {
@@ -145,7 +139,7 @@ impl Guard {
     }
 
     /// At each sync, looks at the sales that nobody asks for.
-    pub(super) fn watch(&mut self, lanes: &Lanes, now: Monotonic) {
+    pub(super) fn watch(&mut self, lanes: &Lanes, reach: &Reach, now: Monotonic) {
         let (mut from, mut is_offered) = (0, true);
         while let Some(lane) = self.memory.next_known(from) {
             from = lane.0 as usize + 1;
@@ -153,7 +147,7 @@ impl Guard {
             is_offered &= self.trusts(lane);
         }
         // What is yet to be offered may be older than the time for which the ledger was away.
-        if is_offered {
+        if reach.is_all_up() && is_offered {
             self.memory.forget_before(now);
         }
         for lane in std::mem::take(&mut self.untrusted) {
@@ -194,9 +188,9 @@ impl Guard {
         !state.is_frozen() && self.lanes[lane].trusted == Some(history_of(state))
     }
 
-    /// Offers what is remembered of the sales that are due; those of which nothing is remembered are trusted at once.
-    /// Offers are in flight from now on.
-    pub(super) fn take_offers(&mut self, lanes: &Lanes) -> Vec<Offer> {
+    /// Offers what is remembered of the sales that are due and can be asked; those of which nothing is remembered are
+    /// trusted at once. Offers are in flight from now on.
+    pub(super) fn take_offers(&mut self, lanes: &Lanes, reach: &Reach) -> Vec<Offer> {
         let mut offers = Vec::new();
         if self.distrusted.is_empty() {
             return offers;
@@ -205,7 +199,7 @@ impl Guard {
         for lane in std::mem::take(&mut self.distrusted) {
             let knows = self.memory.knows(lane);
             let trust = &mut self.lanes[lane];
-            if trust.pending > 0 {
+            if trust.pending > 0 || !reach.is_up(lanes[lane].slot) {
                 self.distrusted.push(lane);
                 continue;
             }
@@ -272,7 +266,7 @@ impl Guard {
         }
     }
 
-    /// Forgets what is too old. Must not be called while the ledger is away.
+    /// Forgets what is too old. Must not be called while any part of the ledger is away.
     pub(super) fn forget_before(&mut self, now: Monotonic) {
         self.memory.forget_before(now);
     }
@@ -435,7 +429,7 @@ mod tests {
     }
 
     fn offers(guard: &mut Guard, lanes: &Lanes) -> usize {
-        let offers = guard.take_offers(lanes);
+        let offers = guard.take_offers(lanes, &Reach::of_all());
         assert!(offers.iter().all(|offer| offer.lane == LANE && offer.opened == OPENED));
         guard.check_invariants(|_| offers.len());
         offers.len()
@@ -461,9 +455,9 @@ mod tests {
         let (mut guard, lanes, _) = guard();
         assert_eq!(offers(&mut guard, &lanes), 1);
         guard.note_answered(LANE, None, Monotonic(0));
-        guard.watch(&lanes, Monotonic(0));
+        guard.watch(&lanes, &Reach::of_all(), Monotonic(0));
         assert_eq!(offers(&mut guard, &lanes), 0);
-        guard.watch(&lanes, Monotonic(0).plus_ms(RESTORE_RETRY_MS));
+        guard.watch(&lanes, &Reach::of_all(), Monotonic(0).plus_ms(RESTORE_RETRY_MS));
         assert_eq!(offers(&mut guard, &lanes), 1);
         guard.note_answered(LANE, Some(&state(OPENED, 9, 101)), Monotonic(0));
         // Beside so much more that it takes two calls, of which each is answered from another history.
@@ -471,7 +465,7 @@ mod tests {
             let told = Outcome::Granted(confirmed(&format!("b-{n}")));
             guard.remember(LANE, &told, true, OPENED, Monotonic(0));
         }
-        guard.distrust_all();
+        guard.distrust(LANE);
         assert_eq!(offers(&mut guard, &lanes), 2);
         for lineage in [OPENED, 7] {
             guard.note_answered(LANE, Some(&state(lineage, 9, 101)), Monotonic(0));

@@ -1,7 +1,8 @@
 //! The lanes of a desk. A lane is what one call to the ledger covers, and so what gathers together: a sale.
 //!
-//! This holds what all parts of the desk need of a lane: its sale, whether this core reads it for all cores, and how far
-//! the ledger's clock is from this host's. What a single part keeps of a lane it keeps itself, [for each lane](PerLane).
+//! This holds what all parts of the desk need of a lane: its sale, the part of the ledger that has it, whether this core
+//! reads it for all cores, and how far the ledger's clock is from this host's. What a single part of the desk keeps of a lane
+//! it keeps itself, [for each lane](PerLane).
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::booking::{SaleName, SaleState};
 use crate::clock::{Now, WallTime};
+use crate::protocol::{Slot, SlotRange};
 use crate::stock::{Directory, DirectoryPlace, Gate, SaleBoard};
 
 /// A lane of this core's desk. It stays the same as long as the desk exists.
@@ -63,6 +65,8 @@ impl<T> IndexMut<LaneIndex> for PerLane<T> {
 pub(super) struct Lane {
     /// The sale's permits and its level.
     pub(super) board: Arc<SaleBoard>,
+    /// Which part of the ledger has it.
+    pub(super) slot: Slot,
     /// Whether this core reads the sale's level, and its log, for all cores.
     pub(super) is_read_here: bool,
     /// The ledger's clock for this sale less this host's, in milliseconds.
@@ -123,6 +127,11 @@ impl Lanes {
         self.lanes.indexes()
     }
 
+    /// Those in these slots.
+    pub(super) fn within(&self, slots: SlotRange) -> impl Iterator<Item = LaneIndex> + use<'_> {
+        self.lanes.iter().filter(move |(_, lane)| slots.contains(lane.slot)).map(|(index, _)| index)
+    }
+
     /// Those that this core reads for all.
     pub(super) fn read_here(&self) -> impl Iterator<Item = (LaneIndex, &Lane)> {
         self.lanes.iter().filter(|(_, lane)| lane.is_read_here)
@@ -180,7 +189,8 @@ impl Lanes {
 
     fn add(&mut self, sale: &Arc<SaleBoard>, is_read_here: bool) -> LaneIndex {
         // Its clock is taken to be the host's own until the first answer; the ledger has the last word anyway.
-        let lane = Lane { board: Arc::clone(sale), is_read_here, clock_offset_ms: 0 };
+        let lane =
+            Lane { board: Arc::clone(sale), slot: Slot::of(sale.name()), is_read_here, clock_offset_ms: 0 };
         let index = self.lanes.add(lane);
         self.by_name.insert(*sale.name(), index);
         index

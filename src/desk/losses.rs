@@ -13,7 +13,7 @@ use super::lanes::LaneIndex;
 use crate::booking::{SaleChange, SaleStatus};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits::RECALLED_PER_CALL_MAX;
-use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
+use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult, Slot};
 use crate::stock::Gate;
 
 /// What this core has found of the sales that it reads for all cores.
@@ -73,7 +73,7 @@ impl<C> Desk<C> {
     }
 
     pub(super) fn recall(&mut self, now: Monotonic) {
-        if self.losses.recalling || self.losses.found.is_empty() {
+        if self.losses.recalling || self.losses.found.is_empty() || !self.reach.is_up(Slot::DIRECTORY) {
             return;
         }
         self.losses.recalling = true;

@@ -32,7 +32,6 @@ impl Memory {
 
     /// Remembers what a client was told of a booking of the sale that was `opened` then; the latest counts.
     pub(super) fn note(&mut self, lane: LaneIndex, opened: u64, booking: &Booking, now: Monotonic) {
-        self.forget_before(now);
         if self.told.len() == REMEMBERED_PER_CORE_MAX {
             self.forget_oldest();
         }
@@ -44,8 +43,8 @@ impl Memory {
         self.told.push_back(Acknowledged { lane, opened, at: now, booking: booking.clone() });
     }
 
-    /// Forgets what is too old. Must not be called while the ledger is away: the state with which it comes back may be as
-    /// old as its absence is long.
+    /// Forgets what is too old. Must not be called while any part of the ledger is away: the state with which it comes back
+    /// may be as old as its absence is long.
     pub(super) fn forget_before(&mut self, now: Monotonic) {
         while self.told.front().is_some_and(|told| now > told.at.plus_ms(REMEMBERED_MS)) {
             self.forget_oldest();

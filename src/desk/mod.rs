@@ -8,7 +8,7 @@
 //! It is made of parts, each with its own state: [lanes] (what one call covers), [admission] (what is refused from memory),
 //! [batches] (what waits and gathers), [calls] (what is in flight), the [sync] with its [feed] and [reads] (what is learnt
 //! without being asked), the rollback [guard], [losses] and [orphans]. The desk itself passes on between them what an
-//! answer means.
+//! answer means. Its [reach] says which parts of the ledger can be asked; lanes of the other parts wait.
 //!
 //! **Batching is group commit.** Entries of one sale gather while the core drains its sockets; [`Desk::end_turn`] sends
 //! them as one call per operation, unless that sale has a burst in flight: then they keep gathering until it is answered.
@@ -31,42 +31,31 @@ mod losses;
 mod memory;
 mod notices;
 mod orphans;
+mod reach;
 mod reads;
 mod sync;
 
 use std::sync::Arc;
 
-use crate::booking::{BookingId, Outcome, Refusal};
+use crate::booking::{BookingId, Outcome, Refusal, SaleName};
 use crate::clock::{Monotonic, Now};
 use crate::limits;
-use crate::protocol::{BookingOp, Call, CallId};
+use crate::protocol::{BookingOp, Call, CallId, Slot, SlotRange};
 use crate::stock::{Board, CoreIndex, SaleBoard, Settlement};
 use batches::{Batches, CALL_KINDS, EntryKind, Overdue};
 use calls::{Calls, PendingCall};
 use guard::{Guard, Offer};
-use lanes::Lanes;
+use lanes::{Lane, Lanes};
 use losses::Losses;
 use notices::Notices;
 use orphans::{Orphan, Orphans};
+use reach::Reach;
 use sync::SyncRound;
 
 pub use admission::{Admitted, BookingAction, BookingRequest};
 pub use batches::Resolved;
 pub use guard::GuardCounts;
 pub use lanes::LaneIndex;
-
-/// The state of the connection to the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Up,
-    Down { since: Monotonic },
-}
-
-impl Reach {
-    fn is_up(self) -> bool {
-        self == Reach::Up
-    }
-}
 
 /// The booking desk of one core; the head of its module says what it does.
 pub struct Desk<C> {
@@ -80,14 +69,14 @@ pub struct Desk<C> {
     losses: Losses,
     orphans: Orphans,
     notices: Notices,
-    ledger: Reach,
+    reach: Reach,
     ledger_timeout_ms: u64,
     /// What the board was told last.
     silent: bool,
 }
 
 impl<C> Desk<C> {
-    /// A desk for `core` of the board; the ledger counts as down until [`Desk::handle_ledger_up`].
+    /// A desk for `core` of the board; all of the ledger counts as down until [`Desk::handle_ledger_up`].
     pub fn new(core: CoreIndex, board: Arc<Board>, ledger_timeout_ms: u64, now: Now) -> Desk<C> {
         Desk {
             core,
@@ -100,7 +89,7 @@ impl<C> Desk<C> {
             losses: Losses::default(),
             orphans: Orphans::default(),
             notices: Notices::default(),
-            ledger: Reach::Down { since: now.monotonic },
+            reach: Reach::new(now.monotonic),
             ledger_timeout_ms,
             silent: false,
         }
@@ -133,37 +122,55 @@ impl<C> Desk<C> {
         self.guard.counts()
     }
 
-    /// Whether the ledger has been away for so long that no request waits for it, and that sales opened meanwhile are not
-    /// known here.
-    pub fn is_cut_off(&self, now: Now) -> bool {
-        match self.ledger {
-            Reach::Up => false,
-            Reach::Down { since } => now.monotonic >= since.plus_ms(self.ledger_timeout_ms),
-        }
+    /// Whether a sale of that name, unknown here, may have been opened while this desk could not learn of it, neither from the
+    /// feed nor by reading it.
+    pub fn may_have_missed(&self, sale: &SaleName, now: Now) -> bool {
+        [Slot::DIRECTORY, Slot::of(sale)].iter().any(|&slot| self.is_cut_off(slot, now))
     }
 
+    /// Whether that part of the ledger has been away for so long that no request waits for it.
+    fn is_cut_off(&self, slot: Slot, now: Now) -> bool {
+        self.reach
+            .down_since(slot)
+            .is_some_and(|since| now.monotonic >= since.plus_ms(self.ledger_timeout_ms))
+    }
+
+    /// Whether all of the ledger is up.
+    pub fn reaches_all(&self) -> bool {
+        self.reach.is_all_up()
+    }
+
+    /// Whether any part of the ledger leaves calls unanswered.
     fn ledger_is_silent(&self, now: Monotonic) -> bool {
         let is_slow = |since: Monotonic| now >= since.plus_ms(limits::LEDGER_SLOW_MS);
-        !self.ledger.is_up() || self.calls.oldest().is_some_and(is_slow)
+        !self.reach.is_all_up() || self.calls.oldest().is_some_and(is_slow)
     }
 
-    /// The connection to the ledger is up: what has gathered may leave.
-    pub fn handle_ledger_up(&mut self) {
-        self.ledger = Reach::Up;
-        self.guard.distrust_all();
-        self.begin_feed();
+    /// That part of the ledger is up: what has gathered may leave.
+    pub fn handle_ledger_up(&mut self, slots: SlotRange) {
+        self.reach.note_up(slots);
+        for lane in self.lanes.within(slots) {
+            self.guard.distrust(lane);
+        }
+        match slots.contains(Slot::DIRECTORY) {
+            true => self.begin_feed(),
+            false => self.read_within(slots),
+        }
     }
 
-    /// The connection to the ledger was lost. Calls stay in flight: the ledger's session sends them again.
-    pub fn handle_ledger_down(&mut self, now: Now) {
-        if self.ledger.is_up() {
-            self.ledger = Reach::Down { since: now.monotonic };
+    /// That part of the ledger is down. Calls stay in flight: they are sent again once it is up.
+    pub fn handle_ledger_down(&mut self, slots: SlotRange, now: Now) {
+        if self.reach.is_all_up() {
             self.guard.forget_before(now.monotonic);
+        }
+        for lane in self.lanes.within(slots) {
+            let Lane { board, is_read_here, slot, .. } = &self.lanes[lane];
             // The ledger that comes back may have forgotten something: its logs are read from the start.
-            for (_, lane) in self.lanes.read_here() {
-                lane.board.forget_log();
+            if *is_read_here && self.reach.is_up(*slot) {
+                board.forget_log();
             }
         }
+        self.reach.note_down(slots, now.monotonic);
     }
 
     /// When [`Desk::handle_deadline`] wants to be called.
@@ -201,7 +208,7 @@ impl<C> Desk<C> {
     pub fn end_turn(&mut self, now: Now) {
         self.refresh_lanes();
         self.note_silence(now.monotonic);
-        if !self.ledger.is_up() {
+        if !self.reach.is_any_up() {
             return;
         }
         for &lane in self.batches.ready() {
@@ -210,8 +217,9 @@ impl<C> Desk<C> {
         self.put_back(now.monotonic);
         let mut ready = self.batches.take_ready();
         ready.retain(|&lane| {
-            let is_held_back =
-                self.calls.batches(lane) >= limits::CALLS_IN_FLIGHT_MAX || !self.guard.trusts(lane);
+            let is_held_back = self.calls.batches(lane) >= limits::CALLS_IN_FLIGHT_MAX
+                || !self.guard.trusts(lane)
+                || !self.reach.is_up(self.lanes[lane].slot);
             if !is_held_back {
                 self.send_burst(lane, now.monotonic);
             }
@@ -227,15 +235,17 @@ impl<C> Desk<C> {
             return;
         }
         match silent {
-            true => self.notices.note_silence(!self.ledger.is_up(), self.board.any_silent()),
+            true => self.notices.note_silence(!self.reach.is_all_up(), self.board.any_silent()),
             false => self.notices.note_answers(),
         }
         self.board.set_silent(self.core, silent);
     }
 
-    /// Offers what is remembered of the sales whose history is not trusted.
+    /// Offers what is remembered of the sales whose history is not trusted, and that can be asked.
     fn put_back(&mut self, now: Monotonic) {
-        for Offer { lane, opened, seen, bookings: offered } in self.guard.take_offers(&self.lanes) {
+        for Offer { lane, opened, seen, bookings: offered } in
+            self.guard.take_offers(&self.lanes, &self.reach)
+        {
             let call = BookingOp::Restore(offered.clone()).on(*self.lanes[lane].board.name(), seen);
             self.calls.send(PendingCall::Restore { lane, opened, offered }, call, now);
         }
@@ -273,7 +283,7 @@ impl<C> Desk<C> {
             self.calls.add_lane();
             self.guard.add_lane();
             self.notices.add_lane();
-            self.sync.add_lane(self.lanes[lane].is_read_here);
+            self.sync.add_lane(self.lanes[lane].slot, self.lanes[lane].is_read_here);
         }
     }
 

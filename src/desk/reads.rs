@@ -10,16 +10,19 @@ use std::collections::{BTreeSet, VecDeque};
 use rustc_hash::FxHashSet;
 
 use super::lanes::{LaneIndex, PerLane};
+use super::reach::Reach;
 use crate::booking::SaleName;
 use crate::clock::Monotonic;
 use crate::limits::{
     READS_PER_SWEEP, READS_PER_SYNC_MAX, SLOW_ROUND_MS, SNAPSHOTS_IN_FLIGHT_MAX, SWEEP_PAUSE_MS,
     SYNC_INTERVAL_MS,
 };
+use crate::protocol::Slot;
 
 /// Where one sale is in the lists.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ReadPlace {
+    slot: Slot,
     /// The serial of the question in flight.
     asked: Option<u64>,
     wanted: bool,
@@ -28,6 +31,21 @@ struct ReadPlace {
     /// From when on its holds are expired, instead of reading it.
     expire_from: Option<Monotonic>,
     pausing: bool,
+}
+
+impl ReadPlace {
+    /// In none of them.
+    fn new(slot: Slot) -> ReadPlace {
+        ReadPlace {
+            slot,
+            asked: None,
+            wanted: false,
+            again: false,
+            due: None,
+            expire_from: None,
+            pausing: false,
+        }
+    }
 }
 
 /// What to ask next.
@@ -69,9 +87,10 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// A new lane. If this core reads it, it does so soon, since the sale may have changed since this host learnt of it.
-    pub(super) fn add_lane(&mut self, is_read_here: bool) {
-        let lane = self.places.add(ReadPlace::default());
+    /// A new lane, of a sale in that slot. If this core reads it, it does so soon, since the sale may have changed since this
+    /// host learnt of it.
+    pub(super) fn add_lane(&mut self, slot: Slot, is_read_here: bool) {
+        let lane = self.places.add(ReadPlace::new(slot));
         if is_read_here {
             self.mine.push(lane);
             self.again(lane);
@@ -191,13 +210,18 @@ impl Reads {
     }
 
     /// What to ask next, if there is anything and it may be asked. It is in flight from now on:
-    /// [`note_asked`](Reads::note_asked).
-    pub(super) fn next(&mut self, now: Monotonic) -> Option<Question> {
+    /// [`note_asked`](Reads::note_asked). Sales in a part of the ledger that is down wait for the next sync, so that they
+    /// do not use up the questions that may be in flight.
+    pub(super) fn next(&mut self, reach: &Reach, now: Monotonic) -> Option<Question> {
         if self.in_flight >= SNAPSHOTS_IN_FLIGHT_MAX || self.left == 0 {
             return None;
         }
         // Each name is asked for once, so they do not keep the others waiting for long.
-        if let Some((sale, named)) = self.unknown.pop_front() {
+        while let Some((sale, named)) = self.unknown.pop_front() {
+            if !reach.is_up(Slot::of(&sale)) {
+                self.unknown_again.push((sale, named));
+                continue;
+            }
             self.in_flight += 1;
             self.left -= 1;
             return Some(Question::Unknown(sale, named));
@@ -206,7 +230,7 @@ impl Reads {
             let place = &mut self.places[lane];
             place.wanted = false;
             // While the ledger is silent, one question in flight is enough.
-            if place.asked.is_some() {
+            if place.asked.is_some() || !reach.is_up(place.slot) {
                 self.again(lane);
                 continue;
             }
@@ -264,11 +288,12 @@ impl Reads {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::protocol::SlotRange;
 
     fn reads(lanes: u32) -> Reads {
         let mut reads = Reads::default();
         for _ in 0..lanes {
-            reads.add_lane(true);
+            reads.add_lane(Slot::DIRECTORY, true);
         }
         reads
     }
@@ -276,7 +301,7 @@ mod tests {
     /// What is asked until nothing more may be, and answered at once.
     fn asked(reads: &mut Reads, now: Monotonic) -> Vec<Question> {
         let mut questions = Vec::new();
-        while let Some(question) = reads.next(now) {
+        while let Some(question) = reads.next(&Reach::of_all(), now) {
             if let Question::Snapshot(lane) | Question::Expire(lane) = question {
                 let serial = questions.len() as u64;
                 reads.note_asked(lane, serial);
@@ -324,12 +349,12 @@ mod tests {
         let mut reads = reads(1);
         let lane = LaneIndex(0);
         reads.begin(1, Monotonic(0));
-        assert_eq!(reads.next(Monotonic(0)), Some(Question::Snapshot(lane)));
+        assert_eq!(reads.next(&Reach::of_all(), Monotonic(0)), Some(Question::Snapshot(lane)));
         reads.note_asked(lane, 7);
         // Announced by an answer to an older question: the one on the way knows of it.
         reads.tell(lane, 6);
         reads.begin(1, Monotonic(1));
-        assert_eq!(reads.next(Monotonic(1)), None);
+        assert_eq!(reads.next(&Reach::of_all(), Monotonic(1)), None);
         reads.tell(lane, 8);
         reads.note_answered(lane);
         reads.begin(1, Monotonic(2));
@@ -339,5 +364,28 @@ mod tests {
         reads.begin(1, Monotonic(3));
         assert_eq!(asked(&mut reads, Monotonic(3)), []);
         assert!(!reads.has(lane));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_waits_and_keeps_nobody_else_waiting() {
+        let mut reads = Reads::default();
+        let (away, there) = (LaneIndex(0), LaneIndex(1));
+        let [sale_away, sale_there] = ["foo", "hello"].map(|name| SaleName::parse(name).unwrap());
+        reads.add_lane(Slot::of(&sale_away), true);
+        reads.add_lane(Slot::of(&sale_there), true);
+        let mut reach = Reach::of_all();
+        let first = Slot::of(&sale_away).number();
+        reach.note_down(SlotRange::new(first, first).unwrap(), Monotonic(0));
+        reads.ask_for(sale_away, true);
+        reads.ask_for(sale_there, true);
+        reads.begin(1, Monotonic(0));
+        assert_eq!(reads.next(&reach, Monotonic(0)), Some(Question::Unknown(sale_there, true)));
+        assert_eq!(reads.next(&reach, Monotonic(0)), Some(Question::Snapshot(there)));
+        assert_eq!(reads.next(&reach, Monotonic(0)), None);
+        reads.note_asked(there, 1);
+        reads.check_invariants(&[(there, 1)], 1);
+        reads.begin(1, Monotonic(1));
+        assert_eq!(reads.next(&Reach::of_all(), Monotonic(1)), Some(Question::Unknown(sale_away, true)));
+        assert_eq!(reads.next(&Reach::of_all(), Monotonic(1)), Some(Question::Snapshot(away)));
     }
 }

@@ -20,7 +20,7 @@ use super::reads::{Question, Reads};
 use crate::booking::{LogEntry, SaleName, SaleState};
 use crate::clock::{Monotonic, Now, WallTime};
 use crate::limits;
-use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult};
+use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult, SaleOp, SaleResult, Slot, SlotRange};
 use crate::stock::{CoreIndex, SaleBoard};
 
 /// How far this core reads the log of a sale that has stopped selling.
@@ -74,10 +74,10 @@ impl SyncRound {
         }
     }
 
-    /// A new lane; whether this core reads it.
-    pub(super) fn add_lane(&mut self, is_read_here: bool) {
+    /// A new lane, of a sale in that slot; whether this core reads it.
+    pub(super) fn add_lane(&mut self, slot: Slot, is_read_here: bool) {
         self.logs.add(LogReading::default());
-        self.reads.add_lane(is_read_here);
+        self.reads.add_lane(slot, is_read_here);
     }
 
     /// When something must be done without being asked for.
@@ -162,17 +162,27 @@ impl<C> Desk<C> {
         self.sync.reads.want_all();
     }
 
+    /// A part of the ledger without the feed is up again: its sales are read, whatever was announced of them.
+    pub(super) fn read_within(&mut self, slots: SlotRange) {
+        for (index, lane) in self.lanes.read_here().filter(|(_, lane)| slots.contains(lane.slot)) {
+            lane.board.set_quiet(false);
+            self.sync.reads.want(index);
+        }
+    }
+
     /// Asks what has changed, and reads what is due.
     pub(super) fn sync(&mut self, now: Monotonic) {
-        if !self.ledger.is_up() {
+        if !self.reach.is_any_up() {
             return;
         }
-        // Before the sales are read: what changes after this answer is announced after it.
-        self.ask_for_changes(now);
-        if self.core.0 == 0 && self.sync.feed.asks_for_list(now) {
-            self.calls.send(PendingCall::Sales, Call::Ledger(LedgerOp::Sales), now);
+        if self.reach.is_up(Slot::DIRECTORY) {
+            // Before the sales are read: what changes after this answer is announced after it.
+            self.ask_for_changes(now);
+            if self.core.0 == 0 && self.sync.feed.asks_for_list(now) {
+                self.calls.send(PendingCall::Sales, Call::Ledger(LedgerOp::Sales), now);
+            }
         }
-        self.guard.watch(&self.lanes, now);
+        self.guard.watch(&self.lanes, &self.reach, now);
         self.watch_losses(now);
         for lane in std::mem::take(&mut self.sync.undealt) {
             self.lanes[lane].board.deal_anew();
@@ -254,14 +264,14 @@ impl<C> Desk<C> {
 
     /// Goes on with what pauses between two syncs.
     pub(super) fn end_pauses(&mut self, now: Monotonic) {
-        if self.sync.reads.end_pauses(now) && self.ledger.is_up() {
+        if self.sync.reads.end_pauses(now) && self.reach.is_any_up() {
             self.go_on_reading(now);
         }
     }
 
     /// Asks until enough questions are in flight, or there is nothing to ask.
     fn go_on_reading(&mut self, now: Monotonic) {
-        while let Some(question) = self.sync.reads.next(now) {
+        while let Some(question) = self.sync.reads.next(&self.reach, now) {
             let (lane, op) = match question {
                 Question::Unknown(sale, named) => {
                     self.calls.send(PendingCall::Discovery { sale, named }, SaleOp::Snapshot.on(sale), now);

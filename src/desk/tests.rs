@@ -5,6 +5,7 @@ mod losses;
 mod membership;
 mod news;
 mod orphans;
+mod reach;
 
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ fn fixture_beside(others: usize, available: u64) -> Fixture {
     board.learn(&sale(), &state(available, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
     desk.refresh_lanes();
-    desk.handle_ledger_up();
+    desk.handle_ledger_up(SlotRange::ALL);
     let lane = desk.lane("ticket").unwrap();
     let mut fixture = Fixture { desk, board, lane, now, made: 0, sequence: 0 };
     // The first sync asks for the sales and for the level.
@@ -343,7 +344,7 @@ fn an_id_on_the_way_is_in_progress_with_permits_left_and_without() {
         while fixture.reserve(3, None, 1).is_ok() {}
         assert_eq!(fixture.reserve(4, Some("a"), 1), Err(Refusal::InProgress));
         fixture.wait(TIMEOUT_MS);
-        fixture.desk.handle_ledger_up();
+        fixture.desk.handle_ledger_up(SlotRange::ALL);
         // Nothing had left, so the id is free again.
         fixture.reserve(5, Some("a"), 1).unwrap();
         fixture.turn();
@@ -382,7 +383,7 @@ fn every_answer_settles_its_permits() {
 #[test]
 fn an_entry_that_never_left_is_told_as_not_done_and_gives_its_permit_back() {
     let mut fixture = fixture(10);
-    fixture.desk.handle_ledger_down(fixture.now);
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
     fixture.reserve(1, None, 1).unwrap();
     fixture.turn();
     assert!(fixture.batch().is_none());
@@ -394,7 +395,7 @@ fn an_entry_that_never_left_is_told_as_not_done_and_gives_its_permit_back() {
     // By now the ledger is known to be away, and nobody waits for it in vain.
     assert_eq!(fixture.reserve(2, None, 1), Err(Refusal::LedgerUnavailable));
     assert_eq!(fixture.reserve(2, Some("a"), 1), Err(Refusal::LedgerUnavailable));
-    fixture.desk.handle_ledger_up();
+    fixture.desk.handle_ledger_up(SlotRange::ALL);
     fixture.turn();
     assert!(fixture.batch().is_none());
     fixture.reserve(3, None, 1).unwrap();
@@ -701,7 +702,7 @@ fn the_first_core_that_finds_the_ledger_silent_says_so_and_that_it_answers_again
         assert!(!fixture.desk.notices.is_silence_told());
         if !is_up {
             // That the connection is lost is told elsewhere.
-            fixture.desk.handle_ledger_down(fixture.now);
+            fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
         }
         fixture.wait(1);
         assert_eq!(
@@ -714,7 +715,7 @@ fn the_first_core_that_finds_the_ledger_silent_says_so_and_that_it_answers_again
         while let Some((call, _)) = fixture.desk.poll_call() {
             fixture.desk.handle_answer(call, Err(CallError::Refused("OOM".to_owned())), fixture.now);
         }
-        fixture.desk.handle_ledger_up();
+        fixture.desk.handle_ledger_up(SlotRange::ALL);
         fixture.turn();
         assert!(!fixture.desk.notices.is_silence_told());
         assert_eq!(fixture.board.any_silent(), other_was_first);

@@ -368,7 +368,7 @@ impl RequestHandler<'_> {
     fn unknown_sale(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: &str) -> Handled {
         match SaleName::parse(sale) {
             // It may have been opened since.
-            Ok(_) if self.core.desk.is_cut_off(self.core.now) => self.problem(
+            Ok(name) if self.core.desk.may_have_missed(&name, self.core.now) => self.problem(
                 request,
                 reply,
                 OutcomeLabel::LedgerUnavailable,

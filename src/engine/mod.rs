@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use crate::access_log::{Line, LineBuffer};
 use crate::api::encode::{self, About, ResponseStyle};
 use crate::booking::{BookingId, BuyerId, Outcome, Quantity, Refusal};
-use crate::protocol::{Answer, Call, CallError, CallId};
+use crate::protocol::{Answer, Call, CallError, CallId, SlotRange};
 
 use crate::clock::{Monotonic, Now};
 use crate::connection::{Connection, CutReason, PendingReply, Turn};
@@ -159,15 +159,15 @@ impl Engine {
         self.connections.serve(key, &mut handler, act)
     }
 
-    /// The connection to the ledger is up.
-    pub fn handle_ledger_up(&mut self) {
-        self.core.desk.handle_ledger_up();
-        self.core.metrics.set_ledger_up(true);
+    /// That part of the ledger is up.
+    pub fn handle_ledger_up(&mut self, slots: SlotRange) {
+        self.core.desk.handle_ledger_up(slots);
+        self.core.metrics.set_ledger_up(self.core.desk.reaches_all());
     }
 
-    /// The connection to the ledger was lost.
-    pub fn handle_ledger_down(&mut self) {
-        self.core.desk.handle_ledger_down(self.core.now);
+    /// That part of the ledger is down.
+    pub fn handle_ledger_down(&mut self, slots: SlotRange) {
+        self.core.desk.handle_ledger_down(slots, self.core.now);
         if self.core.metrics.ledger_up() {
             self.core.metrics.ledger_losses.add(1);
         }

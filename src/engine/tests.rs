@@ -9,7 +9,9 @@ use crate::clock::WallTime;
 use crate::connection::CloseState;
 use crate::http::Reason;
 use crate::limits::{self, Limit};
-use crate::protocol::{BookingOp, Cancel, Cancellation, Confirmation, Reservation, SaleOp, SaleResult};
+use crate::protocol::{
+    BookingOp, Cancel, Cancellation, Confirmation, Reservation, SaleOp, SaleResult, SlotRange,
+};
 
 /// One loop, as the worker runs it, with sockets that take everything, or nothing.
 struct Loop {
@@ -71,7 +73,7 @@ impl Loop {
         let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000) };
         let mut engine = Engine::new(settings, board, Arc::clone(&metrics), None, now);
         engine.begin_turn(now);
-        engine.handle_ledger_up();
+        engine.handle_ledger_up(SlotRange::ALL);
         Loop {
             engine,
             admission: Arc::clone(admission),

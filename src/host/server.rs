@@ -29,8 +29,10 @@ use crate::protocol::{
     Answer, Call, CallError, Durability, LedgerId, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
 };
 use crate::runtime::ledger_thread::{self, ThreadHandle};
+use crate::runtime::link::Link;
 use crate::runtime::redis_link::RedisLink;
-use crate::runtime::worker::{self, Link, Worker};
+use crate::runtime::router::Router;
+use crate::runtime::worker::{self, Worker};
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::{Board, CoreIndex};
 
@@ -439,7 +441,7 @@ fn connect(
         Ready::Sqlite(ledger) => {
             let (handles, admin, thread) = ledger_thread::start(Box::new(ledger), wakers.to_vec())?;
             Ok((
-                handles.into_iter().map(Link::Thread).collect(),
+                handles.into_iter().map(Link::to_thread).collect(),
                 Box::new(admin.clone()),
                 Some((admin, thread)),
             ))
@@ -448,14 +450,9 @@ fn connect(
             let now = clock.now().monotonic;
             let link = |way| {
                 let seed = OsRng.unwrap_err().next_u64();
-                Link::Redis(Box::new(RedisLink::new(
-                    endpoint.clone(),
-                    url.clone(),
-                    durability,
-                    seed,
-                    (trouble.clone(), way),
-                    now,
-                )))
+                let trouble = (trouble.clone(), way);
+                let link = RedisLink::new(endpoint.clone(), url.clone(), durability, seed, trouble, now);
+                Link::Redis(Box::new(Router::to_one(link)))
             };
             Ok(((0..wakers.len()).map(link).collect(), Box::new(ledger), None))
         }

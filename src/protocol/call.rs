@@ -3,7 +3,7 @@
 //! Every call on one sale is atomic: it happens whole or not at all, and its answer carries the sale's state as of the end
 //! of the call.
 
-use super::{Part, Repair, Watermark};
+use super::{Part, Repair, Slot, Watermark};
 use crate::booking::{Amendment, Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleTerms};
 
 /// A call in flight; comes back with its answer.
@@ -207,6 +207,11 @@ impl Call {
             Call::Bookings { sale, .. } | Call::Sale { sale, .. } => Some(sale),
             Call::Ledger(_) => None,
         }
+    }
+
+    /// Which part of the ledger it is for.
+    pub fn slot(&self) -> Slot {
+        self.sale().map_or(Slot::DIRECTORY, Slot::of)
     }
 
     /// Bookings that the call is about; 0 for calls about sales.

@@ -11,6 +11,7 @@
 mod answer;
 mod call;
 mod durability;
+mod slot;
 mod survey;
 mod watermark;
 
@@ -20,5 +21,6 @@ pub use answer::{
 };
 pub use call::{BookingOp, Call, CallId, Cancel, Claim, LedgerId, LedgerOp, Opener, SaleOp};
 pub use durability::Durability;
+pub use slot::{Slot, SlotRange};
 pub use survey::{BuyerTickets, Part, Repair, Row, SPANS_MS, Span, StoredBooking};
 pub use watermark::{Watermark, freeze};

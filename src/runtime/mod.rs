@@ -4,7 +4,9 @@
 mod clock;
 mod drain;
 pub(crate) mod ledger_thread;
+pub(crate) mod link;
 pub mod redis_link;
+pub mod router;
 pub mod sockets;
 pub(crate) mod worker;
 

@@ -13,16 +13,23 @@ use crate::ledger::url::RedisUrl;
 use crate::net::{Endpoint, Stream};
 use crate::protocol::{Answer, Call, CallError, CallId, Durability};
 
+/// Most nodes of a ledger: as many as Redis Cluster is made for.
+pub(super) const NODES_MAX: usize = 1_000;
+
+/// A node of the ledger, among those that a loop is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeIndex(pub usize);
+
 /// The streams of a loop to its ledger, as its system has them. None of the calls waits.
 pub trait Streams {
     /// One of them.
     type Stream;
 
-    /// Begins to connect. Each number of a `dial` takes the next address.
+    /// Begins to connect to that node. Each number of a `dial` takes the next address.
     ///
     /// # Errors
     /// If that is refused at once.
-    fn dial(&mut self, endpoint: &Endpoint, dial: usize) -> io::Result<Self::Stream>;
+    fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, dial: usize) -> io::Result<Self::Stream>;
 
     /// What went wrong since the last time.
     ///
@@ -46,18 +53,32 @@ pub trait Streams {
     fn close(&mut self, stream: Self::Stream);
 }
 
+/// Above it are the tokens of the loop's own: its listener and its waker.
+const LAST_NODE_TOKEN: usize = usize::MAX - 2;
+
 /// Those of mio.
 pub(super) struct MioStreams<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) token: Token,
+}
+
+/// That of the stream to a node. They are counted down from below the loop's own, clients' up from 0.
+fn token_of(NodeIndex(node): NodeIndex) -> Token {
+    Token(LAST_NODE_TOKEN - node)
+}
+
+/// Whose stream it is that has this token, if it is one of a node.
+pub(super) fn node_of(Token(token): Token) -> Option<NodeIndex> {
+    let node = LAST_NODE_TOKEN.checked_sub(token)?;
+    (node < NODES_MAX).then_some(NodeIndex(node))
 }
 
 impl Streams for MioStreams<'_> {
     type Stream = Stream;
 
-    fn dial(&mut self, endpoint: &Endpoint, dial: usize) -> io::Result<Stream> {
+    fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, dial: usize) -> io::Result<Stream> {
         let mut stream = Stream::connect(endpoint, dial)?;
-        stream.register(self.registry, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        let token = token_of(node);
+        stream.register(self.registry, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(stream)
     }
 
@@ -138,7 +159,7 @@ impl<T> RedisLink<T> {
     }
 
     /// Dials, or gives up a silent connection, if it is time for that. Reports what has changed.
-    pub fn drive<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
+    pub fn drive<S: Streams<Stream = T>>(&mut self, node: NodeIndex, streams: &mut S, now: Monotonic) {
         if self.session.handle_deadline(now) {
             self.close(streams);
         }
@@ -152,7 +173,7 @@ impl<T> RedisLink<T> {
             self.connected = false;
             let dialled = match password {
                 Ok(_) => {
-                    let dialled = streams.dial(&self.endpoint, self.dials);
+                    let dialled = streams.dial(node, &self.endpoint, self.dials);
                     self.dials = self.dials.wrapping_add(1);
                     dialled.map_err(|error| format!("cannot connect to {}: {error}", self.endpoint))
                 }
@@ -289,7 +310,7 @@ mod tests {
         }
 
         fn drive(&mut self) {
-            self.link.drive(&mut MioStreams { registry: self.poll.registry(), token: Token(0) }, self.now);
+            self.link.drive(NodeIndex(0), &mut MioStreams { registry: self.poll.registry() }, self.now);
         }
 
         /// Hands over what the kernel tells, until `is_over`.
@@ -299,7 +320,7 @@ mod tests {
             while !is_over(&mut self.link) {
                 assert!(Instant::now() < until, "nothing came of it");
                 self.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
-                let mut streams = MioStreams { registry: self.poll.registry(), token: Token(0) };
+                let mut streams = MioStreams { registry: self.poll.registry() };
                 for event in &events {
                     if event.is_writable() {
                         self.link.handle_writable(&mut streams, self.now);
@@ -385,7 +406,7 @@ mod tests {
             host.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
             ended = events.iter().any(|event| event.is_read_closed());
         }
-        let mut streams = MioStreams { registry: host.poll.registry(), token: Token(0) };
+        let mut streams = MioStreams { registry: host.poll.registry() };
         host.link.handle_readable(&mut [0; 4096], true, &mut streams, host.now);
         assert!(host.link.session.dial_at().is_some(), "it is to be dialled again");
         let told = host.told();

@@ -12,27 +12,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock::SystemClock;
 use super::drain::Drain;
-use super::ledger_thread::CoreHandle;
-use super::redis_link::{MioStreams, RedisLink};
+use super::link::Link;
 use super::sockets::{MioSockets, readiness};
 use crate::clock::{Monotonic, Now};
 use crate::connections::{ConnectionServer, Driver};
 use crate::engine::Engine;
 use crate::limits;
-use crate::net::Stream;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
-/// The token of the stream under a [`RedisLink`].
-const LEDGER: Token = Token(usize::MAX - 2);
-
-/// A core's connection to the ledger.
-pub enum Link {
-    /// Its own connection to Redis.
-    Redis(Box<RedisLink<Stream>>),
-    /// The thread of the embedded ledger.
-    Thread(CoreHandle),
-}
 
 /// See the [module](self).
 pub struct Worker {
@@ -40,7 +28,6 @@ pub struct Worker {
     listener: Option<TcpListener>,
     engine: Engine,
     link: Link,
-    ledger_up: bool,
     driver: Driver<TcpStream>,
     clock: SystemClock,
     drain: Drain,
@@ -78,7 +65,6 @@ impl Worker {
             listener: Some(listener),
             engine,
             link,
-            ledger_up: false,
             driver: Driver::new(limits::READ_CHUNK_BYTES),
             clock,
             drain,
@@ -113,11 +99,8 @@ impl Worker {
     }
 
     fn timeout(&self, now: Monotonic) -> Duration {
-        let ledger = match &self.link {
-            Link::Redis(link) => link.next_deadline(),
-            Link::Thread(_) => None,
-        };
-        let deadlines = [Some(self.engine.next_deadline()), ledger, self.driver.next_deadline()];
+        let deadlines =
+            [Some(self.engine.next_deadline()), self.link.next_deadline(), self.driver.next_deadline()];
         deadlines.into_iter().flatten().min().map_or(Duration::ZERO, |deadline| deadline.since(now))
     }
 
@@ -129,18 +112,7 @@ impl Worker {
             match event.token() {
                 LISTENER => driver.handle_newcomers(sockets, engine, now.monotonic),
                 WAKER => {}
-                LEDGER => {
-                    if let Link::Redis(link) = link {
-                        let streams = &mut MioStreams { registry: poll.registry(), token: LEDGER };
-                        if event.is_writable() || event.is_error() {
-                            link.handle_writable(streams, now.monotonic);
-                        }
-                        if event.is_readable() || event.is_read_closed() {
-                            let ended = event.is_read_closed() || event.is_error();
-                            link.handle_readable(driver.buffer(), ended, streams, now.monotonic);
-                        }
-                    }
-                }
+                _ if link.handle_event(event, driver.buffer(), poll.registry(), now.monotonic) => {}
                 Token(index) => driver.handle_ready(index, readiness(event), sockets, engine),
             }
         }
@@ -148,41 +120,23 @@ impl Worker {
 
     /// Takes what came from the ledger, and tells the engine when its connection comes up or is lost.
     fn handle_ledger(&mut self, now: Now) {
-        let up = match &mut self.link {
-            Link::Redis(link) => {
-                let streams = &mut MioStreams { registry: self.poll.registry(), token: LEDGER };
-                link.drive(streams, now.monotonic);
-                while let Some((id, answer)) = link.poll_answer() {
-                    self.engine.handle_answer(id, answer);
-                }
-                link.is_up()
-            }
-            Link::Thread(thread) => {
-                while let Some((id, answer)) = thread.poll_answer() {
-                    self.engine.handle_answer(id, answer);
-                }
-                true
-            }
-        };
-        if up != self.ledger_up {
-            self.ledger_up = up;
-            match up {
-                true => self.engine.handle_ledger_up(),
-                false => self.engine.handle_ledger_down(),
+        self.link.drive(self.poll.registry(), now.monotonic);
+        while let Some((id, answer)) = self.link.poll_answer() {
+            self.engine.handle_answer(id, answer);
+        }
+        while let Some(change) = self.link.poll_change() {
+            match change.is_up {
+                true => self.engine.handle_ledger_up(change.slots),
+                false => self.engine.handle_ledger_down(change.slots),
             }
         }
     }
 
     fn send_calls(&mut self, now: Now) {
         while let Some((id, call)) = self.engine.poll_call() {
-            match &mut self.link {
-                Link::Redis(link) => link.submit(id, call, now.monotonic),
-                Link::Thread(thread) => thread.submit(id, call),
-            }
+            self.link.submit(id, call, now.monotonic);
         }
-        if let Link::Redis(link) = &mut self.link {
-            link.flush(&mut MioStreams { registry: self.poll.registry(), token: LEDGER }, now.monotonic);
-        }
+        self.link.flush(self.poll.registry(), now.monotonic);
     }
 
     fn flush_touched(&mut self) {

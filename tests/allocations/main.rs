@@ -13,6 +13,7 @@ use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer};
 use boxoffice::engine::{Engine, Settings};
 use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
+use boxoffice::protocol::SlotRange;
 use boxoffice::stock::{Board, CoreIndex};
 
 struct Counting;
@@ -74,7 +75,7 @@ impl Host {
         let mut engine =
             Engine::new(settings, board, Arc::new(CoreMetrics::default()), log.map(AccessLog::buffer), now);
         engine.begin_turn(now);
-        engine.handle_ledger_up();
+        engine.handle_ledger_up(SlotRange::ALL);
         let client =
             engine.handle_accepted((std::net::Ipv4Addr::LOCALHOST, 1).into()).expect("room for a client");
         let mut host = Host { engine, client, turns: 0 };

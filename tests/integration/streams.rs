@@ -213,10 +213,8 @@ fn read_until(stream: &mut TcpStream, end: &str) -> String {
     text
 }
 
-#[test]
-fn a_thousand_slow_readers_of_a_stream_cost_a_part_each_and_disturb_nobody() {
-    let _turn = turn::alone();
-    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+/// A listener whose connections keep little in the kernel.
+fn listener() -> (mio::net::TcpListener, SocketAddr) {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     // Accepted ones inherit it.
     listener.set_send_buffer_size(8 * 1024).unwrap();
@@ -224,7 +222,107 @@ fn a_thousand_slow_readers_of_a_stream_cost_a_part_each_and_disturb_nobody() {
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     listener.listen(4096).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let listener = mio::net::TcpListener::from_std(listener.into());
+    (mio::net::TcpListener::from_std(listener.into()), address)
+}
+
+/// What was answered on a connection that has ended: `200 /a | 200 chunks of 2 | 400 | ...`.
+fn answers(mut text: &str) -> String {
+    let mut answers = Vec::new();
+    while !text.is_empty() {
+        let (head, rest) = text.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status");
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let answer;
+        (answer, text) = match length {
+            _ if status == "100" => (status.to_owned(), rest),
+            Some(length) => {
+                let (body, rest) = rest.split_at(length.parse().expect("a length"));
+                (format!("{status} {body}").trim_end().to_owned(), rest)
+            }
+            None if head.contains("Transfer-Encoding") => {
+                let (versions, rest) = versions(text);
+                (format!("{status} chunks of {}", versions.len()), rest)
+            }
+            None => {
+                assert_eq!(rest.len() % PART_BYTES, 0, "whole parts, and nothing between them");
+                (format!("{status} to the end, {}", rest.len() / PART_BYTES), "")
+            }
+        };
+        answers.push(answer);
+    }
+    answers.join(" | ")
+}
+
+/// Raw bytes around a stream, and what is answered. Each client ends with a request that is to be the last.
+const AROUND_A_STREAM: &[(&str, &str)] = &[
+    ("GET /news/2 HTTP/1.1\r\nHost: h\r\n\r\n", "200 chunks of 2 | 200 /end"),
+    // RFC 9112 section 9.3.2: in the order of the requests, whatever an answer is made of.
+    (
+        "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /news/2 HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        "200 /a | 200 chunks of 2 | 200 /b | 200 /end",
+    ),
+    (
+        "GET /news/1 HTTP/1.1\r\nHost: h\r\n\r\nGET /news/0 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "200 chunks of 1 | 200 chunks of 0 | 200 /end",
+    ),
+    // Its body is no request.
+    (
+        "POST /news/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nGET /x HTPOST /b HTTP/1.1\r\nHost: h\r\n\
+         Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "200 chunks of 1 | 200 /b | 200 /end",
+    ),
+    // What cannot be read is refused in its turn, and nothing is read behind it.
+    ("GET /news/2 HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost : h\r\n\r\n", "200 chunks of 2 | 400"),
+    // Section 6.3: HTTP/1.0 knows no chunks, and hears the end of the stream by the end of the connection.
+    ("GET /news/2 HTTP/1.0\r\n\r\n", "200 to the end, 2"),
+    ("GET /news/2 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "200 to the end, 2"),
+    ("GET /news/2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "200 chunks of 2"),
+];
+
+#[test]
+fn what_stands_around_a_stream_is_answered_in_order_in_every_fragmentation() {
+    const LAST: &str = "GET /end HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let _turn = turn::alone();
+    let (listener, address) = listener();
+    let watch = Watch::default();
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| serve(listener, &watch));
+        for (case, expected) in AROUND_A_STREAM {
+            let sent = format!("{case}{LAST}");
+            let ask_in = |fragments: &[&str]| {
+                let mut client = TcpStream::connect(address).unwrap();
+                client.set_nodelay(true).unwrap();
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                for (number, fragment) in fragments.iter().enumerate() {
+                    if number > 0 {
+                        // So that the server reads them apart; if it does not, that is another fragmentation.
+                        std::thread::sleep(Duration::from_micros(300));
+                    }
+                    // A server that has said its last word need not take more.
+                    if client.write_all(fragment.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+                let mut text = String::new();
+                client.read_to_string(&mut text).expect("an answer and the end");
+                assert_eq!(answers(&text), *expected, "{fragments:?}");
+            };
+            ask_in(&[&sent]);
+            for at in 1..sent.len() {
+                ask_in(&[&sent[..at], &sent[at..]]);
+            }
+            ask_in(&(0..sent.len()).map(|at| &sent[at..=at]).collect::<Vec<_>>());
+        }
+        watch.drains.store(true, Ordering::Relaxed);
+        assert_eq!(server.join().unwrap(), 0, "nobody was cut");
+    });
+}
+
+#[test]
+fn a_thousand_slow_readers_of_a_stream_cost_a_part_each_and_disturb_nobody() {
+    let _turn = turn::alone();
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let (listener, address) = listener();
     let watch = Watch::default();
     std::thread::scope(|scope| {
         let server = scope.spawn(|| serve(listener, &watch));

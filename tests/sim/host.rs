@@ -1,5 +1,5 @@
 //! A host: the real board, engines, and the loop that ships around each of them: what is read, read again, written, closed and
-//! dialled is decided by the product's [`Driver`] and [`RedisLink`], over the simulated network ([`kernel`](crate::kernel)).
+//! dialled is decided by the product's [`Driver`] and [`Router`], over the simulated network ([`kernel`](crate::kernel)).
 //!
 //! A loop has mail: what came since its last turn. A turn takes it in, drives the link to Redis, ends the engine's turn, sends
 //! calls, and writes to clients, in the worker's order.
@@ -17,7 +17,8 @@ use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::net::Endpoint;
 use boxoffice::protocol::{Answer, Call, CallId, LedgerOp, LedgerResult, SaleOp, SaleResult};
-use boxoffice::runtime::redis_link::RedisLink;
+use boxoffice::runtime::redis_link::{NodeIndex, RedisLink};
+use boxoffice::runtime::router::Router;
 use boxoffice::stock::{Board, CoreIndex};
 
 use crate::kernel::{Ends, Kernel};
@@ -96,10 +97,9 @@ pub struct Core {
     index: usize,
     /// The brain, and what a mutant puts before it.
     pub served: Served,
-    link: RedisLink<PipeId>,
+    router: Router<PipeId>,
     driver: Driver<PipeId>,
     kernel: Kernel,
-    ledger_up: bool,
     /// What came since the last turn.
     pub mail: Vec<(PipeId, Piece)>,
     /// When its next turn is.
@@ -202,10 +202,9 @@ impl Host {
                 Core {
                     index,
                     served: Served::new(engine, &seam),
-                    link,
+                    router: Router::to_one(link),
                     driver: Driver::new(read_bytes),
                     kernel: Kernel::new(place),
-                    ledger_up: false,
                     mail: Vec::new(),
                     turn_at: None,
                     submitted: BTreeMap::new(),
@@ -310,7 +309,7 @@ impl Host {
 
     /// Whether all its loops reach Redis.
     pub fn is_linked(&self) -> bool {
-        self.cores.iter().all(|core| core.link.is_up())
+        self.cores.iter().all(|core| core.router.is_up())
     }
 
     /// Entries and orphans that wait for the ledger.
@@ -359,17 +358,17 @@ impl Core {
         self.plan_turn(turn.now);
     }
 
-    /// Has the driver or the link do something over this loop's ends of the network.
+    /// Has the driver or the router do something over this loop's ends of the network.
     fn drive<R>(
         &mut self,
         turn: &mut Turn<'_>,
-        act: impl FnOnce(&mut Driver<PipeId>, &mut Ends<'_>, &mut Served, &mut RedisLink<PipeId>) -> R,
+        act: impl FnOnce(&mut Driver<PipeId>, &mut Ends<'_>, &mut Served, &mut Router<PipeId>) -> R,
     ) -> R {
-        let Core { driver, served, link, kernel, seam, .. } = self;
+        let Core { driver, served, router, kernel, seam, .. } = self;
         let (net, watch) = (&mut *turn.net, &mut *turn.watch);
         let mut ends =
             Ends { net, redis: turn.redis, now: turn.now, kernel, seam, watch, has_lost_link: false };
-        let done = act(driver, &mut ends, served, link);
+        let done = act(driver, &mut ends, served, router);
         if ends.has_lost_link {
             self.quiet = false;
             self.seam.note_loss(&self.submitted);
@@ -379,7 +378,7 @@ impl Core {
 
     fn handle_events(&mut self, turn: &mut Turn<'_>) {
         let now = turn.clocks.monotonic;
-        self.drive(turn, |driver, ends, served, link| {
+        self.drive(turn, |driver, ends, served, router| {
             served.reads_again(|served| driver.begin_turn(ends, served, now));
             if ends.kernel.has_newcomers() {
                 driver.handle_newcomers(ends, served, now);
@@ -389,10 +388,10 @@ impl Core {
                     Some(index) => driver.handle_ready(index, is, ends, served),
                     None => {
                         if is.writable || is.ended {
-                            link.handle_writable(ends, now);
+                            router.handle_writable(NodeIndex(0), ends, now);
                         }
                         if is.readable || is.ended {
-                            link.handle_readable(driver.buffer(), is.ended, ends, now);
+                            router.handle_readable(NodeIndex(0), driver.buffer(), is.ended, ends, now);
                         }
                     }
                 }
@@ -416,7 +415,7 @@ impl Core {
     fn plan_turn(&mut self, now: u64) {
         let deadlines = [
             Some(self.served.engine.next_deadline()),
-            self.link.next_deadline(),
+            self.router.next_deadline(),
             self.driver.next_deadline(),
         ];
         let deadline = deadlines.into_iter().flatten().min().map_or(now + 1, |at| at.0.div_ceil(1_000));
@@ -426,8 +425,8 @@ impl Core {
     /// As `Worker::handle_ledger`.
     fn handle_ledger(&mut self, turn: &mut Turn<'_>) {
         let now = turn.clocks.monotonic;
-        self.drive(turn, |_, ends, _, link| link.drive(ends, now));
-        while let Some((id, answer)) = self.link.poll_answer() {
+        self.drive(turn, |_, ends, _, router| router.drive(ends, now));
+        while let Some((id, answer)) = self.router.poll_answer() {
             let Some((asked_at, call)) = self.submitted.remove(&id.0) else { continue };
             let told = answer.as_ref().ok().and_then(level_in).cloned();
             if let Call::Ledger(LedgerOp::Changes { after }) = &call
@@ -467,11 +466,10 @@ impl Core {
                 }
             }
         }
-        let up = self.link.is_up();
-        if up != std::mem::replace(&mut self.ledger_up, up) {
-            match up {
-                true => self.served.engine.handle_ledger_up(),
-                false => self.served.engine.handle_ledger_down(),
+        while let Some(change) = self.router.poll_change() {
+            match change.is_up {
+                true => self.served.engine.handle_ledger_up(change.slots),
+                false => self.served.engine.handle_ledger_down(change.slots),
             }
         }
     }
@@ -479,14 +477,14 @@ impl Core {
     fn send_calls(&mut self, turn: &mut Turn<'_>) {
         while let Some((id, call)) = self.served.engine.poll_call() {
             self.submitted.insert(id.0, (turn.now, call.clone()));
-            self.link.submit(id, call, turn.clocks.monotonic);
+            self.router.submit(id, call, turn.clocks.monotonic);
         }
-        for (id, call) in self.seam.more_calls(self.link.is_up()) {
+        for (id, call) in self.seam.more_calls(self.router.is_up()) {
             self.submitted.insert(id.0, (turn.now, call.clone()));
-            self.link.submit(id, call, turn.clocks.monotonic);
+            self.router.submit(id, call, turn.clocks.monotonic);
         }
         let now = turn.clocks.monotonic;
-        self.drive(turn, |_, ends, _, link| link.flush(ends, now));
+        self.drive(turn, |_, ends, _, router| router.flush(ends, now));
     }
 }
 

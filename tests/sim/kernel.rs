@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use boxoffice::connections::{ConnectionKey, Readiness, Sockets};
 use boxoffice::http::encode::OVERLOADED;
 use boxoffice::net::Endpoint;
-use boxoffice::runtime::redis_link::Streams;
+use boxoffice::runtime::redis_link::{NodeIndex, Streams};
 
 use crate::host::Watch;
 use crate::mutants::Seam;
@@ -204,7 +204,7 @@ impl Sockets for Ends<'_> {
 impl Streams for Ends<'_> {
     type Stream = PipeId;
 
-    fn dial(&mut self, _: &Endpoint, _: usize) -> io::Result<PipeId> {
+    fn dial(&mut self, _: NodeIndex, _: &Endpoint, _: usize) -> io::Result<PipeId> {
         let pipe = self.net.dial(self.kernel.place, self.redis, self.now);
         self.kernel.ends.insert(pipe, End::default());
         self.kernel.link = Some(pipe);

@@ -7,7 +7,7 @@
 //! * [`world`]: one run. Events in the order of time until the faults are over; then all of them heal, and what is promised of
 //!   a healthy system must come about in bounded time.
 //! * [`network`]: byte streams that are torn, late and cut. [`client`]: people who book, by bytes of HTTP. [`host`]: the real
-//!   `Engine` and `Board`, and the real `Driver` and `RedisLink` around them, with a [`kernel`] on the network where the worker
+//!   `Engine` and `Board`, and the real `Driver` and `Router` around them, with a [`kernel`] on the network where the worker
 //!   has mio. [`ledger`]: the Redis, which is the model in [`redis`] that runs the real `lua/`, its replica and what befalls
 //!   both.
 //! * [`faults`]: what strikes, and how often each kind did: a kind that never fires in a whole run fails it.

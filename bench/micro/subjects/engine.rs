@@ -12,7 +12,7 @@ use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer};
 use boxoffice::engine::{Engine, Settings};
 use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
-use boxoffice::protocol::{Answer, BookingOp, Call, Reservation, SaleResult};
+use boxoffice::protocol::{Answer, BookingOp, Call, Reservation, SaleResult, SlotRange};
 use boxoffice::stock::{Board, CoreIndex};
 
 use super::{Subject, Work};
@@ -46,7 +46,7 @@ impl Core {
             Settings { core: CoreIndex(0), ledger_timeout_ms: 2_000, seed: [7; 32], limits, admission };
         let mut engine = Engine::new(settings, board, Arc::new(CoreMetrics::default()), None, NOW);
         engine.begin_turn(NOW);
-        engine.handle_ledger_up();
+        engine.handle_ledger_up(SlotRange::ALL);
         let accept =
             |_| engine.handle_accepted((Ipv4Addr::LOCALHOST, 1).into()).expect("there is room for a client");
         let clients = (0..clients).map(accept).collect();

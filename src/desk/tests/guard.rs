@@ -52,11 +52,11 @@ fn selling(ids: &[&str]) -> Fixture {
 
 impl Fixture {
     fn reconnect(&mut self) {
-        self.desk.handle_ledger_down(self.now);
+        self.desk.handle_ledger_down(SlotRange::ALL, self.now);
         self.turn();
         self.now.monotonic = self.now.monotonic.plus_ms(20);
         self.now.wall.0 += 20;
-        self.desk.handle_ledger_up();
+        self.desk.handle_ledger_up(SlotRange::ALL);
         self.turn();
     }
 
@@ -495,11 +495,11 @@ fn what_was_told_of_a_former_sale_is_offered_to_that_one_alone() {
 #[test]
 fn a_ledger_that_is_away_for_long_is_given_what_was_remembered_when_it_went() {
     let mut fixture = selling(&["a"]);
-    fixture.desk.handle_ledger_down(fixture.now);
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
     for _ in 0..3 {
         fixture.wait(limits::REMEMBERED_MS);
     }
-    fixture.desk.handle_ledger_up();
+    fixture.desk.handle_ledger_up(SlotRange::ALL);
     // As a loop does: the sync that is due by now comes before what is offered.
     fixture.turn();
     let (call, ..) = fixture.restore();

@@ -46,11 +46,11 @@ fn the_log_is_read_anew_once_the_ledger_was_away() {
     let mut fixture = sold_out_before();
     assert_eq!(follow(&mut fixture, &["a", "b", "c"]), [0]);
     assert_eq!(fixture.reserve(1, Some("theirs"), 1), Err(Refusal::SoldOut), "it is not in the log");
-    fixture.desk.handle_ledger_down(fixture.now);
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
     fixture.turn();
     // It may be granted by now: nobody is told that it was not.
     fixture.reserve(2, Some("theirs"), 1).unwrap();
-    fixture.desk.handle_ledger_up();
+    fixture.desk.handle_ledger_up(SlotRange::ALL);
     assert_eq!(follow(&mut fixture, &["a", "theirs", "d"]), [0]);
     assert_eq!(fixture.told(), [(2, Outcome::Replayed(booked("theirs", 1)))]);
     assert_eq!(fixture.reserve(3, Some("new"), 1), Err(Refusal::SoldOut));

@@ -101,7 +101,7 @@ fn on_cores(cores: usize, ledger: &mut Played) -> Fixture {
     board.learn(&sale(), &state(10, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
     desk.refresh_lanes();
-    desk.handle_ledger_up();
+    desk.handle_ledger_up(SlotRange::ALL);
     let lane = desk.lane("ticket").unwrap();
     let mut fixture = Fixture { desk, board, lane, now, made: 0, sequence: 0 };
     ledger.sales.entry(sale()).or_insert(state(10, 0));
@@ -291,11 +291,11 @@ fn lets_others_at_the_ledger_between_two_calls_that_enter_overdue_holds() {
     let sooner = asked_at.windows(2).filter(|two| two[1] - two[0] < SWEEP_PAUSE_MS).count();
     assert!(sooner <= 2 * 3, "{asked_at:?}");
     // Nothing pauses for good once the ledger is lost, or all is entered.
-    fixture.desk.handle_ledger_down(fixture.now);
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
     fixture.wait(SWEEP_PAUSE_MS);
     assert!(fixture.desk.next_deadline() > fixture.now.monotonic);
     ledger.is_stuck = false;
-    fixture.desk.handle_ledger_up();
+    fixture.desk.handle_ledger_up(SlotRange::ALL);
     for _ in 0..2 {
         sync(&mut fixture, &mut ledger);
     }
@@ -377,8 +377,8 @@ fn reads_everything_on_a_new_connection_and_where_the_feed_is_another() {
     sync(&mut fixture, &mut ledger);
     assert_eq!(everything(sync(&mut fixture, &mut ledger)), (false, false));
 
-    fixture.desk.handle_ledger_down(fixture.now);
-    fixture.desk.handle_ledger_up();
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
+    fixture.desk.handle_ledger_up(SlotRange::ALL);
     fixture.turn();
     let asked = answer_all(&mut fixture, &mut ledger);
     assert_eq!(asked[0], "changes", "where the feed is comes first");
@@ -429,8 +429,8 @@ fn what_was_asked_for_changes_on_a_connection_of_before_says_nothing_on_this_one
     let (late, asked) = fixture.desk.poll_call().unwrap();
     assert!(matches!(asked, Call::Ledger(LedgerOp::Changes { after: Some(0) })));
     for _ in 0..3 {
-        fixture.desk.handle_ledger_down(fixture.now);
-        fixture.desk.handle_ledger_up();
+        fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
+        fixture.desk.handle_ledger_up(SlotRange::ALL);
         fixture.wait(SYNC_INTERVAL_MS);
         let asked: Vec<Call> =
             std::iter::from_fn(|| fixture.desk.poll_call()).map(|(_, call)| call).collect();

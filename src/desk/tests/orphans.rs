@@ -134,8 +134,8 @@ fn a_cancellation_of_a_sale_that_is_gone_costs_nothing_until_it_is_back() {
     let (call, _) = fixture.cancelled(true).pop().unwrap();
     fixture.desk.handle_answer(call, Ok(Answer::Missing), fixture.now);
     // These gather behind it, and none may leave: of a sale that is gone nobody knows which history it has.
-    fixture.desk.handle_ledger_down(fixture.now);
-    fixture.desk.handle_ledger_up();
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
+    fixture.desk.handle_ledger_up(SlotRange::ALL);
     for number in 2..10 {
         fixture.desk.cancel_unheard(fixture.lane, id(&format!("made-{number}")), fixture.now);
     }

@@ -15,6 +15,8 @@
 //! replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as unanswered, and are
 //! sent again with all the others.
 
+#[cfg(all(test, not(loom)))]
+pub(crate) mod for_tests;
 mod setup;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -1,5 +1,6 @@
 //! A session against a Redis played by hand.
 
+use super::for_tests::{ALL_RIGHT, commands_in, set_up_replies};
 use super::*;
 use crate::booking::SaleName;
 use crate::ledger::url::{LedgerUrl, RedisAddress};
@@ -33,14 +34,7 @@ fn expire(name: &str) -> Call {
 fn take_commands(session: &mut Session) -> Vec<String> {
     let bytes = session.poll_output().to_vec();
     session.handle_written(bytes.len());
-    let mut commands = Vec::new();
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
-        let length = codec::frames_length(1, rest).unwrap().expect("whole commands");
-        commands.push(String::from_utf8_lossy(&rest[..length]).into_owned());
-        rest = &rest[length..];
-    }
-    commands
+    commands_in(&bytes)
 }
 
 /// Dials and answers the set-up; returns what was written behind it.
@@ -65,27 +59,11 @@ fn set_up(
     session.handle_bytes(b":0\r\n", now)
 }
 
-fn set_up_replies(commands: &[String]) -> String {
-    let kinds =
-        ["\r\nbx:sales\r\n", "\r\n$2\r\nID\r\n$", "\r\n$2\r\nID\r\n", "\r\nCONFIG\r\n", "\r\nINFO\r\n"];
-    let reply = |command: &String| match kinds.iter().position(|words| command.contains(words)) {
-        None => "+OK\r\n",
-        Some(0) => ALL_RIGHT,
-        Some(1) => "$0\r\n\r\n",
-        Some(2) => ":7\r\n",
-        Some(_) => "",
-    };
-    commands.iter().map(reply).collect()
-}
-
 /// Dials; returns the set-up.
 fn dial(session: &mut Session, now: Monotonic) -> Vec<String> {
     session.handle_dialling(now);
     take_commands(session)
 }
-
-/// Nothing is denied and nothing refused.
-const ALL_RIGHT: &str = "$0\r\n\r\n";
 
 const MISSING: &[u8] = b"$-1\r\n";
 
