@@ -29,27 +29,60 @@ fn history_of(state: &SaleState) -> History {
     (state.opened, state.lineage)
 }
 
-/// One core's view of the history of one sale.
+/// How one core stands to the history of one sale.
+#[derive(Debug)]
+enum Trust {
+    /// What is remembered is to be offered at the end of the turn.
+    Due,
+    /// It was offered, and not all of it is answered.
+    Verifying(Verification),
+    /// It was offered, and not all of it could be taken: not again before that time.
+    Failed { retry_at: Monotonic },
+    /// This history has all that this core remembers.
+    Verified(History),
+}
+
+/// Offers of a sale in flight.
 #[derive(Debug, Default)]
-struct Trust {
-    /// The history that has all that this core remembers.
-    trusted: Option<History>,
-    /// To be offered at the end of the turn.
-    due: bool,
-    /// Even if there is nothing to put back: a reading has shown that something was forgotten.
-    alarm: bool,
-    /// Calls in flight.
+struct Verification {
+    /// Those that are not answered yet.
     pending: usize,
-    /// The history that they were answered from, so far.
-    found: Option<History>,
-    /// They were answered from two histories.
-    torn: bool,
+    /// What the others were answered from.
+    found: Found,
     /// One of them failed.
-    failed: bool,
-    /// After a failure: not again before this time.
-    retry_at: Monotonic,
-    /// It is in the list of those to try again.
-    listed: bool,
+    has_failed: bool,
+    /// Once they are answered, all is to be offered anew.
+    is_due_again: bool,
+}
+
+/// Which history offers were answered from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Found {
+    /// None was answered yet.
+    #[default]
+    Nothing,
+    /// All of them from this one.
+    One(History),
+    /// What was answered from the older of two may be forgotten by now.
+    Torn,
+}
+
+/// What the guard keeps of one sale.
+#[derive(Debug)]
+struct GuardedLane {
+    trust: Trust,
+    /// The ledger must be asked even if nothing is remembered: a reading has shown that it has forgotten something.
+    alarm: bool,
+}
+
+impl GuardedLane {
+    /// The history that has all that this core remembers.
+    fn verified(&self) -> Option<History> {
+        match self.trust {
+            Trust::Verified(history) => Some(history),
+            Trust::Due | Trust::Verifying(_) | Trust::Failed { .. } => None,
+        }
+    }
 }
 
 /// What one call offers to the ledger.
@@ -74,13 +107,13 @@ pub struct GuardCounts {
 
 /// See the [module](self).
 pub(super) struct Guard {
-    lanes: PerLane<Trust>,
+    lanes: PerLane<GuardedLane>,
     /// What clients were told.
     memory: Memory,
-    /// Lanes that are due.
-    distrusted: Vec<LaneIndex>,
-    /// Lanes that failed, to be tried again.
-    untrusted: Vec<LaneIndex>,
+    /// Lanes that are due, now or once their offers in flight are answered.
+    due: Vec<LaneIndex>,
+    /// Lanes that failed; and some that have done so.
+    failed: BTreeSet<LaneIndex>,
     counts: GuardCounts,
 }
 
@@ -89,16 +122,16 @@ impl Guard {
         Guard {
             lanes: PerLane::default(),
             memory: Memory::new(),
-            distrusted: Vec::new(),
-            untrusted: Vec::new(),
+            due: Vec::new(),
+            failed: BTreeSet::new(),
             counts: GuardCounts::default(),
         }
     }
 
     /// A new lane: what is remembered of it must be offered first.
     pub(super) fn add_lane(&mut self) {
-        let lane = self.lanes.add(Trust { due: true, ..Trust::default() });
-        self.distrusted.push(lane);
+        let lane = self.lanes.add(GuardedLane { trust: Trust::Due, alarm: false });
+        self.due.push(lane);
     }
 
     /// See [`GuardCounts`].
@@ -108,12 +141,12 @@ impl Guard {
 
     /// Whether this core may ask the ledger to change something of that sale.
     pub(super) fn trusts(&self, lane: LaneIndex) -> bool {
-        self.lanes[lane].trusted.is_some()
+        self.lanes[lane].verified().is_some()
     }
 
     /// The watermark of calls that book, if the host has `seen` that.
     pub(super) fn watermark(&self, lane: LaneIndex, seen: Watermark) -> Watermark {
-        match self.lanes[lane].trusted {
+        match self.lanes[lane].verified() {
             // Another core has just learnt of another history.
             Some((opened, lineage)) if (opened, lineage) != (seen.opened, seen.lineage) => {
                 Watermark { opened, lineage, sequence: 0 }
@@ -124,16 +157,18 @@ impl Guard {
 
     /// Makes sure that what this core remembers of a sale is offered to the ledger before anything else of it is sent.
     pub(super) fn distrust(&mut self, lane: LaneIndex) {
-        let trust = &mut self.lanes[lane];
-        trust.trusted = None;
-        if !std::mem::replace(&mut trust.due, true) {
-            self.distrusted.push(lane);
+        let was_due = match &mut self.lanes[lane].trust {
+            Trust::Verifying(verification) => std::mem::replace(&mut verification.is_due_again, true),
+            trust => matches!(std::mem::replace(trust, Trust::Due), Trust::Due),
+        };
+        if !was_due {
+            self.due.push(lane);
         }
     }
 
     /// Distrusts a sale if another core, which has `seen` that, knows more of its history.
     pub(super) fn compare_history(&mut self, lane: LaneIndex, seen: Watermark) {
-        if self.lanes[lane].trusted.is_some_and(|trusted| trusted != (seen.opened, seen.lineage)) {
+        if self.lanes[lane].verified().is_some_and(|verified| verified != (seen.opened, seen.lineage)) {
             self.distrust(lane);
         }
     }
@@ -150,16 +185,12 @@ impl Guard {
         if reach.is_all_up() && is_offered {
             self.memory.forget_before(now);
         }
-        for lane in std::mem::take(&mut self.untrusted) {
-            let trust = &mut self.lanes[lane];
-            let is_idle = trust.trusted.is_none() && trust.pending == 0 && !trust.due;
+        for lane in std::mem::take(&mut self.failed) {
+            let Trust::Failed { retry_at } = self.lanes[lane].trust else { continue };
             // Nothing can be put back into a missing sale.
-            let is_time = now >= trust.retry_at && !lanes[lane].is_out_of_order();
-            trust.listed = is_idle && !is_time;
-            if trust.listed {
-                self.untrusted.push(lane);
-            } else if is_idle {
-                self.distrust(lane);
+            match now >= retry_at && !lanes[lane].is_out_of_order() {
+                true => self.distrust(lane),
+                false => drop(self.failed.insert(lane)),
             }
         }
     }
@@ -178,43 +209,38 @@ impl Guard {
 
     /// Distrusts if an answer on this core's own connection is of another history. Such answers never come late.
     pub(super) fn judge_answer(&mut self, lane: LaneIndex, state: &SaleState) {
-        if self.lanes[lane].trusted.is_some_and(|trusted| trusted != history_of(state)) {
+        if self.lanes[lane].verified().is_some_and(|verified| verified != history_of(state)) {
             self.distrust(lane);
         }
     }
 
     /// Whether that state allows the answer "there is no such booking": not while bookings are yet to be put back.
     pub(super) fn is_complete(&self, lane: LaneIndex, state: &SaleState) -> bool {
-        !state.is_frozen() && self.lanes[lane].trusted == Some(history_of(state))
+        !state.is_frozen() && self.lanes[lane].verified() == Some(history_of(state))
     }
 
     /// Offers what is remembered of the sales that are due and can be asked; those of which nothing is remembered are
     /// trusted at once. Offers are in flight from now on.
     pub(super) fn take_offers(&mut self, lanes: &Lanes, reach: &Reach) -> Vec<Offer> {
         let mut offers = Vec::new();
-        if self.distrusted.is_empty() {
+        if self.due.is_empty() {
             return offers;
         }
         let mut asked = Vec::new();
-        for lane in std::mem::take(&mut self.distrusted) {
-            let knows = self.memory.knows(lane);
-            let trust = &mut self.lanes[lane];
-            if trust.pending > 0 || !reach.is_up(lanes[lane].slot) {
-                self.distrusted.push(lane);
-                continue;
-            }
-            trust.due = false;
-            if knows || trust.alarm {
+        for lane in std::mem::take(&mut self.due) {
+            let guarded = &mut self.lanes[lane];
+            if matches!(guarded.trust, Trust::Verifying(_)) || !reach.is_up(lanes[lane].slot) {
+                self.due.push(lane);
+            } else if self.memory.knows(lane) || guarded.alarm {
                 asked.push(lane);
             } else {
                 let seen = lanes[lane].board.seen();
-                trust.trusted = Some((seen.opened, seen.lineage));
+                guarded.trust = Trust::Verified((seen.opened, seen.lineage));
             }
         }
         for (lane, told) in self.memory.latest(&asked) {
-            let trust = &mut self.lanes[lane];
             let seen = lanes[lane].board.seen();
-            (trust.found, trust.torn, trust.failed) = (None, false, false);
+            let mut verification = Verification::default();
             // For each sale that had this name: the ledger knows best which of them it has now.
             let mut of_sale: BTreeMap<u64, Vec<Booking>> = BTreeMap::new();
             for (opened, booking) in told {
@@ -229,40 +255,52 @@ impl Guard {
                 for _ in 0..bookings.len().div_ceil(ENTRIES_PER_CALL_MAX).max(1) {
                     let rest = bookings.split_off(bookings.len().min(ENTRIES_PER_CALL_MAX));
                     let offered = std::mem::replace(&mut bookings, rest);
-                    trust.pending += 1;
+                    verification.pending += 1;
                     offers.push(Offer { lane, opened, seen, bookings: offered });
                 }
             }
+            self.lanes[lane].trust = Trust::Verifying(verification);
         }
         offers
     }
 
     /// An offer was answered by a ledger in that state; or it failed, and is repeated later.
     pub(super) fn note_answered(&mut self, lane: LaneIndex, found: Option<&SaleState>, now: Monotonic) {
-        let trust = &mut self.lanes[lane];
-        trust.pending -= 1;
+        let guarded = &mut self.lanes[lane];
+        let Trust::Verifying(verification) = &mut guarded.trust else {
+            unreachable!("an offer that was never made is answered")
+        };
+        verification.pending -= 1;
         match found.map(history_of) {
             Some(history) => {
-                trust.torn |= trust.found.is_some_and(|before| before != history);
-                trust.found = Some(history);
+                verification.found = match verification.found {
+                    Found::Nothing => Found::One(history),
+                    Found::One(before) if before == history => Found::One(history),
+                    Found::One(_) | Found::Torn => Found::Torn,
+                }
             }
-            None => trust.failed = true,
+            None => verification.has_failed = true,
         }
-        if trust.pending > 0 {
+        let Verification { pending, found, has_failed, is_due_again } = *verification;
+        if pending > 0 {
             return;
         }
-        if trust.failed {
-            trust.retry_at = now.plus_ms(RESTORE_RETRY_MS);
-            if !std::mem::replace(&mut trust.listed, true) {
-                self.untrusted.push(lane);
+        match found {
+            // It is in the list of those.
+            _ if is_due_again => guarded.trust = Trust::Due,
+            _ if has_failed => {
+                guarded.trust = Trust::Failed { retry_at: now.plus_ms(RESTORE_RETRY_MS) };
+                self.failed.insert(lane);
             }
-        } else if trust.torn {
-            // What was answered from the older one may be forgotten by now.
-            self.distrust(lane);
-        } else if !trust.due {
-            trust.trusted = trust.found;
-            // Only now: an offer that was not answered must be repeated, even if there is nothing to put back.
-            trust.alarm = false;
+            Found::One(history) => {
+                guarded.trust = Trust::Verified(history);
+                // Only now: an offer that was not answered must be repeated, even if there is nothing to put back.
+                guarded.alarm = false;
+            }
+            Found::Nothing | Found::Torn => {
+                guarded.trust = Trust::Due;
+                self.due.push(lane);
+            }
         }
     }
 
@@ -371,11 +409,19 @@ impl Guard {
 
     /// Panics if it contradicts itself, or `pending`: the number of offers of a lane that are in flight.
     pub(super) fn check_invariants(&self, pending: impl Fn(LaneIndex) -> usize) {
-        for (lane, trust) in self.lanes.iter() {
-            assert_eq!(trust.pending, pending(lane), "offers on the way are counted");
-            assert!(trust.trusted.is_none() || trust.pending == 0, "what is being asked is not trusted yet");
-            assert_eq!(trust.due, self.distrusted.contains(&lane), "what is due is listed");
-            assert_eq!(trust.listed, self.untrusted.contains(&lane), "what failed is listed");
+        for (lane, GuardedLane { trust, .. }) in self.lanes.iter() {
+            let (in_flight, is_due) = match trust {
+                Trust::Due => (0, true),
+                Trust::Verifying(verification) => (verification.pending, verification.is_due_again),
+                Trust::Failed { .. } | Trust::Verified(_) => (0, false),
+            };
+            assert_eq!(in_flight, pending(lane), "offers in flight are counted");
+            assert!(!matches!(trust, Trust::Verifying(Verification { pending: 0, .. })), "all is answered");
+            assert_eq!(usize::from(is_due), self.due.iter().filter(|due| **due == lane).count());
+            assert!(
+                !matches!(trust, Trust::Failed { .. }) || self.failed.contains(&lane),
+                "it is tried again"
+            );
         }
     }
 }
