@@ -243,11 +243,6 @@ impl Board {
         totals
     }
 
-    /// The cores, in order.
-    pub fn core_indexes(&self) -> impl Iterator<Item = CoreIndex> + use<> {
-        (0..self.cores).map(CoreIndex)
-    }
-
     fn find_or_add(&self, name: &SaleName) -> Result<Arc<SaleBoard>, BoardFull> {
         let mut guard = lock(&self.directory);
         if let Some(sale) = guard.get(name.as_str()) {
@@ -421,6 +416,5 @@ mod tests {
             [ShardTotals { free: 3, taken: 0, steals: 0 }, ShardTotals { free: 2, taken: 1, steals: 0 }];
         assert_eq!(board.totals(), expected);
         one.settle(permits, Settlement::Spent);
-        assert_eq!(board.core_indexes().count(), 2);
     }
 }
