@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Endpoint, Stream};
+use super::{Endpoint, Stream, TlsFailure};
 
 /// Pause before a UNIX socket whose queue is full is dialled again: the system does not tell when there is room.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(10);
@@ -53,9 +53,13 @@ impl BlockingStream {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out"));
             }
         }
-        match stream.stream.take_error()? {
-            None => Ok(stream),
-            Some(error) => Err(error),
+        if let Some(error) = stream.stream.take_error()? {
+            return Err(error);
+        }
+        match stream.retry_until(until, Stream::handshake) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(TlsFailure::Silent.into()),
+            Err(error) => Err(error),
+            Ok(()) => Ok(stream),
         }
     }
 
@@ -72,8 +76,15 @@ impl BlockingStream {
         }
     }
 
-    fn retry(&mut self, mut step: impl FnMut(&mut Stream) -> io::Result<usize>) -> io::Result<usize> {
-        let until = Instant::now() + self.patience;
+    fn retry<T>(&mut self, step: impl FnMut(&mut Stream) -> io::Result<T>) -> io::Result<T> {
+        self.retry_until(Instant::now() + self.patience, step)
+    }
+
+    fn retry_until<T>(
+        &mut self,
+        until: Instant,
+        mut step: impl FnMut(&mut Stream) -> io::Result<T>,
+    ) -> io::Result<T> {
         loop {
             match step(&mut self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -100,7 +111,7 @@ impl Write for BlockingStream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.stream.flush()
     }
 }
 

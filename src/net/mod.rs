@@ -1,10 +1,15 @@
 //! Connections that this process makes to a server: where it is, and the stream to it.
 //!
-//! It moves bytes and knows nothing of their meaning. A [`Stream`] does not block: a loop drives it by mio. A caller that
-//! may wait puts a [`BlockingStream`] around it, so that there is one kind of stream for both.
+//! It moves bytes, encrypted or not, and knows nothing of what they mean. A [`Stream`] does not block: a loop drives it by mio.
+//! Whoever may wait puts a [`BlockingStream`] around it, so that there is one kind of stream for both.
 
 mod blocking;
+#[cfg(all(test, not(loom)))]
+#[path = "../../tests/support/certificates.rs"]
+pub(crate) mod certificates;
 mod stream;
+mod tls;
 
 pub use blocking::BlockingStream;
 pub use stream::{Endpoint, Stream};
+pub use tls::{TlsClient, TlsFailure, TlsStream};
