@@ -18,13 +18,12 @@ use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::connections::Admission;
 use crate::engine::{Engine, Settings};
-use crate::ledger::redis::{ConnectError, RedisLedger};
+use crate::ledger::redis::{ConnectError, RedisLedger, place};
 use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
-use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
+use crate::ledger::url::{LedgerUrl, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
-use crate::net::Endpoint;
 use crate::protocol::{
     Answer, Call, CallError, Durability, LedgerId, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
 };
@@ -51,9 +50,6 @@ pub enum StartError {
     /// See [`SqliteOpenError`].
     #[error(transparent)]
     Sqlite(#[from] SqliteOpenError),
-    /// A host name without an address.
-    #[error("ledger: cannot resolve {0}: {1}")]
-    Resolve(String, io::Error),
     /// The ledger did not do what a host needs first.
     #[error("the ledger cannot {0}: {1}")]
     Ledger(&'static str, CallError),
@@ -109,7 +105,7 @@ impl StartError {
 /// How the cores reach the ledger, before there are loops.
 enum Ready {
     Sqlite(SqliteLedger),
-    Redis { ledger: RedisLedger, url: RedisUrl, endpoint: Endpoint },
+    Redis { ledger: RedisLedger, url: RedisUrl },
 }
 
 impl Server {
@@ -307,12 +303,8 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     match url {
         LedgerUrl::Sqlite(path) => Ok(Ready::Sqlite(SqliteLedger::open(path)?)),
         LedgerUrl::Redis(url) => {
-            let endpoint = url.address.resolve().map_err(|error| match &url.address {
-                RedisAddress::Tcp { host, .. } => StartError::Resolve(host.clone(), error),
-                RedisAddress::Unix(_) => StartError::System(error),
-            })?;
             let ledger = RedisLedger::connect(url)?;
-            Ok(Ready::Redis { ledger, url: url.clone(), endpoint })
+            Ok(Ready::Redis { ledger, url: url.clone() })
         }
     }
 }
@@ -446,15 +438,19 @@ fn connect(
                 Some((admin, thread)),
             ))
         }
-        Ready::Redis { ledger, url, endpoint } => {
+        Ready::Redis { ledger, url } => {
             let now = clock.now().monotonic;
-            let link = |way| {
+            let finder = place::finder(&url);
+            let link = |(way, waker): (usize, &Arc<mio::Waker>)| {
                 let seed = OsRng.unwrap_err().next_u64();
                 let trouble = (trouble.clone(), way);
-                let link = RedisLink::new(endpoint.clone(), url.clone(), durability, seed, trouble, now);
+                let waker = Arc::clone(waker);
+                // A loop that has ended needs no answer.
+                let asker = finder.asker(move || drop(waker.wake()));
+                let link = RedisLink::new(asker, url.clone(), durability, seed, trouble, now);
                 Link::Redis(Box::new(Router::to_one(link)))
             };
-            Ok(((0..wakers.len()).map(link).collect(), Box::new(ledger), None))
+            Ok((wakers.iter().enumerate().map(link).collect(), Box::new(ledger), None))
         }
     }
 }

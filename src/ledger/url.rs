@@ -2,14 +2,10 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-
-use crate::net::Endpoint;
 
 /// A parsed `--ledger`. Prints as it was written, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,25 +138,6 @@ impl RedisUrl {
             "" => Err(wrong("it is empty".to_owned())),
             _ if password.contains('\n') => Err(wrong("it has more than one line".to_owned())),
             _ => Ok(Some(password.to_owned())),
-        }
-    }
-}
-
-impl RedisAddress {
-    /// Its address now. Asks a name server, which may take its time.
-    ///
-    /// # Errors
-    /// If the name has no address, or cannot be resolved.
-    pub fn resolve(&self) -> io::Result<Endpoint> {
-        match self {
-            RedisAddress::Unix(path) => Ok(Endpoint::Unix(path.clone())),
-            RedisAddress::Tcp { host, port } => {
-                let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
-                match addresses.is_empty() {
-                    false => Ok(Endpoint::Tcp(addresses)),
-                    true => Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address")),
-                }
-            }
         }
     }
 }

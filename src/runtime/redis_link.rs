@@ -8,9 +8,11 @@ use mio::{Interest, Registry, Token, event::Source};
 
 use crate::clock::Monotonic;
 use crate::ledger::Trouble;
+use crate::ledger::redis::place::{self, Whereabouts};
 use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
-use crate::net::{Endpoint, Stream};
+use crate::limits;
+use crate::net::{Asker, Endpoint, Rotation, Stream};
 use crate::protocol::{Answer, Call, CallError, CallId, Durability};
 
 /// Most nodes of a ledger: as many as Redis Cluster is made for.
@@ -25,11 +27,11 @@ pub trait Streams {
     /// One of them.
     type Stream;
 
-    /// Begins to connect to that node. Each number of a `dial` takes the next address.
+    /// Begins to connect to that node, at the address in that place.
     ///
     /// # Errors
     /// If that is refused at once.
-    fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, dial: usize) -> io::Result<Self::Stream>;
+    fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, place: usize) -> io::Result<Self::Stream>;
 
     /// What went wrong since the last time.
     ///
@@ -75,8 +77,8 @@ pub(super) fn node_of(Token(token): Token) -> Option<NodeIndex> {
 impl Streams for MioStreams<'_> {
     type Stream = Stream;
 
-    fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, dial: usize) -> io::Result<Stream> {
-        let mut stream = Stream::connect(endpoint, dial)?;
+    fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, place: usize) -> io::Result<Stream> {
+        let mut stream = Stream::connect(endpoint, place)?;
         let token = token_of(node);
         stream.register(self.registry, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(stream)
@@ -101,14 +103,17 @@ impl Streams for MioStreams<'_> {
 
 /// See the [module](self).
 pub struct RedisLink<T> {
-    /// Names are resolved when the host starts, since a loop must not wait for a name server.
-    endpoint: Endpoint,
+    /// Says at each dial where Redis is, since a loop must not wait for a name server.
+    asker: Asker<Whereabouts>,
+    /// It was asked, and has not said it.
+    is_asking: bool,
+    /// What is dialled, for people.
+    dialled: String,
+    rotation: Rotation,
     url: RedisUrl,
     session: Session,
     stream: Option<T>,
     connected: bool,
-    /// How often it was dialled: each dial takes the next address.
-    dials: usize,
     /// Where its state is reported to operators, and under which number of the host's connections to the ledger.
     trouble: (Trouble, usize),
     /// The state of the session that was reported last.
@@ -119,7 +124,7 @@ impl<T> RedisLink<T> {
     /// A link that dials when it is first [driven](RedisLink::drive). What keeps it from its Redis it reports in `trouble`,
     /// under a number of its own.
     pub fn new(
-        endpoint: Endpoint,
+        asker: Asker<Whereabouts>,
         url: RedisUrl,
         durability: Durability,
         seed: u64,
@@ -127,12 +132,14 @@ impl<T> RedisLink<T> {
         now: Monotonic,
     ) -> RedisLink<T> {
         RedisLink {
-            endpoint,
+            asker,
+            is_asking: false,
+            dialled: url.address.to_string(),
+            rotation: Rotation::default(),
             url: url.clone(),
             session: Session::new(url, durability, seed, now),
             stream: None,
             connected: false,
-            dials: 0,
             trouble,
             told: 0,
         }
@@ -160,6 +167,9 @@ impl<T> RedisLink<T> {
 
     /// Dials, or gives up a silent connection, if it is time for that. Reports what has changed.
     pub fn drive<S: Streams<Stream = T>>(&mut self, node: NodeIndex, streams: &mut S, now: Monotonic) {
+        if self.session.is_late(now) {
+            self.give_up(streams, now);
+        }
         if self.session.handle_deadline(now) {
             self.close(streams);
         }
@@ -171,17 +181,22 @@ impl<T> RedisLink<T> {
             }
             self.session.handle_dialling(now);
             self.connected = false;
-            let dialled = match password {
-                Ok(_) => {
-                    let dialled = streams.dial(node, &self.endpoint, self.dials);
-                    self.dials = self.dials.wrapping_add(1);
-                    dialled.map_err(|error| format!("cannot connect to {}: {error}", self.endpoint))
-                }
+            let asked = match password {
+                Ok(_) => self.asker.ask().map_err(|error| format!("cannot look up where Redis is: {error}")),
                 Err(error) => Err(error.to_string()),
             };
-            match dialled {
-                Ok(stream) => self.stream = Some(stream),
+            match asked {
+                Ok(()) => self.is_asking = true,
                 Err(reason) => self.lose(reason, streams, now),
+            }
+        }
+        if self.is_asking
+            && let Some(found) = self.asker.poll()
+        {
+            self.is_asking = false;
+            match found {
+                Ok(endpoint) => self.dial(node, &endpoint, streams, now),
+                Err(error) => self.lose(error.to_string(), streams, now),
             }
         }
         let (trouble, way) = &self.trouble;
@@ -193,9 +208,42 @@ impl<T> RedisLink<T> {
         }
     }
 
+    fn dial<S: Streams<Stream = T>>(
+        &mut self,
+        node: NodeIndex,
+        endpoint: &Endpoint,
+        streams: &mut S,
+        now: Monotonic,
+    ) {
+        self.dialled = endpoint.to_string();
+        match streams.dial(node, endpoint, self.rotation.next(endpoint)) {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) => self.lose_by("cannot connect to", &error, streams, now),
+        }
+    }
+
+    /// Says what kept a connection from coming about in time, where that is known.
+    fn give_up<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
+        if self.stream.is_none() && self.is_asking {
+            let waited_ms = u128::from(limits::DIAL_TIMEOUT_MS);
+            self.lose(place::slow_look_up(&self.url.address, waited_ms), streams, now);
+        }
+    }
+
     fn lose<S: Streams<Stream = T>>(&mut self, reason: String, streams: &mut S, now: Monotonic) {
+        self.is_asking = false;
         self.session.handle_lost(reason, now);
         self.close(streams);
+    }
+
+    fn lose_by<S: Streams<Stream = T>>(
+        &mut self,
+        doing: &str,
+        error: &io::Error,
+        streams: &mut S,
+        now: Monotonic,
+    ) {
+        self.lose(format!("{doing} {}: {error}", self.dialled), streams, now);
     }
 
     fn close<S: Streams<Stream = T>>(&mut self, streams: &mut S) {
@@ -216,9 +264,7 @@ impl<T> RedisLink<T> {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return self.lose(format!("reading from {}: {error}", self.endpoint), streams, now);
-                }
+                Err(error) => return self.lose_by("reading from", &error, streams, now),
             };
             if self.session.handle_bytes(&buffer[..bytes], now).is_err() {
                 self.close(streams);
@@ -238,9 +284,7 @@ impl<T> RedisLink<T> {
                         self.session.handle_connected(now);
                     }
                 }
-                Ok(Some(error)) | Err(error) => {
-                    self.lose(format!("cannot connect to {}: {error}", self.endpoint), streams, now);
-                }
+                Ok(Some(error)) | Err(error) => self.lose_by("cannot connect to", &error, streams, now),
             }
         }
     }
@@ -258,9 +302,7 @@ impl<T> RedisLink<T> {
                 Ok(bytes) => self.session.handle_written(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return self.lose(format!("writing to {}: {error}", self.endpoint), streams, now);
-                }
+                Err(error) => return self.lose_by("writing to", &error, streams, now),
             }
         }
     }
@@ -270,9 +312,11 @@ impl<T> RedisLink<T> {
 mod tests {
     use std::io::ErrorKind;
     use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex, mpsc};
     use std::time::{Duration, Instant};
 
-    use mio::{Events, Poll};
+    use mio::{Events, Poll, Waker};
 
     use super::*;
     use crate::ledger::url::LedgerUrl;
@@ -297,10 +341,26 @@ mod tests {
     impl Loop {
         fn over(endpoint: Endpoint) -> Loop {
             let LedgerUrl::Redis(url) = "redis://name:6379/0".parse().unwrap() else { unreachable!() };
-            let (poll, trouble, now) = (Poll::new().unwrap(), Trouble::default(), Monotonic(0));
-            let told = (trouble.clone(), 0);
-            let link = RedisLink::new(endpoint, url, Durability::Ack, 7, told, now);
+            Loop::asking(Poll::new().unwrap(), url, Asker::known(Ok(endpoint)))
+        }
+
+        fn asking(poll: Poll, url: RedisUrl, asker: Asker<Whereabouts>) -> Loop {
+            let (trouble, now) = (Trouble::default(), Monotonic(0));
+            let link = RedisLink::new(asker, url, Durability::Ack, 7, (trouble.clone(), 0), now);
             Loop { link, poll, trouble, now }
+        }
+
+        /// Of a Redis of that URL, whose name is looked up so.
+        fn looking_up(
+            url: &str,
+            look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        ) -> Loop {
+            let LedgerUrl::Redis(url) = url.parse().unwrap() else { unreachable!() };
+            let poll = Poll::new().unwrap();
+            let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+            let finder = place::finder_by(&url, move |_, _| look_up());
+            let asker = finder.asker(move || waker.wake().unwrap());
+            Loop::asking(poll, url, asker)
         }
 
         /// Dials as soon as the session wants to.
@@ -322,6 +382,10 @@ mod tests {
                 self.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
                 let mut streams = MioStreams { registry: self.poll.registry() };
                 for event in &events {
+                    if event.token() == Token(1) {
+                        self.link.drive(NodeIndex(0), &mut streams, self.now);
+                        continue;
+                    }
                     if event.is_writable() {
                         self.link.handle_writable(&mut streams, self.now);
                         self.link.flush(&mut streams, self.now);
@@ -331,6 +395,7 @@ mod tests {
                         self.link.handle_readable(&mut buffer, ended, &mut streams, self.now);
                     }
                 }
+                self.link.flush(&mut streams, self.now);
             }
         }
 
@@ -411,5 +476,74 @@ mod tests {
         assert!(host.link.session.dial_at().is_some(), "it is to be dialled again");
         let told = host.told();
         assert!(told.contains("Redis closed the connection"), "{told}");
+    }
+
+    #[test]
+    fn a_name_that_moves_is_followed_at_the_next_dial() {
+        let listeners = [listener(), listener()];
+        let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let now = Arc::new(AtomicUsize::new(0));
+        let place = Arc::clone(&now);
+        let mut host =
+            Loop::looking_up("redis://name", move || Ok(vec![addresses[place.load(Ordering::SeqCst)]]));
+        for place in [0, 1, 1, 0] {
+            now.store(place, Ordering::SeqCst);
+            host.dial();
+            host.turn_until(|link| link.connected);
+            let (dialled, stream) = accepted(&listeners);
+            assert_eq!(dialled, place);
+            drop(stream);
+            host.turn_until(|link| link.session.dial_at().is_some());
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_is_told_and_looked_up_again() {
+        let alive = [listener()];
+        let address = alive[0].local_addr().unwrap();
+        let looks = AtomicUsize::new(0);
+        let mut host = Loop::looking_up("redis://name", move || match looks.fetch_add(1, Ordering::SeqCst) {
+            0..3 => Err(io::Error::other("the name server is down")),
+            _ => Ok(vec![address]),
+        });
+        for _ in 0..3 {
+            host.dial();
+            host.turn_until(|link| link.session.dial_at().is_some());
+            let told = host.told();
+            assert!(told.contains("cannot look up name: the name server is down"), "{told}");
+        }
+        host.dial();
+        host.turn_until(|link| link.connected);
+        accepted(&alive);
+    }
+
+    /// The loop goes on, the dial is given up in time, and asking again begins no second look-up.
+    #[test]
+    fn a_look_up_that_hangs_holds_up_nobody() {
+        let alive = [listener()];
+        let address = alive[0].local_addr().unwrap();
+        let (release, hangs) = mpsc::channel::<()>();
+        let (hangs, looks) = (Mutex::new(hangs), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&looks);
+        let mut host = Loop::looking_up("redis://name", move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            hangs.lock().unwrap().recv_timeout(PATIENCE).expect("it is released");
+            Ok(vec![address])
+        });
+        for _ in 0..20 {
+            host.dial();
+            assert!(host.link.session.dial_at().is_none(), "it waits");
+            let begun = host.now;
+            host.dial();
+            assert_eq!(host.now, begun.plus_ms(limits::DIAL_TIMEOUT_MS));
+            let told = host.told();
+            assert!(told.contains("looking up name:6379 takes more than 500 ms"), "{told}");
+        }
+        release.send(()).unwrap();
+        // By the answer to what was asked long ago: nothing else is asked meanwhile.
+        host.dial();
+        host.turn_until(|link| link.connected);
+        accepted(&alive);
+        assert_eq!(looks.load(Ordering::SeqCst), 1);
     }
 }

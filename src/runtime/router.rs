@@ -129,7 +129,7 @@ mod tests {
     use crate::ledger::Trouble;
     use crate::ledger::redis::session::for_tests;
     use crate::ledger::url::LedgerUrl;
-    use crate::net::Endpoint;
+    use crate::net::{Asker, Endpoint};
     use crate::protocol::{Durability, SaleOp};
 
     /// Nodes that answer nothing by themselves: what was written to each, and what it is to say.
@@ -180,9 +180,9 @@ mod tests {
         fn new() -> Fixture {
             let LedgerUrl::Redis(url) = "redis://name:6379/0".parse().unwrap() else { unreachable!() };
             let link = |seed| {
-                let endpoint = Endpoint::Unix(PathBuf::from("/nowhere"));
+                let asker = Asker::known(Ok(Endpoint::Unix(PathBuf::from("/nowhere"))));
                 let trouble = (Trouble::default(), seed as usize);
-                RedisLink::new(endpoint, url.clone(), Durability::Ack, seed, trouble, Monotonic(0))
+                RedisLink::new(asker, url.clone(), Durability::Ack, seed, trouble, Monotonic(0))
             };
             let halves = [SlotRange::new(0, 8_191), SlotRange::new(8_192, 16_383)].map(Option::unwrap);
             let router = Router::to_all((0..).map(link).zip(halves).collect());

@@ -20,6 +20,7 @@ mod load_balancer;
 mod log_files;
 mod lost_sales;
 mod mounts;
+mod names;
 mod news;
 mod openapi;
 mod operators;

@@ -15,7 +15,7 @@ use boxoffice::ledger::Trouble;
 use boxoffice::ledger::url::LedgerUrl;
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::metrics::CoreMetrics;
-use boxoffice::net::Endpoint;
+use boxoffice::net::{Asker, Endpoint};
 use boxoffice::protocol::{Answer, Call, CallId, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use boxoffice::runtime::redis_link::{NodeIndex, RedisLink};
 use boxoffice::runtime::router::Router;
@@ -187,7 +187,7 @@ impl Host {
                     _ => scenario.keeping.durability(),
                 };
                 let link = RedisLink::new(
-                    Endpoint::Unix("/sim/redis.sock".into()),
+                    Asker::known(Ok(Endpoint::Unix("/sim/redis.sock".into()))),
                     url.clone(),
                     durability,
                     random.next(),

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
+use super::place::{self, Whereabouts};
 use super::session::{Need, Session, SessionError};
 use crate::clock::Monotonic;
 use crate::ledger::Ledger;
 use crate::ledger::url::{PasswordError, RedisAddress, RedisUrl};
 use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
-use crate::net::BlockingStream;
+use crate::net::{Asker, BlockingStream};
 use crate::protocol::{Answer, Call, CallError, CallId, SaleOp};
 
 /// Why there is no connection to Redis.
@@ -32,6 +33,14 @@ pub enum ConnectError {
         address: RedisAddress,
         /// What the system said.
         cause: io::Error,
+    },
+    /// The address of that name is unknown.
+    #[error("cannot reach Redis at {address}: {cause}")]
+    NotFound {
+        /// Where it should be.
+        address: RedisAddress,
+        /// What is wrong, and what to do.
+        cause: String,
     },
     /// Its password cannot be read.
     #[error(transparent)]
@@ -57,6 +66,7 @@ enum Break {
 /// A Redis ledger over one blocking connection, which is replaced when it breaks.
 pub struct RedisLedger {
     url: RedisUrl,
+    asker: Asker<Whereabouts>,
     timeout: Duration,
     session: Box<Session>,
     /// While it is connected.
@@ -77,6 +87,7 @@ impl RedisLedger {
         let session = Session::of_command(url.clone(), OsRng.unwrap_err().next_u64(), Monotonic::default());
         let mut ledger = RedisLedger {
             url: url.clone(),
+            asker: place::finder(url).asker(|| ()),
             timeout,
             session: Box::new(session),
             stream: None,
@@ -97,7 +108,16 @@ impl RedisLedger {
         let address = self.url.address.clone();
         let unreachable = |cause| ConnectError::Unreachable { address: address.clone(), cause };
         self.session.set_password(self.url.password_now()?);
-        let endpoint = address.resolve().map_err(unreachable)?;
+        self.asker.ask().map_err(unreachable)?;
+        let not_found = |cause: String| ConnectError::NotFound { address: address.clone(), cause };
+        let endpoint = match self.asker.wait(self.timeout) {
+            Some(Ok(endpoint)) => endpoint,
+            Some(Err(error)) => return Err(not_found(error.to_string())),
+            None => {
+                let waited_ms = self.timeout.as_millis();
+                return Err(not_found(place::slow_look_up(&address, waited_ms)));
+            }
+        };
         self.stream = Some(BlockingStream::connect(&endpoint, self.timeout).map_err(unreachable)?);
         let now = self.now();
         self.session.handle_dialling(now);

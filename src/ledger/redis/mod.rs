@@ -11,6 +11,7 @@ mod fence;
 mod fitness;
 mod frame;
 mod pack;
+pub mod place;
 mod read;
 mod reply;
 mod rights;
