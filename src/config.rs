@@ -21,7 +21,8 @@ pub use terms::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_sale, p
 pub use words::{SETTINGS, Words};
 
 use crate::booking::{SaleName, SaleTerms};
-use crate::ledger::url::names_a_ledger;
+use crate::ledger::tls::TlsFiles;
+use crate::ledger::url::{LedgerFiles, names_a_ledger};
 use crate::limits::{self as bounds, ClientLimits};
 pub use crate::protocol::Durability;
 use terms::parse_span_ms;
@@ -48,8 +49,8 @@ pub struct Config {
     pub pin: bool,
     /// The ledger's URL; its scheme is known, the rest is the ledger's to read.
     pub ledger: String,
-    /// The file with the password of a Redis whose URL has none.
-    pub ledger_password_file: Option<PathBuf>,
+    /// The files that belong to it: the password of a Redis whose URL has none, and what TLS needs.
+    pub ledger_files: LedgerFiles,
     /// Where the host keeps which sales of a Redis it has known; `None` for nowhere.
     pub state: Option<PathBuf>,
     /// Sales to open if the ledger has none of that name, each name once.
@@ -118,7 +119,14 @@ impl Config {
                 None => true,
             },
             ledger: ledger(&pick("ledger"))?,
-            ledger_password_file: path(&pick("ledger-password-file"))?,
+            ledger_files: LedgerFiles {
+                password: path(&pick("ledger-password-file"))?,
+                tls: TlsFiles {
+                    ca: path(&pick("ledger-ca"))?,
+                    cert: path(&pick("ledger-cert"))?,
+                    key: path(&pick("ledger-key"))?,
+                },
+            },
             state: match path(&pick("state"))? {
                 Some(path) if path.as_os_str() == "none" => None,
                 Some(path) => Some(path),
@@ -174,7 +182,9 @@ fn ledger(words: &[Word]) -> Result<String, ConfigError> {
 pub fn check_ledger(url: &str) -> Result<(), &'static str> {
     match names_a_ledger(url) {
         true => Ok(()),
-        false => Err("takes sqlite:PATH, redis://HOST:PORT/DB or redis+unix:///PATH"),
+        false => {
+            Err("takes sqlite:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or redis+unix:///PATH")
+        }
     }
 }
 

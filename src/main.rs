@@ -73,12 +73,9 @@ fn with_ledger(
     reads_only: bool,
     run: impl FnOnce(&mut dyn Ledger, &mut dyn Write) -> Result<u8, CommandError>,
 ) -> ExitCode {
-    match ledger::open(&flag.ledger, flag.ledger_password_file.as_deref(), reads_only) {
+    match ledger::open(&flag.ledger, &flag.files(), reads_only) {
         Ok(mut ledger) => ended(run(ledger.as_mut(), &mut io::stdout().lock())),
-        Err(
-            error @ (ledger::OpenError::Url(_)
-            | ledger::OpenError::Redis(ledger::redis::ConnectError::Password(_))),
-        ) => fail(USAGE, &error),
+        Err(error) if error.is_of_configuration() => fail(USAGE, &error),
         Err(error) => fail(FAILED, &error),
     }
 }

@@ -20,6 +20,8 @@ pub use sale::{Console, SaleCommand, TermFlags, TermValue};
 pub use serve::ServeFlags;
 
 use crate::config::{DEFAULT_LEDGER, check_ledger};
+use crate::ledger::tls::TlsFiles;
+use crate::ledger::url::LedgerFiles;
 
 /// Sells a limited stock of tickets to a crowd that is far larger than the stock.
 #[derive(Debug, Parser)]
@@ -71,6 +73,27 @@ pub struct LedgerFlag {
     /// File with the password of a Redis whose URL has none
     #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_PASSWORD_FILE", global = true)]
     pub ledger_password_file: Option<PathBuf>,
+    /// PEM file with the CAs that may have signed the certificate of a Redis over TLS; without it those of this machine
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_CA", global = true)]
+    pub ledger_ca: Option<PathBuf>,
+    /// PEM file with the certificate to show to a Redis over TLS that demands one
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_CERT", global = true)]
+    pub ledger_cert: Option<PathBuf>,
+    /// PEM file with the private key of --ledger-cert, without a passphrase
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_KEY", global = true)]
+    pub ledger_key: Option<PathBuf>,
+}
+
+impl LedgerFlag {
+    /// The files that belong to it.
+    pub fn files(&self) -> LedgerFiles {
+        let tls = TlsFiles {
+            ca: self.ledger_ca.clone(),
+            cert: self.ledger_cert.clone(),
+            key: self.ledger_key.clone(),
+        };
+        LedgerFiles { password: self.ledger_password_file.clone(), tls }
+    }
 }
 
 fn ledger(url: &str) -> Result<String, String> {

@@ -49,7 +49,7 @@ pub struct ServeFlags {
     /// Do not pin the loops to their CPUs [env: BOXOFFICE_NO_PIN]
     #[arg(long)]
     no_pin: bool,
-    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH [default:
+    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB, rediss://... for TLS, or redis+unix:///PATH [default:
     /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
@@ -57,6 +57,16 @@ pub struct ServeFlags {
     /// [env: BOXOFFICE_LEDGER_PASSWORD_FILE]
     #[arg(long, value_name = "FILE")]
     ledger_password_file: Option<String>,
+    /// PEM file with the CAs that may have signed the certificate of a Redis over TLS; without it those of this machine.
+    /// This file and the next two are read for each new connection [env: BOXOFFICE_LEDGER_CA]
+    #[arg(long, value_name = "FILE")]
+    ledger_ca: Option<String>,
+    /// PEM file with the certificate to show to a Redis over TLS that demands one [env: BOXOFFICE_LEDGER_CERT]
+    #[arg(long, value_name = "FILE")]
+    ledger_cert: Option<String>,
+    /// PEM file with the private key of --ledger-cert, without a passphrase [env: BOXOFFICE_LEDGER_KEY]
+    #[arg(long, value_name = "FILE")]
+    ledger_key: Option<String>,
     /// Where to remember which sales of a Redis this host has known, so that no restart reopens one that Redis has lost
     /// [default: boxoffice.state] [env: BOXOFFICE_STATE]
     #[arg(long, value_name = "FILE|none")]
@@ -131,6 +141,9 @@ impl ServeFlags {
             ("cores", &self.cores),
             ("ledger", &self.ledger),
             ("ledger-password-file", &self.ledger_password_file),
+            ("ledger-ca", &self.ledger_ca),
+            ("ledger-cert", &self.ledger_cert),
+            ("ledger-key", &self.ledger_key),
             ("state", &self.state),
             ("weight", &self.weight),
             ("buffer", &self.buffer),
@@ -183,7 +196,7 @@ mod tests {
     fn flags_reach_the_configuration() {
         let config = config(
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
-             --ledger redis://x --ledger-password-file p --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
+             --ledger redis://x --ledger-password-file p --ledger-ca ca --ledger-cert c --ledger-key k --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
              --drain-delay 3s --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
@@ -192,7 +205,9 @@ mod tests {
         assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
         assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "redis://x", 0.0));
         assert_eq!((config.limits.linger_ms, config.limits.pipeline), (1_000, 7));
-        assert_eq!(config.ledger_password_file, Some("p".into()));
+        assert_eq!(config.ledger_files.password, Some("p".into()));
+        let tls = config.ledger_files.tls;
+        assert_eq!((tls.ca, tls.cert, tls.key), (Some("ca".into()), Some("c".into()), Some("k".into())));
         assert_eq!(config.state, Some("s".into()));
         assert_eq!(config.drain_delay, std::time::Duration::from_secs(3));
         assert_eq!((config.access_log, config.admin_token_file), (Some("l".into()), Some("t".into())));

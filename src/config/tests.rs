@@ -46,7 +46,7 @@ fn defaults_are_those_of_the_documentation() {
         cores: CoreChoice::All,
         pin: true,
         ledger: "sqlite:boxoffice.db".to_owned(),
-        ledger_password_file: None,
+        ledger_files: LedgerFiles::default(),
         state: Some("boxoffice.state".into()),
         sales: Vec::new(),
         weight: 1,

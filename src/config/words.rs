@@ -8,7 +8,7 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 16] = [
+pub const SETTINGS: [&str; 19] = [
     "listen",
     "admin",
     "admin-token-file",
@@ -16,6 +16,9 @@ pub const SETTINGS: [&str; 16] = [
     "no-pin",
     "ledger",
     "ledger-password-file",
+    "ledger-ca",
+    "ledger-cert",
+    "ledger-key",
     "state",
     "sale",
     "weight",

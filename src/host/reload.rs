@@ -2,6 +2,7 @@
 
 use crate::access_log::Reopener;
 use crate::admin::TokenFile;
+use crate::ledger::tls::TlsSource;
 use crate::ledger::url::RedisUrl;
 
 /// The files of a host that SIGHUP reopens or reads again.
@@ -9,8 +10,8 @@ use crate::ledger::url::RedisUrl;
 pub struct Reload {
     pub(super) access_log: Option<Reopener>,
     pub(super) token: Option<TokenFile>,
-    /// Of a Redis whose password is in a file.
-    pub(super) password: Option<RedisUrl>,
+    /// The Redis, whose password and certificates may be in files.
+    pub(super) redis: Option<RedisUrl>,
 }
 
 impl Reload {
@@ -27,12 +28,22 @@ impl Reload {
                 }
             }
         }
-        // Each dial reads it. Better to report a fault now than when the current connection is lost.
-        if let Some(url) = &self.password {
+        // Each dial reads them. Better to report a fault now than when the current connection is lost.
+        if let Some(url) = self.redis.as_ref().filter(|url| url.password_file.is_some()) {
             match url.password_now() {
                 Ok(_) => tracing::info!("the password file is read again for the next connection to Redis"),
                 Err(error) => {
                     tracing::error!(%error, "the password file cannot be read, so the next connection to Redis will fail")
+                }
+            }
+        }
+        if let Some(tls) =
+            self.redis.as_ref().and_then(|url| url.tls.as_ref()).filter(|tls| !tls.files.is_empty())
+        {
+            match TlsSource::new(tls.files.clone(), tls.name.clone()).read() {
+                Ok(_) => tracing::info!("the TLS files are read again for the next connection to Redis"),
+                Err(error) => {
+                    tracing::error!(%error, "the TLS files cannot be used, so that the next connection to Redis will fail")
                 }
             }
         }

@@ -95,8 +95,8 @@ impl StartError {
     pub fn exit_status(&self) -> u8 {
         match self {
             StartError::Url(_)
-            | StartError::Redis(ConnectError::Password(_))
             | StartError::Admin(admin::AdminError::Token(_) | admin::AdminError::TokenFile(..)) => 2,
+            StartError::Redis(error) if error.is_of_configuration() => 2,
             _ => 1,
         }
     }
@@ -126,7 +126,7 @@ impl Server {
             None => None,
         };
         let ledger_url = config.ledger.parse::<LedgerUrl>()?;
-        let ledger_url = ledger_url.with_password_file(config.ledger_password_file.as_deref())?;
+        let ledger_url = ledger_url.with_files(&config.ledger_files)?;
         let mut ready = open_ledger(&ledger_url)?;
         let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
         let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
@@ -252,14 +252,14 @@ impl Server {
 
     /// A handle for another thread to reopen and reread its files.
     pub fn reload(&self) -> Reload {
-        let password = match &self.ledger {
-            LedgerUrl::Redis(url) if url.password_file.is_some() => Some(url.clone()),
-            _ => None,
+        let redis = match &self.ledger {
+            LedgerUrl::Redis(url) => Some(url.clone()),
+            LedgerUrl::Sqlite(_) => None,
         };
         Reload {
             access_log: self.access_log.as_ref().map(AccessLog::reopener),
             token: self.admin.token_file(),
-            password,
+            redis,
         }
     }
 
@@ -314,7 +314,8 @@ fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
     match ledger {
         LedgerUrl::Sqlite(_) => None,
         LedgerUrl::Redis(url) => {
-            let nobody = RedisUrl { user: None, password: None, password_file: None, ..url.clone() };
+            let nobody =
+                RedisUrl { user: None, password: None, password_file: None, tls: None, ..url.clone() };
             config.state.as_deref().map(|path| StateFile::new(path, &nobody))
         }
     }

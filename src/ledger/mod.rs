@@ -6,10 +6,9 @@ pub(crate) mod for_tests;
 mod held;
 pub mod redis;
 pub mod sqlite;
+pub mod tls;
 mod trouble;
 pub mod url;
-
-use std::path::Path;
 
 use crate::protocol::{Answer, Call, CallError};
 pub use trouble::{Cause, Trouble};
@@ -36,17 +35,28 @@ pub enum OpenError {
     Redis(#[from] redis::ConnectError),
 }
 
-/// Opens the ledger at that URL, for the command line; its password may be in a file. With `reads_only` a SQLite file may
-/// be in use by a server.
+impl OpenError {
+    /// Whether the configuration is wrong, and not the ledger.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            OpenError::Url(_) => true,
+            OpenError::Redis(error) => error.is_of_configuration(),
+            OpenError::Sqlite(_) => false,
+        }
+    }
+}
+
+/// Opens the ledger at that URL, for the command line; its password and what TLS needs may be in files. With `reads_only` a
+/// SQLite file may be in use by a server.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub fn open(
     url: &str,
-    password_file: Option<&Path>,
+    files: &url::LedgerFiles,
     reads_only: bool,
 ) -> Result<Box<dyn Ledger + Send>, OpenError> {
-    Ok(match url.parse::<url::LedgerUrl>()?.with_password_file(password_file)? {
+    Ok(match url.parse::<url::LedgerUrl>()?.with_files(files)? {
         url::LedgerUrl::Sqlite(path) if reads_only => Box::new(sqlite::SqliteLedger::open_read_only(&path)?),
         url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open(&path)?),
         url::LedgerUrl::Redis(url) => Box::new(redis::RedisLedger::connect(&url)?),

@@ -32,6 +32,8 @@ macro_rules! causes {
 causes! {
     /// It cannot be reached, or the connection was lost.
     Unreachable "unreachable",
+    /// TLS with it fails: it cannot prove who it is, or does not accept this host.
+    Tls "tls",
     /// It is there, but denies this host something that it needs: a password is wrong, or a right is missing.
     Denied "denied",
     /// It does not keep what the host's `--durability` promises.
@@ -110,6 +112,12 @@ fn log(cause: Cause, reason: &str) {
     match cause {
         Cause::Unreachable => {
             tracing::warn!(reason, "no connection to the ledger; reconnecting until it is back");
+        }
+        Cause::Tls => {
+            tracing::error!(
+                reason,
+                "TLS with the ledger fails: nothing is sold; reconnecting until it works"
+            );
         }
         Cause::Denied => {
             tracing::error!(reason, "the ledger denies this host access that it needs: nothing is sold");

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::ServerName;
+
+use super::tls::TlsFiles;
 
 /// A parsed `--ledger`. Prints as it was written, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerUrl {
     /// `sqlite:PATH`.
     Sqlite(PathBuf),
-    /// `redis://…` or `redis+unix://…`.
+    /// `redis://…`, `rediss://…` or `redis+unix://…`.
     Redis(RedisUrl),
 }
 
@@ -29,6 +32,26 @@ pub struct RedisUrl {
     pub password_file: Option<PathBuf>,
     /// Number of the database; 0 by default.
     pub database: u32,
+    /// How to speak TLS, where it is to be spoken.
+    pub tls: Option<Box<RedisTls>>,
+}
+
+/// What TLS with a Redis takes: `rediss://`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTls {
+    /// Whose certificate it must show: the host of the URL.
+    pub name: ServerName<'static>,
+    /// Whom to trust, and what to show.
+    pub files: TlsFiles,
+}
+
+/// The files that a ledger's URL may have beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerFiles {
+    /// `--ledger-password-file`.
+    pub password: Option<PathBuf>,
+    /// `--ledger-ca`, `--ledger-cert`, `--ledger-key`.
+    pub tls: TlsFiles,
 }
 
 /// Where a Redis listens.
@@ -49,11 +72,13 @@ pub enum RedisAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Neither `sqlite:` nor a Redis URL.
-    #[error("ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db or redis+unix:///path")]
+    #[error(
+        "ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db, rediss://… (TLS) or redis+unix:///path"
+    )]
     Scheme,
     /// A later version will speak it.
     #[error(
-        "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://… and redis+unix:///path"
+        "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://…, rediss://… and redis+unix:///path"
     )]
     NotYet(&'static str),
     /// `sqlite:` or `redis+unix://` with nothing behind it.
@@ -67,6 +92,12 @@ pub enum UrlError {
     /// A password for a ledger that takes none.
     #[error("ledger: --ledger-password-file is for Redis; a SQLite file has no password")]
     NoPassword,
+    /// A file for TLS, and a ledger that speaks none.
+    #[error("ledger: {0} is for Redis over TLS, rediss://…; {1}")]
+    NoTls(&'static str, &'static str),
+    /// Half of an identity.
+    #[error("ledger: --ledger-cert and --ledger-key go together, a certificate and its key; {0} is missing")]
+    HalfIdentity(&'static str),
     /// A part of a Redis URL.
     #[error("ledger: {part} of the Redis URL: {takes}")]
     Part {
@@ -95,11 +126,38 @@ pub struct PasswordError {
 const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
 
 impl LedgerUrl {
-    /// The same ledger, with its password in that file, if there is one.
+    /// The same ledger, with these files.
     ///
     /// # Errors
-    /// If it takes no password, or has one already.
-    pub fn with_password_file(self, file: Option<&Path>) -> Result<LedgerUrl, UrlError> {
+    /// If it has no use for one of them, or one is missing.
+    pub fn with_files(self, files: &LedgerFiles) -> Result<LedgerUrl, UrlError> {
+        self.with_password_file(files.password.as_deref())?.with_tls_files(&files.tls)
+    }
+
+    fn with_tls_files(mut self, files: &TlsFiles) -> Result<LedgerUrl, UrlError> {
+        let TlsFiles { ca, cert, key } = files;
+        let named = [("--ledger-ca", ca), ("--ledger-cert", cert), ("--ledger-key", key)];
+        let Some((first, _)) = named.iter().find(|(_, file)| file.is_some()) else { return Ok(self) };
+        match &mut self {
+            LedgerUrl::Sqlite(_) => Err(UrlError::NoTls(first, "a SQLite file is not reached by a network")),
+            LedgerUrl::Redis(RedisUrl { address: RedisAddress::Unix(_), .. }) => {
+                Err(UrlError::NoTls(first, "a UNIX socket does not leave the machine"))
+            }
+            LedgerUrl::Redis(RedisUrl { tls: None, .. }) => {
+                Err(UrlError::NoTls(first, "redis:// is not encrypted"))
+            }
+            LedgerUrl::Redis(RedisUrl { tls: Some(tls), .. }) => match (cert, key) {
+                (Some(_), None) => Err(UrlError::HalfIdentity("--ledger-key")),
+                (None, Some(_)) => Err(UrlError::HalfIdentity("--ledger-cert")),
+                (Some(_), Some(_)) | (None, None) => {
+                    tls.files = files.clone();
+                    Ok(self)
+                }
+            },
+        }
+    }
+
+    fn with_password_file(self, file: Option<&Path>) -> Result<LedgerUrl, UrlError> {
         match (self, file) {
             (url, None) => Ok(url),
             (LedgerUrl::Sqlite(_), Some(_)) => Err(UrlError::NoPassword),
@@ -147,6 +205,7 @@ impl RedisUrl {
 enum Scheme {
     Sqlite,
     Redis,
+    RedisTls,
     RedisUnix,
     /// Known, but refused with a message of its own.
     NotYet(&'static str),
@@ -156,8 +215,8 @@ enum Scheme {
 const SCHEMES: [(&str, Scheme); 6] = [
     ("sqlite:", Scheme::Sqlite),
     ("redis://", Scheme::Redis),
+    ("rediss://", Scheme::RedisTls),
     ("redis+unix://", Scheme::RedisUnix),
-    ("rediss://", Scheme::NotYet("rediss")),
     ("redis+sentinel://", Scheme::NotYet("redis+sentinel")),
     ("redis+cluster://", Scheme::NotYet("redis+cluster")),
 ];
@@ -179,6 +238,7 @@ impl FromStr for LedgerUrl {
             Some((Scheme::Sqlite, "")) => Err(UrlError::NoPath("sqlite:", "boxoffice.db")),
             Some((Scheme::Sqlite, path)) => Ok(LedgerUrl::Sqlite(PathBuf::from(path))),
             Some((Scheme::Redis, rest)) => tcp(rest).map(LedgerUrl::Redis),
+            Some((Scheme::RedisTls, rest)) => encrypted(tcp(rest)?).map(LedgerUrl::Redis),
             Some((Scheme::RedisUnix, rest)) => unix(rest).map(LedgerUrl::Redis),
             Some((Scheme::NotYet(scheme), _)) => Err(UrlError::NotYet(scheme)),
             None => Err(UrlError::Scheme),
@@ -222,7 +282,17 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
         password,
         password_file: None,
         database,
+        tls: None,
     })
+}
+
+/// The same, over TLS.
+fn encrypted(url: RedisUrl) -> Result<RedisUrl, UrlError> {
+    let RedisAddress::Tcp { host, .. } = &url.address else { return Ok(url) };
+    let name = ServerName::try_from(host.clone()).map_err(|_| {
+        bad("host", "takes a DNS name or an IP address, which the certificate of Redis must have")
+    })?;
+    Ok(RedisUrl { tls: Some(Box::new(RedisTls { name, files: TlsFiles::default() })), ..url })
 }
 
 fn unix(rest: &str) -> Result<RedisUrl, UrlError> {
@@ -237,7 +307,7 @@ fn unix(rest: &str) -> Result<RedisUrl, UrlError> {
     }
     let path = PathBuf::from(decode(path).ok_or(bad("path", "a % without two hex digits"))?);
     let (address, database) = (RedisAddress::Unix(path), database.unwrap_or(0));
-    Ok(RedisUrl { address, user, password, password_file: None, database })
+    Ok(RedisUrl { address, user, password, password_file: None, database, tls: None })
 }
 
 fn with_query(rest: &str) -> Result<(&str, Option<u32>), UrlError> {
@@ -295,7 +365,10 @@ impl fmt::Display for RedisUrl {
         let user = self.user.as_deref().unwrap_or_default();
         let (user, at) = if self.password.is_some() { (user, ":***@") } else { ("", "") };
         match &self.address {
-            RedisAddress::Tcp { .. } => write!(f, "redis://{user}{at}{}/{}", self.address, self.database),
+            RedisAddress::Tcp { .. } => {
+                let s = if self.tls.is_some() { "s" } else { "" };
+                write!(f, "redis{s}://{user}{at}{}/{}", self.address, self.database)
+            }
             RedisAddress::Unix(_) if self.database == 0 => {
                 write!(f, "redis+unix://{user}{at}{}", self.address)
             }
@@ -354,10 +427,54 @@ mod tests {
     }
 
     #[test]
+    fn tls_has_the_host_as_its_name_and_takes_files() {
+        let url = redis("rediss://bob:secret@db.example/3");
+        assert_eq!(url.address, RedisAddress::Tcp { host: "db.example".into(), port: 6379 });
+        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("bob"), Some("secret")));
+        let name = |text: &str| redis(text).tls.expect("it is encrypted").name.to_str().into_owned();
+        assert_eq!(name("rediss://db.example/3"), "db.example");
+        assert_eq!(
+            (name("rediss://10.0.0.1:7000"), name("rediss://[::1]")),
+            ("10.0.0.1".into(), "::1".into())
+        );
+        assert_eq!(redis("redis://db.example").tls, None);
+
+        let tls = |ca: bool, cert: bool, key: bool| {
+            let file = |is_there: bool, name: &str| is_there.then(|| PathBuf::from(name));
+            let tls = TlsFiles { ca: file(ca, "a"), cert: file(cert, "c"), key: file(key, "k") };
+            LedgerFiles { tls, ..LedgerFiles::default() }
+        };
+        let with = |text: &str, files: LedgerFiles| parse(text).unwrap().with_files(&files);
+        for files in [tls(false, false, false), tls(true, false, false), tls(true, true, true)] {
+            let Ok(LedgerUrl::Redis(url)) = with("rediss://h", files.clone()) else { panic!("{files:?}") };
+            assert_eq!(url.tls.map(|tls| tls.files), Some(files.tls));
+        }
+        for (text, why) in [
+            ("redis://h", "not encrypted"),
+            ("redis+unix:///a.sock", "UNIX socket"),
+            ("sqlite:a.db", "SQLite file"),
+        ] {
+            assert!(with(text, tls(false, false, false)).is_ok());
+            for (files, flag) in
+                [(tls(true, false, false), "--ledger-ca"), (tls(false, true, true), "--ledger-cert")]
+            {
+                let said = with(text, files).unwrap_err().to_string();
+                assert!(said.contains(flag) && said.contains("rediss://") && said.contains(why), "{said}");
+            }
+        }
+        for (files, missing) in
+            [(tls(true, true, false), "--ledger-key"), (tls(false, false, true), "--ledger-cert")]
+        {
+            assert_eq!(with("rediss://h", files), Err(UrlError::HalfIdentity(missing)));
+        }
+    }
+
+    #[test]
     fn a_password_is_read_from_its_file_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
-        let with = |text: &str| parse(text).unwrap().with_password_file(Some(&path));
+        let files = LedgerFiles { password: Some(path.clone()), ..LedgerFiles::default() };
+        let with = |text: &str| parse(text).unwrap().with_files(&files);
         for text in ["redis://h", "redis://bob:@h/1", "redis+unix://bob:@/run/a.sock"] {
             let Ok(LedgerUrl::Redis(url)) = with(text) else { panic!("{text}") };
             for (content, password) in
@@ -396,6 +513,7 @@ mod tests {
             ("redis://localhost", "redis://localhost:6379/0"),
             ("redis://[::1]:7000/3", "redis://[::1]:7000/3"),
             ("redis://bob:hunter2@localhost/1", "redis://bob:***@localhost:6379/1"),
+            ("rediss://bob:hunter2@[::1]", "rediss://bob:***@[::1]:6379/0"),
             ("redis+unix:///run/a.sock", "redis+unix:///run/a.sock"),
             ("redis+unix://:hunter2@/run/a.sock?db=2", "redis+unix://:***@/run/a.sock?db=2"),
         ] {
@@ -431,11 +549,14 @@ mod tests {
             "redis://h:+80",
             "redis://h/+3",
             "redis://u:hunter2@h:x",
+            "rediss://",
+            "rediss://u:hunter2@a b",
+            "rediss://u:hunter2@h:x",
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with("ledger: ") && !error.contains("hunter2"), "{text}: {error}");
         }
-        for scheme in ["rediss", "redis+sentinel", "redis+cluster"] {
+        for scheme in ["redis+sentinel", "redis+cluster"] {
             assert_eq!(parse(&format!("{scheme}://h:1")), Err(UrlError::NotYet(scheme)));
         }
     }

@@ -7,12 +7,12 @@ use std::io::{self, Read, Write};
 use mio::{Interest, Registry, Token, event::Source};
 
 use crate::clock::Monotonic;
-use crate::ledger::Trouble;
 use crate::ledger::redis::place::{self, Whereabouts};
 use crate::ledger::redis::session::Session;
 use crate::ledger::url::RedisUrl;
+use crate::ledger::{Cause, Trouble};
 use crate::limits;
-use crate::net::{Asker, Endpoint, Rotation, Stream};
+use crate::net::{Asker, Endpoint, Rotation, Stream, TlsFailure};
 use crate::protocol::{Answer, Call, CallError, CallId, Durability};
 
 /// Most nodes of a ledger: as many as Redis Cluster is made for.
@@ -50,6 +50,24 @@ pub trait Streams {
     /// # Errors
     /// `WouldBlock` if that is nothing; others as of `send(2)`.
     fn write(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes what a stream that encrypts has taken, and the socket has not.
+    ///
+    /// # Errors
+    /// As of `send(2)`.
+    fn flush(&mut self, _stream: &mut Self::Stream) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether a read that left room in its buffer may have left something that no readiness will tell of.
+    fn may_hold_more(&self, _stream: &Self::Stream) -> bool {
+        false
+    }
+
+    /// Whether the server has yet to show who it is.
+    fn is_handshaking(&self, _stream: &Self::Stream) -> bool {
+        false
+    }
 
     /// Closes it.
     fn close(&mut self, stream: Self::Stream);
@@ -94,6 +112,18 @@ impl Streams for MioStreams<'_> {
 
     fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
         stream.write(bytes)
+    }
+
+    fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        stream.flush()
+    }
+
+    fn may_hold_more(&self, stream: &Stream) -> bool {
+        stream.may_hold_more()
+    }
+
+    fn is_handshaking(&self, stream: &Stream) -> bool {
+        stream.is_handshaking()
     }
 
     fn close(&mut self, stream: Stream) {
@@ -187,7 +217,7 @@ impl<T> RedisLink<T> {
             };
             match asked {
                 Ok(()) => self.is_asking = true,
-                Err(reason) => self.lose(reason, streams, now),
+                Err(reason) => self.lose(Cause::Unreachable, reason, streams, now),
             }
         }
         if self.is_asking
@@ -196,7 +226,7 @@ impl<T> RedisLink<T> {
             self.is_asking = false;
             match found {
                 Ok(endpoint) => self.dial(node, &endpoint, streams, now),
-                Err(error) => self.lose(error.to_string(), streams, now),
+                Err(error) => self.lose(error.cause(), error.to_string(), streams, now),
             }
         }
         let (trouble, way) = &self.trouble;
@@ -224,15 +254,28 @@ impl<T> RedisLink<T> {
 
     /// Says what kept a connection from coming about in time, where that is known.
     fn give_up<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
-        if self.stream.is_none() && self.is_asking {
-            let waited_ms = u128::from(limits::DIAL_TIMEOUT_MS);
-            self.lose(place::slow_look_up(&self.url.address, waited_ms), streams, now);
-        }
+        let (cause, reason) = match &self.stream {
+            None if self.is_asking => {
+                let waited_ms = u128::from(limits::DIAL_TIMEOUT_MS);
+                (Cause::Unreachable, place::slow_look_up(&self.url.address, waited_ms))
+            }
+            Some(stream) if self.connected && streams.is_handshaking(stream) => {
+                (Cause::Tls, place::told_of_tls(&self.dialled, &self.url, &TlsFailure::Silent))
+            }
+            _ => return,
+        };
+        self.lose(cause, reason, streams, now);
     }
 
-    fn lose<S: Streams<Stream = T>>(&mut self, reason: String, streams: &mut S, now: Monotonic) {
+    fn lose<S: Streams<Stream = T>>(
+        &mut self,
+        cause: Cause,
+        reason: String,
+        streams: &mut S,
+        now: Monotonic,
+    ) {
         self.is_asking = false;
-        self.session.handle_lost(reason, now);
+        self.session.handle_lost_to(cause, reason, now);
         self.close(streams);
     }
 
@@ -243,7 +286,8 @@ impl<T> RedisLink<T> {
         streams: &mut S,
         now: Monotonic,
     ) {
-        self.lose(format!("{doing} {}: {error}", self.dialled), streams, now);
+        let (cause, reason) = place::told(doing, &self.dialled, &self.url, error);
+        self.lose(cause, reason, streams, now);
     }
 
     fn close<S: Streams<Stream = T>>(&mut self, streams: &mut S) {
@@ -260,7 +304,10 @@ impl<T> RedisLink<T> {
     ) {
         while let Some(stream) = &mut self.stream {
             let bytes = match streams.read(stream, buffer) {
-                Ok(0) => return self.lose("Redis closed the connection".to_owned(), streams, now),
+                Ok(0) => {
+                    let reason = "Redis closed the connection".to_owned();
+                    return self.lose(Cause::Unreachable, reason, streams, now);
+                }
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -269,7 +316,8 @@ impl<T> RedisLink<T> {
             if self.session.handle_bytes(&buffer[..bytes], now).is_err() {
                 self.close(streams);
             }
-            if bytes < buffer.len() && !ended {
+            let holds_more = |stream| ended || streams.may_hold_more(stream);
+            if bytes < buffer.len() && !self.stream.as_ref().is_some_and(holds_more) {
                 return;
             }
         }
@@ -278,13 +326,17 @@ impl<T> RedisLink<T> {
     /// Notes that the connection was established, or can take more.
     pub fn handle_writable<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         if let Some(stream) = &mut self.stream {
-            match streams.take_error(stream) {
-                Ok(None) => {
+            let wrong = match streams.take_error(stream) {
+                Ok(None) => streams.flush(stream).err(),
+                Ok(Some(error)) | Err(error) => Some(error),
+            };
+            match wrong {
+                None => {
                     if !std::mem::replace(&mut self.connected, true) {
                         self.session.handle_connected(now);
                     }
                 }
-                Ok(Some(error)) | Err(error) => self.lose_by("cannot connect to", &error, streams, now),
+                Some(error) => self.lose_by("cannot connect to", &error, streams, now),
             }
         }
     }
@@ -318,8 +370,13 @@ mod tests {
 
     use mio::{Events, Poll, Waker};
 
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
     use super::*;
-    use crate::ledger::url::LedgerUrl;
+    use crate::ledger::url::{LedgerFiles, LedgerUrl};
+    use crate::net::certificates::{Authority, NOW};
 
     /// For what the kernel does by itself; nothing is measured by it.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -356,6 +413,13 @@ mod tests {
             look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
         ) -> Loop {
             let LedgerUrl::Redis(url) = url.parse().unwrap() else { unreachable!() };
+            Loop::finding(url, look_up)
+        }
+
+        fn finding(
+            url: RedisUrl,
+            look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        ) -> Loop {
             let poll = Poll::new().unwrap();
             let waker = Waker::new(poll.registry(), Token(1)).unwrap();
             let finder = place::finder_by(&url, move |_, _| look_up());
@@ -545,5 +609,175 @@ mod tests {
         host.turn_until(|link| link.connected);
         accepted(&alive);
         assert_eq!(looks.load(Ordering::SeqCst), 1);
+    }
+
+    /// A server that speaks TLS, and the folder with its CA.
+    struct Encrypted {
+        config: Arc<ServerConfig>,
+        listener: TcpListener,
+        folder: tempfile::TempDir,
+    }
+
+    impl Encrypted {
+        fn new() -> Encrypted {
+            let folder = tempfile::tempdir().unwrap();
+            let authority = Authority::new("a CA");
+            std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+            let identity = authority.sign(&["name"], NOW);
+            let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ServerConfig::builder_with_provider(provider);
+            let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+            let config = Arc::new(builder.with_single_cert(vec![certificate], key).unwrap());
+            Encrypted { config, listener: listener(), folder }
+        }
+
+        /// A host that trusts that CA, and is connected.
+        fn host(&self) -> Loop {
+            let mut host = self.host_that_has_not_dialled();
+            host.dial();
+            host.turn_until(|link| link.connected);
+            host
+        }
+
+        fn host_that_has_not_dialled(&self) -> Loop {
+            let mut files = LedgerFiles::default();
+            files.tls.ca = Some(self.folder.path().join("ca.pem"));
+            let url = "rediss://name".parse::<LedgerUrl>().unwrap().with_files(&files).unwrap();
+            let LedgerUrl::Redis(url) = url else { unreachable!() };
+            let address = self.listener.local_addr().unwrap();
+            Loop::finding(url, move || Ok(vec![address]))
+        }
+
+        fn accept(&self) -> std::net::TcpStream {
+            let (_, stream) = accepted(std::slice::from_ref(&self.listener));
+            stream.set_nonblocking(false).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        }
+    }
+
+    /// All of it has come when the link is told, and it is told once: what is left within the stream nobody would ever read.
+    #[test]
+    fn records_that_came_together_are_read_together() {
+        let scene = Encrypted::new();
+        let mut host = scene.host();
+        let (config, socket) = (Arc::clone(&scene.config), scene.accept());
+        let server = std::thread::spawn(move || {
+            let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), socket);
+            stream.read_exact(&mut [0; 100]).expect("the set-up arrives");
+            stream
+        });
+        host.turn_until(|_| server.is_finished());
+        let mut stream = server.join().unwrap();
+        // An answer that refuses the set-up, once it is there to its end.
+        let replies = [b"-NOPERM ", &[b'x'; 9000][..], b"\r\n"].concat();
+        for record in replies.chunks(100) {
+            stream.conn.writer().write_all(record).unwrap();
+        }
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut stream.sock).unwrap();
+        }
+        host.turn_until(|link| link.session.dial_at().is_some());
+        let told = host.told();
+        assert!(told.contains("NOPERM"), "{told}");
+    }
+
+    /// Those of mio, whose sockets take a few KiB.
+    struct NarrowStreams<'a>(MioStreams<'a>);
+
+    impl Streams for NarrowStreams<'_> {
+        type Stream = Stream;
+
+        fn dial(&mut self, node: NodeIndex, endpoint: &Endpoint, place: usize) -> io::Result<Stream> {
+            let stream = self.0.dial(node, endpoint, place)?;
+            if let Stream::Tls(stream) = &stream {
+                socket2::SockRef::from(stream.socket()).set_send_buffer_size(4096)?;
+            }
+            Ok(stream)
+        }
+
+        fn take_error(&mut self, stream: &mut Stream) -> io::Result<Option<io::Error>> {
+            self.0.take_error(stream)
+        }
+
+        fn read(&mut self, stream: &mut Stream, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(stream, buffer)
+        }
+
+        fn write(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(stream, bytes)
+        }
+
+        fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+            self.0.flush(stream)
+        }
+
+        fn close(&mut self, stream: Stream) {
+            self.0.close(stream);
+        }
+    }
+
+    /// The stream has taken the last of it, the socket has not, and the session has nothing more to say.
+    #[test]
+    fn what_a_stream_has_taken_is_written_once_the_socket_takes_it() {
+        let scene = Encrypted::new();
+        socket2::SockRef::from(&scene.listener).set_recv_buffer_size(4096).unwrap();
+        let mut host = scene.host_that_has_not_dialled();
+        host.now = host.link.next_deadline().expect("it is to be dialled");
+        let (mut events, mut buffer) = (Events::with_capacity(8), [0; 4096]);
+        let mut server = None;
+        let (mut to_write, until) = (0, Instant::now() + PATIENCE);
+        while !server.as_ref().is_some_and(std::thread::JoinHandle::is_finished) {
+            assert!(Instant::now() < until, "some of it is not written");
+            let mut streams = NarrowStreams(MioStreams { registry: host.poll.registry() });
+            host.link.drive(NodeIndex(0), &mut streams, host.now);
+            for event in &events {
+                if node_of(event.token()).is_some() && event.is_writable() {
+                    host.link.handle_writable(&mut streams, host.now);
+                }
+                if node_of(event.token()).is_some() && event.is_readable() {
+                    host.link.handle_readable(&mut buffer, false, &mut streams, host.now);
+                }
+            }
+            to_write = to_write.max(host.link.session.poll_output().len());
+            host.link.flush(&mut streams, host.now);
+            if host.link.connected && server.is_none() {
+                let (config, socket, bytes) = (Arc::clone(&scene.config), scene.accept(), to_write);
+                assert!(bytes > 30_000, "{bytes} bytes do not fill a socket");
+                server = Some(std::thread::spawn(move || {
+                    let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), socket);
+                    for _ in 0..bytes / 1000 {
+                        stream.read_exact(&mut [0; 1000]).expect("it arrives");
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    stream.read_exact(&mut vec![0; bytes % 1000]).expect("it arrives");
+                }));
+            }
+            host.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+        }
+        server.expect("it was started").join().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_speaks_no_tls_is_told_from_one_that_says_nothing() {
+        let scene = Encrypted::new();
+        let mut host = scene.host();
+        let mut plain = scene.accept();
+        plain.read_exact(&mut [0; 100]).expect("the client says hello");
+        plain.write_all(b"-ERR unknown command\r\n").unwrap();
+        host.turn_until(|link| link.session.dial_at().is_some());
+        let told = host.told();
+        assert!(told.contains("it does not speak TLS there; is it the plain port?"), "{told}");
+        assert_eq!(host.trouble.all()[0].1, Cause::Tls);
+
+        host.dial();
+        host.turn_until(|link| link.connected);
+        let _silent = scene.accept();
+        host.dial();
+        let told = host.told();
+        assert!(told.contains("it does not answer the TLS handshake; is it the plain port?"), "{told}");
+        assert!(host.link.session.dial_at().is_some(), "it is dialled again");
     }
 }

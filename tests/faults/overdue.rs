@@ -104,7 +104,8 @@ fn filled(redis: &RedisServer, count: u64) -> (Scene, Ends, Told) {
     // Twice the time where a busy machine has not done it in time. A new sale for each try keeps them apart.
     for attempt in 0.. {
         let scene = Scene::with_redis(&redis.url(), &redis.url(), 2, &[]);
-        let mut ledger = boxoffice::ledger::open(&redis.url(), None, false).expect("Redis can be reached");
+        let mut ledger =
+            boxoffice::ledger::open(&redis.url(), &Default::default(), false).expect("Redis can be reached");
         let after_ms = (1_500 + count / 20) << attempt;
         if let Some(ends) = fill(&mut *ledger, "held", count, after_ms) {
             let told = ask_once(scene.hosts[0].address, "too-early", GROUP);

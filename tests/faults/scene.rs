@@ -352,7 +352,8 @@ impl Scene {
     pub fn read_ledger(&self) -> Result<Contents, String> {
         self.copy_files();
         let sale = SaleName::parse("ticket").expect("a name");
-        let mut ledger = boxoffice::ledger::open(&self.url, None, true).map_err(|error| error.to_string())?;
+        let mut ledger = boxoffice::ledger::open(&self.url, &Default::default(), true)
+            .map_err(|error| error.to_string())?;
         let mut ask = |call: Call| -> Result<Answer, String> {
             ledger.execute(&[call]).remove(0).map_err(|error| error.to_string())
         };

@@ -37,3 +37,4 @@ mod signals;
 mod sold_out;
 mod start_up;
 mod streams;
+mod tls;

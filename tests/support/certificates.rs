@@ -1,5 +1,7 @@
 //! Certificates for tests: a CA, and what it signs. The unit tests of TLS use it as well.
 
+use std::path::{Path, PathBuf};
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
 /// A CA that nobody trusts who does not have its certificate.
@@ -46,5 +48,15 @@ impl Authority {
         let key = KeyPair::generate().expect("randomness");
         let certificate = params.signed_by(&key, &*self.issuer).expect("a certificate");
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
+impl Identity {
+    /// Writes both into that folder, as `NAME.pem` and `NAME.key`; gives their paths.
+    pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let paths = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        std::fs::write(&paths.0, &self.certificate).expect("the folder can be written");
+        std::fs::write(&paths.1, &self.key).expect("the folder can be written");
+        paths
     }
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
-use super::place::{self, Whereabouts};
+use super::place::{self, FindError, Whereabouts};
 use super::session::{Need, Session, SessionError};
 use crate::clock::Monotonic;
 use crate::ledger::Ledger;
+use crate::ledger::tls::TlsFilesError;
 use crate::ledger::url::{PasswordError, RedisAddress, RedisUrl};
 use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
-use crate::net::{Asker, BlockingStream};
+use crate::net::{Asker, BlockingStream, TlsFailure};
 use crate::protocol::{Answer, Call, CallError, CallId, SaleOp};
 
 /// Why there is no connection to Redis.
@@ -45,6 +46,12 @@ pub enum ConnectError {
     /// Its password cannot be read.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// What TLS with it takes is not to be had.
+    #[error(transparent)]
+    TlsFiles(#[from] TlsFilesError),
+    /// TLS with it fails: who it is, and what to do.
+    #[error("{0}")]
+    Tls(String),
     /// Redis answers, but does not let us in, or is not a Redis.
     #[error("Redis at {address} refused the connection: {cause}")]
     Refused {
@@ -53,6 +60,13 @@ pub enum ConnectError {
         /// What it said.
         cause: String,
     },
+}
+
+impl ConnectError {
+    /// Whether what was configured is wrong, and not what is there.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, ConnectError::Password(_) | ConnectError::TlsFiles(_))
+    }
 }
 
 /// What ended a connection.
@@ -105,14 +119,18 @@ impl RedisLedger {
 
     /// Connects, and sets the connection up.
     fn open(&mut self) -> Result<(), ConnectError> {
-        let address = self.url.address.clone();
-        let unreachable = |cause| ConnectError::Unreachable { address: address.clone(), cause };
+        let (url, address) = (self.url.clone(), self.url.address.clone());
+        let unreachable = |cause: io::Error| match TlsFailure::of(&cause) {
+            Some(failure) => ConnectError::Tls(place::told_of_tls(&address, &url, failure)),
+            None => ConnectError::Unreachable { address: address.clone(), cause },
+        };
         self.session.set_password(self.url.password_now()?);
         self.asker.ask().map_err(unreachable)?;
         let not_found = |cause: String| ConnectError::NotFound { address: address.clone(), cause };
         let endpoint = match self.asker.wait(self.timeout) {
             Some(Ok(endpoint)) => endpoint,
-            Some(Err(error)) => return Err(not_found(error.to_string())),
+            Some(Err(FindError::TlsFiles(error))) => return Err(error.into()),
+            Some(Err(error @ FindError::LookUp { .. })) => return Err(not_found(error.to_string())),
             None => {
                 let waited_ms = self.timeout.as_millis();
                 return Err(not_found(place::slow_look_up(&address, waited_ms)));
@@ -127,6 +145,10 @@ impl RedisLedger {
             let refused = |cause| ConnectError::Refused { address: address.clone(), cause };
             self.close(&broken);
             match broken {
+                Break::Stream(cause) if url.tls.is_none() && hung_up(&cause) => {
+                    let why = "it closed the connection before the first answer (is that its tls-port? then write rediss://)";
+                    unreachable(io::Error::new(cause.kind(), why))
+                }
                 Break::Stream(cause) => unreachable(cause),
                 Break::Session(SessionError::Refused { said, .. }) => refused(said),
                 Break::Session(SessionError::Unfit { reason, .. }) => refused(reason),
@@ -182,7 +204,12 @@ impl RedisLedger {
             match broken {
                 Break::Session(SessionError::Garbled(what)) => CallError::Garbled(what),
                 Break::Session(error) => CallError::Unknown(error.to_string()),
-                Break::Stream(error) => CallError::Unknown(error.to_string()),
+                Break::Stream(error) => {
+                    let address = &self.url.address;
+                    let of_tls =
+                        TlsFailure::of(&error).map(|why| place::told_of_tls(address, &self.url, why));
+                    CallError::Unknown(of_tls.unwrap_or_else(|| error.to_string()))
+                }
             }
         })
     }
@@ -249,6 +276,13 @@ const NEEDS: [(Need, IsOfKind); 3] = [
     (Need::Trim, |call| matches!(call, Call::Sale { op: SaleOp::Trim, .. })),
     (Need::Remove, |call| matches!(call, Call::Sale { op: SaleOp::Remove, .. })),
 ];
+
+fn hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
 
 /// The system's own message helps nobody.
 fn in_words(error: io::Error) -> io::Error {

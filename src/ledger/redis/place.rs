@@ -1,10 +1,14 @@
-//! Where a Redis is at this moment, found for each dial: its name is looked up, by a [`Finder`] and so never on a loop.
+//! Where a Redis is at this moment, found for each dial: its name is looked up, and the files for TLS are read. Neither is done
+//! on a loop, by [`Finder`].
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+use crate::ledger::Cause;
+use crate::ledger::tls::{TlsFilesError, TlsSource};
 use crate::ledger::url::{RedisAddress, RedisUrl};
-use crate::net::{Endpoint, Finder};
+use crate::net::{Endpoint, Finder, TlsFailure};
 
 /// What is found.
 pub type Whereabouts = Result<Endpoint, FindError>;
@@ -20,6 +24,19 @@ pub enum FindError {
         /// What the system said.
         cause: String,
     },
+    /// See [`TlsFilesError`].
+    #[error(transparent)]
+    TlsFiles(#[from] TlsFilesError),
+}
+
+impl FindError {
+    /// The kind of trouble that it is.
+    pub fn cause(&self) -> Cause {
+        match self {
+            FindError::LookUp { .. } => Cause::Unreachable,
+            FindError::TlsFiles(_) => Cause::Tls,
+        }
+    }
 }
 
 /// Finds the Redis of that URL, as the system looks names up.
@@ -36,16 +53,28 @@ pub fn finder_by(
         RedisAddress::Unix(path) => return Finder::known(Ok(Endpoint::Unix(path.clone()))),
         RedisAddress::Tcp { host, port } => (host.clone(), *port),
     };
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Finder::known(Ok(Endpoint::Tcp(vec![SocketAddr::new(address, port)])));
+    let address = host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port));
+    let source = url.tls.as_ref().map(|tls| TlsSource::new(tls.files.clone(), tls.name.clone()));
+    if let (Some(address), None) = (address, &source) {
+        return Finder::known(Ok(Endpoint::Tcp(vec![address])));
     }
     Finder::new(move || {
-        let failed = |cause: String| FindError::LookUp { host: host.clone(), cause };
-        let addresses = look_up(&host, port).map_err(|error| failed(error.to_string()))?;
-        match addresses.is_empty() {
-            false => Ok(Endpoint::Tcp(addresses)),
-            true => Err(failed("it has no address".to_owned())),
-        }
+        let addresses = match address {
+            Some(address) => vec![address],
+            None => {
+                let failed = |cause: String| FindError::LookUp { host: host.clone(), cause };
+                let addresses = look_up(&host, port).map_err(|error| failed(error.to_string()))?;
+                if addresses.is_empty() {
+                    return Err(failed("it has no address".to_owned()));
+                }
+                addresses
+            }
+        };
+        Ok(match &source {
+            None => Endpoint::Tcp(addresses),
+            // Last, since a look-up may take long.
+            Some(source) => Endpoint::Tls(addresses, source.read()?),
+        })
     })
 }
 
@@ -54,13 +83,32 @@ pub fn slow_look_up(address: &RedisAddress, waited_ms: u128) -> String {
     format!("looking up {address} takes more than {waited_ms} ms; does the name server answer?")
 }
 
+/// What an operator is told of a stream that failed while it was `doing` something.
+pub fn told(doing: &str, place: &dyn fmt::Display, url: &RedisUrl, error: &io::Error) -> (Cause, String) {
+    match TlsFailure::of(error) {
+        None => (Cause::Unreachable, format!("{doing} {place}: {error}")),
+        Some(failure) => (Cause::Tls, told_of_tls(place, url, failure)),
+    }
+}
+
+/// What an operator is told of TLS that failed, and what to do.
+pub fn told_of_tls(place: &dyn fmt::Display, url: &RedisUrl, failure: &TlsFailure) -> String {
+    let host = match &url.address {
+        RedisAddress::Tcp { host, .. } => host.as_str(),
+        RedisAddress::Unix(_) => "localhost",
+    };
+    let advice = url.tls.as_ref().and_then(|tls| tls.files.advice(failure, host));
+    let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
+    format!("no TLS with Redis at {place}: {failure}{advice}")
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::*;
-    use crate::ledger::url::LedgerUrl;
+    use crate::ledger::url::{LedgerFiles, LedgerUrl};
     use crate::net::Asker;
 
     /// For what threads do by themselves.
@@ -117,5 +165,56 @@ mod tests {
             asker.ask().unwrap();
             assert_eq!(asker.poll().expect("it is known").unwrap().to_string(), place);
         }
+    }
+
+    #[test]
+    fn the_files_for_tls_are_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let mut files = LedgerFiles::default();
+        files.tls.ca = Some(path.clone());
+        let url = "rediss://127.0.0.1".parse::<LedgerUrl>().unwrap().with_files(&files).unwrap();
+        let LedgerUrl::Redis(url) = url else { unreachable!() };
+        let mut asker = finder_by(&url, |_, _| panic!("it has an address")).asker(|| ());
+        assert!(found(&mut asker).unwrap_err().starts_with("--ledger-ca "));
+        std::fs::write(&path, crate::net::certificates::Authority::new("a CA").pem()).unwrap();
+        assert_eq!(found(&mut asker), Ok("127.0.0.1:6379".to_owned()));
+        std::fs::write(&path, "").unwrap();
+        asker.ask().unwrap();
+        let error = asker.wait(PATIENCE).expect("it is found").unwrap_err();
+        assert_eq!(error.cause(), Cause::Tls);
+    }
+
+    #[test]
+    fn what_is_told_of_tls_says_what_to_do() {
+        let url = redis("rediss://db.example");
+        let of = |failure: TlsFailure| told("reading from", &"10.0.0.1:6379", &url, &failure.into());
+        let (cause, said) = of(TlsFailure::UnknownIssuer);
+        assert_eq!(cause, Cause::Tls);
+        assert_eq!(
+            said,
+            "no TLS with Redis at 10.0.0.1:6379: its certificate is signed by no CA that is trusted here; if the CA is your own, \
+             name the file with its certificate by --ledger-ca"
+        );
+        let wrong = TlsFailure::WrongName { expected: "db.example".to_owned(), presented: "a".to_owned() };
+        for (failure, advice) in [
+            (wrong, "subjectAltName"),
+            (TlsFailure::Expired("2002".to_owned()), "renew it"),
+            (TlsFailure::NotValidYet("2900".to_owned()), "clock"),
+            (TlsFailure::NoTls, "plain port"),
+            (TlsFailure::Silent, "plain port"),
+            (TlsFailure::CertificateDemanded, "--ledger-cert"),
+            (TlsFailure::CertificateRefused("UnknownCA".to_owned()), "tls-ca-cert-file"),
+            (TlsFailure::TooOld, "tls-protocols"),
+        ] {
+            let (cause, said) = of(failure);
+            assert!(cause == Cause::Tls && said.contains(advice), "{said}");
+        }
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let (cause, said) = told("reading from", &"10.0.0.1:6379", &url, &reset);
+        assert_eq!(
+            (cause, said.as_str()),
+            (Cause::Unreachable, "reading from 10.0.0.1:6379: connection reset")
+        );
     }
 }

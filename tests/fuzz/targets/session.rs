@@ -99,6 +99,7 @@ impl Play {
             password: Some("secret".to_owned()),
             password_file: None,
             database: 3,
+            tls: None,
         };
         Play {
             session: Session::new(url, durability, 7, Monotonic(0)),

@@ -48,8 +48,13 @@ fn check_url(text: &str) {
         "no password is printed"
     );
     let RedisAddress::Tcp { host, port } = &url.address else { return };
+    // Of an address, there are other ways to write it.
+    if let Some(tls) = url.tls.as_ref().filter(|_| host.parse::<std::net::IpAddr>().is_err()) {
+        assert_eq!(tls.name.to_str(), host.as_str(), "it is another's certificate that is looked for");
+    }
     // What is spoken to is what is written, the whole of it.
-    let authority = text["redis://".len()..].split(['/', '?']).next().unwrap_or_default();
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let place = authority.rsplit('@').next().unwrap_or_default();
     let place = match place.strip_prefix('[') {
         Some(bracketed) => bracketed.replacen(']', "", 1),

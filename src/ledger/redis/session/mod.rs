@@ -282,6 +282,11 @@ impl Session {
         self.lose(Cause::Unreachable, reason.into(), now);
     }
 
+    /// The same, for that kind of cause.
+    pub fn handle_lost_to(&mut self, cause: Cause, reason: String, now: Monotonic) {
+        self.lose(cause, reason, now);
+    }
+
     /// Whether the connection is not there yet and takes longer than it may.
     pub fn is_late(&self, now: Monotonic) -> bool {
         matches!(self.state, State::Dialling { give_up_at } if now >= give_up_at)

@@ -18,6 +18,7 @@ fn session_with(durability: Durability) -> Session {
         password: Some("secret".to_owned()),
         password_file: None,
         database: 3,
+        tls: None,
     };
     Session::new(url, durability, 7, Monotonic(0))
 }
