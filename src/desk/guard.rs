@@ -48,7 +48,7 @@ struct Verification {
     /// Those that are not answered yet.
     pending: usize,
     /// What the others were answered from.
-    found: Found,
+    found: AnsweredFrom,
     /// One of them failed.
     has_failed: bool,
     /// Once they are answered, all is to be offered anew.
@@ -57,7 +57,7 @@ struct Verification {
 
 /// Which history offers were answered from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Found {
+enum AnsweredFrom {
     /// None was answered yet.
     #[default]
     Nothing,
@@ -274,9 +274,9 @@ impl Guard {
         match found.map(history_of) {
             Some(history) => {
                 verification.found = match verification.found {
-                    Found::Nothing => Found::One(history),
-                    Found::One(before) if before == history => Found::One(history),
-                    Found::One(_) | Found::Torn => Found::Torn,
+                    AnsweredFrom::Nothing => AnsweredFrom::One(history),
+                    AnsweredFrom::One(before) if before == history => AnsweredFrom::One(history),
+                    AnsweredFrom::One(_) | AnsweredFrom::Torn => AnsweredFrom::Torn,
                 }
             }
             None => verification.has_failed = true,
@@ -292,12 +292,12 @@ impl Guard {
                 guarded.trust = Trust::Failed { retry_at: now.plus_ms(RESTORE_RETRY_MS) };
                 self.failed.insert(lane);
             }
-            Found::One(history) => {
+            AnsweredFrom::One(history) => {
                 guarded.trust = Trust::Verified(history);
                 // Only now: an offer that was not answered must be repeated, even if there is nothing to put back.
                 guarded.alarm = false;
             }
-            Found::Nothing | Found::Torn => {
+            AnsweredFrom::Nothing | AnsweredFrom::Torn => {
                 guarded.trust = Trust::Due;
                 self.due.push(lane);
             }
