@@ -12,7 +12,7 @@ DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup setup-bench fmt lint doc deny unit integration loom test wire nonsense sim sim-mutants mutants mutants-sampled coverage faults \
-	flaky fuzz bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue pgo micro instructions instructions-accept flamegraph
+	flaky fuzz bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -153,3 +153,7 @@ bench-news: setup-bench ## Measure how late news of sales are on other hosts; wr
 bench-overdue: setup-bench ## Measure how soon holds that end at once can be bought; writes bench/runs/ (OVERDUE="--binary before --binary after")
 	$(CARGO) build --locked --release --bin boxoffice --example load
 	bench/macro/overdue.py $(OVERDUE)
+
+bench-tls: setup-bench ## Measure what TLS between a host and Redis costs; writes bench/runs/ (TLS="--rounds 3")
+	$(CARGO) build --locked --release --bin boxoffice --example load
+	bench/macro/tls.py $(TLS)
