@@ -110,6 +110,8 @@ pub struct Witness {
     /// The sale as it was when its bookings were deleted: it must stay so, since nobody may act on it, until an operator has
     /// removed it.
     pub lost_half: Option<Stock>,
+    /// Bookings were deleted, now or before an operator removed what was left: a Redis may fall back to the time in between.
+    pub has_lost_half: bool,
     /// When the stock was deleted.
     pub deleted_at: Option<u64>,
     /// The booking that an operator gives to another buyer just now, and to whom.
@@ -421,6 +423,12 @@ impl Witness {
         let log = ledger.redis().log(SALE);
         let stock = ledger.redis().stock(SALE);
         // Removed by an operator; or what Redis has come back with still had all of it.
+        let is_half = stock.as_ref().is_some_and(|stock| stock.held + stock.sold > 0)
+            && ledger.redis().bookings(SALE).is_empty();
+        if self.has_lost_half && is_half {
+            self.lost_half = stock;
+            return Ok(0);
+        }
         if self.lost_half.is_some() && (stock.is_none() || !ledger.redis().bookings(SALE).is_empty()) {
             self.lost_half = None;
         } else if self.lost_half.is_some() {

@@ -64,6 +64,7 @@ impl World {
                 fired = self.witness.lost_half.is_none() && self.ledger.delete_bookings();
                 if fired {
                     self.witness.lost_half = self.ledger.redis().stock(SALE);
+                    self.witness.has_lost_half = true;
                     self.plan_reopening(0);
                 }
             }
