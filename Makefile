@@ -5,13 +5,15 @@ PROFILE := quick
 CARGO   := cargo
 # Compiled as a whole, whatever the environment says: incrementally less is inlined, and up to a sixth more is counted.
 COUNTED := CARGO_INCREMENTAL=0 $(CARGO) build --locked --profile $(PROFILE) --example instructions
+# All test programs of Cargo.toml but the simulator.
+OTHER_TESTS := $(shell awk '/^\[/ { is = $$0 == "[[test]]" } is && $$1 == "name" && $$3 != "\"sim\"" { gsub(/"/, "", $$3); print "--test " $$3 }' Cargo.toml)
 COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 # Private items as well: the tour in src/lib.rs and the heads of modules live on links.
 DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
 	$(CARGO) doc --locked --profile $(PROFILE) --lib --no-deps --document-private-items
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test wire nonsense sim sim-mutants mutants mutants-sampled coverage faults \
+.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests wire nonsense sim sim-mutants mutants mutants-sampled coverage faults \
 	flaky fuzz bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
@@ -52,10 +54,19 @@ loom: ## Every interleaving of the shard and the board
 	RUSTFLAGS="$(RUSTFLAGS) --cfg loom" CARGO_TARGET_DIR=target/loom \
 		$(CARGO) test --locked --profile loom --lib loom_tests
 
+# Tests of real servers wait for most of their time, and the simulator never does: they share the cores.
 test: setup lint loom ## Set up, lint, then every test there is
-	$(CARGO) test --locked --profile $(PROFILE)
+	$(CARGO) test --locked --profile $(PROFILE) --no-run
+	+$(MAKE) --no-print-directory --output-sync=target -j2 simulated-tests all-other-tests
 	$(COUNTED)
 	$(COUNT) coarse
+
+simulated-tests:
+	SIM_THREADS="$${SIM_THREADS:-1}" $(CARGO) test --locked --profile $(PROFILE) --test sim
+
+all-other-tests:
+	$(CARGO) test --locked --profile $(PROFILE) --lib --bins $(OTHER_TESTS)
+	$(CARGO) test --locked --profile $(PROFILE) --doc
 
 wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx, and nonsense
 	$(CARGO) test --locked --profile $(PROFILE) --test wire
