@@ -5,16 +5,17 @@ PROFILE := quick
 CARGO   := cargo
 # Compiled as a whole, whatever the environment says: incrementally less is inlined, and up to a sixth more is counted.
 COUNTED := CARGO_INCREMENTAL=0 $(CARGO) build --locked --profile $(PROFILE) --example instructions
+COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 # All test programs of Cargo.toml but the simulator.
 OTHER_TESTS := $(shell awk '/^\[/ { is = $$0 == "[[test]]" } is && $$1 == "name" && $$3 != "\"sim\"" { gsub(/"/, "", $$3); print "--test " $$3 }' Cargo.toml)
-COUNT   := bench/micro/instructions.py target/$(PROFILE)/examples/instructions
 # Private items as well: the tour in src/lib.rs and the heads of modules live on links.
 DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
 	$(CARGO) doc --locked --profile $(PROFILE) --lib --no-deps --document-private-items
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests wire nonsense sim sim-mutants mutants mutants-sampled coverage faults \
-	flaky fuzz bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls pgo micro instructions instructions-accept flamegraph
+.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests wire nonsense \
+	sim sim-mutants mutants mutants-sampled coverage faults flaky fuzz \
+	bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

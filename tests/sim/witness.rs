@@ -422,13 +422,14 @@ impl Witness {
             self.stories.iter().map(|(id, story)| (id.clone(), story.now())).collect();
         let log = ledger.redis().log(SALE);
         let stock = ledger.redis().stock(SALE);
-        // Removed by an operator; or what Redis has come back with still had all of it.
+        // What Redis has come back with is of the time in which half of the sale was lost.
         let is_half = stock.as_ref().is_some_and(|stock| stock.held + stock.sold > 0)
             && ledger.redis().bookings(SALE).is_empty();
         if self.has_lost_half && is_half {
             self.lost_half = stock;
             return Ok(0);
         }
+        // Removed by an operator; or what Redis has come back with still had all of it.
         if self.lost_half.is_some() && (stock.is_none() || !ledger.redis().bookings(SALE).is_empty()) {
             self.lost_half = None;
         } else if self.lost_half.is_some() {
