@@ -10,7 +10,7 @@ if refused then return refused end
 if #ARGV == 0 then
   for i, kind in ipairs({ 'hash', 'hash', 'zset', 'hash', 'stream', 'hash', 'hash' }) do
     local its = call('TYPE', KEYS[i]).ok
-    if its ~= kind and its ~= 'none' then return redis.error_reply('UNSOUND ' .. KEYS[i] .. ' is no ' .. kind) end
+    if its ~= kind and its ~= 'none' then return redis.error_reply('UNSOUND ' .. KEYS[i] .. ' is not a ' .. kind) end
   end
 end
 lapse()

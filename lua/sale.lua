@@ -51,7 +51,7 @@ local FIELDS = { 'total', 'held', 'sold', 'version', 'sequence', 'status', 'hold
 local field = redis.pcall('HMGET', KEYS[1], unpack(FIELDS))
 if field.err then
   local is_other = find(field.err, 'WRONGTYPE', 1, true)
-  return is_other and redis.error_reply('UNSOUND ' .. KEYS[1] .. ' is no hash') or field
+  return is_other and redis.error_reply('UNSOUND ' .. KEYS[1] .. ' is not a hash') or field
 end
 local total, held, sold = tonumber(field[1]), tonumber(field[2]), tonumber(field[3])
 local version, sequence = tonumber(field[4]), tonumber(field[5])

@@ -309,7 +309,7 @@ fn a_key_of_another_type_is_named_when_the_sale_is_asked_for_alone() {
         redis_do(&ledger.server, &["DEL", &key]);
         redis_do(&ledger.server, &["SET", &key, "x"]);
         let what = unsound(ledger.execute(&[look_up_nothing()]).remove(0));
-        assert!(what.starts_with(&format!("{key} is no ")), "{what}");
+        assert!(what.starts_with(&format!("{key} is not a ")), "{what}");
         let reserved = ledger.execute(&[reserve([claim("x", 1, Some("u-1"))])]).remove(0);
         if part != "lost" {
             unsound(reserved);
