@@ -22,7 +22,7 @@ pub use words::{SETTINGS, Words};
 
 use crate::booking::{SaleName, SaleTerms};
 use crate::ledger::tls::TlsFiles;
-use crate::ledger::url::{LedgerFiles, names_a_ledger};
+use crate::ledger::url::{LedgerFiles, SentinelLogin, names_a_ledger};
 use crate::limits::{self as bounds, ClientLimits};
 pub use crate::protocol::Durability;
 use terms::parse_span_ms;
@@ -126,6 +126,10 @@ impl Config {
                     cert: path(&pick("ledger-cert"))?,
                     key: path(&pick("ledger-key"))?,
                 },
+                sentinel: SentinelLogin {
+                    user: text(&pick("ledger-sentinel-user"))?,
+                    password_file: path(&pick("ledger-sentinel-password-file"))?,
+                },
             },
             state: match path(&pick("state"))? {
                 Some(path) if path.as_os_str() == "none" => None,
@@ -172,6 +176,14 @@ fn path(words: &[Word]) -> Result<Option<PathBuf>, ConfigError> {
     }
 }
 
+fn text(words: &[Word]) -> Result<Option<String>, ConfigError> {
+    match words.last() {
+        Some(word) if word.text.is_empty() => Err(word.wrong("takes a name")),
+        Some(word) => Ok(Some(word.text.clone())),
+        None => Ok(None),
+    }
+}
+
 fn ledger(words: &[Word]) -> Result<String, ConfigError> {
     let Some(word) = words.last() else { return Ok(DEFAULT_LEDGER.to_owned()) };
     check_ledger(&word.text).map_err(|takes| word.wrong(takes))?;
@@ -182,9 +194,10 @@ fn ledger(words: &[Word]) -> Result<String, ConfigError> {
 pub fn check_ledger(url: &str) -> Result<(), &'static str> {
     match names_a_ledger(url) {
         true => Ok(()),
-        false => {
-            Err("takes sqlite:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or redis+unix:///PATH")
-        }
+        false => Err(
+            "takes sqlite:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), redis+unix:///PATH or \
+             redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME",
+        ),
     }
 }
 

@@ -21,7 +21,7 @@ pub use serve::ServeFlags;
 
 use crate::config::{DEFAULT_LEDGER, check_ledger};
 use crate::ledger::tls::TlsFiles;
-use crate::ledger::url::LedgerFiles;
+use crate::ledger::url::{LedgerFiles, SentinelLogin};
 
 /// Sells a limited stock of tickets to a crowd that is far larger than the stock.
 #[derive(Debug, Parser)]
@@ -82,6 +82,12 @@ pub struct LedgerFlag {
     /// PEM file with the private key of --ledger-cert, without a passphrase
     #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_KEY", global = true)]
     pub ledger_key: Option<PathBuf>,
+    /// ACL user of the sentinels in a redis+sentinel:// URL, if they have one for boxoffice
+    #[arg(long, value_name = "NAME", env = "BOXOFFICE_LEDGER_SENTINEL_USER", global = true)]
+    pub ledger_sentinel_user: Option<String>,
+    /// File with the password of the sentinels, which need not be that of Redis
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_LEDGER_SENTINEL_PASSWORD_FILE", global = true)]
+    pub ledger_sentinel_password_file: Option<PathBuf>,
 }
 
 impl LedgerFlag {
@@ -92,7 +98,11 @@ impl LedgerFlag {
             cert: self.ledger_cert.clone(),
             key: self.ledger_key.clone(),
         };
-        LedgerFiles { password: self.ledger_password_file.clone(), tls }
+        let sentinel = SentinelLogin {
+            user: self.ledger_sentinel_user.clone(),
+            password_file: self.ledger_sentinel_password_file.clone(),
+        };
+        LedgerFiles { password: self.ledger_password_file.clone(), tls, sentinel }
     }
 }
 

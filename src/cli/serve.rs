@@ -49,7 +49,8 @@ pub struct ServeFlags {
     /// Do not pin the loops to their CPUs [env: BOXOFFICE_NO_PIN]
     #[arg(long)]
     no_pin: bool,
-    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB, rediss://... for TLS, or redis+unix:///PATH [default:
+    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB, rediss://... for TLS, redis+unix:///PATH, or
+    /// redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME for the primary that sentinels name [default:
     /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
@@ -67,6 +68,14 @@ pub struct ServeFlags {
     /// PEM file with the private key of --ledger-cert, without a passphrase [env: BOXOFFICE_LEDGER_KEY]
     #[arg(long, value_name = "FILE")]
     ledger_key: Option<String>,
+    /// ACL user of the sentinels in a redis+sentinel:// URL, if they have one for boxoffice [env:
+    /// BOXOFFICE_LEDGER_SENTINEL_USER]
+    #[arg(long, value_name = "NAME")]
+    ledger_sentinel_user: Option<String>,
+    /// File with the password of the sentinels, which need not be that of Redis; read for each new connection [env:
+    /// BOXOFFICE_LEDGER_SENTINEL_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE")]
+    ledger_sentinel_password_file: Option<String>,
     /// Where to remember which sales of a Redis this host has known, so that no restart reopens one that Redis has lost
     /// [default: boxoffice.state] [env: BOXOFFICE_STATE]
     #[arg(long, value_name = "FILE|none")]
@@ -144,6 +153,8 @@ impl ServeFlags {
             ("ledger-ca", &self.ledger_ca),
             ("ledger-cert", &self.ledger_cert),
             ("ledger-key", &self.ledger_key),
+            ("ledger-sentinel-user", &self.ledger_sentinel_user),
+            ("ledger-sentinel-password-file", &self.ledger_sentinel_password_file),
             ("state", &self.state),
             ("weight", &self.weight),
             ("buffer", &self.buffer),
@@ -196,7 +207,8 @@ mod tests {
     fn flags_reach_the_configuration() {
         let config = config(
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
-             --ledger redis://x --ledger-password-file p --ledger-ca ca --ledger-cert c --ledger-key k --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
+             --ledger redis://x --ledger-password-file p --ledger-ca ca --ledger-cert c --ledger-key k --ledger-sentinel-user su \
+             --ledger-sentinel-password-file sp --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
              --drain-delay 3s --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
@@ -206,6 +218,8 @@ mod tests {
         assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "redis://x", 0.0));
         assert_eq!((config.limits.linger_ms, config.limits.pipeline), (1_000, 7));
         assert_eq!(config.ledger_files.password, Some("p".into()));
+        let login = config.ledger_files.sentinel;
+        assert_eq!((login.user, login.password_file), (Some("su".into()), Some("sp".into())));
         let tls = config.ledger_files.tls;
         assert_eq!((tls.ca, tls.cert, tls.key), (Some("ca".into()), Some("c".into()), Some("k".into())));
         assert_eq!(config.state, Some("s".into()));

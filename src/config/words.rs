@@ -8,7 +8,7 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 19] = [
+pub const SETTINGS: [&str; 21] = [
     "listen",
     "admin",
     "admin-token-file",
@@ -19,6 +19,8 @@ pub const SETTINGS: [&str; 19] = [
     "ledger-ca",
     "ledger-cert",
     "ledger-key",
+    "ledger-sentinel-user",
+    "ledger-sentinel-password-file",
     "state",
     "sale",
     "weight",

@@ -3,7 +3,7 @@
 use crate::access_log::Reopener;
 use crate::admin::TokenFile;
 use crate::ledger::tls::TlsSource;
-use crate::ledger::url::RedisUrl;
+use crate::ledger::url::{RedisAddress, RedisUrl};
 
 /// The files of a host that SIGHUP reopens or reads again.
 #[derive(Clone)]
@@ -37,10 +37,23 @@ impl Reload {
                 }
             }
         }
-        if let Some(tls) =
-            self.redis.as_ref().and_then(|url| url.tls.as_ref()).filter(|tls| !tls.files.is_empty())
+        if let Some(RedisAddress::Sentinel(sentinels)) = self.redis.as_ref().map(|url| &url.address) {
+            match sentinels.login.password_now() {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    tracing::info!(
+                        "the sentinels' password file is read again for the next connection to them"
+                    )
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the sentinels' password file cannot be read, so that the next connection to them will fail")
+                }
+            }
+        }
+        if let Some(files) =
+            self.redis.as_ref().and_then(|url| url.tls.as_ref()).filter(|files| !files.is_empty())
         {
-            match TlsSource::new(tls.files.clone(), tls.name.clone()).read() {
+            match TlsSource::new((**files).clone()).check() {
                 Ok(_) => tracing::info!("the TLS files are read again for the next connection to Redis"),
                 Err(error) => {
                     tracing::error!(%error, "the TLS files cannot be used, so that the next connection to Redis will fail")

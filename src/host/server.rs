@@ -18,7 +18,8 @@ use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::connections::Admission;
 use crate::engine::{Engine, Settings};
-use crate::ledger::redis::{ConnectError, RedisLedger, place};
+use crate::ledger::redis::finder::{self, RedisFinder};
+use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use crate::ledger::url::{LedgerUrl, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
@@ -105,7 +106,7 @@ impl StartError {
 /// How the cores reach the ledger, before there are loops.
 enum Ready {
     Sqlite(SqliteLedger),
-    Redis { ledger: RedisLedger, url: RedisUrl },
+    Redis { ledger: RedisLedger, url: RedisUrl, finder: RedisFinder },
 }
 
 impl Server {
@@ -303,8 +304,11 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     match url {
         LedgerUrl::Sqlite(path) => Ok(Ready::Sqlite(SqliteLedger::open(path)?)),
         LedgerUrl::Redis(url) => {
-            let ledger = RedisLedger::connect(url)?;
-            Ok(Ready::Redis { ledger, url: url.clone() })
+            // One for the whole host: sentinels are asked once, and not by each loop.
+            let finder = finder::of(url);
+            let patience = Duration::from_millis(limits::LEDGER_SILENCE_MS);
+            let ledger = RedisLedger::connect_by(&finder, url, patience)?;
+            Ok(Ready::Redis { ledger, url: url.clone(), finder })
         }
     }
 }
@@ -439,9 +443,8 @@ fn connect(
                 Some((admin, thread)),
             ))
         }
-        Ready::Redis { ledger, url } => {
+        Ready::Redis { ledger, url, finder } => {
             let now = clock.now().monotonic;
-            let finder = place::finder(&url);
             let link = |(way, waker): (usize, &Arc<mio::Waker>)| {
                 let seed = OsRng.unwrap_err().next_u64();
                 let trouble = (trouble.clone(), way);

@@ -56,10 +56,9 @@ pub enum TlsFilesError {
     Library(String),
 }
 
-/// Reads the files of one Redis.
+/// Reads the files of one ledger.
 pub struct TlsSource {
     files: TlsFiles,
-    name: ServerName<'static>,
     roots: Mutex<Option<(Instant, Arc<RootCertStore>)>>,
 }
 
@@ -70,7 +69,7 @@ impl TlsFiles {
     }
 
     /// What to do about it.
-    pub fn advice(&self, failure: &TlsFailure, host: &str) -> Option<String> {
+    pub fn advice(&self, failure: &TlsFailure) -> Option<String> {
         Some(match failure {
             TlsFailure::UnknownIssuer => match &self.ca {
                 Some(file) => format!(
@@ -79,8 +78,8 @@ impl TlsFiles {
                 ),
                 None => "if the CA is your own, name the file with its certificate by --ledger-ca".to_owned(),
             },
-            TlsFailure::WrongName { .. } => format!(
-                "write one of its names into --ledger, or give Redis a certificate with {host} in its subjectAltName"
+            TlsFailure::WrongName { expected, .. } => format!(
+                "write one of its names into --ledger, or give Redis a certificate with {expected} in its subjectAltName"
             ),
             TlsFailure::Expired(_) => {
                 "renew it (tls-cert-file of Redis); or is the clock of this machine wrong?".to_owned()
@@ -103,16 +102,29 @@ impl TlsFiles {
 }
 
 impl TlsSource {
-    /// Of a Redis that has to show a certificate of that name.
-    pub fn new(files: TlsFiles, name: ServerName<'static>) -> TlsSource {
-        TlsSource { files, name, roots: Mutex::default() }
+    /// Of these files.
+    pub fn new(files: TlsFiles) -> TlsSource {
+        TlsSource { files, roots: Mutex::default() }
     }
 
-    /// What a connection that is made now needs. Reads the files: they may be others by now.
+    /// What a connection needs that is made now, to a server that has to show a certificate of that name. Reads the files:
+    /// they may be others by now.
     ///
     /// # Errors
     /// Which of them cannot be used.
-    pub fn read(&self) -> Result<TlsClient, TlsFilesError> {
+    pub fn read(&self, name: ServerName<'static>) -> Result<TlsClient, TlsFilesError> {
+        Ok(TlsClient::new(Arc::new(self.configuration()?), name))
+    }
+
+    /// Whether the files can be used now.
+    ///
+    /// # Errors
+    /// Which of them cannot.
+    pub fn check(&self) -> Result<(), TlsFilesError> {
+        self.configuration().map(drop)
+    }
+
+    fn configuration(&self) -> Result<ClientConfig, TlsFilesError> {
         let roots = match &self.files.ca {
             Some(path) => Arc::new(authorities(path)?),
             None => self.roots_of_machine()?,
@@ -143,7 +155,7 @@ impl TlsSource {
         };
         // Each connection shows its certificates: one that is renewed or taken away holds from the next dial on.
         config.resumption = Resumption::disabled();
-        Ok(TlsClient::new(Arc::new(config), self.name.clone()))
+        Ok(config)
     }
 
     fn roots_of_machine(&self) -> Result<Arc<RootCertStore>, TlsFilesError> {
@@ -242,18 +254,18 @@ mod tests {
         }
 
         fn source(&self) -> TlsSource {
-            TlsSource::new(self.files.clone(), ServerName::try_from("redis.example").unwrap())
+            TlsSource::new(self.files.clone())
         }
 
         fn wrong(&self) -> String {
-            self.source().read().expect_err("a file is of no use").to_string()
+            self.source().check().expect_err("a file is of no use").to_string()
         }
     }
 
     #[test]
     fn each_file_that_is_of_no_use_is_named_with_its_flag() {
         let scene = Folder::new();
-        scene.source().read().unwrap();
+        scene.source().check().unwrap();
         let flags = ["--ledger-ca", "--ledger-cert", "--ledger-key"];
         let paths = [&scene.files.ca, &scene.files.cert, &scene.files.key].map(|path| path.clone().unwrap());
         for (flag, path) in flags.iter().zip(&paths) {
@@ -279,7 +291,7 @@ mod tests {
             fs::remove_dir(path).unwrap();
             // It is read each time.
             fs::write(path, good).unwrap();
-            scene.source().read().unwrap();
+            scene.source().check().unwrap();
         }
         // PEM, and no certificate in it.
         let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";

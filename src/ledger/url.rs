@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rustls::pki_types::ServerName;
 
 use super::tls::TlsFiles;
@@ -15,7 +16,7 @@ use super::tls::TlsFiles;
 pub enum LedgerUrl {
     /// `sqlite:PATH`.
     Sqlite(PathBuf),
-    /// `redis://…`, `rediss://…` or `redis+unix://…`.
+    /// `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…` or `rediss+sentinel://…`.
     Redis(RedisUrl),
 }
 
@@ -32,17 +33,9 @@ pub struct RedisUrl {
     pub password_file: Option<PathBuf>,
     /// Number of the database; 0 by default.
     pub database: u32,
-    /// How to speak TLS, where it is to be spoken.
-    pub tls: Option<Box<RedisTls>>,
-}
-
-/// What TLS with a Redis takes: `rediss://`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisTls {
-    /// Whose certificate it must show: the host of the URL.
-    pub name: ServerName<'static>,
-    /// Whom to trust, and what to show.
-    pub files: TlsFiles,
+    /// Whom to trust and what to show, where TLS is to be spoken: `rediss://`. Whoever is dialled by a name must have it in
+    /// its certificate.
+    pub tls: Option<Box<TlsFiles>>,
 }
 
 /// The files that a ledger's URL may have beside it.
@@ -52,6 +45,8 @@ pub struct LedgerFiles {
     pub password: Option<PathBuf>,
     /// `--ledger-ca`, `--ledger-cert`, `--ledger-key`.
     pub tls: TlsFiles,
+    /// `--ledger-sentinel-user`, `--ledger-sentinel-password-file`.
+    pub sentinel: SentinelLogin,
 }
 
 /// Where a Redis listens.
@@ -66,19 +61,58 @@ pub enum RedisAddress {
     },
     /// The path of a socket.
     Unix(PathBuf),
+    /// Where sentinels say.
+    Sentinel(Box<SentinelAddress>),
 }
+
+/// Sentinels, and what they are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelAddress {
+    /// All of them: more than half of these must agree. At most [`SENTINELS_MAX`].
+    pub sentinels: Vec<HostPort>,
+    /// What they call the primary and its replicas.
+    pub name: String,
+    /// Who asks.
+    pub login: SentinelLogin,
+}
+
+/// As whom sentinels are asked, where they demand a password. It has nothing to do with that of the Redis.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentinelLogin {
+    /// Their ACL user; `None` is `default`.
+    pub user: Option<String>,
+    /// Where the password is read from at each dial.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A host name or address (IPv6 without brackets) and a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// To be resolved.
+    pub host: String,
+    /// Above 0.
+    pub port: u16,
+}
+
+/// Most sentinels that a URL names: each is asked by a thread of its own.
+pub const SENTINELS_MAX: usize = 16;
+
+/// What stands in a path as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
 
 /// What is wrong with a `--ledger`, and what it takes. Never repeats the password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Neither `sqlite:` nor a Redis URL.
     #[error(
-        "ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db, rediss://… (TLS) or redis+unix:///path"
+        "ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db, rediss://… (TLS), redis+unix:///path or \
+         redis+sentinel://[user:pass@]h1:p1,h2:p2,h3:p3/NAME/DB"
     )]
     Scheme,
     /// A later version will speak it.
     #[error(
-        "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://…, rediss://… and redis+unix:///path"
+        "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://…, rediss://…, redis+unix:///path and \
+         redis+sentinel://…"
     )]
     NotYet(&'static str),
     /// `sqlite:` or `redis+unix://` with nothing behind it.
@@ -95,6 +129,12 @@ pub enum UrlError {
     /// A file for TLS, and a ledger that speaks none.
     #[error("ledger: {0} is for Redis over TLS, rediss://…; {1}")]
     NoTls(&'static str, &'static str),
+    /// A login for sentinels, and a ledger that has none.
+    #[error("ledger: {0} is for redis+sentinel://…; this ledger is not found by sentinels")]
+    NoSentinels(&'static str),
+    /// A user without a password.
+    #[error("ledger: --ledger-sentinel-user takes --ledger-sentinel-password-file beside it")]
+    NoSentinelPassword,
     /// Half of an identity.
     #[error("ledger: --ledger-cert and --ledger-key go together, a certificate and its key; {0} is missing")]
     HalfIdentity(&'static str),
@@ -131,7 +171,27 @@ impl LedgerUrl {
     /// # Errors
     /// If it has no use for one of them, or one is missing.
     pub fn with_files(self, files: &LedgerFiles) -> Result<LedgerUrl, UrlError> {
-        self.with_password_file(files.password.as_deref())?.with_tls_files(&files.tls)
+        self.with_password_file(files.password.as_deref())?
+            .with_tls_files(&files.tls)?
+            .with_sentinel_login(&files.sentinel)
+    }
+
+    fn with_sentinel_login(mut self, login: &SentinelLogin) -> Result<LedgerUrl, UrlError> {
+        let flag = match login {
+            SentinelLogin { user: None, password_file: None } => return Ok(self),
+            SentinelLogin { password_file: Some(_), .. } => "--ledger-sentinel-password-file",
+            SentinelLogin { user: Some(_), password_file: None } => "--ledger-sentinel-user",
+        };
+        match &mut self {
+            LedgerUrl::Redis(RedisUrl { address: RedisAddress::Sentinel(address), .. }) => {
+                if login.password_file.is_none() {
+                    return Err(UrlError::NoSentinelPassword);
+                }
+                address.login = login.clone();
+                Ok(self)
+            }
+            LedgerUrl::Redis(_) | LedgerUrl::Sqlite(_) => Err(UrlError::NoSentinels(flag)),
+        }
     }
 
     fn with_tls_files(mut self, files: &TlsFiles) -> Result<LedgerUrl, UrlError> {
@@ -144,13 +204,13 @@ impl LedgerUrl {
                 Err(UrlError::NoTls(first, "a UNIX socket does not leave the machine"))
             }
             LedgerUrl::Redis(RedisUrl { tls: None, .. }) => {
-                Err(UrlError::NoTls(first, "redis:// is not encrypted"))
+                Err(UrlError::NoTls(first, "this one is not encrypted"))
             }
             LedgerUrl::Redis(RedisUrl { tls: Some(tls), .. }) => match (cert, key) {
                 (Some(_), None) => Err(UrlError::HalfIdentity("--ledger-key")),
                 (None, Some(_)) => Err(UrlError::HalfIdentity("--ledger-cert")),
                 (Some(_), Some(_)) | (None, None) => {
-                    tls.files = files.clone();
+                    **tls = files.clone();
                     Ok(self)
                 }
             },
@@ -179,24 +239,45 @@ impl RedisUrl {
     /// # Errors
     /// If the file cannot be read, or has no password of one line.
     pub fn password_now(&self) -> Result<Option<String>, PasswordError> {
-        let Some(path) = &self.password_file else { return Ok(self.password.clone()) };
-        let wrong = |cause: String| PasswordError { path: path.clone(), cause };
-        let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-        // Reading a pipe would wait.
-        if !metadata.is_file() {
-            return Err(wrong("it is not a file".to_owned()));
+        match &self.password_file {
+            None => Ok(self.password.clone()),
+            Some(path) => read_password(path).map(Some),
         }
-        if metadata.len() > PASSWORD_FILE_BYTES_MAX {
-            return Err(wrong(format!("it has more than {PASSWORD_FILE_BYTES_MAX} bytes")));
-        }
-        let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        let password = line.strip_suffix('\r').unwrap_or(line);
-        match password {
-            "" => Err(wrong("it is empty".to_owned())),
-            _ if password.contains('\n') => Err(wrong("it has more than one line".to_owned())),
-            _ => Ok(Some(password.to_owned())),
-        }
+    }
+
+    /// Whether sentinels say where it is.
+    pub fn is_named_by_sentinels(&self) -> bool {
+        matches!(self.address, RedisAddress::Sentinel(_))
+    }
+}
+
+impl SentinelLogin {
+    /// The password to show to a sentinel that is dialled now.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has no password of one line.
+    pub fn password_now(&self) -> Result<Option<String>, PasswordError> {
+        self.password_file.as_deref().map(read_password).transpose()
+    }
+}
+
+fn read_password(path: &Path) -> Result<String, PasswordError> {
+    let wrong = |cause: String| PasswordError { path: path.to_owned(), cause };
+    let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    // Reading a pipe would wait.
+    if !metadata.is_file() {
+        return Err(wrong("it is not a file".to_owned()));
+    }
+    if metadata.len() > PASSWORD_FILE_BYTES_MAX {
+        return Err(wrong(format!("it has more than {PASSWORD_FILE_BYTES_MAX} bytes")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let password = line.strip_suffix('\r').unwrap_or(line);
+    match password {
+        "" => Err(wrong("it is empty".to_owned())),
+        _ if password.contains('\n') => Err(wrong("it has more than one line".to_owned())),
+        _ => Ok(password.to_owned()),
     }
 }
 
@@ -207,18 +288,22 @@ enum Scheme {
     Redis,
     RedisTls,
     RedisUnix,
+    Sentinel,
+    SentinelTls,
     /// Known, but refused with a message of its own.
     NotYet(&'static str),
 }
 
 /// The one list of prefixes of a ledger's URL.
-const SCHEMES: [(&str, Scheme); 6] = [
+const SCHEMES: [(&str, Scheme); 8] = [
     ("sqlite:", Scheme::Sqlite),
     ("redis://", Scheme::Redis),
     ("rediss://", Scheme::RedisTls),
     ("redis+unix://", Scheme::RedisUnix),
-    ("redis+sentinel://", Scheme::NotYet("redis+sentinel")),
+    ("redis+sentinel://", Scheme::Sentinel),
+    ("rediss+sentinel://", Scheme::SentinelTls),
     ("redis+cluster://", Scheme::NotYet("redis+cluster")),
+    ("rediss+cluster://", Scheme::NotYet("rediss+cluster")),
 ];
 
 fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
@@ -240,6 +325,8 @@ impl FromStr for LedgerUrl {
             Some((Scheme::Redis, rest)) => tcp(rest).map(LedgerUrl::Redis),
             Some((Scheme::RedisTls, rest)) => encrypted(tcp(rest)?).map(LedgerUrl::Redis),
             Some((Scheme::RedisUnix, rest)) => unix(rest).map(LedgerUrl::Redis),
+            Some((Scheme::Sentinel, rest)) => sentinel(rest).map(LedgerUrl::Redis),
+            Some((Scheme::SentinelTls, rest)) => encrypted(sentinel(rest)?).map(LedgerUrl::Redis),
             Some((Scheme::NotYet(scheme), _)) => Err(UrlError::NotYet(scheme)),
             None => Err(UrlError::Scheme),
         }
@@ -255,6 +342,12 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
         _ => return Err(bad("database", "is given twice, in the path and in db=")),
     };
     let (user, password, place) = with_credentials(authority)?;
+    let HostPort { host, port } = host_port(place, 6379, "takes a host, as in redis://127.0.0.1:6379/0")?;
+    let address = RedisAddress::Tcp { host, port };
+    Ok(RedisUrl { address, user, password, password_file: None, database, tls: None })
+}
+
+fn host_port(place: &str, default_port: u16, takes: &'static str) -> Result<HostPort, UrlError> {
     let (host, port) = match place.strip_prefix('[') {
         Some(bracketed) => match bracketed.split_once(']') {
             Some((host, "")) => (host, None),
@@ -269,30 +362,65 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
         },
     };
     if host.is_empty() {
-        return Err(bad("host", "takes a host, as in redis://127.0.0.1:6379/0"));
+        return Err(bad("host", takes));
     }
     let port = match port {
         Some(port) => digits(port).filter(|&port| port != 0),
-        None => Some(6379),
+        None => Some(default_port),
     };
     let port = port.ok_or(bad("port", "takes 1 to 65535"))?;
-    Ok(RedisUrl {
-        address: RedisAddress::Tcp { host: host.to_owned(), port },
-        user,
-        password,
-        password_file: None,
-        database,
-        tls: None,
-    })
+    Ok(HostPort { host: host.to_owned(), port })
+}
+
+fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
+    const TAKES: &str =
+        "takes the sentinels, each once, as in redis+sentinel://h1:26379,h2:26379,h3:26379/mymaster";
+    let (rest, database) = with_query(rest)?;
+    let mut path = rest.split('/');
+    let authority = path.next().unwrap_or_default();
+    let name = path.next().filter(|name| !name.is_empty());
+    let database = match (path.next(), database, path.next()) {
+        (None, database, _) => database.unwrap_or(0),
+        (Some(path), None, None) => number(path)?,
+        _ => return Err(bad("database", "is given twice, or has something behind it")),
+    };
+    let (user, password, places) = with_credentials(authority)?;
+    let name = name.ok_or(bad(
+        "name",
+        "takes what the sentinels call the primary, as in redis+sentinel://h1,h2,h3/mymaster",
+    ))?;
+    let name = decode(name).ok_or(bad("name", "takes %XX for what is not a letter or digit"))?;
+    let mut sentinels: Vec<HostPort> = Vec::new();
+    for place in places.split(',') {
+        let place = host_port(place, 26_379, TAKES)?;
+        if sentinels.contains(&place) {
+            return Err(bad("host", TAKES));
+        }
+        sentinels.push(place);
+    }
+    if sentinels.len() > SENTINELS_MAX {
+        return Err(bad("host", "takes at most 16 sentinels"));
+    }
+    let login = SentinelLogin::default();
+    let address = RedisAddress::Sentinel(Box::new(SentinelAddress { sentinels, name, login }));
+    Ok(RedisUrl { address, user, password, password_file: None, database, tls: None })
 }
 
 /// The same, over TLS.
 fn encrypted(url: RedisUrl) -> Result<RedisUrl, UrlError> {
-    let RedisAddress::Tcp { host, .. } = &url.address else { return Ok(url) };
-    let name = ServerName::try_from(host.clone()).map_err(|_| {
-        bad("host", "takes a DNS name or an IP address, which the certificate of Redis must have")
-    })?;
-    Ok(RedisUrl { tls: Some(Box::new(RedisTls { name, files: TlsFiles::default() })), ..url })
+    let is_name = |host: &str| ServerName::try_from(host).is_ok();
+    let are_names = match &url.address {
+        RedisAddress::Tcp { host, .. } => is_name(host),
+        RedisAddress::Sentinel(address) => address.sentinels.iter().all(|place| is_name(&place.host)),
+        RedisAddress::Unix(_) => true,
+    };
+    match are_names {
+        true => Ok(RedisUrl { tls: Some(Box::default()), ..url }),
+        false => Err(bad(
+            "host",
+            "takes a DNS name or an IP address, which the certificate of the server must have",
+        )),
+    }
 }
 
 fn unix(rest: &str) -> Result<RedisUrl, UrlError> {
@@ -375,6 +503,10 @@ impl fmt::Display for RedisUrl {
             RedisAddress::Unix(_) => {
                 write!(f, "redis+unix://{user}{at}{}?db={}", self.address, self.database)
             }
+            RedisAddress::Sentinel(_) => {
+                let s = if self.tls.is_some() { "s" } else { "" };
+                write!(f, "redis{s}+sentinel://{user}{at}{}/{}", self.address, self.database)
+            }
         }
     }
 }
@@ -388,10 +520,35 @@ impl fmt::Debug for RedisUrl {
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            RedisAddress::Tcp { host, port } => write!(f, "{host}:{port}"),
+            RedisAddress::Tcp { host, port } => show(host, *port, f),
             RedisAddress::Unix(path) => Path::display(path).fmt(f),
+            RedisAddress::Sentinel(address) => {
+                for (index, place) in address.sentinels.iter().enumerate() {
+                    write!(f, "{}{place}", if index == 0 { "" } else { "," })?;
+                }
+                write!(f, "/{}", utf8_percent_encode(&address.name, IN_PATH))
+            }
         }
+    }
+}
+
+impl HostPort {
+    /// Where it is, if that is known without looking it up.
+    pub fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host.parse().ok()?, self.port))
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(&self.host, self.port, f)
+    }
+}
+
+fn show(host: &str, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match host.contains(':') {
+        true => write!(f, "[{host}]:{port}"),
+        false => write!(f, "{host}:{port}"),
     }
 }
 
@@ -431,13 +588,12 @@ mod tests {
         let url = redis("rediss://bob:secret@db.example/3");
         assert_eq!(url.address, RedisAddress::Tcp { host: "db.example".into(), port: 6379 });
         assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("bob"), Some("secret")));
-        let name = |text: &str| redis(text).tls.expect("it is encrypted").name.to_str().into_owned();
-        assert_eq!(name("rediss://db.example/3"), "db.example");
-        assert_eq!(
-            (name("rediss://10.0.0.1:7000"), name("rediss://[::1]")),
-            ("10.0.0.1".into(), "::1".into())
-        );
-        assert_eq!(redis("redis://db.example").tls, None);
+        for text in
+            ["rediss://db.example/3", "rediss://10.0.0.1:7000", "rediss://[::1]", "rediss+sentinel://a,b/m"]
+        {
+            assert!(redis(text).tls.is_some(), "{text}");
+        }
+        assert_eq!((redis("redis://db.example").tls, redis("redis+sentinel://a,b/m").tls), (None, None));
 
         let tls = |ca: bool, cert: bool, key: bool| {
             let file = |is_there: bool, name: &str| is_there.then(|| PathBuf::from(name));
@@ -447,7 +603,7 @@ mod tests {
         let with = |text: &str, files: LedgerFiles| parse(text).unwrap().with_files(&files);
         for files in [tls(false, false, false), tls(true, false, false), tls(true, true, true)] {
             let Ok(LedgerUrl::Redis(url)) = with("rediss://h", files.clone()) else { panic!("{files:?}") };
-            assert_eq!(url.tls.map(|tls| tls.files), Some(files.tls));
+            assert_eq!(url.tls, Some(Box::new(files.tls)));
         }
         for (text, why) in [
             ("redis://h", "not encrypted"),
@@ -466,6 +622,45 @@ mod tests {
             [(tls(true, true, false), "--ledger-key"), (tls(false, false, true), "--ledger-cert")]
         {
             assert_eq!(with("rediss://h", files), Err(UrlError::HalfIdentity(missing)));
+        }
+    }
+
+    #[test]
+    fn sentinels_have_a_name_to_ask_for_and_a_login_of_their_own() {
+        let url = redis("redis+sentinel://bob:secret@s1,[::1]:7,10.0.0.3:26380/my%2Fmaster/2");
+        let RedisAddress::Sentinel(address) = &url.address else { panic!("{url}") };
+        let places: Vec<_> = address.sentinels.iter().map(HostPort::to_string).collect();
+        assert_eq!(places, ["s1:26379", "[::1]:7", "10.0.0.3:26380"]);
+        assert_eq!((address.name.as_str(), url.database), ("my/master", 2));
+        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("bob"), Some("secret")));
+        assert!(url.is_named_by_sentinels() && !redis("redis://h").is_named_by_sentinels());
+        assert_eq!(redis("redis+sentinel://a/m?db=3").database, 3);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        fs::write(&path, "hunter2\n").unwrap();
+        let login = |user: Option<&str>, file: bool| {
+            let password_file = file.then(|| path.clone());
+            LedgerFiles {
+                sentinel: SentinelLogin { user: user.map(str::to_owned), password_file },
+                ..LedgerFiles::default()
+            }
+        };
+        let with = |text: &str, files: LedgerFiles| parse(text).unwrap().with_files(&files);
+        let Ok(LedgerUrl::Redis(url)) = with("redis+sentinel://a/m", login(Some("eve"), true)) else {
+            panic!()
+        };
+        let RedisAddress::Sentinel(address) = &url.address else { panic!("{url}") };
+        assert_eq!(address.login.password_now().unwrap().as_deref(), Some("hunter2"));
+        assert_eq!((address.login.user.as_deref(), url.password), (Some("eve"), None));
+        assert_eq!(
+            with("redis+sentinel://a/m", login(Some("eve"), false)),
+            Err(UrlError::NoSentinelPassword)
+        );
+        for text in ["redis://a", "sqlite:a.db"] {
+            let said = with(text, login(None, true)).unwrap_err().to_string();
+            assert!(said.contains("--ledger-sentinel-password-file"), "{said}");
+            assert!(with(text, login(None, false)).is_ok());
         }
     }
 
@@ -516,6 +711,11 @@ mod tests {
             ("rediss://bob:hunter2@[::1]", "rediss://bob:***@[::1]:6379/0"),
             ("redis+unix:///run/a.sock", "redis+unix:///run/a.sock"),
             ("redis+unix://:hunter2@/run/a.sock?db=2", "redis+unix://:***@/run/a.sock?db=2"),
+            ("redis+sentinel://a,b:7/mymaster", "redis+sentinel://a:26379,b:7/mymaster/0"),
+            (
+                "rediss+sentinel://bob:hunter2@[::1]/my%20set/2",
+                "rediss+sentinel://bob:***@[::1]:26379/my%20set/2",
+            ),
         ] {
             let url = parse(text).unwrap();
             assert_eq!(url.to_string(), printed);
@@ -552,11 +752,23 @@ mod tests {
             "rediss://",
             "rediss://u:hunter2@a b",
             "rediss://u:hunter2@h:x",
+            "redis+sentinel://",
+            "redis+sentinel://h",
+            "redis+sentinel://h/",
+            "redis+sentinel:///mymaster",
+            "redis+sentinel://:hunter2@a,/mymaster",
+            "redis+sentinel://a,a:26379/mymaster",
+            "redis+sentinel://a/mymaster/x",
+            "redis+sentinel://a/mymaster/1/2",
+            "redis+sentinel://a/mymaster/1?db=2",
+            "redis+sentinel://a/my%master",
+            "redis+sentinel://1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17/mymaster",
+            "rediss+sentinel://u:hunter2@a b/mymaster",
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with("ledger: ") && !error.contains("hunter2"), "{text}: {error}");
         }
-        for scheme in ["redis+sentinel", "redis+cluster"] {
+        for scheme in ["redis+cluster", "rediss+cluster"] {
             assert_eq!(parse(&format!("{scheme}://h:1")), Err(UrlError::NotYet(scheme)));
         }
     }

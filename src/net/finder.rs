@@ -4,10 +4,13 @@
 //! an answer. All that ask while somebody finds share what is found, so that there is one thread at most, however often and by
 //! however many it is asked while a name server says nothing; the thread ends with its answer. An asker that has given up by
 //! then finds the answer at its next dial.
+//!
+//! Where somebody watches which server it is ([`Moves`]), each asker is woken as well once its answer holds no more.
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How long an answer that came too late is good for the next dial: those of a loop are half a second apart at most.
@@ -25,7 +28,20 @@ enum FinderKind<A> {
 struct Search<A> {
     find: Box<dyn Fn() -> A + Send + Sync>,
     asked: Mutex<Asked<A>>,
+    moves: Moves,
 }
+
+/// How often the server has become another one, told to all who were answered before.
+#[derive(Clone, Default)]
+pub struct Moves(Arc<MovesKnown>);
+
+#[derive(Default)]
+struct MovesKnown {
+    count: AtomicU64,
+    listeners: Mutex<Vec<Weak<Wake>>>,
+}
+
+type Wake = dyn Fn() + Send + Sync;
 
 struct Asked<A> {
     is_running: bool,
@@ -34,24 +50,64 @@ struct Asked<A> {
 }
 
 struct Mailbox<A> {
-    found: Mutex<Option<(Instant, A)>>,
+    found: Mutex<Option<Letter<A>>>,
     told: Condvar,
-    wake: Box<dyn Fn() + Send + Sync>,
+    wake: Arc<Wake>,
+}
+
+/// An answer, and what it is good for.
+struct Letter<A> {
+    written_at: Instant,
+    /// How many moves it knows of.
+    moves: u64,
+    answer: A,
 }
 
 /// One that asks a [`Finder`].
 pub struct Asker<A>(AskerKind<A>);
 
 enum AskerKind<A> {
-    Known { answer: A, is_asked: bool },
-    Found { search: Arc<Search<A>>, mailbox: Arc<Mailbox<A>> },
+    Known {
+        answer: A,
+        is_asked: bool,
+    },
+    Found {
+        search: Arc<Search<A>>,
+        mailbox: Arc<Mailbox<A>>,
+        /// The moves that it knows of: those before its last answer, and those that it was told of.
+        moves: u64,
+    },
+}
+
+impl Moves {
+    /// The server is another one from now on.
+    pub fn tell(&self) {
+        self.0.count.fetch_add(1, Ordering::SeqCst);
+        let listeners = lock(&self.0.listeners).clone();
+        listeners.iter().filter_map(Weak::upgrade).for_each(|wake| wake());
+    }
+
+    fn count(&self) -> u64 {
+        self.0.count.load(Ordering::SeqCst)
+    }
+
+    fn listen(&self, wake: &Arc<Wake>) {
+        let mut listeners = lock(&self.0.listeners);
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(Arc::downgrade(wake));
+    }
 }
 
 impl<A: Clone + Send + 'static> Finder<A> {
     /// Finds by `find`, on threads of its own.
     pub fn new(find: impl Fn() -> A + Send + Sync + 'static) -> Finder<A> {
+        Finder::of_what_moves(Moves::default(), find)
+    }
+
+    /// The same, for a server that becomes another one when the `moves` say so.
+    pub fn of_what_moves(moves: Moves, find: impl Fn() -> A + Send + Sync + 'static) -> Finder<A> {
         let asked = Mutex::new(Asked { is_running: false, waiting: Vec::new() });
-        Finder(FinderKind::Found(Arc::new(Search { find: Box::new(find), asked })))
+        Finder(FinderKind::Found(Arc::new(Search { find: Box::new(find), asked, moves })))
     }
 
     /// Answers this, at once.
@@ -64,9 +120,11 @@ impl<A: Clone + Send + 'static> Finder<A> {
         match &self.0 {
             FinderKind::Known(answer) => Asker::known(answer.clone()),
             FinderKind::Found(search) => {
-                let (found, told) = (Mutex::default(), Condvar::new());
-                let mailbox = Arc::new(Mailbox { found, told, wake: Box::new(wake) });
-                Asker(AskerKind::Found { search: Arc::clone(search), mailbox })
+                let (found, told, wake): (_, _, Arc<Wake>) =
+                    (Mutex::default(), Condvar::new(), Arc::new(wake));
+                search.moves.listen(&wake);
+                let (mailbox, moves) = (Arc::new(Mailbox { found, told, wake }), search.moves.count());
+                Asker(AskerKind::Found { search: Arc::clone(search), mailbox, moves })
             }
         }
     }
@@ -88,15 +146,7 @@ impl<A: Clone + Send + 'static> Asker<A> {
                 *is_asked = true;
                 Ok(())
             }
-            AskerKind::Found { search, mailbox } => {
-                let mut found = lock(&mailbox.found);
-                if found.as_ref().is_some_and(|(at, _)| at.elapsed() <= KEPT) {
-                    return Ok(());
-                }
-                *found = None;
-                drop(found);
-                search.ask(mailbox)
-            }
+            AskerKind::Found { search, mailbox, .. } => search.ask(mailbox),
         }
     }
 
@@ -104,7 +154,22 @@ impl<A: Clone + Send + 'static> Asker<A> {
     pub fn poll(&mut self) -> Option<A> {
         match &mut self.0 {
             AskerKind::Known { answer, is_asked } => std::mem::take(is_asked).then(|| answer.clone()),
-            AskerKind::Found { mailbox, .. } => lock(&mailbox.found).take().map(|(_, answer)| answer),
+            AskerKind::Found { mailbox, moves, .. } => {
+                let letter = lock(&mailbox.found).take()?;
+                *moves = letter.moves;
+                Some(letter.answer)
+            }
+        }
+    }
+
+    /// Whether the server has become another one since the last answer; said once.
+    pub fn poll_move(&mut self) -> bool {
+        match &mut self.0 {
+            AskerKind::Known { .. } => false,
+            AskerKind::Found { search, moves, .. } => {
+                let count = search.moves.count();
+                std::mem::replace(moves, count) != count
+            }
         }
     }
 
@@ -120,7 +185,15 @@ impl<A: Clone + Send + 'static> Asker<A> {
 
 impl<A: Clone + Send + 'static> Search<A> {
     fn ask(self: &Arc<Search<A>>, mailbox: &Arc<Mailbox<A>>) -> io::Result<()> {
+        // Before the mailbox: an answer is in it by the time that nobody finds any more.
         let mut asked = lock(&self.asked);
+        let mut found = lock(&mailbox.found);
+        let is_good =
+            |letter: &Letter<A>| letter.written_at.elapsed() <= KEPT && letter.moves == self.moves.count();
+        if found.as_ref().is_some_and(is_good) {
+            return Ok(());
+        }
+        *found = None;
         if !asked.is_running {
             let search = Arc::clone(self);
             std::thread::Builder::new().name("finder".to_owned()).spawn(move || search.run())?;
@@ -133,14 +206,19 @@ impl<A: Clone + Send + 'static> Search<A> {
     }
 
     fn run(&self) {
-        let answer = (self.find)();
-        let waiting = {
-            let mut asked = lock(&self.asked);
-            asked.is_running = false;
-            std::mem::take(&mut asked.waiting)
+        let (moves, answer) = loop {
+            let moves = self.moves.count();
+            let answer = (self.find)();
+            // Servers do not move so often that this has no end.
+            if moves == self.moves.count() {
+                break (moves, answer);
+            }
         };
-        for mailbox in waiting {
-            *lock(&mailbox.found) = Some((Instant::now(), answer.clone()));
+        let mut asked = lock(&self.asked);
+        asked.is_running = false;
+        for mailbox in asked.waiting.drain(..) {
+            let letter = Letter { written_at: Instant::now(), moves, answer: answer.clone() };
+            *lock(&mailbox.found) = Some(letter);
             mailbox.told.notify_all();
             (mailbox.wake)();
         }
@@ -154,6 +232,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<A> fmt::Debug for Finder<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Finder")
+    }
+}
+
+impl fmt::Debug for Moves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Moves({})", self.count())
     }
 }
 
@@ -252,12 +336,64 @@ mod tests {
         assert_eq!((asker.poll(), scene.looks()), (Some(4), 1));
         // Not one of long ago.
         let AskerKind::Found { mailbox, .. } = &asker.0 else { panic!("it is to be found") };
-        let long_ago = Instant::now().checked_sub(KEPT + Duration::from_millis(1)).unwrap();
-        *lock(&mailbox.found) = Some((long_ago, 5));
+        let written_at = Instant::now().checked_sub(KEPT + Duration::from_millis(1)).unwrap();
+        *lock(&mailbox.found) = Some(Letter { written_at, moves: 0, answer: 5 });
         asker.ask().unwrap();
         assert_eq!(asker.poll(), None);
         scene.answers.send(6).unwrap();
         assert_eq!(asker.wait(PATIENCE), Some(6));
+    }
+
+    #[test]
+    fn whoever_was_answered_is_told_once_that_the_server_is_another() {
+        let moves = Moves::default();
+        let place = Arc::new(Mutex::new(1));
+        let found = Arc::clone(&place);
+        let finder = Finder::of_what_moves(moves.clone(), move || *lock(&found));
+        let (wakes, woken) = mpsc::channel();
+        let mut asker = finder.asker(move || wakes.send(()).expect("the test listens"));
+        asker.ask().unwrap();
+        assert_eq!(asker.wait(PATIENCE), Some(1));
+        woken.recv_timeout(PATIENCE).unwrap();
+        assert!(!asker.poll_move());
+        // An answer that nobody has taken is not that of the next dial.
+        asker.ask().unwrap();
+        woken.recv_timeout(PATIENCE).unwrap();
+        *lock(&place) = 2;
+        moves.tell();
+        woken.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((asker.poll_move(), asker.poll_move()), (true, false));
+        asker.ask().unwrap();
+        assert_eq!(asker.wait(PATIENCE), Some(2));
+        woken.recv_timeout(PATIENCE).unwrap();
+        assert!(!asker.poll_move());
+        drop(asker);
+        let until = Instant::now() + PATIENCE;
+        while lock(&moves.0.listeners).iter().any(|listener| listener.strong_count() > 0) {
+            assert!(Instant::now() < until, "nobody is left to listen");
+            std::thread::yield_now();
+        }
+        moves.tell();
+        assert!(woken.try_recv().is_err());
+        assert!(!Finder::known(8).asker(|| ()).poll_move());
+    }
+
+    /// The move comes while the server is looked for: what was found is of before.
+    #[test]
+    fn what_moves_while_it_is_looked_for_is_looked_for_again() {
+        let moves = Moves::default();
+        let (moving, looks) = (moves.clone(), AtomicUsize::new(0));
+        let finder = Finder::of_what_moves(moves, move || {
+            let look = looks.fetch_add(1, Ordering::SeqCst);
+            if look == 0 {
+                moving.tell();
+            }
+            look
+        });
+        let mut asker = finder.asker(|| ());
+        asker.ask().unwrap();
+        assert_eq!(asker.wait(PATIENCE), Some(1));
+        assert!(!asker.poll_move());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod stream;
 mod tls;
 
 pub use blocking::BlockingStream;
-pub use finder::{Asker, Finder};
+pub use finder::{Asker, Finder, Moves};
 pub use rotation::Rotation;
 pub use stream::{Endpoint, Stream};
 pub use tls::{TlsClient, TlsFailure, TlsStream};

@@ -203,6 +203,15 @@ impl<T> RedisLink<T> {
         if self.session.handle_deadline(now) {
             self.close(streams);
         }
+        if self.asker.poll_move() {
+            if self.stream.is_some() {
+                // It may go on writing, and does not know that nobody will read it.
+                let reason =
+                    format!("{} is not the primary any more: the sentinels have named another", self.dialled);
+                self.lose(Cause::Unreachable, reason, streams, now);
+            }
+            self.session.hasten(now);
+        }
         if self.session.dial_at().is_some_and(|at| now >= at) {
             // A short file of this machine, only at a dial: the one thing that a loop reads from a disk.
             let password = self.url.password_now();
@@ -375,8 +384,10 @@ mod tests {
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
     use super::*;
+    use crate::ledger::redis::finder;
     use crate::ledger::url::{LedgerFiles, LedgerUrl};
     use crate::net::certificates::{Authority, NOW};
+    use crate::net::{Finder, Moves};
 
     /// For what the kernel does by itself; nothing is measured by it.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -422,7 +433,7 @@ mod tests {
         ) -> Loop {
             let poll = Poll::new().unwrap();
             let waker = Waker::new(poll.registry(), Token(1)).unwrap();
-            let finder = place::finder_by(&url, move |_, _| look_up());
+            let finder = finder::by(&url, move |_, _| look_up());
             let asker = finder.asker(move || waker.wake().unwrap());
             Loop::asking(poll, url, asker)
         }
@@ -468,6 +479,43 @@ mod tests {
             self.drive();
             self.trouble.get().unwrap_or_default()
         }
+    }
+
+    /// The one that it is connected to works, and does not know that nobody will read what it writes.
+    #[test]
+    fn a_primary_that_is_not_it_any_more_is_left_and_the_next_one_dialled_at_once() {
+        let listeners = [listener(), listener()];
+        let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let (moves, primary) = (Moves::default(), Arc::new(Mutex::new(addresses[0])));
+        let found = Arc::clone(&primary);
+        let finder = Finder::of_what_moves(moves.clone(), move || {
+            Ok(Endpoint::Tcp(vec![*found.lock().unwrap()])) as Whereabouts
+        });
+        let poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+        let LedgerUrl::Redis(url) = "redis+sentinel://s/mymaster".parse().unwrap() else { unreachable!() };
+        let mut scene = Loop::asking(poll, url, finder.asker(move || waker.wake().unwrap()));
+        scene.dial();
+        scene.turn_until(|link| link.connected);
+        let (place, mut first) = accepted(&listeners);
+        assert_eq!(place, 0);
+
+        *primary.lock().unwrap() = addresses[1];
+        moves.tell();
+        // It does not wait: the time of the test stands still.
+        scene.turn_until(|link| {
+            (!link.connected && link.stream.is_none()) || link.dialled == addresses[1].to_string()
+        });
+        scene.turn_until(|link| link.dialled == addresses[1].to_string() && link.connected);
+        assert_eq!(accepted(&listeners).0, 1);
+        first.set_nonblocking(false).unwrap();
+        first.set_read_timeout(Some(PATIENCE)).unwrap();
+        first.read_to_end(&mut Vec::new()).expect("it was closed");
+        let told = scene.told();
+        assert_eq!(
+            told,
+            format!("{} is not the primary any more: the sentinels have named another", addresses[0])
+        );
     }
 
     /// Which of them was dialled, and the connection.

@@ -33,6 +33,7 @@ mod readiness;
 mod redis_connections;
 mod rights;
 mod sells_exactly;
+mod sentinel;
 mod signals;
 mod sold_out;
 mod start_up;

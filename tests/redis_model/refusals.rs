@@ -56,10 +56,17 @@ pub struct Refusals {
 }
 
 impl Refusals {
+    /// Whether it follows another, and says so.
+    pub fn is_of_a_replica(self) -> bool {
+        self.is_replica || self.trouble == Some(Trouble::ReadOnly)
+    }
+
     /// The error of a command that is not even begun.
     pub fn of_command(self, command: &Command, words: &Words) -> Option<Reply> {
         let is_served = match self.trouble {
-            Some(Trouble::Loading) => ["AUTH", "SELECT", "CLIENT", "CONFIG", "INFO"].contains(&command.name),
+            Some(Trouble::Loading) => {
+                ["AUTH", "SELECT", "CLIENT", "CONFIG", "INFO", "ROLE"].contains(&command.name)
+            }
             Some(Trouble::Busy) => command.name == "AUTH",
             Some(Trouble::Strange) => command.name != "EVALSHA",
             Some(Trouble::DiskFailed) => command.name != "PING",

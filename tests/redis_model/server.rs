@@ -62,6 +62,7 @@ impl ModelRedis {
             "CLIENT" => self.client_command(id, &words),
             "CONFIG" => self.config(&words),
             "INFO" => self.info(&words),
+            "ROLE" => self.role(),
             "SCRIPT" => self.script(&words),
             "EVALSHA" => self.evalsha(id, &words),
             "WAIT" => return self.wait(id, &words),
@@ -177,7 +178,7 @@ impl ModelRedis {
             )),
             b"memory" => Reply::bulk("# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"),
             b"replication" => {
-                let role = if self.refusals.is_replica { "slave" } else { "master" };
+                let role = if self.refusals.is_of_a_replica() { "slave" } else { "master" };
                 let mut text =
                     format!("# Replication\r\nrole:{role}\r\nconnected_slaves:{}\r\n", self.replicas.len());
                 for (place, (replica, offset)) in self.replicas.iter().enumerate() {
@@ -190,6 +191,19 @@ impl ModelRedis {
             }
             _ => unmodelled(words),
         }
+    }
+
+    /// Whose replicas and whose offset is left out.
+    fn role(&self) -> Reply {
+        let parts = match self.refusals.is_of_a_replica() {
+            true => ["slave", "127.0.0.1"].map(Reply::bulk).into_iter().chain([Reply::Integer(1)]).collect(),
+            false => vec![
+                Reply::bulk("master"),
+                Reply::Integer(self.history.offset() as i64),
+                Reply::Array(vec![]),
+            ],
+        };
+        Reply::Array(parts)
     }
 
     /// `LOAD text`, `FLUSH` and `EXISTS hash`.

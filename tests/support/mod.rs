@@ -12,6 +12,7 @@ pub mod nginx;
 pub mod process;
 pub mod redis_server;
 pub mod schemathesis;
+pub mod sentinels;
 pub mod tools;
 pub mod turn;
 

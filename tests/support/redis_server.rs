@@ -51,6 +51,11 @@ impl RedisServer {
         RedisServer::spawn(Place::Port(free_port()), Folder::Given(folder.to_owned()), DURABLE, options)
     }
 
+    /// On a TCP port, in a folder of its own; every write is on disk before it is answered.
+    pub fn durable_on_port(options: &[&str]) -> RedisServer {
+        RedisServer::spawn(Place::Port(free_port()), Folder::own(), DURABLE, options)
+    }
+
     /// On a UNIX socket, in a folder of its own; every write is on disk before it is answered.
     pub fn durable_on_socket(options: &[&str]) -> RedisServer {
         RedisServer::spawn(Place::Socket, Folder::own(), DURABLE, options)

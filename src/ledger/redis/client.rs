@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
+use super::finder::{self, RedisFinder};
 use super::place::{self, FindError, Whereabouts};
 use super::session::{Need, Session, SessionError};
 use crate::clock::Monotonic;
@@ -98,10 +99,19 @@ impl RedisLedger {
 
     /// Like [`connect`](RedisLedger::connect), but waits no longer than `timeout` (above zero) for anything.
     pub fn connect_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<RedisLedger, ConnectError> {
+        RedisLedger::connect_by(&finder::of(url), url, timeout)
+    }
+
+    /// The same, for a process that has others who look for this Redis.
+    pub fn connect_by(
+        finder: &RedisFinder,
+        url: &RedisUrl,
+        timeout: Duration,
+    ) -> Result<RedisLedger, ConnectError> {
         let session = Session::of_command(url.clone(), OsRng.unwrap_err().next_u64(), Monotonic::default());
         let mut ledger = RedisLedger {
             url: url.clone(),
-            asker: place::finder(url).asker(|| ()),
+            asker: finder.asker(|| ()),
             timeout,
             session: Box::new(session),
             stream: None,
@@ -130,7 +140,7 @@ impl RedisLedger {
         let endpoint = match self.asker.wait(self.timeout) {
             Some(Ok(endpoint)) => endpoint,
             Some(Err(FindError::TlsFiles(error))) => return Err(error.into()),
-            Some(Err(error @ FindError::LookUp { .. })) => return Err(not_found(error.to_string())),
+            Some(Err(error)) => return Err(not_found(error.to_string())),
             None => {
                 let waited_ms = self.timeout.as_millis();
                 return Err(not_found(place::slow_look_up(&address, waited_ms)));
@@ -196,6 +206,9 @@ impl RedisLedger {
 
     /// One try, on the existing connection or on a new one.
     fn attempt(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, CallError>>, CallError> {
+        if self.asker.poll_move() && self.stream.is_some() {
+            self.close(&Break::Stream(io::Error::other("the sentinels have named another primary")));
+        }
         if self.stream.is_none() {
             self.open().map_err(|error| CallError::Unknown(error.to_string()))?;
         }

@@ -1,14 +1,17 @@
-//! Where a Redis is at this moment, found for each dial: its name is looked up, and the files for TLS are read. Neither is done
-//! on a loop, by [`Finder`].
+//! Where a server with a host and a port is at this moment: its name is looked up, and the files for TLS are read. And what an
+//! operator is told where that fails, or the stream that was opened there.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
 
 use crate::ledger::Cause;
 use crate::ledger::tls::{TlsFilesError, TlsSource};
-use crate::ledger::url::{RedisAddress, RedisUrl};
-use crate::net::{Endpoint, Finder, TlsFailure};
+use crate::ledger::url::{HostPort, RedisAddress, RedisUrl};
+use crate::net::{Endpoint, TlsFailure};
 
 /// What is found.
 pub type Whereabouts = Result<Endpoint, FindError>;
@@ -24,6 +27,12 @@ pub enum FindError {
         /// What the system said.
         cause: String,
     },
+    /// The sentinels do not say who is the primary.
+    #[error("{0}")]
+    NoPrimary(String),
+    /// What a sentinel named is no name that a certificate can have.
+    #[error("{0:?} cannot be the name in a certificate; have the sentinels name a DNS name or an IP address")]
+    NoName(String),
     /// See [`TlsFilesError`].
     #[error(transparent)]
     TlsFiles(#[from] TlsFilesError),
@@ -33,54 +42,60 @@ impl FindError {
     /// The kind of trouble that it is.
     pub fn cause(&self) -> Cause {
         match self {
-            FindError::LookUp { .. } => Cause::Unreachable,
-            FindError::TlsFiles(_) => Cause::Tls,
+            FindError::LookUp { .. } | FindError::NoPrimary(_) => Cause::Unreachable,
+            FindError::NoName(_) | FindError::TlsFiles(_) => Cause::Tls,
         }
     }
 }
 
-/// Finds the Redis of that URL, as the system looks names up.
-pub fn finder(url: &RedisUrl) -> Finder<Whereabouts> {
-    finder_by(url, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+/// How names become addresses, and what it takes to be encrypted there.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    pub(super) look_up: Arc<LookUp>,
+    pub(super) tls: Option<Arc<TlsSource>>,
 }
 
-/// The same, as `look_up` does.
-pub fn finder_by(
-    url: &RedisUrl,
-    look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-) -> Finder<Whereabouts> {
-    let (host, port) = match &url.address {
-        RedisAddress::Unix(path) => return Finder::known(Ok(Endpoint::Unix(path.clone()))),
-        RedisAddress::Tcp { host, port } => (host.clone(), *port),
-    };
-    let address = host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port));
-    let source = url.tls.as_ref().map(|tls| TlsSource::new(tls.files.clone(), tls.name.clone()));
-    if let (Some(address), None) = (address, &source) {
-        return Finder::known(Ok(Endpoint::Tcp(vec![address])));
-    }
-    Finder::new(move || {
-        let addresses = match address {
+/// Gives the addresses of a name.
+pub(super) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+impl Resolver {
+    /// Looks the name up and reads the files, which may take its time.
+    pub(super) fn find(&self, place: &HostPort) -> Whereabouts {
+        let HostPort { host, port } = place;
+        let addresses = match place.address() {
             Some(address) => vec![address],
             None => {
                 let failed = |cause: String| FindError::LookUp { host: host.clone(), cause };
-                let addresses = look_up(&host, port).map_err(|error| failed(error.to_string()))?;
+                let addresses = (self.look_up)(host, *port).map_err(|error| failed(error.to_string()))?;
                 if addresses.is_empty() {
                     return Err(failed("it has no address".to_owned()));
                 }
                 addresses
             }
         };
-        Ok(match &source {
+        Ok(match &self.tls {
             None => Endpoint::Tcp(addresses),
             // Last, since a look-up may take long.
-            Some(source) => Endpoint::Tls(addresses, source.read()?),
+            Some(source) => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| FindError::NoName(host.clone()))?;
+                Endpoint::Tls(addresses, source.read(name)?)
+            }
         })
-    })
+    }
 }
 
 /// What an operator is told of a look-up that has no end.
 pub fn slow_look_up(address: &RedisAddress, waited_ms: u128) -> String {
-    format!("looking up {address} takes more than {waited_ms} ms; does the name server answer?")
+    match address {
+        RedisAddress::Sentinel(_) => {
+            format!(
+                "finding the primary by the sentinels {address} takes more than {waited_ms} ms; are they running?"
+            )
+        }
+        RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => {
+            format!("looking up {address} takes more than {waited_ms} ms; does the name server answer?")
+        }
+    }
 }
 
 /// What an operator is told of a stream that failed while it was `doing` something.
@@ -93,101 +108,19 @@ pub fn told(doing: &str, place: &dyn fmt::Display, url: &RedisUrl, error: &io::E
 
 /// What an operator is told of TLS that failed, and what to do.
 pub fn told_of_tls(place: &dyn fmt::Display, url: &RedisUrl, failure: &TlsFailure) -> String {
-    let host = match &url.address {
-        RedisAddress::Tcp { host, .. } => host.as_str(),
-        RedisAddress::Unix(_) => "localhost",
-    };
-    let advice = url.tls.as_ref().and_then(|tls| tls.files.advice(failure, host));
+    let advice = url.tls.as_ref().and_then(|files| files.advice(failure));
     let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
     format!("no TLS with Redis at {place}: {failure}{advice}")
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
     use super::*;
-    use crate::ledger::url::{LedgerFiles, LedgerUrl};
-    use crate::net::Asker;
-
-    /// For what threads do by themselves.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn redis(text: &str) -> RedisUrl {
-        match text.parse() {
-            Ok(LedgerUrl::Redis(url)) => url,
-            other => panic!("{text}: {other:?}"),
-        }
-    }
-
-    fn found(asker: &mut Asker<Whereabouts>) -> Result<String, String> {
-        asker.ask().unwrap();
-        match asker.wait(PATIENCE).expect("it is found") {
-            Ok(endpoint) => Ok(endpoint.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    #[test]
-    fn a_name_is_looked_up_each_time() {
-        let answers = Arc::new(Mutex::new(Vec::new()));
-        let given = Arc::clone(&answers);
-        let finder = finder_by(&redis("redis://db.example:7000"), move |host, port| {
-            assert_eq!((host, port), ("db.example", 7000));
-            given.lock().unwrap().pop().unwrap()
-        });
-        let mut asker = finder.asker(|| ());
-        let mut answered = |answer: io::Result<Vec<SocketAddr>>| {
-            answers.lock().unwrap().push(answer);
-            found(&mut asker)
-        };
-        let at = |last: u8| SocketAddr::from(([10, 0, 0, last], 7000));
-        assert_eq!(answered(Ok(vec![at(1)])), Ok("10.0.0.1:7000".to_owned()));
-        assert_eq!(answered(Ok(vec![at(3), at(2)])), Ok("10.0.0.3:7000, 10.0.0.2:7000".to_owned()));
-        let failed = answered(Err(io::Error::other("nobody tells"))).unwrap_err();
-        assert!(failed.starts_with("cannot look up db.example: nobody tells; "), "{failed}");
-        let nowhere = answered(Ok(Vec::new())).unwrap_err();
-        assert!(nowhere.starts_with("cannot look up db.example: it has no address; "), "{nowhere}");
-        assert_eq!(answered(Ok(vec![at(1)])), Ok("10.0.0.1:7000".to_owned()), "a failure is not the end");
-    }
-
-    /// A host whose Redis has an address keeps no thread for it.
-    #[test]
-    fn an_address_is_not_looked_up() {
-        for (url, place) in [
-            ("redis://127.0.0.1:7000", "127.0.0.1:7000"),
-            ("redis://[::1]", "[::1]:6379"),
-            ("redis+unix:///run/a.sock", "/run/a.sock"),
-        ] {
-            let finder = finder_by(&redis(url), |host, _| panic!("{host} is looked up"));
-            let mut asker = finder.asker(|| panic!("somebody waits"));
-            asker.ask().unwrap();
-            assert_eq!(asker.poll().expect("it is known").unwrap().to_string(), place);
-        }
-    }
-
-    #[test]
-    fn the_files_for_tls_are_read_each_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        let mut files = LedgerFiles::default();
-        files.tls.ca = Some(path.clone());
-        let url = "rediss://127.0.0.1".parse::<LedgerUrl>().unwrap().with_files(&files).unwrap();
-        let LedgerUrl::Redis(url) = url else { unreachable!() };
-        let mut asker = finder_by(&url, |_, _| panic!("it has an address")).asker(|| ());
-        assert!(found(&mut asker).unwrap_err().starts_with("--ledger-ca "));
-        std::fs::write(&path, crate::net::certificates::Authority::new("a CA").pem()).unwrap();
-        assert_eq!(found(&mut asker), Ok("127.0.0.1:6379".to_owned()));
-        std::fs::write(&path, "").unwrap();
-        asker.ask().unwrap();
-        let error = asker.wait(PATIENCE).expect("it is found").unwrap_err();
-        assert_eq!(error.cause(), Cause::Tls);
-    }
+    use crate::ledger::url::LedgerUrl;
 
     #[test]
     fn what_is_told_of_tls_says_what_to_do() {
-        let url = redis("rediss://db.example");
+        let Ok(LedgerUrl::Redis(url)) = "rediss://db.example".parse() else { panic!("a URL") };
         let of = |failure: TlsFailure| told("reading from", &"10.0.0.1:6379", &url, &failure.into());
         let (cause, said) = of(TlsFailure::UnknownIssuer);
         assert_eq!(cause, Cause::Tls);

@@ -243,6 +243,9 @@ impl Play {
         if is_wait(command) {
             return b":1\r\n".to_vec();
         }
+        if contains(command, "\r\nROLE\r\n") {
+            return b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n".to_vec();
+        }
         if contains(command, "\r\nINFO\r\n") {
             return bulk("role:master\r\nslave0:ip=1,state=online");
         }

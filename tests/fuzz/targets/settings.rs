@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use boxoffice::config::{Config, Words};
-use boxoffice::ledger::url::{LedgerUrl, RedisAddress, RedisUrl};
+use boxoffice::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, SENTINELS_MAX};
 use boxoffice::limits::Limit;
+use rustls::pki_types::ServerName;
 
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -47,10 +48,15 @@ fn check_url(text: &str) {
         (other.to_string(), format!("{other:?}")),
         "no password is printed"
     );
+    if let RedisAddress::Sentinel(address) = &url.address {
+        assert!((1..=SENTINELS_MAX).contains(&address.sentinels.len()) && !address.name.is_empty());
+        let again = url.to_string().replacen(":***@", ":another@", 1).parse::<LedgerUrl>();
+        let Ok(LedgerUrl::Redis(again)) = again else { panic!("{url} cannot be read") };
+        assert_eq!(again.address, url.address, "what is printed is what was written");
+    }
     let RedisAddress::Tcp { host, port } = &url.address else { return };
-    // Of an address, there are other ways to write it.
-    if let Some(tls) = url.tls.as_ref().filter(|_| host.parse::<std::net::IpAddr>().is_err()) {
-        assert_eq!(tls.name.to_str(), host.as_str(), "it is another's certificate that is looked for");
+    if url.tls.is_some() {
+        assert!(ServerName::try_from(host.as_str()).is_ok(), "{host:?} cannot be the name in a certificate");
     }
     // What is spoken to is what is written, the whole of it.
     let (_, rest) = text.split_once("://").unwrap_or_default();

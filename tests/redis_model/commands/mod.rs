@@ -99,6 +99,7 @@ const COMMANDS: &[Command] = &[
     server("CLIENT", -2),
     server("CONFIG", -2),
     server("INFO", -1),
+    server("ROLE", 1),
     server("SCRIPT", -2),
     server("EVALSHA", -3),
     server("WAIT", 3),

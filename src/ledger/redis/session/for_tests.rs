@@ -25,6 +25,7 @@ pub(crate) fn set_up_replies(commands: &[String]) -> String {
         "\r\nCONFIG\r\n",
         "\r\nINFO\r\n",
         "\r\nKILL\r\n",
+        "\r\nROLE\r\n",
     ];
     let reply = |command: &String| match kinds.iter().position(|words| command.contains(words)) {
         None => "+OK\r\n",
@@ -32,6 +33,7 @@ pub(crate) fn set_up_replies(commands: &[String]) -> String {
         Some(1) => "$0\r\n\r\n",
         Some(2) => ":7\r\n",
         Some(5) => ":0\r\n",
+        Some(6) => "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n",
         Some(_) => "",
     };
     commands.iter().map(reply).collect()

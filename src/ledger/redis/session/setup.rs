@@ -1,4 +1,4 @@
-//! The set-up of a connection to Redis, the only one there is: greeting, password and database, the [fence](Fence), the
+//! The set-up of a connection to Redis, the only one there is: greeting, password and database, its role, the [fence](Fence), the
 //! scripts, the user's rights, the durability of the Redis. Without I/O, like the [session](super) that it is a part of.
 //!
 //! It decides what is asked and what the replies mean, and carries no call. What a host needs is asked on each new
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::super::fence::Fence;
 use super::super::rights::{self, Fault, Need, Rights};
-use super::super::{advice, codec, fitness};
+use super::super::{advice, codec, fitness, role};
 use super::{Due, SessionError};
 use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
@@ -74,6 +74,8 @@ pub(super) enum Step {
     Fence,
     /// The command that ends the previous connection; this one has that number. An error ends this one.
     Fenced(u64),
+    /// Whether it is a primary. Anything else ends the connection.
+    Role,
     /// One SCRIPT LOAD. An error ends the connection.
     Script,
     /// What the user may do. A host's connection ends if that is too little.
@@ -87,7 +89,7 @@ pub(super) enum Step {
 impl Step {
     pub(super) fn replies(self) -> usize {
         match self {
-            Step::Greeting | Step::Fenced(_) | Step::Script | Step::Rights => 1,
+            Step::Greeting | Step::Fenced(_) | Step::Role | Step::Script | Step::Rights => 1,
             Step::Fence => Fence::REPLIES,
             Step::Advice(replies) | Step::Fitness(replies) => replies,
         }
@@ -166,6 +168,9 @@ impl SetUp {
         let RedisUrl { user, password, database, .. } = &self.url;
         let (user, password, name) = (user.as_deref(), password.as_deref(), self.fence.name());
         out.ask_each(|bytes| codec::hello(user, password, *database, name, bytes), Step::Greeting);
+        if self.is_of_host() || self.url.is_named_by_sentinels() {
+            self.ask_role(out);
+        }
         self.fence.ask(out.ask(Due::SetUp(Step::Fence)));
         out.ask_each(codec::load_scripts, Step::Script);
         self.check(true, out);
@@ -174,9 +179,17 @@ impl SetUp {
         }
     }
 
+    fn ask_role(&self, out: &mut Outgoing) {
+        redis::cmd("ROLE").write_packed_command(out.ask(Due::SetUp(Step::Role)));
+    }
+
     /// Asks whether the Redis can carry out what a host sends, on a new connection or again.
     pub(super) fn check(&self, is_new: bool, out: &mut Outgoing) {
         if let Purpose::Host { durability, rights, .. } = &self.purpose {
+            // A failover may have made a replica of it. Of one at a fixed address only writes tell, by READONLY.
+            if !is_new && self.url.is_named_by_sentinels() {
+                self.ask_role(out);
+            }
             rights.ask(is_new, out.ask(Due::SetUp(Step::Rights)));
             out.ask_together(|bytes| fitness::ask(*durability, bytes), Step::Fitness);
         }
@@ -229,6 +242,11 @@ impl SetUp {
                 None => Ok(Finding::Nothing),
                 Some(said) => Err(SessionError::Refused { cause: cause_of(&said), said }),
             },
+            Step::Role => {
+                role::judge(replies, self.url.is_named_by_sentinels())
+                    .map_err(|(cause, reason)| SessionError::Unfit { cause, reason })?;
+                Ok(Finding::Nothing)
+            }
             Step::Fence => {
                 let read = self.fence.read(replies, &mut out.bytes);
                 let id = read.map_err(|reason| unfit(replies, reason))?;

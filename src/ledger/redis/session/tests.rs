@@ -209,6 +209,67 @@ fn a_redis_that_denies_a_right_is_not_used_and_that_is_told() {
     assert!(session.is_up());
 }
 
+const REPLICA: &str = "*5\r\n$5\r\nslave\r\n$8\r\n10.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:8\r\n";
+
+#[test]
+fn a_replica_is_not_used_and_is_told_what_it_is() {
+    let mut session = session();
+    let commands = dial(&mut session, ms(0));
+    let at = commands.iter().position(|command| command.contains("ROLE")).expect("it is asked");
+    let replies = set_up_replies(&commands[..at]) + REPLICA;
+    let error = session.handle_bytes(replies.as_bytes(), ms(1)).unwrap_err().to_string();
+    assert!(
+        error.contains("is a replica of 10.0.0.1:6379") && cause(&session) == Some(Cause::Refusing),
+        "{error}"
+    );
+    assert!(session.dial_at().is_some());
+    connect(&mut session, ms(500));
+}
+
+/// A failover makes a replica of the Redis in use, and no connection needs to be lost by that.
+#[test]
+fn a_primary_of_sentinels_is_asked_again_whether_it_is_one() {
+    let LedgerUrl::Redis(url) = "redis+sentinel://a,b,c/mymaster".parse().unwrap() else { unreachable!() };
+    let mut session = Session::new(url, Durability::Ack, 7, ms(0));
+    connect(&mut session, ms(0));
+    session.submit(CallId(1), expire("a"), ms(400));
+    take_commands(&mut session);
+    session.handle_deadline(ms(500));
+    let commands = take_commands(&mut session);
+    assert!(commands.len() == 2 && commands[0].contains("ROLE"), "{commands:?}");
+    session.handle_bytes(&[MISSING, set_up_replies(&commands).as_bytes()].concat(), ms(501)).unwrap();
+    assert!(session.is_up() && answers(&mut session) == [1]);
+    session.handle_deadline(ms(1_000));
+    session.submit(CallId(2), expire("a"), ms(1_000));
+    take_commands(&mut session);
+    session.handle_bytes(REPLICA.as_bytes(), ms(1_001)).unwrap_err();
+    assert!(
+        session.condition().is_some_and(|(_, what)| what.contains("until the sentinels name its primary"))
+    );
+    // Its call is not lost.
+    let again = connect(&mut session, ms(1_500));
+    assert_eq!(again.len(), 1);
+}
+
+/// What it waited for has happened elsewhere.
+#[test]
+fn a_redis_that_has_moved_is_dialled_without_a_pause() {
+    let mut session = session();
+    for round in 1..=8 {
+        session.handle_dialling(ms(round * 1_000));
+        session.handle_lost("refused", ms(round * 1_000));
+    }
+    assert!(session.dial_at().is_some_and(|at| at > ms(8_200)));
+    session.hasten(ms(8_010));
+    assert_eq!(session.dial_at(), Some(ms(8_010)));
+    session.handle_dialling(ms(8_010));
+    session.handle_lost("refused", ms(8_010));
+    assert!(session.dial_at().is_some_and(|at| at <= ms(8_020)), "it begins anew with short pauses");
+    session.handle_dialling(ms(8_020));
+    session.hasten(ms(8_021));
+    assert_eq!(session.dial_at(), None, "it is being dialled");
+}
+
 #[test]
 fn a_redis_that_refuses_writes_is_used_and_that_is_told_as_long_as_it_lasts() {
     let mut session = session();

@@ -1,0 +1,131 @@
+//! Where a Redis is at this moment, found for each dial: its name is looked up, or sentinels say it, and the files for TLS are
+//! read. None of that is done on a loop, by [`Finder`].
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use super::place::{FindError, Resolver, Whereabouts};
+use super::sentinel::SentinelWatch;
+use crate::ledger::tls::TlsSource;
+use crate::ledger::url::{HostPort, RedisAddress, RedisUrl};
+use crate::net::{Endpoint, Finder, Moves};
+
+/// Finds a Redis.
+pub type RedisFinder = Finder<Whereabouts>;
+
+/// Finds the Redis of that URL, as the system looks names up.
+pub fn of(url: &RedisUrl) -> RedisFinder {
+    by(url, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+}
+
+/// The same, as `look_up` does.
+pub fn by(
+    url: &RedisUrl,
+    look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+) -> RedisFinder {
+    let tls = url.tls.as_ref().map(|files| Arc::new(TlsSource::new((**files).clone())));
+    let resolver = Resolver { look_up: Arc::new(look_up), tls };
+    match &url.address {
+        RedisAddress::Unix(path) => Finder::known(Ok(Endpoint::Unix(path.clone()))),
+        RedisAddress::Tcp { host, port } => {
+            let place = HostPort { host: host.clone(), port: *port };
+            match (place.address(), &resolver.tls) {
+                (Some(address), None) => Finder::known(Ok(Endpoint::Tcp(vec![address]))),
+                _ => Finder::new(move || resolver.find(&place)),
+            }
+        }
+        RedisAddress::Sentinel(address) => {
+            let moves = Moves::default();
+            let watch = SentinelWatch::start(address, resolver.clone(), moves.clone());
+            Finder::of_what_moves(moves, move || {
+                resolver.find(&watch.primary().map_err(FindError::NoPrimary)?)
+            })
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::Cause;
+    use crate::ledger::url::{LedgerFiles, LedgerUrl};
+    use crate::net::Asker;
+
+    /// For what threads do by themselves.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn redis(text: &str) -> RedisUrl {
+        match text.parse() {
+            Ok(LedgerUrl::Redis(url)) => url,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn found(asker: &mut Asker<Whereabouts>) -> Result<String, String> {
+        asker.ask().unwrap();
+        match asker.wait(PATIENCE).expect("it is found") {
+            Ok(endpoint) => Ok(endpoint.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_up_each_time() {
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let given = Arc::clone(&answers);
+        let finder = by(&redis("redis://db.example:7000"), move |host, port| {
+            assert_eq!((host, port), ("db.example", 7000));
+            given.lock().unwrap().pop().unwrap()
+        });
+        let mut asker = finder.asker(|| ());
+        let mut answered = |answer: io::Result<Vec<SocketAddr>>| {
+            answers.lock().unwrap().push(answer);
+            found(&mut asker)
+        };
+        let at = |last: u8| SocketAddr::from(([10, 0, 0, last], 7000));
+        assert_eq!(answered(Ok(vec![at(1)])), Ok("10.0.0.1:7000".to_owned()));
+        assert_eq!(answered(Ok(vec![at(3), at(2)])), Ok("10.0.0.3:7000, 10.0.0.2:7000".to_owned()));
+        let failed = answered(Err(io::Error::other("nobody tells"))).unwrap_err();
+        assert!(failed.starts_with("cannot look up db.example: nobody tells; "), "{failed}");
+        let nowhere = answered(Ok(Vec::new())).unwrap_err();
+        assert!(nowhere.starts_with("cannot look up db.example: it has no address; "), "{nowhere}");
+        assert_eq!(answered(Ok(vec![at(1)])), Ok("10.0.0.1:7000".to_owned()), "a failure is not the end");
+    }
+
+    /// A host whose Redis has an address keeps no thread for it.
+    #[test]
+    fn an_address_is_not_looked_up() {
+        for (url, place) in [
+            ("redis://127.0.0.1:7000", "127.0.0.1:7000"),
+            ("redis://[::1]", "[::1]:6379"),
+            ("redis+unix:///run/a.sock", "/run/a.sock"),
+        ] {
+            let finder = by(&redis(url), |host, _| panic!("{host} is looked up"));
+            let mut asker = finder.asker(|| panic!("somebody waits"));
+            asker.ask().unwrap();
+            assert_eq!(asker.poll().expect("it is known").unwrap().to_string(), place);
+        }
+    }
+
+    #[test]
+    fn the_files_for_tls_are_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let mut files = LedgerFiles::default();
+        files.tls.ca = Some(path.clone());
+        let url = "rediss://127.0.0.1".parse::<LedgerUrl>().unwrap().with_files(&files).unwrap();
+        let LedgerUrl::Redis(url) = url else { unreachable!() };
+        let mut asker = by(&url, |_, _| panic!("it has an address")).asker(|| ());
+        assert!(found(&mut asker).unwrap_err().starts_with("--ledger-ca "));
+        std::fs::write(&path, crate::net::certificates::Authority::new("a CA").pem()).unwrap();
+        assert_eq!(found(&mut asker), Ok("127.0.0.1:6379".to_owned()));
+        std::fs::write(&path, "").unwrap();
+        asker.ask().unwrap();
+        let error = asker.wait(PATIENCE).expect("it is found").unwrap_err();
+        assert_eq!(error.cause(), Cause::Tls);
+    }
+}

@@ -1,0 +1,119 @@
+//! A connection to one sentinel that waits for its answers: what it is asked, and what the answers mean.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use super::super::frame::frame_length;
+use crate::ledger::url::HostPort;
+use crate::net::{BlockingStream, Endpoint};
+
+/// Most bytes of an answer: an address takes less than a hundred.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What tells that a sentinel has another primary: from the one that leads a failover, and from one that has learned of it.
+const NEWS: [&str; 2] = ["+promoted-slave", "+switch-master"];
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Voice {
+    stream: BlockingStream,
+    read: Vec<u8>,
+}
+
+impl Voice {
+    /// Connects, and shows the password; each step may take as long as `patience`.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(super) fn connect(
+        endpoint: &Endpoint,
+        user: Option<&str>,
+        password: Option<&str>,
+        patience: Duration,
+    ) -> Result<Voice, String> {
+        let stream = BlockingStream::connect(endpoint, patience).map_err(in_words)?;
+        let mut voice = Voice { stream, read: Vec::new() };
+        if let Some(password) = password {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(user) = user {
+                auth.arg(user);
+            }
+            voice.command(auth.arg(password))?;
+        }
+        Ok(voice)
+    }
+
+    /// Where the primary of that name is.
+    ///
+    /// # Errors
+    /// Why it does not say so, in words.
+    pub(super) fn primary(&mut self, name: &str) -> Result<HostPort, String> {
+        let value = self.command(redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name))?;
+        let unknown = format!("knows no primary {name:?} (is that the name in its \"sentinel monitor\"?)");
+        match redis::from_redis_value::<Option<(String, u16)>>(value) {
+            Ok(None) => Err(unknown),
+            Ok(Some((host, port))) if port != 0 && !host.is_empty() => Ok(HostPort { host, port }),
+            Ok(Some(_)) | Err(_) => Err("gave an answer that is no address (is it a sentinel?)".to_owned()),
+        }
+    }
+
+    /// Has it tell when it has another primary.
+    ///
+    /// # Errors
+    /// Why it does not, in words.
+    pub(super) fn subscribe(&mut self) -> Result<(), String> {
+        self.command(redis::cmd("SUBSCRIBE").arg(&NEWS[..])).map(drop)
+    }
+
+    /// Waits until it tells something, at most as long as its patience: whether it did.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub(super) fn listen(&mut self) -> Result<bool, String> {
+        self.read.clear();
+        match self.stream.read(&mut [0; 4096]) {
+            Ok(0) => Err("closed the connection".to_owned()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+            Err(error) => Err(in_words(error)),
+        }
+    }
+
+    fn command(&mut self, command: &Cmd) -> Result<Value, String> {
+        let mut bytes = Vec::new();
+        command.write_packed_command(&mut bytes);
+        self.stream.write_all(&bytes).and_then(|()| self.stream.flush()).map_err(in_words)?;
+        let mut chunk = [0; 4096];
+        loop {
+            match frame_length(&self.read) {
+                Ok(Some(length)) => {
+                    let value = redis::parse_redis_value(&self.read[..length]);
+                    self.read.drain(..length);
+                    return match value {
+                        Ok(Value::ServerError(error)) => {
+                            Err(format!("{} {}", error.code(), error.details().unwrap_or_default()))
+                        }
+                        Ok(value) => Ok(value),
+                        Err(error) => Err(error.to_string()),
+                    };
+                }
+                Ok(None) if self.read.len() < ANSWER_BYTES_MAX => {}
+                Ok(None) | Err(_) => return Err("gave an answer that was not understood".to_owned()),
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err("closed the connection".to_owned()),
+                Ok(bytes) => self.read.extend_from_slice(&chunk[..bytes]),
+                Err(error) => return Err(in_words(error)),
+            }
+        }
+    }
+}
+
+fn in_words(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "does not answer".to_owned(),
+        _ => error.to_string(),
+    }
+}
