@@ -106,7 +106,7 @@ impl StartError {
 /// How the cores reach the ledger, before there are loops.
 enum Ready {
     Sqlite(SqliteLedger),
-    Redis { ledger: RedisLedger, url: RedisUrl, finder: RedisFinder },
+    Redis { ledger: Box<RedisLedger>, url: RedisUrl, finder: RedisFinder },
 }
 
 impl Server {
@@ -295,7 +295,7 @@ impl Ready {
     fn ledger(&mut self) -> &mut dyn Ledger {
         match self {
             Ready::Sqlite(ledger) => ledger,
-            Ready::Redis { ledger, .. } => ledger,
+            Ready::Redis { ledger, .. } => ledger.as_mut(),
         }
     }
 }
@@ -307,7 +307,7 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
             // One for the whole host: sentinels are asked once, and not by each loop.
             let finder = finder::of(url);
             let patience = Duration::from_millis(limits::LEDGER_SILENCE_MS);
-            let ledger = RedisLedger::connect_by(&finder, url, patience)?;
+            let ledger = Box::new(RedisLedger::connect_by(&finder, url, patience)?);
             Ok(Ready::Redis { ledger, url: url.clone(), finder })
         }
     }
@@ -454,7 +454,7 @@ fn connect(
                 let link = RedisLink::new(asker, url.clone(), durability, seed, trouble, now);
                 Link::Redis(Box::new(Router::to_one(link)))
             };
-            Ok((wakers.iter().enumerate().map(link).collect(), Box::new(ledger), None))
+            Ok((wakers.iter().enumerate().map(link).collect(), ledger, None))
         }
     }
 }

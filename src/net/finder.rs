@@ -70,6 +70,9 @@ enum AskerKind<A> {
     Known {
         answer: A,
         is_asked: bool,
+        moves: Moves,
+        /// The moves that it knows of.
+        known: u64,
     },
     Found {
         search: Arc<Search<A>>,
@@ -89,6 +92,12 @@ impl Moves {
 
     fn count(&self) -> u64 {
         self.0.count.load(Ordering::SeqCst)
+    }
+
+    /// Whether there were more; that many are known from now on.
+    fn are_more_than(&self, known: &mut u64) -> bool {
+        let count = self.count();
+        std::mem::replace(known, count) != count
     }
 
     fn listen(&self, wake: &Arc<Wake>) {
@@ -133,7 +142,13 @@ impl<A: Clone + Send + 'static> Finder<A> {
 impl<A: Clone + Send + 'static> Asker<A> {
     /// One that is answered this, at once.
     pub fn known(answer: A) -> Asker<A> {
-        Asker(AskerKind::Known { answer, is_asked: false })
+        Asker::known_as_it_moves(Moves::default(), answer)
+    }
+
+    /// The same, of what is at this place each time that somebody moves there. Whoever makes the moves has it looked after.
+    pub fn known_as_it_moves(moves: Moves, answer: A) -> Asker<A> {
+        let known = moves.count();
+        Asker(AskerKind::Known { answer, is_asked: false, moves, known })
     }
 
     /// Asks. Does not wait.
@@ -153,7 +168,7 @@ impl<A: Clone + Send + 'static> Asker<A> {
     /// The answer, once, if there is one.
     pub fn poll(&mut self) -> Option<A> {
         match &mut self.0 {
-            AskerKind::Known { answer, is_asked } => std::mem::take(is_asked).then(|| answer.clone()),
+            AskerKind::Known { answer, is_asked, .. } => std::mem::take(is_asked).then(|| answer.clone()),
             AskerKind::Found { mailbox, moves, .. } => {
                 let letter = lock(&mailbox.found).take()?;
                 *moves = letter.moves;
@@ -165,11 +180,8 @@ impl<A: Clone + Send + 'static> Asker<A> {
     /// Whether the server has become another one since the last answer; said once.
     pub fn poll_move(&mut self) -> bool {
         match &mut self.0 {
-            AskerKind::Known { .. } => false,
-            AskerKind::Found { search, moves, .. } => {
-                let count = search.moves.count();
-                std::mem::replace(moves, count) != count
-            }
+            AskerKind::Known { moves, known, .. } => moves.are_more_than(known),
+            AskerKind::Found { search, moves, .. } => search.moves.are_more_than(moves),
         }
     }
 

@@ -24,6 +24,7 @@ mod refusals;
 mod rights;
 mod rollback;
 mod scene;
+mod sentinel;
 mod sqlite;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         overdue::FAULTS,
         refusals::FAULTS,
         rights::FAULTS,
+        sentinel::FAULTS,
         sqlite::FAULTS,
     ]
     .into_iter()

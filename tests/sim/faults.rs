@@ -38,6 +38,8 @@ pub enum Fault {
     DeleteBookings,
     /// The replica takes the place of the Redis.
     Failover { down_ms: u64 },
+    /// The replica takes the place of a Redis that goes on writing, for hosts that hear of it within that time.
+    Split { ms: u64 },
     /// The script cache is emptied.
     FlushScripts,
     /// Redis answers with an error to all it is asked.
@@ -100,6 +102,7 @@ impl Fault {
             Fault::DeleteStock => "stock deleted",
             Fault::DeleteBookings => "bookings deleted",
             Fault::Failover { .. } => "failover",
+            Fault::Split { .. } => "primary replaced and goes on",
             Fault::FlushScripts => "scripts flushed",
             Fault::Refuse { trouble: Refusing::Loading, .. } => "LOADING",
             Fault::Refuse { trouble: Refusing::Busy, .. } => "BUSY",
@@ -134,6 +137,8 @@ pub const KINDS: &[&str] = &[
     "bookings deleted",
     "failover",
     "failover forgets",
+    "primary replaced and goes on",
+    "call carried out in vain",
     "scripts flushed",
     "LOADING",
     "BUSY",
@@ -299,6 +304,20 @@ pub fn draw_long_outage(seed: u64, scenario: &Scenario) -> Option<Strike> {
         };
         Strike { at, fault }
     })
+}
+
+/// Draws, for some seeds whose hosts wait for a replica, that another takes the primary's place while it goes on writing. By
+/// itself, as that.
+pub fn draw_splits(seed: u64, scenario: &Scenario) -> Vec<Strike> {
+    let mut random = Random::new(seed, "split", 0);
+    let is_possible = scenario.keeping == Keeping::OneReplica && random.chance(500);
+    let times = if is_possible { random.range(1, 3) } else { 0 };
+    (0..times)
+        .map(|_| {
+            let at = random.range(scenario.healed_at / 20, scenario.healed_at * 9 / 10);
+            Strike { at, fault: Fault::Split { ms: random.pick(&[5, 200, 1_500, 10_000]) } }
+        })
+        .collect()
 }
 
 fn draw_one(random: &mut Random, scenario: &Scenario) -> Fault {

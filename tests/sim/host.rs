@@ -15,7 +15,7 @@ use boxoffice::ledger::Trouble;
 use boxoffice::ledger::url::LedgerUrl;
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::metrics::CoreMetrics;
-use boxoffice::net::{Asker, Endpoint};
+use boxoffice::net::{Asker, Endpoint, Moves};
 use boxoffice::protocol::{Answer, Call, CallId, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use boxoffice::runtime::redis_link::{NodeIndex, RedisLink};
 use boxoffice::runtime::router::Router;
@@ -60,6 +60,10 @@ pub struct Host {
     pub known: BTreeSet<u64>,
     /// It has waited for those that know a ledger that is new, as it started.
     pub has_waited: bool,
+    /// It has not heard that the primary was replaced.
+    pub is_with_former: bool,
+    /// Tells its loops that.
+    pub moves: Moves,
     /// Since when all its loops have reached Redis.
     pub linked_since: Option<u64>,
     /// What checkers know of it.
@@ -124,6 +128,8 @@ impl Host {
             cores: Vec::new(),
             known: BTreeSet::new(),
             has_waited: false,
+            is_with_former: false,
+            moves: Moves::default(),
             linked_since: None,
             watch: Watch::default(),
         }
@@ -147,6 +153,7 @@ impl Host {
     ) {
         self.incarnation += 1;
         self.has_waited = false;
+        self.is_with_former = false;
         let mut random =
             Random::new(scenario.seed, "host", self.number as u64 * 1_000 + u64::from(self.incarnation));
         let board = Arc::new(
@@ -187,7 +194,10 @@ impl Host {
                     _ => scenario.keeping.durability(),
                 };
                 let link = RedisLink::new(
-                    Asker::known(Ok(Endpoint::Unix("/sim/redis.sock".into()))),
+                    Asker::known_as_it_moves(
+                        self.moves.clone(),
+                        Ok(Endpoint::Unix("/sim/redis.sock".into())),
+                    ),
                     url.clone(),
                     durability,
                     random.next(),

@@ -54,12 +54,26 @@ struct Replica {
     attached: bool,
 }
 
+/// A primary that another has replaced, and that does not know: it carries out what hosts ask that have not heard of it, either.
+/// It has no replica any more.
+struct Former {
+    redis: ModelRedis,
+    clients: BTreeMap<PipeId, ClientId>,
+    unsent: BTreeMap<PipeId, Vec<u8>>,
+    mail: VecDeque<(PipeId, Piece)>,
+    incarnation: u32,
+    until: u64,
+}
+
 /// See the [module](self).
 pub struct Ledger {
     keeping: Keeping,
     redis: ModelRedis,
     rewrite: Rewrite,
     replica: Option<Replica>,
+    former: Option<Former>,
+    /// Calls on sales that one that was replaced has carried out.
+    pub carried_out_in_vain: u64,
     clients: BTreeMap<PipeId, ClientId>,
     /// The connection of each client there ever was.
     pipes: BTreeMap<ClientId, PipeId>,
@@ -128,6 +142,8 @@ impl Ledger {
             redis: ModelRedis::new(options(keeping, false)),
             rewrite,
             replica: None,
+            former: None,
+            carried_out_in_vain: 0,
             clients: BTreeMap::new(),
             pipes: BTreeMap::new(),
             unsent: BTreeMap::new(),
@@ -208,6 +224,21 @@ impl Ledger {
         self.wake(now + service_us);
     }
 
+    /// Something came on a connection to the process of that number: whether it is one that was replaced and is still there.
+    pub fn handle_former_piece(&mut self, incarnation: u32, pipe: PipeId, piece: &Piece, now: u64) -> bool {
+        let Some(former) = self.former.as_mut().filter(|former| former.incarnation == incarnation) else {
+            return false;
+        };
+        former.mail.push_back((pipe, piece.clone()));
+        self.wake(now + 1);
+        true
+    }
+
+    /// Which process hosts are with that have not heard of another, if it is still there.
+    pub fn former(&self) -> Option<u32> {
+        self.former.as_ref().map(|former| former.incarnation)
+    }
+
     /// Whether the process is there at all, so that its kernel accepts connections.
     pub fn is_there(&self) -> bool {
         !matches!(self.serving, Serving::Down { .. })
@@ -227,6 +258,7 @@ impl Ledger {
             self.redis.set_trouble(None);
         }
         self.redis.handle_time(BASE_US + now);
+        self.drive_former(net, now);
         while let Some((pipe, piece)) = self.mail.pop_front() {
             match piece {
                 Piece::Open => {
@@ -266,6 +298,10 @@ impl Ledger {
             self.redis.next_deadline().map(|at| at.saturating_sub(BASE_US).max(now + 1)),
             self.replica.as_ref().map(|replica| replica.next_at),
             self.trouble_until,
+            self.former.as_ref().map(|former| former.until),
+            self.former
+                .as_ref()
+                .and_then(|former| Some(former.redis.next_deadline()?.saturating_sub(BASE_US).max(now + 1))),
         ];
         if let Some(at) = deadlines.into_iter().flatten().min() {
             self.wake(at);
@@ -285,6 +321,49 @@ impl Ledger {
         self.redis.handle_bytes(client, call, BASE_US + now);
         if is_strange {
             self.redis.set_trouble(None);
+        }
+    }
+
+    /// What the one that was replaced does. Nobody looks at what it has: it is thrown away when it hears of the other.
+    fn drive_former(&mut self, net: &mut Network, now: u64) {
+        let Some(former) = &mut self.former else { return };
+        former.redis.handle_time(BASE_US + now);
+        while let Some((pipe, piece)) = former.mail.pop_front() {
+            match piece {
+                Piece::Open => drop(former.clients.insert(pipe, former.redis.connect())),
+                Piece::Bytes(bytes) => {
+                    if let Some(&client) = former.clients.get(&pipe) {
+                        former.redis.handle_bytes(client, &bytes, BASE_US + now);
+                        let calls = memchr::memmem::find_iter(&bytes, b"EVALSHA").count();
+                        self.carried_out_in_vain += calls as u64;
+                    }
+                }
+                Piece::End | Piece::Reset => {
+                    if let Some(client) = former.clients.remove(&pipe) {
+                        former.redis.disconnect(client);
+                    }
+                    former.unsent.remove(&pipe);
+                    net.close(pipe, Side::Acceptor, now);
+                }
+                Piece::Taken => {}
+            }
+        }
+        let is_over = now >= former.until;
+        former.clients.retain(|&pipe, &mut client| {
+            let unsent = former.unsent.entry(pipe).or_default();
+            unsent.extend(former.redis.poll_output(client));
+            if !unsent.is_empty() {
+                let written = net.write(pipe, Side::Acceptor, unsent, now);
+                unsent.drain(..written);
+            }
+            let stays = !is_over && former.redis.is_connected(client);
+            if !stays {
+                net.close(pipe, Side::Acceptor, now);
+            }
+            stays
+        });
+        if is_over {
+            self.former = None;
         }
     }
 
@@ -404,6 +483,38 @@ impl Ledger {
         true
     }
 
+    /// The replica takes over, if it is one that follows, and the primary goes on until then for those who do not know; returns
+    /// whether.
+    pub fn split(&mut self, until: u64, now: u64) -> bool {
+        let is_ready = self.serving == Serving::Yes
+            && self.former.is_none()
+            && self.replica.as_ref().is_some_and(|replica| replica.attached);
+        if !is_ready {
+            return false;
+        }
+        let replica = self.replica.take().expect("it was there");
+        let mut redis = std::mem::replace(&mut self.redis, replica.redis);
+        redis.set_trouble(None);
+        redis.detach_replica(REPLICA);
+        self.former = Some(Former {
+            redis,
+            clients: std::mem::take(&mut self.clients),
+            unsent: std::mem::take(&mut self.unsent),
+            mail: std::mem::take(&mut self.mail),
+            incarnation: self.incarnation,
+            until,
+        });
+        self.pipes.clear();
+        self.incarnation += 1;
+        self.redis.promote();
+        self.trouble_until = None;
+        self.skew_us += self.random.range(0, 20_000) as i64 - 10_000;
+        self.set_up();
+        self.begin_replica(now);
+        self.wake(now + 1);
+        true
+    }
+
     fn come_back(&mut self, now: u64) {
         self.serving = Serving::Yes;
         if let Some(replica) = &mut self.replica {
@@ -466,6 +577,9 @@ impl Ledger {
     /// All that is wrong is over, whenever it was to end.
     pub fn heal(&mut self, now: u64) {
         self.garbles_until = 0;
+        if let Some(former) = &mut self.former {
+            former.until = now;
+        }
         self.redis.set_trouble(None);
         self.trouble_until = None;
         match self.serving {

@@ -149,6 +149,7 @@ impl Scenario {
         scenario.strikes.extend(faults::draw_limits(seed, &scenario));
         scenario.strikes.extend(faults::draw_assignments(seed, &scenario));
         scenario.strikes.extend(faults::draw_half_lost(seed, &scenario));
+        scenario.strikes.extend(faults::draw_splits(seed, &scenario));
         if let Some(strike) = faults::draw_long_outage(seed, &scenario) {
             // What comes of it is seen once it is over.
             scenario.healed_at = scenario.healed_at.max(strike.at + (REMEMBERED_MS + 7_000) * 1_000);

@@ -51,6 +51,7 @@ enum Event {
     ResumeSale,
     Reopen,
     Reader(usize),
+    Tell(usize),
 }
 
 /// A run.
@@ -132,6 +133,7 @@ impl World {
             ("no room to write", world.net.full),
             ("hold expires", world.witness.expiries),
             ("answer garbled", world.ledger.garbled),
+            ("call carried out in vain", world.ledger.carried_out_in_vain),
         ] {
             world.counts.add_many(kind, times);
         }
@@ -290,6 +292,10 @@ impl World {
                 Ok(())
             }
             Event::Start(host) => self.start_host(host),
+            Event::Tell(host) => {
+                self.tell(host);
+                Ok(())
+            }
             Event::Reopen => self.reopen(),
             Event::ResumeSale => {
                 self.alter(SaleChange { status: Some(SaleStatus::Open), ..SaleChange::default() })
@@ -321,6 +327,13 @@ impl World {
                 Ok(())
             }
             Place::Redis { incarnation } => {
+                if self.ledger.former() == Some(incarnation) {
+                    if piece == Piece::Open {
+                        self.net.accept(pipe, self.now);
+                    }
+                    self.ledger.handle_former_piece(incarnation, pipe, &piece, self.now);
+                    return Ok(());
+                }
                 let there = incarnation == self.ledger.incarnation && self.ledger.is_there();
                 if piece == Piece::Open {
                     match there {
@@ -472,7 +485,8 @@ impl World {
         if at > now || matches!(self.hosts[host].running, Running::Paused { .. } | Running::Down) {
             return Ok(());
         }
-        let redis = Place::Redis { incarnation: self.ledger.incarnation };
+        let former = self.ledger.former().filter(|_| self.hosts[host].is_with_former);
+        let redis = Place::Redis { incarnation: former.unwrap_or(self.ledger.incarnation) };
         self.hosts[host].turn(core, &mut self.net, redis, now);
         self.hosts[host].note_known(now);
         if let Some(at) = self.hosts[host].cores[core].turn_at {
@@ -485,6 +499,17 @@ impl World {
             self.end_host(host, down_us);
         }
         Ok(())
+    }
+
+    /// A host hears that another Redis is the primary.
+    fn tell(&mut self, host: usize) {
+        trace!(self, "host {host} hears of another primary");
+        self.hosts[host].is_with_former = false;
+        self.hosts[host].moves.tell();
+        let running = matches!(self.hosts[host].running, Running::Yes | Running::Draining { .. });
+        for core in 0..if running { self.hosts[host].cores.len() } else { 0 } {
+            self.plan_turn(host, core, self.now + 1);
+        }
     }
 
     fn end_host(&mut self, host: usize, down_us: u64) {

@@ -75,6 +75,20 @@ impl World {
                     self.counts.add("failover forgets");
                 }
             }
+            Fault::Split { ms } => {
+                fired = self.ledger.split(self.now + ms * 1_000, self.now);
+                if fired {
+                    self.clock_went_back = true;
+                    if self.look_again()? > 0 {
+                        self.counts.add("failover forgets");
+                    }
+                    for host in 0..self.hosts.len() {
+                        self.hosts[host].is_with_former = true;
+                        let at = self.now + self.random.range(0, ms * 1_000);
+                        self.push(at, Event::Tell(host));
+                    }
+                }
+            }
             Fault::FlushScripts => self.ledger.flush_scripts(),
             Fault::Refuse { trouble, ms } => self.ledger.refuse(trouble, self.now + ms * 1_000),
             Fault::GarbleReplies { ms } => self.ledger.garble(self.now + ms * 1_000),

@@ -11,7 +11,7 @@
 //! read and says itself when it writes again.
 //!
 //! **Durability.** A connection takes calls only once its Redis is known to be fit for the [`Durability`] that the host was
-//! started with, and is given up if that changes. With `replicas=N`, calls that answer clients are answered only when N
+//! started with, and is given up if that changes. With `replicas=N`, calls on sales are answered only when N
 //! replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as unanswered, and are
 //! sent again with all the others.
 
@@ -257,9 +257,10 @@ impl Session {
         self.unsealed |= self.needs_replicas(call);
     }
 
-    /// Whether a client may be told something by the answer that replicas must have by then.
+    /// Whether replicas must have what the answer tells of, since a client may be told of it, or since the host remembers it as
+    /// what there is of the sale: what no replica has, a ledger that fails over to one has not forgotten.
     fn needs_replicas(&self, call: &Call) -> bool {
-        self.set_up.replicas().is_some() && call.entries() > 0
+        self.set_up.replicas().is_some() && !matches!(call, Call::Ledger(_))
     }
 
     /// Asks whether the user of a command may do that; see [`Session::poll_verdict`].
