@@ -12,6 +12,7 @@ use crate::support::certificates::{Authority, Identity, NOW, Years};
 use crate::support::client::Client;
 use crate::support::host::{Ended, Host, boxoffice};
 use crate::support::redis_server::RedisServer;
+use crate::support::sentinels::{NAME, Sentinel};
 use crate::support::turn;
 use crate::support::{PATIENCE, eventually, free_port, one_core};
 
@@ -114,6 +115,40 @@ fn both_fail(folder: &Path, flags: &[&str], code: i32, words: &[&str]) {
         Err(ended) => drop(ended.expect(code).saying(words)),
     }
     boxoffice(folder, &[&["sale", "list"], flags].concat()).expect(code).saying(words);
+}
+
+/// The sentinel by TLS, and the primary that it names.
+#[test]
+fn a_primary_that_a_sentinel_names_is_reached_by_tls() {
+    let _turn = turn::shared();
+    let scene = Encrypted::start(&[]);
+    let sentinel = |certificate: &str| {
+        let (port, folder) = (free_port(), scene.path().display());
+        let text = format!(
+            "port 0\ntls-port {port}\nbind 127.0.0.1\ntls-cert-file {folder}/{certificate}.pem\ntls-key-file {folder}/{certificate}.key\n\
+             tls-ca-cert-file {folder}/ca.pem\ntls-auth-clients no\ntls-replication yes\n\
+             sentinel monitor {NAME} 127.0.0.1 {} 1\n",
+            scene.port
+        );
+        let started = Sentinel::with(port, &text);
+        eventually("the sentinel listens", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).ok());
+        started
+    };
+    let first = sentinel("redis");
+    let url = format!("rediss+sentinel://127.0.0.1:{}/{NAME}", first.port);
+    let flags = ["--ledger", &url, "--ledger-ca", "ca.pem"];
+    let mut host =
+        Host::start(scene.path(), &[&flags[..], &["--state", "none", "--sale", "ticket=10"]].concat());
+    booked(&host, "a");
+    boxoffice(scene.path(), &[&["sale", "list"], &flags[..]].concat()).expect(0).saying(&["ticket"]);
+    host.stop();
+    // A sentinel that cannot show who it is names nobody.
+    scene.sign(&["elsewhere.example"], NOW).write(scene.path(), "other");
+    let second = sentinel("other");
+    let url = format!("rediss+sentinel://127.0.0.1:{}/{NAME}", second.port);
+    boxoffice(scene.path(), &["sale", "list", "--ledger", &url, "--ledger-ca", "ca.pem"])
+        .expect(1)
+        .saying(&["does not name the primary", "its certificate is not for 127.0.0.1", "elsewhere.example"]);
 }
 
 #[test]

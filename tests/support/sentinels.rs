@@ -136,15 +136,21 @@ impl SentinelSet {
 
 impl Sentinel {
     fn start(port_of_primary: u16, lines: &[&str]) -> Sentinel {
-        let folder = tempfile::Builder::new().prefix("boxoffice-sentinel-").tempdir().expect("a folder");
-        let (file, port) = (folder.path().join("sentinel.conf"), free_port());
-        let dir = folder.path().display();
+        let port = free_port();
         let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {dir}\nsentinel monitor {NAME} 127.0.0.1 {port_of_primary} 2\n\
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {port_of_primary} 2\n\
              sentinel auth-user {NAME} {INSIDER}\nsentinel auth-pass {NAME} {INSIDERS_PASSWORD}\n\
              sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 4000\n{}\n",
             lines.join("\n")
         );
+        Sentinel::with(port, &text)
+    }
+
+    /// One that listens on that port, as these lines of its file say.
+    pub fn with(port: u16, text: &str) -> Sentinel {
+        let folder = tempfile::Builder::new().prefix("boxoffice-sentinel-").tempdir().expect("a folder");
+        let file = folder.path().join("sentinel.conf");
+        let text = format!("dir {}\n{text}", folder.path().display());
         std::fs::write(&file, text).expect("the folder is ours");
         let process = run(&file);
         Sentinel { port, file, _folder: folder, process }

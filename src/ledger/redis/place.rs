@@ -119,6 +119,27 @@ mod tests {
     use crate::ledger::url::LedgerUrl;
 
     #[test]
+    fn who_is_dialled_by_a_name_has_to_show_that_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, crate::net::certificates::Authority::new("a CA").pem()).unwrap();
+        let tls = TlsSource::new(crate::ledger::tls::TlsFiles { ca: Some(ca), ..Default::default() });
+        let resolver = Resolver {
+            look_up: Arc::new(|_, port| Ok(vec![([10, 0, 0, 1], port).into()])),
+            tls: Some(Arc::new(tls)),
+        };
+        let found = |host: &str| resolver.find(&HostPort { host: host.to_owned(), port: 7 });
+        for host in ["db.example", "10.0.0.2", "::1"] {
+            let Ok(Endpoint::Tls(addresses, client)) = found(host) else { panic!("{host}") };
+            assert_eq!(format!("{client:?}"), format!("TlsClient({host})"));
+            assert_eq!(addresses[0].port(), 7);
+        }
+        // As a sentinel may call it that is set up so.
+        let error = found("db_1 .example").unwrap_err();
+        assert!(error.cause() == Cause::Tls && error.to_string().contains("cannot be the name"), "{error}");
+    }
+
+    #[test]
     fn what_is_told_of_tls_says_what_to_do() {
         let Ok(LedgerUrl::Redis(url)) = "rediss://db.example".parse() else { panic!("a URL") };
         let of = |failure: TlsFailure| told("reading from", &"10.0.0.1:6379", &url, &failure.into());
