@@ -21,7 +21,7 @@ use crate::engine::{Engine, Settings};
 use crate::ledger::redis::finder::{self, RedisFinder};
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
-use crate::ledger::url::{LedgerUrl, RedisUrl, UrlError};
+use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
 use crate::ledger::{Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
@@ -305,7 +305,7 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
         LedgerUrl::Sqlite(path) => Ok(Ready::Sqlite(SqliteLedger::open(path)?)),
         LedgerUrl::Redis(url) => {
             // One for the whole host: sentinels are asked once, and not by each loop.
-            let finder = finder::of(url);
+            let finder = finder::of_host(url);
             let patience = Duration::from_millis(limits::LEDGER_SILENCE_MS);
             let ledger = Box::new(RedisLedger::connect_by(&finder, url, patience)?);
             Ok(Ready::Redis { ledger, url: url.clone(), finder })
@@ -318,8 +318,12 @@ fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
     match ledger {
         LedgerUrl::Sqlite(_) => None,
         LedgerUrl::Redis(url) => {
-            let nobody =
+            let mut nobody =
                 RedisUrl { user: None, password: None, password_file: None, tls: None, ..url.clone() };
+            if let RedisAddress::Sentinel(address) = &mut nobody.address {
+                // In whichever order somebody writes them.
+                address.sentinels.sort();
+            }
             config.state.as_deref().map(|path| StateFile::new(path, &nobody))
         }
     }
@@ -443,7 +447,8 @@ fn connect(
                 Some((admin, thread)),
             ))
         }
-        Ready::Redis { ledger, url, finder } => {
+        Ready::Redis { mut ledger, url, finder } => {
+            ledger.wait_as(durability);
             let now = clock.now().monotonic;
             let link = |(way, waker): (usize, &Arc<mio::Waker>)| {
                 let seed = OsRng.unwrap_err().next_u64();

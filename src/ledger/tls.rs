@@ -79,14 +79,15 @@ impl TlsFiles {
                 None => "if the CA is your own, name the file with its certificate by --ledger-ca".to_owned(),
             },
             TlsFailure::WrongName { expected, .. } => format!(
-                "write one of its names into --ledger, or give Redis a certificate with {expected} in its subjectAltName"
+                "call it by one of its names (in --ledger, or by what sentinels announce), or give it a certificate with {expected} in \
+                 its subjectAltName"
             ),
             TlsFailure::Expired(_) => {
                 "renew it (tls-cert-file of Redis); or is the clock of this machine wrong?".to_owned()
             }
             TlsFailure::NotValidYet(_) => "is the clock of this machine wrong?".to_owned(),
             TlsFailure::NoTls | TlsFailure::Silent => {
-                "is it the plain port? Take the one of tls-port, or write redis:// for a connection that anybody can read"
+                "is it the plain port? Take the one of tls-port, or write redis:// (redis+sentinel://) for a connection that anybody can read"
                     .to_owned()
             }
             TlsFailure::CertificateDemanded => {
@@ -114,6 +115,11 @@ impl TlsSource {
     /// Which of them cannot be used.
     pub fn read(&self, name: ServerName<'static>) -> Result<TlsClient, TlsFilesError> {
         Ok(TlsClient::new(Arc::new(self.configuration()?), name))
+    }
+
+    /// Which they are.
+    pub fn files(&self) -> &TlsFiles {
+        &self.files
     }
 
     /// Whether the files can be used now.

@@ -153,9 +153,11 @@ fn bad(part: &'static str, takes: &'static str) -> UrlError {
 }
 
 /// Why a password file gives no password.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the ledger's password from {path}: {cause}")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot read {whose} password from {path}: {cause}")]
 pub struct PasswordError {
+    /// The ledger's, or the sentinels'.
+    pub whose: &'static str,
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it; never what is in it.
@@ -241,7 +243,7 @@ impl RedisUrl {
     pub fn password_now(&self) -> Result<Option<String>, PasswordError> {
         match &self.password_file {
             None => Ok(self.password.clone()),
-            Some(path) => read_password(path).map(Some),
+            Some(path) => read_password("the ledger's", path).map(Some),
         }
     }
 
@@ -257,12 +259,12 @@ impl SentinelLogin {
     /// # Errors
     /// If the file cannot be read, or has no password of one line.
     pub fn password_now(&self) -> Result<Option<String>, PasswordError> {
-        self.password_file.as_deref().map(read_password).transpose()
+        self.password_file.as_deref().map(|path| read_password("the sentinels'", path)).transpose()
     }
 }
 
-fn read_password(path: &Path) -> Result<String, PasswordError> {
-    let wrong = |cause: String| PasswordError { path: path.to_owned(), cause };
+fn read_password(whose: &'static str, path: &Path) -> Result<String, PasswordError> {
+    let wrong = |cause: String| PasswordError { whose, path: path.to_owned(), cause };
     let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
     // Reading a pipe would wait.
     if !metadata.is_file() {
@@ -369,7 +371,8 @@ fn host_port(place: &str, default_port: u16, takes: &'static str) -> Result<Host
         None => Some(default_port),
     };
     let port = port.ok_or(bad("port", "takes 1 to 65535"))?;
-    Ok(HostPort { host: host.to_owned(), port })
+    // Names are the same in any case, and one sentinel must not count as two.
+    Ok(HostPort { host: host.to_ascii_lowercase(), port })
 }
 
 fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
@@ -380,7 +383,7 @@ fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
     let authority = path.next().unwrap_or_default();
     let name = path.next().filter(|name| !name.is_empty());
     let database = match (path.next(), database, path.next()) {
-        (None, database, _) => database.unwrap_or(0),
+        (None | Some(""), database, None) => database.unwrap_or(0),
         (Some(path), None, None) => number(path)?,
         _ => return Err(bad("database", "is given twice, or has something behind it")),
     };

@@ -234,6 +234,12 @@ impl<T> RedisLink<T> {
         {
             self.is_asking = false;
             match found {
+                // It was found before that, and given up at once.
+                Ok(_) if self.asker.poll_move() => {
+                    let reason = "the primary became another while it was looked for".to_owned();
+                    self.lose(Cause::Unreachable, reason, streams, now);
+                    self.session.hasten(now);
+                }
                 Ok(endpoint) => self.dial(node, &endpoint, streams, now),
                 Err(error) => self.lose(error.cause(), error.to_string(), streams, now),
             }

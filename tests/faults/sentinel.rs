@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::buyers::ask_once;
 use crate::checker::{Rule, Told, Violation, Word};
+use crate::hosts::forget_one;
 use crate::scene::Scene;
 use crate::support::PATIENCE;
 use crate::support::sentinels::SentinelSet;
@@ -32,7 +33,7 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
     ("Sentinel: primary cut off but from hosts, --durability ack", PUT_BACK, |effort| {
         play(effort, Strike::CutOff, "ack")
     }),
-    ("Sentinel: failover by hand, --durability replicas=1", KEPT, |effort| {
+    ("Sentinel: failover by hand, --durability replicas=1", BY_HAND, |effort| {
         play(effort, Strike::ByHand, "replicas=1")
     }),
     ("Sentinel: failover by hand, --durability ack", PUT_BACK, |effort| play(effort, Strike::ByHand, "ack")),
@@ -41,6 +42,10 @@ pub const FAULTS: &[(&str, &str, Play)] = &[
 const KEPT: &str =
     "every acknowledged booking is on the primary that is named; hosts follow it without a restart";
 const PUT_BACK: &str = "what the primary that is named does not have is put back by the hosts, or named; they follow it without a restart";
+
+/// Nothing stops the old primary from waiting for the replica that is not the chosen one.
+const BY_HAND: &str =
+    "what only the other replica had got is put back by the hosts; they follow the primary without a restart";
 
 /// How long a primary that is cut off, or stopped, stays so after another was named.
 const STAYS: Duration = Duration::from_millis(1_500);
@@ -67,6 +72,14 @@ fn play(effort: &Effort, strike: Strike, durability: &str) -> Row {
             times.extend(strike_once(&mut set, &mut scene, strike, run));
         }
         row.judge(runs, &mut scene);
+        if left == 0 {
+            let primary = set.primary().expect("there is one");
+            forget_one(&set.nodes[primary], &mut scene, &mut row);
+        }
+    }
+    if (strike, durability) == (Strike::CutOff, "ack") {
+        let sentence = forgotten_with_hosts();
+        row.mutants.push(("hosts killed with the primary that alone had bookings", sentence));
     }
     times.sort_unstable();
     if let (Some(median), Some(worst)) = (times.get(times.len() / 2), times.last()) {
@@ -75,13 +88,6 @@ fn play(effort: &Effort, strike: Strike, durability: &str) -> Row {
             strike.word()
         );
     }
-    row.mutants.push(match durability {
-        "ack" => ("hosts killed with the primary that alone had bookings", forgotten_with_hosts()),
-        _ => (
-            "durability ack, and hosts killed with the primary that alone had bookings",
-            forgotten_with_hosts(),
-        ),
-    });
     row
 }
 

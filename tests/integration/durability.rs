@@ -102,7 +102,14 @@ fn replicas_have_a_booking_before_its_buyer_is_told() {
     assert_eq!(host.client().get("/v1/sales/ticket/bookings/first").status, 503);
     assert_eq!(host.client().get("/buy/ticket").status, 503);
     assert_ne!(put(&host, "second").status / 100, 2, "a repeat was told of a booking that one Redis has");
+    // Nor is an operator told that something was done which one Redis alone has.
+    let change = host.operator().put("/v1/sales/ticket", "{\"total\":11}");
+    assert_eq!(change.status, 503, "{}", change.text());
     replica.thaw();
+    eventually("the operator's repeat is told", PATIENCE, || {
+        (host.operator().put("/v1/sales/ticket", "{\"total\":11}").status == 200).then_some(())
+    });
+    assert_eq!(replica.command(&["hget", "bx:{ticket}:stock", "total"]).trim(), "11");
     eventually("the repeat is told", PATIENCE, || (put(&host, "second").status == 200).then_some(()));
     assert_eq!(exists(&replica, "second").trim(), "1");
     eventually("the order that nobody knows of is taken back", PATIENCE, || {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use crate::support::host::{Host, assert_audit_agrees, boxoffice};
 use crate::support::redis_server::RedisServer;
 use crate::support::sentinels::{NAME, SentinelSet};
-use crate::support::{PATIENCE, eventually, turn};
+use crate::support::{PATIENCE, eventually, one_core, turn};
 
 fn booked(host: &Host, id: &str) {
     let answer = host.client().insist("PUT", &format!("/v1/sales/ticket/bookings/{id}"), Some("{}"));
@@ -75,7 +75,10 @@ fn a_primary_that_goes_on_writing_after_another_was_named_is_left_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let set = SentinelSet::start(&[], &[]);
     let url = set.url();
-    let mut host = Host::start(folder.path(), &["--ledger", &url, "--state", "none", "--sale", "ticket=100"]);
+    // One loop, since each tells what it meets while no other is in trouble.
+    let core = one_core();
+    let words = ["--ledger", &url, "--state", "none", "--sale", "ticket=100", "--cores", &core];
+    let mut host = Host::start(folder.path(), &words);
     booked(&host, "a");
     set.wait_for_replicas(0, 2);
     set.cut_off(0);
@@ -83,8 +86,10 @@ fn a_primary_that_goes_on_writing_after_another_was_named_is_left_at_once() {
     for id in ["b", "c"] {
         booked(&host, id);
     }
-    set.wait_for_another(0);
+    let next = set.wait_for_another(0);
     assert!(set.is_primary(0), "it has not heard of that");
+    host.process
+        .expect_lines_with(&["the sentinels name the primary", &set.nodes[next].address().to_string()], 1);
     // No connection was lost: the host left it.
     host.process.expect_lines_with(&["is not the primary any more"], 1);
     booked(&host, "d");
@@ -117,6 +122,8 @@ fn who_has_no_majority_names_nobody() {
     set.sentinels[1].kill();
     booked(&host, "b");
     ready(&host);
+    host.process.expect_lines_with(&["a sentinel does not name the primary"], 2);
+    host.process.expect_lines_with(&["the sentinels name no primary any more"], 1);
     // What is lost does: the one that is left may be cut off with a primary of the past. The others have answered until now,
     // which counts for a moment.
     eventually("nobody is named", PATIENCE, || {
@@ -192,6 +199,14 @@ fn sentinels_have_a_password_of_their_own_and_say_what_is_wrong() {
     std::fs::write(folder.path().join("password"), "hunter2\n").unwrap();
     let login = ["--ledger-sentinel-user", "asks", "--ledger-sentinel-password-file", "password"];
     list(&[&["--ledger", &url][..], &login].concat()).expect(0);
+    let gone = ["--ledger-sentinel-password-file", "gone"];
+    let said = ["cannot read the sentinels' password from gone: No such file"];
+    list(&[&["--ledger", &url][..], &gone].concat()).expect(2).saying(&said);
+    let encrypted = url.replace("redis+", "rediss+");
+    list(&["--ledger", &encrypted, "--ledger-ca", "gone"])
+        .expect(2)
+        .saying(&["--ledger-ca gone: cannot be read: No such file"]);
+    list(&["--ledger", &encrypted]).expect(1).saying(&["is it the plain port?"]);
     std::fs::write(folder.path().join("password"), "hunter3\n").unwrap();
     list(&[&["--ledger", &url][..], &login].concat()).expect(1).saying(&["WRONGPASS"]);
     let unknown = url.replace(NAME, "nobody");

@@ -235,7 +235,7 @@ fn each_failure_is_told_and_over_by_itself() {
             &[],
         ),
         (
-            "its certificate is not for 127.0.0.1, but for redis.example; write one of its names into --ledger, or",
+            "its certificate is not for 127.0.0.1, but for redis.example; call it by one of its names",
             scene.sign(&["redis.example"], NOW),
             &[],
         ),

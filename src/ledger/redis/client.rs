@@ -18,10 +18,10 @@ use super::session::{Need, Session, SessionError};
 use crate::clock::Monotonic;
 use crate::ledger::Ledger;
 use crate::ledger::tls::TlsFilesError;
-use crate::ledger::url::{PasswordError, RedisAddress, RedisUrl};
+use crate::ledger::url::{PasswordError, RedisUrl};
 use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
-use crate::net::{Asker, BlockingStream, TlsFailure};
-use crate::protocol::{Answer, Call, CallError, CallId, SaleOp};
+use crate::net::{Asker, BlockingStream, Endpoint, TlsFailure};
+use crate::protocol::{Answer, Call, CallError, CallId, Durability, SaleOp};
 
 /// Why there is no connection to Redis.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum ConnectError {
     )]
     Unreachable {
         /// Where it should be.
-        address: RedisAddress,
+        address: String,
         /// What the system said.
         cause: io::Error,
     },
@@ -40,7 +40,7 @@ pub enum ConnectError {
     #[error("cannot reach Redis at {address}: {cause}")]
     NotFound {
         /// Where it should be.
-        address: RedisAddress,
+        address: String,
         /// What is wrong, and what to do.
         cause: String,
     },
@@ -57,7 +57,7 @@ pub enum ConnectError {
     #[error("Redis at {address} refused the connection: {cause}")]
     Refused {
         /// Where it is.
-        address: RedisAddress,
+        address: String,
         /// What it said.
         cause: String,
     },
@@ -82,6 +82,8 @@ enum Break {
 pub struct RedisLedger {
     url: RedisUrl,
     asker: Asker<Whereabouts>,
+    /// Where it was connected to last, for people.
+    dialled: String,
     timeout: Duration,
     session: Box<Session>,
     /// While it is connected.
@@ -112,6 +114,7 @@ impl RedisLedger {
         let mut ledger = RedisLedger {
             url: url.clone(),
             asker: finder.asker(|| ()),
+            dialled: url.address.to_string(),
             timeout,
             session: Box::new(session),
             stream: None,
@@ -123,28 +126,46 @@ impl RedisLedger {
         Ok(ledger)
     }
 
+    /// Has the calls that follow wait for replicas as those of a host with that durability do: what an operator was told is done
+    /// outlives the primary like what a client was told.
+    pub fn wait_as(&mut self, of_host: Durability) {
+        self.session.wait_as(of_host);
+    }
+
     fn now(&self) -> Monotonic {
         Monotonic(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// Finds where to connect.
+    fn find(&mut self) -> Result<Endpoint, ConnectError> {
+        let address = || self.url.address.to_string();
+        let not_found = |cause: String| ConnectError::NotFound { address: address(), cause };
+        self.asker.ask().map_err(|cause| ConnectError::Unreachable { address: address(), cause })?;
+        match self.asker.wait(self.timeout) {
+            Some(Ok(endpoint)) => Ok(endpoint),
+            Some(Err(FindError::TlsFiles(error))) => Err(error.into()),
+            Some(Err(FindError::Password(error))) => Err(error.into()),
+            Some(Err(error)) => Err(not_found(error.to_string())),
+            None => {
+                let waited_ms = self.timeout.as_millis();
+                Err(not_found(place::slow_look_up(&self.url.address, waited_ms)))
+            }
+        }
+    }
+
     /// Connects, and sets the connection up.
     fn open(&mut self) -> Result<(), ConnectError> {
-        let (url, address) = (self.url.clone(), self.url.address.clone());
+        self.session.set_password(self.url.password_now()?);
+        let endpoint = self.find()?;
+        // People know a Redis by what they wrote, but not one that sentinels have named.
+        self.dialled = match self.url.is_named_by_sentinels() {
+            true => endpoint.to_string(),
+            false => self.url.address.to_string(),
+        };
+        let (url, address) = (self.url.clone(), self.dialled.clone());
         let unreachable = |cause: io::Error| match TlsFailure::of(&cause) {
             Some(failure) => ConnectError::Tls(place::told_of_tls(&address, &url, failure)),
             None => ConnectError::Unreachable { address: address.clone(), cause },
-        };
-        self.session.set_password(self.url.password_now()?);
-        self.asker.ask().map_err(unreachable)?;
-        let not_found = |cause: String| ConnectError::NotFound { address: address.clone(), cause };
-        let endpoint = match self.asker.wait(self.timeout) {
-            Some(Ok(endpoint)) => endpoint,
-            Some(Err(FindError::TlsFiles(error))) => return Err(error.into()),
-            Some(Err(error)) => return Err(not_found(error.to_string())),
-            None => {
-                let waited_ms = self.timeout.as_millis();
-                return Err(not_found(place::slow_look_up(&address, waited_ms)));
-            }
         };
         self.stream = Some(BlockingStream::connect(&endpoint, self.timeout).map_err(unreachable)?);
         let now = self.now();
@@ -218,9 +239,8 @@ impl RedisLedger {
                 Break::Session(SessionError::Garbled(what)) => CallError::Garbled(what),
                 Break::Session(error) => CallError::Unknown(error.to_string()),
                 Break::Stream(error) => {
-                    let address = &self.url.address;
                     let of_tls =
-                        TlsFailure::of(&error).map(|why| place::told_of_tls(address, &self.url, why));
+                        TlsFailure::of(&error).map(|why| place::told_of_tls(&self.dialled, &self.url, why));
                     CallError::Unknown(of_tls.unwrap_or_else(|| error.to_string()))
                 }
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use super::place::{FindError, Resolver, Whereabouts};
+use super::place::{FindError, LookUp, Resolver, Whereabouts};
 use super::sentinel::SentinelWatch;
 use crate::ledger::tls::TlsSource;
 use crate::ledger::url::{HostPort, RedisAddress, RedisUrl};
@@ -16,7 +16,12 @@ pub type RedisFinder = Finder<Whereabouts>;
 
 /// Finds the Redis of that URL, as the system looks names up.
 pub fn of(url: &RedisUrl) -> RedisFinder {
-    by(url, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+    with(url, Arc::new(system_look_up), false)
+}
+
+/// The same, for a host: its log tells what becomes of the sentinels.
+pub fn of_host(url: &RedisUrl) -> RedisFinder {
+    with(url, Arc::new(system_look_up), true)
 }
 
 /// The same, as `look_up` does.
@@ -24,8 +29,16 @@ pub fn by(
     url: &RedisUrl,
     look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
 ) -> RedisFinder {
+    with(url, Arc::new(look_up), false)
+}
+
+fn system_look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+fn with(url: &RedisUrl, look_up: Arc<LookUp>, is_told: bool) -> RedisFinder {
     let tls = url.tls.as_ref().map(|files| Arc::new(TlsSource::new((**files).clone())));
-    let resolver = Resolver { look_up: Arc::new(look_up), tls };
+    let resolver = Resolver { look_up, tls };
     match &url.address {
         RedisAddress::Unix(path) => Finder::known(Ok(Endpoint::Unix(path.clone()))),
         RedisAddress::Tcp { host, port } => {
@@ -37,8 +50,12 @@ pub fn by(
         }
         RedisAddress::Sentinel(address) => {
             let moves = Moves::default();
-            let watch = SentinelWatch::start(address, resolver.clone(), moves.clone());
+            let watch = SentinelWatch::start(address, resolver.clone(), moves.clone(), is_told);
+            let login = address.login.clone();
             Finder::of_what_moves(moves, move || {
+                // What this host has itself is told as that, and not as what each sentinel made of it.
+                login.password_now()?;
+                resolver.check()?;
                 resolver.find(&watch.primary().map_err(FindError::NoPrimary)?)
             })
         }

@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 
 use crate::ledger::Cause;
 use crate::ledger::tls::{TlsFilesError, TlsSource};
-use crate::ledger::url::{HostPort, RedisAddress, RedisUrl};
+use crate::ledger::url::{HostPort, PasswordError, RedisAddress, RedisUrl};
 use crate::net::{Endpoint, TlsFailure};
 
 /// What is found.
@@ -27,6 +27,9 @@ pub enum FindError {
         /// What the system said.
         cause: String,
     },
+    /// The file with the sentinels' password is of no use.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The sentinels do not say who is the primary.
     #[error("{0}")]
     NoPrimary(String),
@@ -42,7 +45,7 @@ impl FindError {
     /// The kind of trouble that it is.
     pub fn cause(&self) -> Cause {
         match self {
-            FindError::LookUp { .. } | FindError::NoPrimary(_) => Cause::Unreachable,
+            FindError::LookUp { .. } | FindError::NoPrimary(_) | FindError::Password(_) => Cause::Unreachable,
             FindError::NoName(_) | FindError::TlsFiles(_) => Cause::Tls,
         }
     }
@@ -59,6 +62,22 @@ pub(super) struct Resolver {
 pub(super) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Resolver {
+    /// Whether the files for TLS can be used, if there are any.
+    pub(super) fn check(&self) -> Result<(), TlsFilesError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.check())
+    }
+
+    /// What people are told of a stream that was not to be had, and what to do where TLS is in the way.
+    pub(super) fn in_words(&self, error: &io::Error) -> String {
+        let failure = TlsFailure::of(error);
+        let advice = failure.and_then(|failure| self.tls.as_ref()?.files().advice(failure));
+        match (advice, error.kind()) {
+            (Some(advice), _) => format!("{error}; {advice}"),
+            (None, io::ErrorKind::TimedOut) => "does not answer".to_owned(),
+            (None, _) => error.to_string(),
+        }
+    }
+
     /// Looks the name up and reads the files, which may take its time.
     pub(super) fn find(&self, place: &HostPort) -> Whereabouts {
         let HostPort { host, port } = place;
@@ -89,7 +108,7 @@ pub fn slow_look_up(address: &RedisAddress, waited_ms: u128) -> String {
     match address {
         RedisAddress::Sentinel(_) => {
             format!(
-                "finding the primary by the sentinels {address} takes more than {waited_ms} ms; are they running?"
+                "finding the primary by the sentinels {address} takes more than {waited_ms} ms; do they answer, and does the                  name server, where they are called by names or name one?"
             )
         }
         RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => {

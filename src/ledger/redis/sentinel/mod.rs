@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause before a sentinel that has told something is asked: one that never stops telling keeps no core busy.
 const AFTER_NEWS: Duration = Duration::from_millis(5);
 
+/// Pause before a sentinel that could not be heard is tried again, beside being asked: it may deny that for good.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+
 /// How long whoever asks first waits for the sentinels to be asked.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
@@ -42,12 +45,30 @@ struct Watching {
     /// Somebody has said something.
     said: Condvar,
     moves: Moves,
+    /// For whom it asks has operators, who are told.
+    is_told: bool,
     is_over: AtomicBool,
+}
+
+/// What was last said, and told, of a sentinel: why it names nobody, if it does not.
+type Silence = Option<String>;
+
+/// The connection on which a sentinel tells of changes by itself.
+#[derive(Default)]
+struct Heard {
+    voice: Option<Voice>,
+    /// When it could not be had, since it was last there.
+    refused_at: Option<Instant>,
 }
 
 impl SentinelWatch {
     /// Begins to ask. Another primary is told to those who listen to the `moves`.
-    pub(super) fn start(address: &SentinelAddress, resolver: Resolver, moves: Moves) -> SentinelWatch {
+    pub(super) fn start(
+        address: &SentinelAddress,
+        resolver: Resolver,
+        moves: Moves,
+        is_told: bool,
+    ) -> SentinelWatch {
         let shared = Arc::new(Watching {
             address: address.clone(),
             resolver,
@@ -55,6 +76,7 @@ impl SentinelWatch {
             ballot: Mutex::new(Ballot::new(address.sentinels.len())),
             said: Condvar::new(),
             moves,
+            is_told,
             is_over: AtomicBool::new(false),
         });
         for sentinel in 0..address.sentinels.len() {
@@ -113,25 +135,52 @@ impl Watching {
     }
 
     fn report(&self, sentinel: usize, said: Result<HostPort, String>) {
+        let now = self.now();
         let mut ballot = self.ballot();
-        if ballot.report(sentinel, said, self.now()) {
+        let was_named = ballot.elected(now).is_some();
+        if ballot.report(sentinel, said, now) {
             // With the lock: whoever is answered by this ballot knows of the move.
             self.moves.tell();
+            if let Some(primary) = ballot.elected(now).filter(|_| self.is_told) {
+                tracing::info!(%primary, "the sentinels name the primary");
+            }
+        }
+        if self.is_told && was_named && ballot.elected(now).is_none() {
+            let told = ballot.told(&self.address.sentinels, now).to_string();
+            tracing::warn!(
+                told,
+                "the sentinels name no primary any more: connections that are lost cannot be made again"
+            );
         }
         self.said.notify_all();
     }
 
     /// Asks one of them until nobody wants to know any more.
     fn watch(&self, sentinel: usize) {
-        let (mut asked, mut heard) = (None, None);
+        let (mut asked, mut heard, mut silence) = (None, Heard::default(), None);
         while !self.is_over.load(Ordering::SeqCst) {
             let said = self.ask(sentinel, &mut asked);
+            self.tell_silence(sentinel, &said, &mut silence);
             let is_there = said.is_ok();
             self.report(sentinel, said);
             if !self.hear(sentinel, is_there, &mut heard) {
                 std::thread::sleep(POLL);
             }
         }
+    }
+
+    /// Tells once that a sentinel does not help to name the primary, and once that it does again.
+    fn tell_silence(&self, sentinel: usize, said: &Result<HostPort, String>, silence: &mut Silence) {
+        let now = said.as_ref().err().cloned();
+        if now.is_some() == silence.is_some() || !self.is_told {
+            return;
+        }
+        let place = &self.address.sentinels[sentinel];
+        match &now {
+            Some(why) => tracing::warn!(sentinel = %place, why, "a sentinel does not name the primary"),
+            None => tracing::info!(sentinel = %place, "the sentinel names the primary again"),
+        }
+        *silence = now;
     }
 
     fn ask(&self, sentinel: usize, voice: &mut Option<Voice>) -> Result<HostPort, String> {
@@ -148,8 +197,9 @@ impl Watching {
     }
 
     /// Waits until that sentinel tells something, or is to be asked anyhow; false if it cannot be heard.
-    fn hear(&self, sentinel: usize, is_there: bool, heard: &mut Option<Voice>) -> bool {
-        if heard.is_none() && is_there {
+    fn hear(&self, sentinel: usize, is_there: bool, heard: &mut Heard) -> bool {
+        let is_due = heard.refused_at.is_none_or(|at| at.elapsed() >= AFTER_REFUSAL);
+        if heard.voice.is_none() && is_there && is_due {
             let subscribed = self.connect(sentinel, POLL).and_then(|mut voice| {
                 voice.subscribe()?;
                 Ok(voice)
@@ -157,15 +207,17 @@ impl Watching {
             match subscribed {
                 // What it told between the answer and now, it tells nobody again.
                 Ok(voice) => {
-                    *heard = Some(voice);
+                    *heard = Heard { voice: Some(voice), refused_at: None };
                     return true;
                 }
                 Err(why) => {
-                    tracing::debug!(sentinel = %self.address.sentinels[sentinel], why, "a sentinel is only polled")
+                    heard.refused_at = Some(Instant::now());
+                    let place = &self.address.sentinels[sentinel];
+                    tracing::debug!(sentinel = %place, why, "a sentinel is only asked, and cannot be heard");
                 }
             }
         }
-        let Some(voice) = heard else { return false };
+        let Some(voice) = &mut heard.voice else { return false };
         match voice.listen() {
             Ok(told) => {
                 if told {
@@ -174,7 +226,7 @@ impl Watching {
                 true
             }
             Err(_) => {
-                *heard = None;
+                heard.voice = None;
                 false
             }
         }
@@ -185,7 +237,12 @@ impl Watching {
         let password = login.password_now().map_err(|error| error.to_string())?;
         let place = &self.address.sentinels[sentinel];
         let endpoint = self.resolver.find(place).map_err(|error| error.to_string())?;
-        Voice::connect(&endpoint, login.user.as_deref(), password.as_deref(), patience)
+        let connected = Voice::connect(&endpoint, patience);
+        let mut voice = connected.map_err(|error| self.resolver.in_words(&error))?;
+        if let Some(password) = password {
+            voice.log_in(login.user.as_deref(), &password)?;
+        }
+        Ok(voice)
     }
 }
 

@@ -104,11 +104,21 @@ fn redis(url: &str, files: &LedgerFiles) -> RedisUrl {
     }
 }
 
+/// Where it is said to be, or what is said instead once every sentinel has answered: a busy machine keeps one from that.
 fn found(asker: &mut Asker<place::Whereabouts>) -> Result<String, String> {
-    asker.ask().unwrap();
-    match asker.wait(LONG).expect("there is an answer") {
-        Ok(endpoint) => Ok(endpoint.to_string()),
-        Err(error) => Err(error.to_string()),
+    let end = Instant::now() + LONG;
+    loop {
+        asker.ask().unwrap();
+        match asker.wait(LONG).expect("there is an answer") {
+            Ok(endpoint) => return Ok(endpoint.to_string()),
+            Err(error) => {
+                let said = error.to_string();
+                let is_final = !said.contains("says nothing") && !said.contains("does not answer");
+                if is_final || Instant::now() > end {
+                    return Err(said);
+                }
+            }
+        }
     }
 }
 
@@ -198,10 +208,11 @@ fn sentinels_are_shown_the_password_of_their_own() {
     let url = redis(&format!("redis+sentinel://bob:secret@{}/mymaster", played.address), &files);
     let mut asker = finder::of(&url).asker(|| ());
     assert_eq!(found(&mut asker), Ok("10.0.0.1:1".to_owned()));
-    assert!(played.shown.lock().unwrap().iter().all(|shown| shown == "asks hunter2"));
+    let shown = played.shown.lock().unwrap().clone();
+    assert!(!shown.is_empty() && shown.iter().all(|shown| shown == "asks hunter2"), "{shown:?}");
     std::fs::remove_file(&path).unwrap();
     let said = found(&mut finder::of(&url).asker(|| ())).unwrap_err();
-    assert!(said.contains("cannot read the ledger's password from"), "{said}");
+    assert!(said.starts_with("cannot read the sentinels' password from"), "{said}");
 }
 
 #[test]

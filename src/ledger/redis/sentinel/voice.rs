@@ -23,26 +23,24 @@ pub(super) struct Voice {
 }
 
 impl Voice {
-    /// Connects, and shows the password; each step may take as long as `patience`.
+    /// Connects; each step, now and later, may take as long as `patience`.
     ///
     /// # Errors
-    /// Why not, in words.
-    pub(super) fn connect(
-        endpoint: &Endpoint,
-        user: Option<&str>,
-        password: Option<&str>,
-        patience: Duration,
-    ) -> Result<Voice, String> {
-        let stream = BlockingStream::connect(endpoint, patience).map_err(in_words)?;
-        let mut voice = Voice { stream, read: Vec::new() };
-        if let Some(password) = password {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(user) = user {
-                auth.arg(user);
-            }
-            voice.command(auth.arg(password))?;
+    /// As of the stream.
+    pub(super) fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Voice> {
+        Ok(Voice { stream: BlockingStream::connect(endpoint, patience)?, read: Vec::new() })
+    }
+
+    /// Shows the password.
+    ///
+    /// # Errors
+    /// Why it is not accepted, in words.
+    pub(super) fn log_in(&mut self, user: Option<&str>, password: &str) -> Result<(), String> {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(user) = user {
+            auth.arg(user);
         }
-        Ok(voice)
+        self.command(auth.arg(password)).map(drop)
     }
 
     /// Where the primary of that name is.
@@ -111,7 +109,8 @@ impl Voice {
     }
 }
 
-fn in_words(error: io::Error) -> String {
+/// What people are told of it.
+pub(super) fn in_words(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "does not answer".to_owned(),
         _ => error.to_string(),

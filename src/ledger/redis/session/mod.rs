@@ -148,6 +148,11 @@ impl Session {
         Session::with(SetUp::of_command(url, jitter.random()), jitter, now)
     }
 
+    /// Has calls wait for replicas as those of a host with that durability do.
+    pub fn wait_as(&mut self, of_host: Durability) {
+        self.set_up.wait_as(of_host);
+    }
+
     fn with(set_up: SetUp, jitter: StdRng, now: Monotonic) -> Session {
         Session {
             set_up,

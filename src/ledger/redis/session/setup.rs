@@ -118,6 +118,8 @@ enum Purpose {
         is_unfit: bool,
     },
     Command {
+        /// How many replicas must have what an operator is told.
+        replicas: Option<u32>,
         /// What the user was asked for last.
         asked: Option<(Need, Rights)>,
         /// Scripts were loaded again, and none was found since.
@@ -143,7 +145,7 @@ impl SetUp {
 
     /// For those of a command, or of the admin listener.
     pub(super) fn of_command(url: RedisUrl, nonce: u64) -> SetUp {
-        let purpose = Purpose::Command { asked: None, has_reloaded: false };
+        let purpose = Purpose::Command { replicas: None, asked: None, has_reloaded: false };
         SetUp { url, fence: Fence::new(nonce), purpose }
     }
 
@@ -155,7 +157,17 @@ impl SetUp {
     pub(super) fn replicas(&self) -> Option<u32> {
         match self.purpose {
             Purpose::Host { durability: Durability::Replicas(replicas), .. } => Some(replicas),
-            Purpose::Host { .. } | Purpose::Command { .. } => None,
+            Purpose::Host { .. } => None,
+            Purpose::Command { replicas, .. } => replicas,
+        }
+    }
+
+    /// Has the calls of operators wait for as many replicas as those of a host with that durability.
+    pub(super) fn wait_as(&mut self, of_host: Durability) {
+        if let (Purpose::Command { replicas, .. }, Durability::Replicas(wanted)) =
+            (&mut self.purpose, of_host)
+        {
+            *replicas = Some(wanted);
         }
     }
 
@@ -174,7 +186,7 @@ impl SetUp {
         self.fence.ask(out.ask(Due::SetUp(Step::Fence)));
         out.ask_each(codec::load_scripts, Step::Script);
         self.check(true, out);
-        if let Purpose::Command { asked, has_reloaded } = &mut self.purpose {
+        if let Purpose::Command { asked, has_reloaded, .. } = &mut self.purpose {
             (*asked, *has_reloaded) = (None, false);
         }
     }
@@ -326,12 +338,11 @@ impl SetUp {
     /// # Errors
     /// Too few replicas have what was written before it.
     pub(super) fn read_wait(&mut self, replies: &[u8]) -> Result<(), SessionError> {
-        let Purpose::Host { durability: Durability::Replicas(replicas), is_unfit, .. } = &mut self.purpose
-        else {
-            return Ok(());
-        };
-        let judged = fitness::judge_wait(*replicas, replies);
-        *is_unfit = judged.is_err();
+        let Some(replicas) = self.replicas() else { return Ok(()) };
+        let judged = fitness::judge_wait(replicas, replies);
+        if let Purpose::Host { is_unfit, .. } = &mut self.purpose {
+            *is_unfit = judged.is_err();
+        }
         judged.map_err(|reason| match codec::first_error(replies) {
             Some(error) if codec::is_refusal(&error) => {
                 SessionError::Unfit { cause: Cause::Refusing, reason: rights::refusal(&error) }
