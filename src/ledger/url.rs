@@ -371,8 +371,7 @@ fn host_port(place: &str, default_port: u16, takes: &'static str) -> Result<Host
         None => Some(default_port),
     };
     let port = port.ok_or(bad("port", "takes 1 to 65535"))?;
-    // Names are the same in any case, and one sentinel must not count as two.
-    Ok(HostPort { host: host.to_ascii_lowercase(), port })
+    Ok(HostPort { host: host.to_owned(), port })
 }
 
 fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
@@ -395,7 +394,9 @@ fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
     let name = decode(name).ok_or(bad("name", "takes %XX for what is not a letter or digit"))?;
     let mut sentinels: Vec<HostPort> = Vec::new();
     for place in places.split(',') {
-        let place = host_port(place, 26_379, TAKES)?;
+        let mut place = host_port(place, 26_379, TAKES)?;
+        // Names are the same in any case, and one sentinel must not count as two.
+        place.host.make_ascii_lowercase();
         if sentinels.contains(&place) {
             return Err(bad("host", TAKES));
         }
@@ -760,7 +761,7 @@ mod tests {
             "redis+sentinel://h/",
             "redis+sentinel:///mymaster",
             "redis+sentinel://:hunter2@a,/mymaster",
-            "redis+sentinel://a,a:26379/mymaster",
+            "redis+sentinel://a,A:26379/mymaster",
             "redis+sentinel://a/mymaster/x",
             "redis+sentinel://a/mymaster/1/2",
             "redis+sentinel://a/mymaster/1?db=2",

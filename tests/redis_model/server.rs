@@ -126,7 +126,7 @@ impl ModelRedis {
         }
     }
 
-    /// `SETNAME name`, `ID`, `LIST ID number`, and `KILL ID number` of another connection.
+    /// `SETNAME name`, `ID`, `LIST ID number ...`, and `KILL ID number` of another connection.
     fn client_command(&mut self, id: ClientId, words: &[Vec<u8>]) -> Reply {
         let with_number = |clients: &BTreeMap<ClientId, Client>, wanted: &[u8]| {
             let wanted = super::commands::integer(wanted).unwrap_or_else(|_| unmodelled(words));
@@ -138,12 +138,13 @@ impl ModelRedis {
                 Reply::Status("OK")
             }
             (b"ID", []) => Reply::Integer(self.client(id).number as i64),
-            (b"LIST", [by, wanted]) if by == b"ID" => {
-                let line = with_number(&self.clients, wanted).map(|found| {
+            (b"LIST", [by, wanted @ ..]) if by == b"ID" => {
+                let found = wanted.iter().filter_map(|wanted| with_number(&self.clients, wanted));
+                let lines = found.map(|found| {
                     let Client { number, name, .. } = &self.clients[&found];
                     format!("id={number} addr=127.0.0.1:1 name={} age=1\n", String::from_utf8_lossy(name))
                 });
-                Reply::bulk(line.unwrap_or_default())
+                Reply::bulk(lines.collect::<String>())
             }
             (b"KILL", [by, wanted]) if by == b"ID" => {
                 let found = with_number(&self.clients, wanted).filter(|found| *found != id);

@@ -80,11 +80,9 @@ impl SentinelSet {
     /// Waits until at least two of them name another than that; gives it, once it is a primary itself.
     #[track_caller]
     pub fn wait_for_another(&self, than: usize) -> usize {
-        let another = eventually("another primary is named", PATIENCE, || {
-            self.primary().filter(|named| *named != than)
-        });
-        eventually("it is one", PATIENCE, || self.is_primary(another).then_some(()));
-        another
+        eventually("another primary is named, and is one", PATIENCE, || {
+            self.primary().filter(|named| *named != than && self.is_primary(*named))
+        })
     }
 
     /// Whether that node says that it is a primary.
@@ -108,6 +106,17 @@ impl SentinelSet {
             let said = self.nodes[primary].try_command(&["info", "replication"]).unwrap_or_default();
             (said.matches("state=online").count() >= count).then_some(())
         });
+    }
+
+    /// Waits until the primary that is named has both of the others behind it, whichever that is by then: on a busy machine
+    /// sentinels may take one for dead that is not.
+    #[track_caller]
+    pub fn settle(&self) -> usize {
+        eventually("a primary with two replicas", PATIENCE, || {
+            let primary = self.primary()?;
+            let said = self.nodes[primary].try_command(&["info", "replication"]).ok()?;
+            (said.contains("role:master") && said.matches("state=online").count() == 2).then_some(primary)
+        })
     }
 
     /// Locks sentinels and replicas out of that node; whoever else is connected notices nothing. A sentinel that may not come

@@ -227,10 +227,15 @@ impl Play {
         let number = || words[3].parse().expect("a number");
         match words[1].as_str() {
             "ID" => format!(":{}\r\n", self.connection).into_bytes(),
-            "LIST" if self.with_calls.contains(&number()) => {
-                bulk(&format!("id={} addr=/nowhere:0 name={} age=1\n", number(), self.name))
+            "LIST" => {
+                let wanted = words[3..].iter().map(|word| word.parse().expect("a number"));
+                let there = wanted.filter(|number| self.with_calls.contains(number));
+                bulk(
+                    &there
+                        .map(|number| format!("id={number} addr=/nowhere:0 name={} age=1\n", self.name))
+                        .collect::<String>(),
+                )
             }
-            "LIST" => bulk(""),
             "KILL" => format!(":{}\r\n", u8::from(self.with_calls.remove(&number()))).into_bytes(),
             _ => {
                 self.name.clone_from(&words[2]);

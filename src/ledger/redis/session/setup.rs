@@ -72,7 +72,7 @@ pub(super) enum Step {
     Greeting,
     /// What the [fence](Fence) asks. An error ends the connection.
     Fence,
-    /// The command that ends the previous connection; this one has that number. An error ends this one.
+    /// A command that ends a connection of before; this one has that number. An error ends this one.
     Fenced(u64),
     /// Whether it is a primary. Anything else ends the connection.
     Role,
@@ -261,8 +261,8 @@ impl SetUp {
             }
             Step::Fence => {
                 let read = self.fence.read(replies, &mut out.bytes);
-                let id = read.map_err(|reason| unfit(replies, reason))?;
-                out.due.push_back(Due::SetUp(Step::Fenced(id)));
+                let (id, commands) = read.map_err(|reason| unfit(replies, reason))?;
+                out.due.extend(std::iter::repeat_n(Due::SetUp(Step::Fenced(id)), commands));
                 Ok(Finding::Nothing)
             }
             Step::Fenced(id) => {
