@@ -55,6 +55,7 @@ endings! {
     Overloaded "overloaded",
     SaleShown "sale-shown",
     ProblemExplained "problem-explained",
+    FrontPage "front-page",
     BadRequest "bad-request",
     PreconditionFailed "precondition-failed",
     NoSuchSale "no-such-sale",

@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod encode;
+mod front_page;
 pub mod openapi;
 mod problem;
 mod route;
@@ -10,6 +11,7 @@ pub mod sale;
 use std::fmt::Arguments;
 use std::io::Write;
 
+pub use front_page::front_page;
 pub use problem::Problem;
 pub use route::Route;
 

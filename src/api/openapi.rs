@@ -53,6 +53,7 @@ mod tests {
             Route::Release { .. } => "/v1/sales/{sale}/bookings/{id}/release",
             Route::Hold { .. } => "/v1/sales/{sale}/bookings/{id}/hold",
             Route::Problem { .. } => "/problems/{name}",
+            Route::FrontPage => "/",
         }
     }
 
@@ -69,6 +70,7 @@ mod tests {
             Route::Release { sale, id },
             Route::Hold { sale, id },
             Route::Problem { name },
+            Route::FrontPage,
         ];
         for route in routes {
             let found = Route::find(template(route)).unwrap();

@@ -58,6 +58,8 @@ pub enum Route<'p> {
         /// The problem's name.
         name: &'p str,
     },
+    /// `/`.
+    FrontPage,
 }
 
 /// What is before the first slash, and what follows it if there is one.
@@ -79,7 +81,10 @@ impl<'p> Route<'p> {
             let (name, rest) = segment(rest);
             return rest.is_none().then_some(Route::Problem { name });
         }
-        let (sale, rest) = segment(path.strip_prefix("/v1/sales/")?);
+        let Some(rest) = path.strip_prefix("/v1/sales/") else {
+            return (path == "/").then_some(Route::FrontPage);
+        };
+        let (sale, rest) = segment(rest);
         let Some(rest) = rest else { return Some(Route::Sale { sale }) };
         let rest = rest.strip_prefix("bookings")?;
         if rest.is_empty() {
@@ -101,7 +106,7 @@ impl<'p> Route<'p> {
         match self {
             // No HEAD: it must not buy, and its fields could not be those of a GET that does.
             Route::Buy { .. } => "GET, POST, OPTIONS",
-            Route::Sale { .. } | Route::Problem { .. } => "GET, HEAD, OPTIONS",
+            Route::Sale { .. } | Route::Problem { .. } | Route::FrontPage => "GET, HEAD, OPTIONS",
             Route::Bookings { .. }
             | Route::Confirm { .. }
             | Route::Extend { .. }
@@ -130,6 +135,7 @@ mod tests {
             ("/v1/sales/a/bookings/b/release", Some(Route::Release { sale: "a", id: "b" })),
             ("/v1/sales/a/bookings/b/hold", Some(Route::Hold { sale: "a", id: "b" })),
             ("/problems/sold-out", Some(Route::Problem { name: "sold-out" })),
+            ("/", Some(Route::FrontPage)),
         ];
         for (path, route) in cases {
             assert_eq!(Route::find(path), route, "{path}");
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn finds_nothing_elsewhere() {
         for path in [
-            "/",
+            "//",
             "",
             "/buy",
             "/buy/a/b",

@@ -2,7 +2,7 @@
 
 use super::{Core, Repeat, Waiter};
 use crate::api::encode::{self, Instance, ResponseStyle};
-use crate::api::{Problem, Route, decode};
+use crate::api::{Problem, Route, decode, front_page};
 use crate::booking::{Amendment, BookingId, Outcome, Quantity, Refusal, SaleName};
 use crate::connection::{Answered, Handled, Reply, Service};
 use crate::connections::ConnectionKey;
@@ -53,6 +53,10 @@ impl Service for RequestHandler<'_> {
             }
             (Route::Sale { sale }, Method::Get | Method::Head) => self.show_sale(request, reply, sale),
             (Route::Problem { name }, Method::Get | Method::Head) => self.explain(request, reply, name),
+            (Route::FrontPage, Method::Get | Method::Head) => {
+                self.core.metrics.count(OutcomeLabel::FrontPage);
+                front_page(request, reply).into()
+            }
             (route, Method::Options) => self.options(reply, route.allow()),
             (route, _) => self.wrong_method(request, reply, route),
         }
@@ -73,7 +77,7 @@ impl Service for RequestHandler<'_> {
             ) => !request.method.is_safe(),
             Some(Route::Bookings { .. }) => request.field_values("Idempotency-Key").next().is_some(),
             Some(Route::Sale { .. }) => true,
-            Some(Route::Buy { .. } | Route::Problem { .. }) | None => false,
+            Some(Route::Buy { .. } | Route::Problem { .. } | Route::FrontPage) | None => false,
         }
     }
 

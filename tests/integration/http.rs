@@ -127,6 +127,41 @@ fn a_sale_tells_its_state() {
 }
 
 #[test]
+fn at_its_root_a_host_says_what_it_is_to_people_and_to_programs() {
+    let _turn = turn::shared();
+    let site = site();
+    let mut client = site.host.client();
+    let of_curl = curl(&[&format!("http://{}/", site.host.address)]);
+    let short: serde_json::Value = serde_json::from_str(&of_curl).unwrap();
+    assert_eq!(short["server"], "boxoffice");
+    for (accept, content_type) in [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("application/json, text/html;q=0.5", "application/json"),
+        ("image/png", "application/json"),
+    ] {
+        let of =
+            |method: &str| format!("{method} /?from=mail HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
+        client.send(of("GET")).unwrap();
+        let answer = client.receive().unwrap().expect(200);
+        assert_eq!(answer.field("content-type"), Some(content_type), "{accept}");
+        assert_eq!(answer.field("vary"), Some("Accept"), "or a cache gives a browser's page to a program");
+        assert_eq!(answer.field("cache-control"), Some("max-age=86400"));
+        if content_type.starts_with("text/html") {
+            assert!(answer.text().starts_with("<!doctype html>"), "{}", answer.text());
+            let policy = answer.field("content-security-policy").unwrap();
+            assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        } else {
+            assert_eq!(answer.json(), short);
+        }
+        client.send(of("HEAD")).unwrap();
+        let head = client.receive_answer_to("HEAD").unwrap().expect(200);
+        assert_eq!(head.field("content-length"), Some(answer.body.len().to_string().as_str()));
+    }
+    client.ask("POST", "/", Some("{}")).expect_problem(405, "method-not-allowed");
+    assert_eq!(site.host.metrics()["boxoffice_requests_total{outcome=\"front-page\"}"], 7.0);
+}
+
+#[test]
 fn refusals_say_what_is_wrong() {
     let _turn = turn::shared();
     let site = site();
@@ -134,7 +169,7 @@ fn refusals_say_what_is_wrong() {
     client.put("/v1/sales/gone/bookings/a", "{}").expect_problem(409, "sold-out");
     client.put("/v1/sales/ticket/bookings/a", "{\"quantity\":101}").expect_problem(409, "sold-out");
     client.put("/v1/sales/nothing/bookings/a", "{}").expect_problem(404, "no-such-sale");
-    client.get("/").expect_problem(404, "no-such-path");
+    client.get("/v1").expect_problem(404, "no-such-path");
     client.get("/v1/sales/ticket/bookings/a/b").expect_problem(404, "no-such-path");
     for body in [
         "{",

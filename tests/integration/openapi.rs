@@ -111,6 +111,7 @@ fn clients_are_answered_as_described() {
         "not-a-release",
         "sale-shown",
         "problem-explained",
+        "front-page",
         "bad-request",
         "no-such-sale",
         "no-such-path",

@@ -42,6 +42,7 @@ fn configuration(address: SocketAddr, folder: &Path) -> String {
                 if ($request_method = OPTIONS) {{ return 204; }}
                 location /buy/ {{ return 200 \"$request_method $request_uri\"; }}
                 location /v1/sales/ {{ return 200 \"$request_method $request_uri\"; }}
+                location = / {{ return 200 \"$request_method $request_uri\"; }}
                 location / {{ return 404; }}
             }}
         }}

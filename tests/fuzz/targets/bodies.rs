@@ -127,6 +127,7 @@ fn check_route(path: &str) {
         Route::Release { sale, id } => format!("/v1/sales/{sale}/bookings/{id}/release"),
         Route::Hold { sale, id } => format!("/v1/sales/{sale}/bookings/{id}/hold"),
         Route::Problem { name } => format!("/problems/{name}"),
+        Route::FrontPage => "/".to_owned(),
     };
     assert_eq!(again, path, "a route is its path and nothing else");
     let (Route::Buy { sale } | Route::Sale { sale } | Route::Bookings { sale }) = route else { return };

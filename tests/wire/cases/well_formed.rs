@@ -22,7 +22,7 @@ pub(super) fn requests() -> Vec<Case> {
         "head, then get" "9110 9.3.2": "HEAD /v1/sales/a HTTP/1.1\r\nHost: h\r\n\r\n".to_owned() + &get("/buy/a")
             => "200 HEAD /v1/sales/a | 200 GET /buy/a | open";
         "absolute form" "3.2.2": get("http://x.example:8080/buy/a?b") => "200 GET /buy/a?b | open";
-        "absolute form without path" "3.2.2": get("http://x.example") => "404 GET / | open";
+        "absolute form without path" "3.2.2": get("http://x.example") => "200 GET / | open";
         "asterisk form" "3.2.4": "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n" => "204 OPTIONS * | open",
             nginx "400 | closed": ASTERISK;
         "escapes" "3.2": get("/%41%2f%00?%7e") => "404 GET /%41%2f%00?%7e | open", nginx "400 | closed": NUL_ESCAPE;
