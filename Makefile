@@ -13,7 +13,7 @@ DOCUMENT := RUSTDOCFLAGS="$(RUSTDOCFLAGS) -D warnings" \
 	$(CARGO) doc --locked --profile $(PROFILE) --lib --no-deps --document-private-items
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests wire nonsense \
+.PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests screenshots wire nonsense \
 	sim sim-mutants mutants mutants-sampled coverage faults flaky fuzz \
 	bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls pgo micro instructions instructions-accept flamegraph
 
@@ -68,6 +68,10 @@ simulated-tests:
 all-other-tests:
 	$(CARGO) test --locked --profile $(PROFILE) --lib --bins $(OTHER_TESTS)
 	$(CARGO) test --locked --profile $(PROFILE) --doc
+
+screenshots: setup ## Make the screenshots of the dashboard anew, by its test; writes docs/images/
+	SCREENSHOTS=$(CURDIR)/docs/images \
+		$(CARGO) test --locked --profile $(PROFILE) --test integration -- --nocapture dashboard::an_operator_sees
 
 wire: setup ## HTTP by raw bytes alone: the table against boxoffice and nginx, and nonsense
 	$(CARGO) test --locked --profile $(PROFILE) --test wire

@@ -377,6 +377,27 @@ pub const ADMIN_LEDGER_REQUESTS_MAX: usize = 64;
 
 const _: () = assert!(ADMIN_CONNECTIONS_MAX >= ADMIN_LEDGER_REQUESTS_MAX + 16);
 
+/// Dashboards of a host that are open at once: an operator has a few, and a company that shows one on every desk not more. Of a
+/// low limit of open files they take an eighth ([`DASHBOARDS_DESCRIPTORS`]).
+pub const DASHBOARDS_MAX: usize = 1_000;
+
+/// Of so many file descriptors one may be a dashboard's: clients come first.
+pub const DASHBOARDS_DESCRIPTORS: usize = 8;
+
+/// How long an event is the latest one for dashboards, in milliseconds, while few of them are open: people see numbers move.
+pub const DASHBOARD_INTERVAL_MS_MIN: u64 = 500;
+
+/// Parts that dashboards are sent in a second, all together: at some 20 us each a fiftieth of a core. With more than half of it
+/// open each is told less often.
+pub const DASHBOARD_PARTS_PER_SECOND_MAX: u64 = 1_000;
+
+/// Dashboards that are told in one turn of the admin listener, so that no probe waits for a thousand of them.
+pub const DASHBOARDS_PER_TURN_MAX: usize = 32;
+
+/// Sales that an event lists, at some 250 bytes each; of others it says how many there are, and one of them can be watched by
+/// its name.
+pub const DASHBOARD_SALES_MAX: usize = 50;
+
 /// Seconds a client is asked to wait after a 503.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 

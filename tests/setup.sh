@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests start and talk to, where it is missing: `tests/setup.sh`; for the peers of the bench
-# `tests/setup.sh bench`, for flame graphs `tests/setup.sh flamegraph`. Debian's packages, and schemathesis and ruff from
-# PyPI into target/; asks nothing; starts no service.
+# `tests/setup.sh bench`, for flame graphs `tests/setup.sh flamegraph`. Debian's packages, and schemathesis, ruff,
+# playwright and axe from PyPI into target/; asks nothing; starts no service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +21,7 @@ needed=(
     python3=python3
     valgrind=valgrind
     shellcheck=shellcheck
+    chromium=chromium
 )
 # Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
 # recommends them); nginx's Lua module and its Redis client.
@@ -51,7 +52,7 @@ done
 for entry in "${needed_files[@]}"; do
     [[ -e "${entry%%=*}" ]] || missing+=("${entry#*=}")
 done
-# schemathesis is for the tests alone. Debian's python3 comes without what makes its virtual environment.
+# What comes from PyPI is for the tests alone. Debian's python3 comes without what makes its virtual environment.
 if [[ -z "${1-}" ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 
 # Runs a command up to so many times, with a pause in between, until it succeeds.
@@ -115,11 +116,11 @@ install_packages() {
 }
 if ((${#missing[@]} > 0)); then install_packages; fi
 
-# schemathesis drives the server from its OpenAPI description; ruff lints Python. Made anew where the versions changed.
-venv=target/schemathesis
-versions=tests/openapi/requirements.txt
-if [[ -z "${1-}" ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
-    echo "setup: installing schemathesis and ruff into $venv"
+# Packages from PyPI in a virtual environment of their own, made anew where their versions changed.
+python_environment() {
+    local venv=target/$1 versions=$2 what=$3
+    if cmp -s "$versions" "$venv/installed.txt"; then return 0; fi
+    echo "setup: installing $what into $venv"
     if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         echo "setup: $(command -v python3) cannot do it: it takes Python 3.11 or newer with venv and ensurepip" \
             "(Debian: python3 and python3-venv)" >&2
@@ -132,4 +133,9 @@ if [[ -z "${1-}" ]] && ! cmp -s "$versions" "$venv/installed.txt"; then
         exit 1
     fi
     cp "$versions" "$venv/installed.txt"
+}
+# schemathesis drives the server from its OpenAPI description; ruff lints Python; playwright drives Chromium.
+if [[ -z "${1-}" ]]; then
+    python_environment schemathesis tests/openapi/requirements.txt "schemathesis and ruff"
+    python_environment browser tests/browser/requirements.txt "playwright and axe"
 fi

@@ -13,6 +13,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::Shared;
+use super::dashboards::Dashboards;
 use super::places::Places;
 use super::reception::Reception;
 use super::work::{Done, Work};
@@ -43,10 +44,11 @@ struct Operators {
     shared: Arc<Shared>,
     connections: Connections<Peer>,
     places: Places,
+    dashboards: Dashboards,
     work: Work,
     /// Bodies are put together here.
     scratch: Vec<u8>,
-    now: Monotonic,
+    now: Now,
 }
 
 /// Who is at the other end.
@@ -80,8 +82,8 @@ impl ConnectionServer for Operators {
             .connections
             .with_notes(key)
             .map_or_else(|| Peer::default().address, |(_, peer)| peer.address);
-        let Operators { shared, connections, places, work, scratch, now } = self;
-        (connections, Reception { shared, places, work, scratch, key, peer, now: *now })
+        let Operators { shared, connections, places, dashboards, work, scratch, now } = self;
+        (connections, Reception { shared, places, dashboards, work, scratch, key, peer, now: *now })
     }
 
     fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
@@ -89,7 +91,7 @@ impl ConnectionServer for Operators {
             return None;
         }
         let key = self.connections.admit(peer.ip()).ok()?;
-        self.places.take(key, self.now);
+        self.places.take(key, self.now.monotonic);
         if let Some((_, notes)) = self.connections.with_notes(key) {
             notes.address = peer;
         }
@@ -97,11 +99,11 @@ impl ConnectionServer for Operators {
     }
 
     fn wait_for_room(&mut self, since: Monotonic) -> Option<Monotonic> {
-        if let Some(idle) = self.places.make_room(self.now) {
+        if let Some(idle) = self.places.make_room(self.now.monotonic) {
             self.connections.close(idle);
         }
-        let is_to_wait = self.places.are_taken() && self.now < since.plus_ms(PLACE_PATIENCE_MS);
-        is_to_wait.then(|| self.now.plus_ms(PLACE_TICK_MS))
+        let is_to_wait = self.places.are_taken() && self.now.monotonic < since.plus_ms(PLACE_PATIENCE_MS);
+        is_to_wait.then(|| self.now.monotonic.plus_ms(PLACE_TICK_MS))
     }
 
     fn handle_accept_failure(&mut self) {}
@@ -109,12 +111,22 @@ impl ConnectionServer for Operators {
     fn handle_gone(&mut self, key: ConnectionKey) {
         self.connections.remove(key);
         self.places.give_back(key);
+        self.dashboards.leave(key);
     }
 
     fn handle_cut(&mut self, _: CutReason) {}
 }
 
 impl Operators {
+    /// Tells some of those who watch what is new.
+    fn tell_dashboards(&mut self) {
+        let Operators { dashboards, shared, now, .. } = self;
+        dashboards.begin_turn(shared, *now);
+        for key in self.dashboards.take_due() {
+            self.wake_stream(key);
+        }
+    }
+
     fn handle_done(&mut self, done: Done) {
         let Done { key, pending, path, answer } = done;
         let (connections, mut reception) = self.split(key);
@@ -146,6 +158,7 @@ impl Listener {
         listener: std::net::TcpListener,
         shared: Arc<Shared>,
         (work, done): (Work, Receiver<Done>),
+        dashboards_max: usize,
     ) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         // Accepted connections inherit it: answers leave in one write each.
@@ -158,9 +171,10 @@ impl Listener {
         let operators = Operators {
             connections: Connections::new(limits, admission, now),
             places: Places::new(limits::ADMIN_CONNECTIONS_MAX, PLACE_PATIENCE_MS / 2),
+            dashboards: Dashboards::new(dashboards_max, now.wall),
             work,
             scratch: Vec::new(),
-            now: now.monotonic,
+            now,
             shared,
         };
         let driver = Driver::new(limits::READ_CHUNK_BYTES);
@@ -176,7 +190,8 @@ impl Listener {
         loop {
             let now = self.operators.shared.clock.now().monotonic;
             let tick = now.plus_ms(DEADLINE_TICK_MS);
-            let until = self.driver.next_deadline().map_or(tick, |at| at.min(tick));
+            let wanted = [self.driver.next_deadline(), self.operators.dashboards.next_deadline(now)];
+            let until = wanted.into_iter().flatten().fold(tick, Monotonic::min);
             match self.poll.poll(&mut events, Some(until.since(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => outcome?,
@@ -191,7 +206,7 @@ impl Listener {
     fn turn(&mut self, events: &Events) -> bool {
         let Listener { poll, listener, operators, driver, done, stop_at } = self;
         let now: Now = operators.shared.clock.now();
-        operators.now = now.monotonic;
+        operators.now = now;
         operators.connections.begin_turn(now);
         let mut sockets = MioSockets { listener: listener.as_ref(), registry: poll.registry() };
         let sockets = &mut sockets;
@@ -205,6 +220,7 @@ impl Listener {
                 Token(index) => driver.handle_ready(index, readiness(event), sockets, operators),
             }
         }
+        operators.tell_dashboards();
         operators.handle_deadlines();
         operators.relieve();
         operators.connections.end_turn();

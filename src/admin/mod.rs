@@ -3,7 +3,10 @@
 //! ledger by itself.
 
 mod bookings;
+mod dashboard;
+mod dashboards;
 mod error;
+mod event;
 mod listener;
 mod metrics;
 mod places;
@@ -51,6 +54,8 @@ pub struct Parts {
     pub token_file: Option<PathBuf>,
     /// The loops' clock.
     pub clock: SystemClock,
+    /// How many dashboards may be open at once.
+    pub dashboards_max: usize,
 }
 
 /// Why the admin listener cannot start.
@@ -95,7 +100,8 @@ impl Admin {
     /// # Errors
     /// See [`AdminError`].
     pub fn start(listener: TcpListener, parts: Parts) -> Result<Admin, AdminError> {
-        let Parts { board, metrics, access_log, ledger, trouble, drain, token_file, clock } = parts;
+        let Parts { board, metrics, access_log, ledger, trouble, drain, token_file, clock, dashboards_max } =
+            parts;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             board,
@@ -112,7 +118,7 @@ impl Admin {
         let poll = mio::Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
         let work = Work::new(Arc::clone(&shared), Arc::clone(&waker));
-        let serving = Listener::new(poll, listener, Arc::clone(&shared), work)?;
+        let serving = Listener::new(poll, listener, Arc::clone(&shared), work, dashboards_max)?;
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             if let Err(error) = serving.run() {
                 tracing::error!(%error, "the admin listener stopped");

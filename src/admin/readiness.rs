@@ -53,6 +53,14 @@ pub(super) fn unable(shared: &Shared) -> Vec<(Inability, String)> {
     unable
 }
 
+/// What `/livez` says of a loop that does not turn.
+pub(super) fn stalled(shared: &Shared) -> Option<String> {
+    let now_ms = shared.clock.now().monotonic.0 / 1_000_000;
+    let turns = shared.metrics.iter().map(|core| core.last_turn_ms.get());
+    let (core, turn_ms) = turns.enumerate().find(|(_, turn_ms)| turn_ms + limits::LOOP_STALL_MS < now_ms)?;
+    Some(format!("loop {core} has been stuck for {} ms", now_ms - turn_ms))
+}
+
 fn of_ledger(shared: &Shared, unable: &mut Vec<(Inability, String)>) {
     let is_down = |core: usize| shared.metrics.get(core).is_some_and(|core| !core.ledger_up());
     let troubles = shared.trouble.all();

@@ -4,26 +4,34 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Shared;
+use super::dashboard;
+use super::dashboards::Dashboards;
 use super::error::ApiError;
+use super::event;
 use super::places::Places;
 use super::service::{Operator, Page, PageResult, allow};
 use super::work::{Job, Work};
 use crate::api::Problem;
 use crate::api::encode::{self, Instance, JSON};
-use crate::clock::Monotonic;
-use crate::connection::{Answered, Handled, Reply, Service};
+use crate::booking::SaleName;
+use crate::clock::Now;
+use crate::connection::{Answered, Handled, Produced, Reply, Service, StreamPart};
 use crate::connections::ConnectionKey;
-use crate::http::{Caching, HttpError, Request, Response};
+use crate::http::{Caching, HttpError, Method, Request, Response, Status};
+
+/// The path of the events.
+const EVENTS: &str = "/v1/events";
 
 /// Serves one operator's connection.
 pub(super) struct Reception<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) places: &'a mut Places,
+    pub(super) dashboards: &'a mut Dashboards,
     pub(super) work: &'a mut Work,
     pub(super) scratch: &'a mut Vec<u8>,
     pub(super) key: ConnectionKey,
     pub(super) peer: SocketAddr,
-    pub(super) now: Monotonic,
+    pub(super) now: Now,
 }
 
 impl Service for Reception<'_> {
@@ -34,6 +42,13 @@ impl Service for Reception<'_> {
             Ok(conditions) => conditions,
             Err(error) => return self.respond(reply, request.path, Err(error)).into(),
         };
+        if request.path == EVENTS {
+            return match self.picked(request.query) {
+                Ok(sale) => self.watch(request, reply, sale),
+                Err(error) => self.respond(reply, request.path, Err(error)),
+            }
+            .into();
+        }
         if !operator.may_wait(request.path) {
             let answer = operator.carry_out(request, conditions).map(|page| (page, operator.scratch));
             return self.respond(reply, request.path, answer).into();
@@ -54,8 +69,12 @@ impl Service for Reception<'_> {
         true
     }
 
+    fn produce(&mut self, part: StreamPart<'_>) -> Produced {
+        self.dashboards.tell(self.key, self.shared, part)
+    }
+
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
-        self.places.end(self.key, self.now);
+        self.places.end(self.key, self.now.monotonic);
         let detail = error.to_string();
         let (status, problem) = (error.status(), Problem::of_http(error.reason));
         encode::problem(reply, self.scratch, status, problem, Some(&detail), Instance::None, &[])
@@ -63,18 +82,63 @@ impl Service for Reception<'_> {
 }
 
 impl Reception<'_> {
+    /// The sale that a dashboard watches closely, if there is room for another dashboard.
+    fn picked(&self, query: Option<&str>) -> Result<Option<SaleName>, ApiError> {
+        let bad_request = |detail: String| ApiError::new(Problem::BAD_REQUEST, detail);
+        let sale = match query.filter(|query| !query.is_empty()) {
+            None => None,
+            Some(query) => {
+                let name = query.strip_prefix("sale=");
+                let name =
+                    name.ok_or_else(|| bad_request("the query takes sale=NAME and nothing else".to_owned()))?;
+                Some(SaleName::parse(name).map_err(|error| bad_request(format!("sale: {error}")))?)
+            }
+        };
+        match self.dashboards.are_full() {
+            true => {
+                Err(ApiError::new(Problem::OVERLOADED, "As many dashboards are open as may be. Close some."))
+            }
+            false => Ok(sale),
+        }
+    }
+
+    /// Begins a stream of events. Its connection is no longer one of those that probes compete with.
+    fn watch(&mut self, request: &Request<'_>, reply: Reply<'_>, sale: Option<SaleName>) -> Answered {
+        match request.method {
+            Method::Head => self.places.end(self.key, self.now.monotonic),
+            _ => {
+                self.places.give_back(self.key);
+                self.dashboards.join(self.key, sale, self.shared, self.now);
+            }
+        }
+        reply.stream(&Response {
+            status: Status::Ok,
+            content_type: event::CONTENT_TYPE,
+            caching: Caching::NoStore,
+            fields: &[("X-Accel-Buffering", "no")],
+            body: b"",
+        })
+    }
+
     /// Answers a request for `path`.
     pub(super) fn respond(&mut self, reply: Reply<'_>, path: &str, answer: PageResult) -> Answered {
-        self.places.end(self.key, self.now);
+        self.places.end(self.key, self.now.monotonic);
         match answer {
             Ok((page, body)) => {
+                let caching = Caching::NoStore;
+                if let Page::Asset(asset) = page {
+                    let (status, content_type, fields) = (Status::Ok, asset.content_type, dashboard::FIELDS);
+                    let body = asset.text.as_bytes();
+                    return reply.send(&Response { status, content_type, caching, fields, body });
+                }
                 let (status, content_type, version) = match page {
-                    Page::Json(status) => (status, JSON, None),
                     Page::Sale(status, version) => (status, JSON, Some(format!("\"{version}\""))),
                     Page::Text(status, content_type) => (status, content_type, None),
+                    Page::Json(status) => (status, JSON, None),
+                    Page::Asset(_) => unreachable!("answered above"),
                 };
                 let tag = version.as_deref().map(|version| ("ETag", version));
-                let (caching, fields) = (Caching::NoStore, tag.as_slice());
+                let fields = tag.as_slice();
                 reply.send(&Response { status, content_type, caching, fields, body: &body })
             }
             Err(ApiError { problem, detail }) => {

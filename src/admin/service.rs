@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::dashboard::{self, Asset};
 use super::error::ApiError;
 use super::places::Leave;
 use super::sales::TotalError;
@@ -38,6 +39,8 @@ pub(super) enum Page {
     /// A sale, and its version.
     Sale(Status, u64),
     Text(Status, &'static str),
+    /// A file of the dashboard.
+    Asset(&'static Asset),
 }
 
 /// What a request comes to: a page and its bytes, or why there is none.
@@ -45,6 +48,8 @@ pub(super) type PageResult = Result<(Page, Vec<u8>), ApiError>;
 
 /// Every path, as in the description of this listener, and the methods that it takes.
 const PATHS: &[(&str, &str)] = &[
+    ("/", "GET, HEAD"),
+    ("/dashboard/{file}", "GET, HEAD"),
     ("/livez", "GET, HEAD"),
     ("/readyz", "GET, HEAD"),
     ("/metrics", "GET, HEAD"),
@@ -58,6 +63,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/v1/sales/{sale}/pause", "POST"),
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
+    ("/v1/events", "GET, HEAD"),
     ("/v1/drain", "POST"),
     ("/debug/profile", "POST"),
 ];
@@ -119,6 +125,9 @@ impl<'a> Operator<'a> {
     ) -> Result<Page, ApiError> {
         let segments: Vec<&str> = request.path.split('/').skip(1).collect();
         match segments.as_slice() {
+            [""] | ["dashboard", _] => {
+                dashboard::asset(request.path).map(Page::Asset).ok_or_else(|| Problem::NO_SUCH_PATH.into())
+            }
             ["livez"] => Ok(self.livez()),
             ["readyz"] => Ok(self.readyz()),
             ["metrics"] => {
@@ -189,15 +198,9 @@ impl<'a> Operator<'a> {
     }
 
     fn livez(&mut self) -> Page {
-        let now_ms = self.shared.clock.now().monotonic.0 / 1_000_000;
-        let turns = self.shared.metrics.iter().map(|core| core.last_turn_ms.get());
-        let stalled = turns.enumerate().find(|(_, turn_ms)| turn_ms + limits::LOOP_STALL_MS < now_ms);
-        match stalled {
+        match readiness::stalled(self.shared) {
             None => self.text(Status::Ok, "ok"),
-            Some((core, turn_ms)) => {
-                let line = format!("loop {core} has been stuck for {} ms", now_ms - turn_ms);
-                self.text(Status::ServiceUnavailable, &line)
-            }
+            Some(line) => self.text(Status::ServiceUnavailable, &line),
         }
     }
 
@@ -637,7 +640,9 @@ mod tests {
             ("/v1/sales/a/bookings/b", ""),
             ("/v1/sales/a/b", ""),
             ("/v1/sales/a/pause/", ""),
-            ("/", ""),
+            ("/", "GET, HEAD"),
+            ("/dashboard", ""),
+            ("//", ""),
             ("*", ""),
             ("/livez/", ""),
         ] {

@@ -10,6 +10,8 @@ use crate::clock::WallTime;
 use crate::protocol::{Answer, Call, CallError, SaleOp, SaleResult};
 use crate::stock::CoreIndex;
 
+mod dashboards;
+
 /// A ledger that carries nothing out.
 struct NoLedger;
 
@@ -35,7 +37,16 @@ impl Listener {
         Listener::over(Box::new(NoLedger), token)
     }
 
+    /// For so many dashboards.
+    fn start_for(dashboards_max: usize) -> Listener {
+        Listener::with(Box::new(NoLedger), None, dashboards_max)
+    }
+
     fn over(ledger: Box<dyn Ledger + Send>, token: Option<&str>) -> Listener {
+        Listener::with(ledger, token, DASHBOARDS)
+    }
+
+    fn with(ledger: Box<dyn Ledger + Send>, token: Option<&str>, dashboards_max: usize) -> Listener {
         let token_file = token.map(|token| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), token).unwrap();
@@ -53,6 +64,7 @@ impl Listener {
             drain: drain.clone(),
             token_file: token_file.as_ref().map(|file| file.path().to_owned()),
             clock: SystemClock::new(),
+            dashboards_max,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Listener { admin: Some(Admin::start(listener, parts).unwrap()), board, drain }
@@ -87,6 +99,9 @@ impl Drop for Listener {
         self.admin.take().into_iter().for_each(Admin::stop);
     }
 }
+
+/// As many as watch in these tests.
+const DASHBOARDS: usize = 3;
 
 const NAMES: [&str; 4] = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil"];
 

@@ -146,7 +146,7 @@ impl Server {
         };
 
         let mut limits = config.limits.clone();
-        bound_by_descriptors(&mut limits, cores.len());
+        let dashboards_max = bound_by_descriptors(&mut limits, cores.len());
         let admission = Arc::new(Admission::new(&limits));
         let limits = Arc::new(limits);
         let clock = SystemClock::new();
@@ -173,6 +173,7 @@ impl Server {
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),
                 clock,
+                dashboards_max,
             },
         )?;
 
@@ -464,16 +465,18 @@ fn connect(
     }
 }
 
-/// Lowers the limit of connections so that descriptors are left for the ledger, the operators and the files.
-fn bound_by_descriptors(limits: &mut ClientLimits, cores: usize) {
+/// Lowers the limit of connections so that descriptors are left for the ledger, the operators and the files. Tells how many
+/// dashboards may be open.
+fn bound_by_descriptors(limits: &mut ClientLimits, cores: usize) -> usize {
     let descriptors = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(descriptors) => usize::try_from(descriptors).unwrap_or(usize::MAX),
         Err(error) => {
             tracing::warn!(%error, "cannot read the limit of open files");
-            return;
+            return limits::DASHBOARDS_MAX;
         }
     };
-    let reserved = limits::DESCRIPTORS_RESERVED + limits::DESCRIPTORS_RESERVED_PER_CORE * cores;
+    let dashboards = limits::DASHBOARDS_MAX.min(descriptors / limits::DASHBOARDS_DESCRIPTORS);
+    let reserved = limits::DESCRIPTORS_RESERVED + limits::DESCRIPTORS_RESERVED_PER_CORE * cores + dashboards;
     let connections = descriptors.saturating_sub(reserved).max(1);
     if connections < limits.connections {
         tracing::info!(
@@ -483,6 +486,7 @@ fn bound_by_descriptors(limits: &mut ClientLimits, cores: usize) {
         );
         limits.connections = connections;
     }
+    dashboards
 }
 
 fn secret() -> [u8; 32] {

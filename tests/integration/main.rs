@@ -11,6 +11,7 @@ mod both_ledgers;
 mod buyers;
 mod consumers;
 mod crashes;
+mod dashboard;
 mod durability;
 mod floods;
 mod holds;

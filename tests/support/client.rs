@@ -183,6 +183,14 @@ impl Client {
         Ok(response)
     }
 
+    /// Some bytes of an answer that goes on. `UnexpectedEof` where it has ended.
+    pub fn receive_some(&mut self) -> io::Result<Vec<u8>> {
+        if self.unread.is_empty() {
+            self.read_more()?;
+        }
+        Ok(std::mem::take(&mut self.unread))
+    }
+
     /// Whether the server closed the connection with nothing more said; waits for it.
     pub fn at_end(&mut self) -> bool {
         self.unread.is_empty()
