@@ -342,6 +342,13 @@ pub const LOOP_STALL_MS: u64 = 5_000;
 /// Differences that an audit lists one by one; above that they are counted.
 pub const AUDIT_DIFFERENCES_MAX: usize = 10_000;
 
+/// Audits that a host makes at once, as its operators ask for them: each may hold as much as below.
+pub const AUDITS_AT_ONCE_MAX: usize = 1;
+
+/// Log entries, or bookings, that an audit within a host reads: at about 250 bytes for each booking half a gigabyte, if all are
+/// of different ones. Above that the command does it, wherever there is room.
+pub const AUDIT_ROWS_MAX: u64 = 2_000_000;
+
 /// Bytes of one access-log line that an audit reads: three identifiers, with a lot to spare.
 pub const ACCESS_LOG_LINE_BYTES_MAX: usize = 4 * 1024;
 

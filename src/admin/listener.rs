@@ -13,6 +13,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::Shared;
+use super::audits::{AuditNews, Audits};
 use super::dashboards::Dashboards;
 use super::places::Places;
 use super::reception::Reception;
@@ -45,6 +46,7 @@ struct Operators {
     connections: Connections<Peer>,
     places: Places,
     dashboards: Dashboards,
+    audits: Audits,
     work: Work,
     /// Bodies are put together here.
     scratch: Vec<u8>,
@@ -82,8 +84,8 @@ impl ConnectionServer for Operators {
             .connections
             .with_notes(key)
             .map_or_else(|| Peer::default().address, |(_, peer)| peer.address);
-        let Operators { shared, connections, places, dashboards, work, scratch, now } = self;
-        (connections, Reception { shared, places, dashboards, work, scratch, key, peer, now: *now })
+        let Operators { shared, connections, places, dashboards, audits, work, scratch, now } = self;
+        (connections, Reception { shared, places, dashboards, audits, work, scratch, key, peer, now: *now })
     }
 
     fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
@@ -112,6 +114,7 @@ impl ConnectionServer for Operators {
         self.connections.remove(key);
         self.places.give_back(key);
         self.dashboards.leave(key);
+        self.audits.leave(key);
     }
 
     fn handle_cut(&mut self, _: CutReason) {}
@@ -124,6 +127,27 @@ impl Operators {
         dashboards.begin_turn(shared, *now);
         for key in self.dashboards.take_due() {
             self.wake_stream(key);
+        }
+    }
+
+    /// Tells those whose audits go on.
+    fn tell_audits(&mut self) {
+        for (key, news) in self.audits.take_news() {
+            let (connections, mut reception) = self.split(key);
+            connections.serve(key, &mut reception, |connection, turn, reception| match news {
+                AuditNews::Wake => connection.wake_stream(),
+                AuditNews::Begin(pending) => {
+                    if let Some(reply) = connection.reply(pending, turn) {
+                        let _answered = reception.begin_events(reply);
+                    }
+                }
+                AuditNews::Refuse(pending, path, error) => {
+                    reception.audits.leave(key);
+                    if let Some(reply) = connection.reply(pending, turn) {
+                        let _answered = reception.respond(reply, &path, Err(error));
+                    }
+                }
+            });
         }
     }
 
@@ -158,7 +182,7 @@ impl Listener {
         listener: std::net::TcpListener,
         shared: Arc<Shared>,
         (work, done): (Work, Receiver<Done>),
-        dashboards_max: usize,
+        (dashboards, audits): (Dashboards, Audits),
     ) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         // Accepted connections inherit it: answers leave in one write each.
@@ -171,7 +195,8 @@ impl Listener {
         let operators = Operators {
             connections: Connections::new(limits, admission, now),
             places: Places::new(limits::ADMIN_CONNECTIONS_MAX, PLACE_PATIENCE_MS / 2),
-            dashboards: Dashboards::new(dashboards_max, now.wall),
+            dashboards,
+            audits,
             work,
             scratch: Vec::new(),
             now,
@@ -221,6 +246,7 @@ impl Listener {
             }
         }
         operators.tell_dashboards();
+        operators.tell_audits();
         operators.handle_deadlines();
         operators.relieve();
         operators.connections.end_turn();

@@ -2,6 +2,7 @@
 //! for the ledger, more of them; it shares with the loops only counters, the board and the drain flag, and speaks to the
 //! ledger by itself.
 
+mod audits;
 mod bookings;
 mod dashboard;
 mod dashboards;
@@ -27,14 +28,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::access_log::AccessLogCounters;
-use crate::ledger::{Ledger, Trouble};
+use crate::ledger::{Ledger, OpenError, Trouble};
 use crate::limits;
 use crate::metrics::CoreMetrics;
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::Board;
+use audits::Audits;
+use dashboards::Dashboards;
 use listener::{Listener, WAKER};
 use places::Asking;
 use work::Work;
+
+/// Opens a way to the ledger.
+pub type OpenLedger = Box<dyn Fn() -> Result<Box<dyn Ledger + Send>, OpenError> + Send + Sync>;
 
 /// What the admin listener serves from.
 pub struct Parts {
@@ -46,6 +52,8 @@ pub struct Parts {
     pub access_log: Option<AccessLogCounters>,
     /// A way to the ledger for administration.
     pub ledger: Box<dyn Ledger + Send>,
+    /// Opens another way to the ledger, to read from: for an audit.
+    pub open_to_read: OpenLedger,
     /// What keeps the ledger from selling, if it reports that itself.
     pub trouble: Trouble,
     /// Ends the host.
@@ -78,12 +86,14 @@ pub(crate) struct Shared {
     pub(crate) metrics: Vec<Arc<CoreMetrics>>,
     pub(crate) access_log: Option<AccessLogCounters>,
     pub(crate) ledger: Mutex<Box<dyn Ledger + Send>>,
+    pub(crate) open_to_read: OpenLedger,
     pub(crate) trouble: Trouble,
     pub(crate) drain: Drain,
     pub(crate) token: Option<TokenFile>,
     pub(crate) clock: SystemClock,
     stopping: AtomicBool,
     asking: Arc<Asking>,
+    auditing: Arc<Asking>,
 }
 
 /// The admin listener, running.
@@ -100,25 +110,45 @@ impl Admin {
     /// # Errors
     /// See [`AdminError`].
     pub fn start(listener: TcpListener, parts: Parts) -> Result<Admin, AdminError> {
-        let Parts { board, metrics, access_log, ledger, trouble, drain, token_file, clock, dashboards_max } =
-            parts;
+        let Parts {
+            board,
+            metrics,
+            access_log,
+            ledger,
+            open_to_read,
+            trouble,
+            drain,
+            token_file,
+            clock,
+            dashboards_max,
+        } = parts;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             board,
             metrics,
             access_log,
             ledger: Mutex::new(ledger),
+            open_to_read,
             trouble,
             drain,
             token: token_file.map(TokenFile::open).transpose()?,
             clock,
             stopping: AtomicBool::new(false),
             asking: Arc::new(Asking::new(limits::ADMIN_LEDGER_REQUESTS_MAX)),
+            auditing: Arc::new(Asking::new(limits::AUDITS_AT_ONCE_MAX)),
         });
+        let now = shared.clock.now().wall;
         let poll = mio::Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
         let work = Work::new(Arc::clone(&shared), Arc::clone(&waker));
-        let serving = Listener::new(poll, listener, Arc::clone(&shared), work, dashboards_max)?;
+        let audits = Audits::new(Arc::clone(&shared), Arc::clone(&waker));
+        let serving = Listener::new(
+            poll,
+            listener,
+            Arc::clone(&shared),
+            work,
+            (Dashboards::new(dashboards_max, now), audits),
+        )?;
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             if let Err(error) = serving.run() {
                 tracing::error!(%error, "the admin listener stopped");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Shared;
+use super::audits::Audits;
 use super::dashboard;
 use super::dashboards::Dashboards;
 use super::error::ApiError;
@@ -22,11 +23,18 @@ use crate::http::{Caching, HttpError, Method, Request, Response, Status};
 /// The path of the events.
 const EVENTS: &str = "/v1/events";
 
+/// The sale of a path `/v1/sales/{sale}/audit`.
+fn audited(path: &str) -> Option<&str> {
+    let sale = path.strip_prefix("/v1/sales/")?.strip_suffix("/audit")?;
+    (!sale.contains('/')).then_some(sale)
+}
+
 /// Serves one operator's connection.
 pub(super) struct Reception<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) places: &'a mut Places,
     pub(super) dashboards: &'a mut Dashboards,
+    pub(super) audits: &'a mut Audits,
     pub(super) work: &'a mut Work,
     pub(super) scratch: &'a mut Vec<u8>,
     pub(super) key: ConnectionKey,
@@ -49,6 +57,18 @@ impl Service for Reception<'_> {
             }
             .into();
         }
+        if let Some(sale) = audited(request.path) {
+            let begun = operator.sale_name(sale).and_then(|sale| operator.ask_to_audit(sale, conditions));
+            return match begun {
+                Ok((sale, leave)) => {
+                    self.places.begin(self.key);
+                    let (pending, handled) = reply.later_alone();
+                    self.audits.begin((self.key, pending), request.path, sale, leave);
+                    handled
+                }
+                Err(error) => self.respond(reply, request.path, Err(error)).into(),
+            };
+        }
         if !operator.may_wait(request.path) {
             let answer = operator.carry_out(request, conditions).map(|page| (page, operator.scratch));
             return self.respond(reply, request.path, answer).into();
@@ -70,7 +90,16 @@ impl Service for Reception<'_> {
     }
 
     fn produce(&mut self, part: StreamPart<'_>) -> Produced {
-        self.dashboards.tell(self.key, self.shared, part)
+        match self.audits.has(self.key) {
+            true => {
+                let told = self.audits.tell(self.key, part);
+                if !self.audits.has(self.key) {
+                    self.places.end(self.key, self.now.monotonic);
+                }
+                told
+            }
+            false => self.dashboards.tell(self.key, self.shared, part),
+        }
     }
 
     fn refuse(&mut self, error: &HttpError, reply: Reply<'_>) -> Answered {
@@ -111,6 +140,11 @@ impl Reception<'_> {
                 self.dashboards.join(self.key, sale, self.shared, self.now);
             }
         }
+        self.begin_events(reply)
+    }
+
+    /// Begins an answer of server-sent events.
+    pub(super) fn begin_events(&mut self, reply: Reply<'_>) -> Answered {
         reply.stream(&Response {
             status: Status::Ok,
             content_type: event::CONTENT_TYPE,

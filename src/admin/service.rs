@@ -63,6 +63,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/v1/sales/{sale}/pause", "POST"),
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
+    ("/v1/sales/{sale}/audit", "POST"),
     ("/v1/events", "GET, HEAD"),
     ("/v1/drain", "POST"),
     ("/debug/profile", "POST"),
@@ -115,6 +116,22 @@ impl<'a> Operator<'a> {
         let detail = "Too many operators' requests are waiting for the ledger. Nothing was done.";
         let leave = self.shared.asking.begin();
         leave.map(Some).ok_or_else(|| ApiError::new(Problem::OVERLOADED, detail))
+    }
+
+    /// Leave to audit a sale. What it comes to has no state that a condition could be about.
+    pub(super) fn ask_to_audit(
+        &self,
+        sale: SaleName,
+        conditions: Option<Preconditions<'_>>,
+    ) -> Result<(SaleName, Leave), ApiError> {
+        if conditions.is_some_and(|conditions| !conditions.hold(Current::Absent)) {
+            return Err(Problem::PRECONDITION_FAILED.into());
+        }
+        let detail = "An audit is running on this host. Wait for its end, or run `boxoffice audit`.";
+        let leave = self.shared.auditing.begin();
+        let leave = leave.ok_or_else(|| ApiError::new(Problem::OVERLOADED, detail))?;
+        self.told("audits", &sale, "from the start");
+        Ok((sale, leave))
     }
 
     /// Carries out a request that was [admitted](Operator::admit).

@@ -10,6 +10,7 @@ use crate::clock::WallTime;
 use crate::protocol::{Answer, Call, CallError, SaleOp, SaleResult};
 use crate::stock::CoreIndex;
 
+mod audits;
 mod dashboards;
 
 /// A ledger that carries nothing out.
@@ -28,25 +29,32 @@ struct Listener {
     drain: Drain,
 }
 
+/// What a listener is started with.
+struct Given {
+    ledger: Box<dyn Ledger + Send>,
+    open_to_read: OpenLedger,
+    token: Option<&'static str>,
+    dashboards_max: usize,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        Given {
+            ledger: Box::new(NoLedger),
+            open_to_read: Box::new(|| Ok(Box::new(NoLedger))),
+            token: None,
+            dashboards_max: DASHBOARDS,
+        }
+    }
+}
+
 impl Listener {
     fn start() -> Listener {
-        Listener::start_with(None)
+        Listener::of(Given::default())
     }
 
-    fn start_with(token: Option<&str>) -> Listener {
-        Listener::over(Box::new(NoLedger), token)
-    }
-
-    /// For so many dashboards.
-    fn start_for(dashboards_max: usize) -> Listener {
-        Listener::with(Box::new(NoLedger), None, dashboards_max)
-    }
-
-    fn over(ledger: Box<dyn Ledger + Send>, token: Option<&str>) -> Listener {
-        Listener::with(ledger, token, DASHBOARDS)
-    }
-
-    fn with(ledger: Box<dyn Ledger + Send>, token: Option<&str>, dashboards_max: usize) -> Listener {
+    fn of(given: Given) -> Listener {
+        let Given { ledger, open_to_read, token, dashboards_max } = given;
         let token_file = token.map(|token| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), token).unwrap();
@@ -60,6 +68,7 @@ impl Listener {
             metrics: vec![metrics],
             access_log: None,
             ledger,
+            open_to_read,
             trouble: Trouble::default(),
             drain: drain.clone(),
             token_file: token_file.as_ref().map(|file| file.path().to_owned()),
@@ -172,7 +181,7 @@ fn by_its_address_or_as_localhost_a_host_is_called_as_ever() {
 /// No page knows the token, so that who does is none, whatever it calls the host.
 #[test]
 fn with_the_token_a_host_may_be_called_by_any_name() {
-    let listener = Listener::start_with(Some("s3cret"));
+    let listener = Listener::of(Given { token: Some("s3cret"), ..Given::default() });
     let named = "Host: box.internal\r\n";
     let shown = format!("{named}Authorization: Bearer  s3cret\r\n");
     for path in ["/livez", "/metrics", "/v1/sales"] {
@@ -280,7 +289,7 @@ impl Ledger for Paged {
 #[test]
 fn while_a_long_sale_is_read_for_a_buyer_others_have_their_turn_at_the_ledger() {
     const PAGES: usize = 60;
-    let listener = Listener::over(Box::new(Paged { pages: PAGES }), None);
+    let listener = Listener::of(Given { ledger: Box::new(Paged { pages: PAGES }), ..Given::default() });
     let host = "Host: 127.0.0.1\r\n";
     let mut between = 0;
     let list = std::thread::scope(|scope| {

@@ -131,6 +131,7 @@ mod tests {
                 Problem::UNAUTHORIZED,
                 Problem::FORBIDDEN,
                 Problem::TOKEN_NEEDED,
+                Problem::AUDIT_TOO_LARGE,
                 Problem::PROFILE_RUNNING,
                 Problem::PROFILE_FAILED,
             ]

@@ -95,6 +95,9 @@ problems! {
     TOKEN_NEEDED: "token-needed", 403, "Token needed",
         "This call is only accepted if the operator has set a token. Start the host with --admin-token-file, and send the \
          token.";
+    AUDIT_TOO_LARGE: "audit-too-large", 409, "Audit too large",
+        "The sale has more bookings, or a longer log, than a host holds in memory for an audit. Run `boxoffice audit` on a \
+         machine that has room.";
     PROFILE_RUNNING: "profile-running", 409, "Profile running",
         "A profile of this host is already being taken. Try again when it is done.";
     PROFILE_FAILED: "profile-failed", 500, "Profile failed",

@@ -1,5 +1,7 @@
 //! What an audit found: notes, differences by id, and what would mend them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::booking::{SaleName, SaleState};
@@ -168,6 +170,7 @@ impl Findings {
         json!({
             "sale": self.sale.as_str(),
             "sequence": self.state.sequence,
+            "counted": self.counted.iter().map(|(word, line)| (*word, line.as_str())).collect::<BTreeMap<_, _>>(),
             "differences": self.listed.iter().map(difference).collect::<Vec<_>>(),
             "differences_total": self.differences,
             "repairable": self.differences > 0 && self.unexplained == 0 && !self.mends.is_empty(),

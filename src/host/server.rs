@@ -22,7 +22,7 @@ use crate::ledger::redis::finder::{self, RedisFinder};
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
-use crate::ledger::{Ledger, Trouble};
+use crate::ledger::{self, Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::protocol::{
@@ -169,6 +169,10 @@ impl Server {
                 metrics: metrics.clone(),
                 access_log: access_log.as_ref().map(AccessLog::counters),
                 ledger: admin_ledger,
+                open_to_read: {
+                    let url = ledger_url.clone();
+                    Box::new(move || ledger::open_to_read(&url))
+                },
                 trouble,
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),

@@ -56,9 +56,19 @@ pub fn open(
     files: &url::LedgerFiles,
     reads_only: bool,
 ) -> Result<Box<dyn Ledger + Send>, OpenError> {
-    Ok(match url.parse::<url::LedgerUrl>()?.with_files(files)? {
-        url::LedgerUrl::Sqlite(path) if reads_only => Box::new(sqlite::SqliteLedger::open_read_only(&path)?),
-        url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open(&path)?),
-        url::LedgerUrl::Redis(url) => Box::new(redis::RedisLedger::connect(&url)?),
+    match url.parse::<url::LedgerUrl>()?.with_files(files)? {
+        url::LedgerUrl::Sqlite(path) if !reads_only => Ok(Box::new(sqlite::SqliteLedger::open(&path)?)),
+        url => open_to_read(&url),
+    }
+}
+
+/// Opens the ledger at that URL to read from it: a SQLite file may be in use by a server, also by this process.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_to_read(url: &url::LedgerUrl) -> Result<Box<dyn Ledger + Send>, OpenError> {
+    Ok(match url {
+        url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open_read_only(path)?),
+        url::LedgerUrl::Redis(url) => Box::new(redis::RedisLedger::connect(url)?),
     })
 }

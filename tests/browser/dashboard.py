@@ -134,6 +134,28 @@ def operate(page: Page, console: Console, token: str) -> None:
     expect(status).to_have_text("open")
     say("resumed")
 
+    # While it is sold from. What is wrong with another sale is said, each by its name.
+    page.locator("[data-do=audit]").click()
+    expect(page.locator("#audit-verdict")).to_have_text("no difference")
+    expect(page.locator("#audit-lines")).to_contain_text("log")
+    expect_accessible(page, "an audit")
+    page.locator("#audit-end").click()
+    expect(page.locator("#audit")).to_be_hidden()
+    page.locator("#sales").get_by_text("late-show").click()
+    say("please: falsify late-show")
+
+    def finds_it() -> bool:
+        page.locator("[data-do=audit]").click()
+        expect(page.locator("#audit-verdict")).to_contain_text("difference")
+        return page.locator("#audit-verdict").get_attribute("data-found") == "something"
+
+    wait_until("an audit finds it", finds_it)
+    expect(page.locator("#audit-lines")).to_contain_text("held: ")
+    say("please: mend late-show")
+    page.locator("#sales").get_by_text("concert").click()
+    expect(page.locator("#sale-title")).to_have_text("concert")
+    say("audited")
+
     total = number(page, "#count-total")
     page.locator("[data-do=raise]").click()
     page.locator("#raise-by").fill("50")

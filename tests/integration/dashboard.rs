@@ -123,6 +123,12 @@ fn an_operator_sees_a_sale_in_a_browser_and_drives_it() {
                     assert_eq!(shown(&host, "opened-here")["status"], "closed");
                     assert_eq!(shown(&host, "matinee")["total"], 400);
                 }
+                "please: falsify late-show" => {
+                    drop(redis.command(&["hincrby", "bx:{late-show}:stock", "held", "1"]));
+                }
+                "please: mend late-show" => {
+                    drop(redis.command(&["hincrby", "bx:{late-show}:stock", "held", "-1"]));
+                }
                 "please: stop redis" => redis.kill(),
                 "please: start redis" => redis.start_again(),
                 "please: kill the host" => host.process.kill(),
@@ -136,7 +142,7 @@ fn an_operator_sees_a_sale_in_a_browser_and_drives_it() {
             println!("{}", browser.said());
         }
     });
-    for sale in ["concert", "matinee"] {
+    for sale in ["concert", "matinee", "late-show"] {
         assert_audit_agrees(folder.path(), sale, &url);
     }
 }

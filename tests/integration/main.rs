@@ -7,6 +7,7 @@ mod support;
 
 mod access_log;
 mod amendments;
+mod audits;
 mod both_ledgers;
 mod buyers;
 mod consumers;

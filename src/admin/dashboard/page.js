@@ -205,7 +205,7 @@
   };
   const buttons = () => {
     const is = stale ? null : sale?.status;
-    const wanted = { pause: is && is !== "paused" && is !== "closed", resume: is === "paused" || is === "closed", raise: is, close: is && is !== "closed" };
+    const wanted = { pause: is && is !== "paused" && is !== "closed", resume: is === "paused" || is === "closed", raise: is, close: is && is !== "closed", audit: is && !auditing };
     const before = document.activeElement;
     const all = document.querySelectorAll("#controls button");
     for (const button of all) {
@@ -411,8 +411,84 @@
     tell(words);
     showSale();
   };
+  // An audit: its events come as the answer to a POST, which an EventSource cannot make.
+  const LISTED_MAX = 100;
+  let auditing = null;
+  const showAudit = (name, words, found) => {
+    $("audit").hidden = false;
+    say($("audit-sale"), name);
+    say($("audit-verdict"), words);
+    $("audit-verdict").dataset.found = found ?? "";
+  };
+  const endAudit = () => {
+    auditing = null;
+    $("audit-progress").hidden = true;
+    say($("audit-end"), "Put away");
+    buttons();
+  };
+  const audit = async () => {
+    if (host?.needs_token && !sessionStorage.getItem("token") && !await askToken()) return;
+    const name = picked;
+    const token = sessionStorage.getItem("token");
+    auditing = new AbortController();
+    $("audit-lines").replaceChildren();
+    const progress = $("audit-progress");
+    progress.hidden = false;
+    progress.removeAttribute("value");
+    say($("audit-end"), "Stop");
+    showAudit(name, "begins");
+    buttons();
+    try {
+      const answer = await fetch(`/v1/sales/${encodeURIComponent(name)}/audit`, {
+        method: "POST", headers: token ? { Authorization: `Bearer ${token}` } : {}, signal: auditing.signal, cache: "no-store",
+      });
+      if (!answer.ok) return failAudit(name, await answer.json());
+      let text = "";
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        text += part.value;
+        const blocks = text.split("\n\n");
+        text = blocks.pop();
+        for (const block of blocks) {
+          const [, kind, data] = /^event: (.*)\ndata: (.*)$/.exec(block);
+          const told = JSON.parse(data);
+          if (kind === "progress") {
+            // Log and bookings, of which there are no more than log entries, are nearly all there is.
+            progress.max = Math.max(2 * told.sequence, told.rows, 1);
+            progress.value = told.rows;
+            showAudit(name, `reads its ${told.part}`);
+          } else if (kind === "findings") {
+            const count = told.differences_total;
+            const line = (word, words) => make("li", {}, make("b", { textContent: word }), words);
+            $("audit-lines").replaceChildren(
+              ...Object.entries(told.counted).map(([word, words]) => line(word, words)),
+              ...told.notes.map((note) => line("note", note)),
+              ...told.differences.slice(0, LISTED_MAX).map((it) => line(it.kind, `${it.subject}: ${it.text}`)),
+              ...(count > LISTED_MAX ? [line("and", `${whole.format(count - LISTED_MAX)} more: boxoffice audit ${name}`)] : []),
+            );
+            showAudit(name, count === 0 ? "no difference" : count === 1 ? "1 difference" : `${whole.format(count)} differences`, count === 0 ? "nothing" : "something");
+          } else failAudit(name, told);
+        }
+      }
+      if (/^reads|^begins/.test($("audit-verdict").textContent)) showAudit(name, "The host ended the audit before it was done.", "something");
+    } catch (error) {
+      showAudit(name, error.name === "AbortError" ? "stopped" : `The host did not answer: ${error.message}`, "something");
+    } finally {
+      endAudit();
+    }
+  };
+  const failAudit = (name, problem) => {
+    if (problem.status === 401) sessionStorage.removeItem("token");
+    showAudit(name, `${problem.title}. ${problem.detail}`, "something");
+  };
+  $("audit-end").addEventListener("click", () => {
+    if (auditing) return auditing.abort();
+    $("audit").hidden = true;
+    $("sale").focus();
+  });
   const path = () => `/v1/sales/${encodeURIComponent(picked)}`;
   const deeds = {
+    audit,
     pause: async () => changed(await call("POST", `${path()}/pause`), `${picked} is paused.`),
     resume: async () => changed(await call("POST", `${path()}/resume`), `${picked} is open.`),
     close: async () => {

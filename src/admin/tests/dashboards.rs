@@ -174,7 +174,8 @@ fn no_more_dashboards_than_may_be_are_open_and_who_leaves_makes_room() {
 /// The places of operators' connections are for those who ask: a dashboard on every desk keeps no probe out.
 #[test]
 fn places_are_left_for_probes_however_many_watch() {
-    let listener = Listener::start_for(2 * limits::ADMIN_CONNECTIONS_MAX);
+    let listener =
+        Listener::of(Given { dashboards_max: 2 * limits::ADMIN_CONNECTIONS_MAX, ..Given::default() });
     let watching: Vec<_> =
         (0..2 * limits::ADMIN_CONNECTIONS_MAX).map(|_| Watching::open(&listener, "")).collect();
     assert!(watching.iter().all(|watching| watching.begins("200")), "none is kept out by those before it");
