@@ -384,6 +384,10 @@ pub const ADMIN_LEDGER_REQUESTS_MAX: usize = 64;
 
 const _: () = assert!(ADMIN_CONNECTIONS_MAX >= ADMIN_LEDGER_REQUESTS_MAX + 16);
 
+/// Sales whose tickets are on the page of metrics, three series each: with those of 100,000 a scrape would be 20 MB, and more
+/// than a Prometheus is happy with. What is wrong with any sale is counted for all of them.
+pub const SALES_MEASURED_MAX: usize = 10_000;
+
 /// Dashboards of a host that are open at once: an operator has a few, and a company that shows one on every desk not more. Of a
 /// low limit of open files they take an eighth ([`DASHBOARDS_DESCRIPTORS`]).
 pub const DASHBOARDS_MAX: usize = 1_000;

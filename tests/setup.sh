@@ -22,6 +22,7 @@ needed=(
     valgrind=valgrind
     shellcheck=shellcheck
     chromium=chromium
+    promtool=prometheus
 )
 # Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
 # recommends them); nginx's Lua module and its Redis client.

@@ -1,4 +1,5 @@
-//! The counters as a Prometheus page (OpenMetrics text). Labels are bounded: no buyer, no booking.
+//! The counters as a page for Prometheus: OpenMetrics for who asks for it, as Prometheus does, otherwise its older text
+//! format. Labels are bounded: no buyer, no booking, and so many sales.
 
 use std::fmt;
 
@@ -9,35 +10,75 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Shared;
 use super::readiness::{self, Inability};
+use crate::clock::Monotonic;
 use crate::connection::CutReason;
-use crate::http::Reason;
-use crate::limits::Limit;
+use crate::http::{Reason, Request, accept};
+use crate::limits::{self, Limit};
 use crate::metrics::{CoreMetrics, Histogram, LATENCY_BOUNDS_US};
 use crate::stock::{SaleBoard, ShardTotals};
 
-/// Media type of the page.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// In which text format a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextFormat {
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+    /// That of Prometheus, version 0.0.4: all tools read it.
+    Prometheus,
+}
+
+/// Media type of OpenMetrics, without parameters.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+impl TextFormat {
+    /// What a request prefers.
+    pub(super) fn of(request: &Request<'_>) -> TextFormat {
+        let weight = accept::weight(request, OPEN_METRICS);
+        match weight > 0 && weight >= accept::weight(request, "text/plain") {
+            true => TextFormat::OpenMetrics,
+            false => TextFormat::Prometheus,
+        }
+    }
+
+    /// Media type of the page.
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            TextFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            TextFormat::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// The page of this moment.
-pub(super) fn render(shared: &Shared) -> String {
+pub(super) fn render(shared: &Shared, format: TextFormat) -> String {
     let directory = shared.board.directory();
-    let sales = directory
-        .sales()
-        .filter_map(|sale| {
-            let state = sale.level()?;
-            let levels = [state.available(), state.held, state.sold];
-            Some((sale.name().as_str().to_owned(), levels, state.is_frozen()))
-        })
-        .collect();
+    let is_frozen = |sale: &SaleBoard| sale.level().is_some_and(|state| state.is_frozen());
     let unable = readiness::unable(shared).into_iter().map(|(reason, _)| reason).collect();
     let count = |holds: fn(&SaleBoard) -> bool| directory.sales().filter(|sale| holds(sale)).count() as u64;
     let (missing, unreadable) = (count(SaleBoard::is_missing), count(|sale| sale.unsound().is_some()));
+    let frozen = directory.sales().filter(|sale| is_frozen(sale)).count() as u64;
+    let mut listed: Vec<_> = directory.sales().map(|sale| (*sale.name(), sale)).collect();
+    let most = limits::SALES_MEASURED_MAX;
+    if listed.len() > most {
+        // The same ones each time.
+        listed.select_nth_unstable_by_key(most, |(name, _)| *name);
+        listed.truncate(most);
+    }
+    listed.sort_unstable_by_key(|(name, _)| *name);
+    let levels = listed.iter().filter_map(|(name, sale)| {
+        let state = sale.level()?;
+        Some((name.as_str().to_owned(), [state.available(), state.held, state.sold]))
+    });
+    let sales = levels.collect();
+    let now = shared.clock.now().monotonic;
     let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
     let page = Exposition {
         cores: shared.metrics.clone(),
         shards: shared.board.totals(),
         sales,
+        followed: directory.len() as u64,
+        now,
         unable,
+        frozen,
         missing,
         unreadable,
         access_log,
@@ -46,16 +87,47 @@ pub(super) fn render(shared: &Shared) -> String {
     registry.register_collector(Box::new(page));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a String takes every byte");
+    match format {
+        TextFormat::OpenMetrics => out,
+        TextFormat::Prometheus => in_older_format(&out),
+    }
+}
+
+/// The same page in version 0.0.4 of the text format: the family of a counter is named as its samples are, with `_total`; there
+/// are no units, and no mark of the end.
+fn in_older_format(page: &str) -> String {
+    let mut out = String::with_capacity(page.len() + 1024);
+    let mut lines = page.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF").peekable();
+    while let Some(line) = lines.next() {
+        // The type follows the help.
+        let described = lines.peek().copied().unwrap_or_default();
+        let is_counter =
+            [line, described].iter().any(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"));
+        let named = line.strip_prefix("# ").and_then(|rest| {
+            let (word, rest) = rest.split_once(' ')?;
+            let (name, rest) = rest.split_once(' ')?;
+            Some((word, name, rest))
+        });
+        match named.filter(|_| is_counter) {
+            Some((word, name, rest)) => out.extend(["# ", word, " ", name, "_total ", rest, "\n"]),
+            None => out.extend([line, "\n"]),
+        }
+    }
     out
 }
 
 struct Exposition {
     cores: Vec<std::sync::Arc<CoreMetrics>>,
     shards: Vec<ShardTotals>,
-    /// Available, held, sold, and whether it is frozen.
-    sales: Vec<(String, [u64; 3], bool)>,
+    /// Available, held, sold.
+    sales: Vec<(String, [u64; 3])>,
+    /// How many there are, with those that are not among these.
+    followed: u64,
+    now: Monotonic,
     /// Why not everything is sold.
     unable: Vec<Inability>,
+    /// Sales that book nothing for now.
+    frozen: u64,
     /// Sales that the ledger has lost.
     missing: u64,
     /// Sales that cannot be read.
@@ -80,6 +152,15 @@ fn counter(encoder: &mut MetricEncoder<'_>, labels: &Label, value: u64) -> fmt::
 fn gauge(encoder: &mut MetricEncoder<'_>, labels: &Label, value: u64) -> fmt::Result {
     // Far below 2^63: tickets, connections and permits.
     encoder.encode_family(labels)?.encode_gauge(&value.cast_signed())
+}
+
+/// A gauge without labels.
+fn one(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, kind): (&str, &str, MetricType),
+    value: u64,
+) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, kind)?.encode_gauge(&value.cast_signed())
 }
 
 impl Exposition {
@@ -188,23 +269,30 @@ impl Exposition {
             None,
             MetricType::Gauge,
         )?;
-        for (sale, levels, _) in &self.sales {
+        for (sale, levels) in &self.sales {
             for (state, level) in states.iter().zip(levels) {
                 let labels = [("sale", sale.clone()), ("state", (*state).to_owned())];
                 metric.encode_family(&labels)?.encode_gauge(&level.cast_signed())?;
             }
         }
-        let frozen = self.sales.iter().filter(|(_, _, frozen)| *frozen).count() as i64;
+        one(encoder, ("sales", "Sales that this host follows", MetricType::Gauge), self.followed)?;
         let help = "Sales that book nothing while hosts put back what the ledger forgot";
-        encoder.encode_descriptor("sales_frozen", help, None, MetricType::Gauge)?.encode_gauge(&frozen)?;
+        one(encoder, ("sales_frozen", help, MetricType::Gauge), self.frozen)?;
         let help = "Sales that this host knows but the ledger has lost";
-        let missing = self.missing.cast_signed();
-        encoder.encode_descriptor("sales_missing", help, None, MetricType::Gauge)?.encode_gauge(&missing)?;
+        one(encoder, ("sales_missing", help, MetricType::Gauge), self.missing)?;
         let help = "Sales whose record in the ledger is not sound";
-        let unreadable = self.unreadable.cast_signed();
-        encoder
-            .encode_descriptor("sales_unreadable", help, None, MetricType::Gauge)?
-            .encode_gauge(&unreadable)
+        one(encoder, ("sales_unreadable", help, MetricType::Gauge), self.unreadable)
+    }
+
+    /// How long ago each loop turned: one that stands still serves nobody.
+    fn turns(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Time since the loop's last turn";
+        let mut metric = encoder.encode_descriptor("turn_age_seconds", help, None, MetricType::Gauge)?;
+        for (core, metrics) in self.cores.iter().enumerate() {
+            let age_ms = (self.now.0 / 1_000_000).saturating_sub(metrics.last_turn_ms.get());
+            metric.encode_family(&[("core", core.to_string())])?.encode_gauge(&(age_ms as f64 / 1e3))?;
+        }
+        Ok(())
     }
 
     fn readiness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -225,6 +313,7 @@ impl Collector for Exposition {
         self.requests(encoder)?;
         self.stock(encoder)?;
         self.readiness(encoder)?;
+        self.turns(encoder)?;
         self.access_log(encoder)?;
         self.each_core(encoder, ("connections_open", "Client connections open now", Gauge), |core| {
             core.connections_open.get()
@@ -317,5 +406,21 @@ impl Collector for Exposition {
             ("booking_wait", "Time from a request's arrival to its answer, if the ledger was asked"),
             |core| &core.booking_wait,
         )
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_names_a_counter_as_its_samples_are_named() {
+        let page = "# HELP a Some things\n# TYPE a counter\na_total{b=\"# TYPE x counter\"} 1\n# HELP c_seconds How long\n\
+                    # TYPE c_seconds histogram\n# UNIT c_seconds seconds\nc_seconds_sum 0.5\n# HELP d Level\n# TYPE d gauge\n\
+                    d 3\n# EOF\n";
+        let expected = "# HELP a_total Some things\n# TYPE a_total counter\na_total{b=\"# TYPE x counter\"} 1\n\
+                        # HELP c_seconds How long\n# TYPE c_seconds histogram\nc_seconds_sum 0.5\n# HELP d Level\n\
+                        # TYPE d gauge\nd 3\n";
+        assert_eq!(in_older_format(page), expected);
     }
 }

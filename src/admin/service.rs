@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::dashboard::{self, Asset};
 use super::error::ApiError;
+use super::metrics::{self, TextFormat};
 use super::places::Leave;
 use super::sales::TotalError;
-use super::{Shared, metrics, profile, readiness, sales};
+use super::{Shared, profile, readiness, sales};
 use crate::api::encode;
 use crate::api::sale::push_sale_with_terms;
 use crate::api::{Problem, openapi};
@@ -148,9 +149,9 @@ impl<'a> Operator<'a> {
             ["livez"] => Ok(self.livez()),
             ["readyz"] => Ok(self.readyz()),
             ["metrics"] => {
-                let text = metrics::render(self.shared);
-                self.scratch.extend_from_slice(text.as_bytes());
-                Ok(Page::Text(Status::Ok, metrics::CONTENT_TYPE))
+                let format = TextFormat::of(request);
+                self.scratch.extend_from_slice(metrics::render(self.shared, format).as_bytes());
+                Ok(Page::Text(Status::Ok, format.content_type()))
             }
             ["openapi.json"] => Ok(self.describe(openapi::CLIENTS)),
             ["openapi-admin.json"] => Ok(self.describe(openapi::OPERATORS)),

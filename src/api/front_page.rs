@@ -3,7 +3,7 @@
 
 use crate::connection::{Answered, Reply};
 use crate::http::encode::{Caching, Field, Response};
-use crate::http::{Request, Status};
+use crate::http::{Request, Status, accept};
 
 use super::encode::JSON;
 
@@ -30,7 +30,7 @@ const FIELDS_OF_HTML: &[Field<'_>] = &[
 
 /// Answers with the page that the client prefers.
 pub fn front_page(request: &Request<'_>, reply: Reply<'_>) -> Answered {
-    let is_html = prefers_html(request.field_values("Accept"));
+    let is_html = prefers_html(request);
     let (content_type, fields, body) = match is_html {
         true => ("text/html; charset=utf-8", FIELDS_OF_HTML, HTML),
         false => (JSON, &FIELDS_OF_HTML[..1], SHORT),
@@ -44,32 +44,10 @@ pub fn front_page(request: &Request<'_>, reply: Reply<'_>) -> Answered {
     })
 }
 
-/// Whether the values of Accept (RFC 9110 section 12.5.1) name HTML, and JSON with no greater weight. A wildcard names neither:
-/// curl sends one.
-fn prefers_html<'a>(values: impl Iterator<Item = &'a [u8]>) -> bool {
-    let (mut html, mut json) = (0, 0);
-    for range in values.flat_map(|value| value.split(|&byte| byte == b',')) {
-        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let kind = parts.next().unwrap_or_default();
-        let weight = match parts
-            .find_map(|parameter| parameter.strip_prefix(b"q=").or(parameter.strip_prefix(b"Q=")))
-        {
-            Some(weight) => thousandths(weight),
-            None => 1_000,
-        };
-        if kind.eq_ignore_ascii_case(b"text/html") {
-            html = html.max(weight);
-        } else if kind.eq_ignore_ascii_case(JSON.as_bytes()) {
-            json = json.max(weight);
-        }
-    }
-    html > 0 && html >= json
-}
-
-/// A weight, `0.8`, in thousandths (RFC 9110 section 12.4.2); what is none counts as 0.
-fn thousandths(weight: &[u8]) -> u32 {
-    let weight = std::str::from_utf8(weight).ok().and_then(|text| text.parse::<f32>().ok());
-    weight.filter(|weight| (0.0..=1.0).contains(weight)).map_or(0, |weight| (weight * 1_000.0).round() as u32)
+/// Whether Accept names HTML, and JSON with no greater weight.
+fn prefers_html(request: &Request<'_>) -> bool {
+    let html = accept::weight(request, "text/html");
+    html > 0 && html >= accept::weight(request, JSON)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -78,37 +56,6 @@ mod tests {
 
     use super::*;
     use crate::api::{Route, openapi};
-
-    fn prefers(values: &[&str]) -> bool {
-        prefers_html(values.iter().map(|value| value.as_bytes()))
-    }
-
-    #[test]
-    fn browsers_get_html_and_programs_do_not() {
-        for values in [
-            &["text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"][..],
-            &["text/html"],
-            &["Text/HTML; charset=utf-8 ;q=0.5"],
-            &["application/json;q=0.4", "*/*, text/html;q=0.4"],
-        ] {
-            assert!(prefers(values), "{values:?}");
-        }
-        for values in [
-            &[][..],
-            &[""],
-            &["*/*"],
-            &["text/*"],
-            &["application/json"],
-            &["application/json, text/html;q=0.9"],
-            &["text/html;q=0"],
-            &["text/html;q=0.000, */*"],
-            &["text/html;q=high"],
-            &["text/html;q=7"],
-            &["text/htmlx, xtext/html"],
-        ] {
-            assert!(!prefers(values), "{values:?}");
-        }
-    }
 
     /// Every request of the description is in the table of the page, and no other.
     #[test]

@@ -7,6 +7,7 @@
 //! [`parse::HeadScanner`] finds the head's end and sees every byte once, and [`parse::parse_head`] is a pure
 //! function of the whole head. How long the body is, is decided in one place: [`framing::body_length`].
 
+pub mod accept;
 pub mod body;
 pub mod date;
 pub mod encode;

@@ -21,6 +21,7 @@ mod limits;
 mod load_balancer;
 mod log_files;
 mod lost_sales;
+mod monitoring;
 mod mounts;
 mod names;
 mod news;
