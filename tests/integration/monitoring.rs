@@ -1,5 +1,5 @@
-//! What is measured, and what is made of it: promtool on the page of metrics and on the alerts, and each query of `monitoring/`
-//! against a host's page.
+//! What is measured, and what is made of it: promtool on the page of metrics and on the alerts, and each query of
+//! `docs/monitoring/` against a host's page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -107,7 +107,7 @@ fn alerts_fire_when_they_should() {
     promtool(&["check", "rules", "alerts.yml"], "");
     promtool(&["test", "rules", "alerts_test.yml"], "");
     let (alerts, tests, page) =
-        (read("monitoring/alerts.yml"), read("monitoring/alerts_test.yml"), read("docs/alerts.md"));
+        (read("docs/monitoring/alerts.yml"), read("docs/monitoring/alerts_test.yml"), read("docs/alerts.md"));
     let all = named(&alerts, "- alert: ");
     assert!(all.len() > 5);
     // Each with what is expected of it.
@@ -230,7 +230,7 @@ fn alerts_and_panels_ask_for_what_hosts_tell() {
     ] {
         assert_ne!(unknown(wrong, &page), [""; 0], "{wrong}");
     }
-    let alerts = read("monitoring/alerts.yml");
+    let alerts = read("docs/monitoring/alerts.yml");
     let expressions: Vec<_> = alerts.split("        expr: ").skip(1).map(expression).collect();
     assert_eq!(expressions.len(), named(&alerts, "- alert: ").len());
     for expression in expressions.iter().filter(|expression| !expression.starts_with("up{")) {
@@ -238,7 +238,7 @@ fn alerts_and_panels_ask_for_what_hosts_tell() {
         assert_eq!(unknown(expression, &page), [""; 0], "{expression}");
     }
 
-    let dashboard: Value = serde_json::from_str(&read("monitoring/grafana.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&read("docs/monitoring/grafana.json")).unwrap();
     let queries = queries(&dashboard);
     assert!(queries.len() > 10);
     let mut rules = "groups:\n- name: panels\n  rules:\n".to_owned();

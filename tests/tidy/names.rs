@@ -141,7 +141,7 @@ fn before_tests(source: &str) -> &str {
 fn unknown_metrics(tree: &Tree) -> Vec<String> {
     let names = metrics(tree.text("src/admin/metrics.rs"));
     let mut found = Vec::new();
-    let others = tree.files("monitoring/", "").chain([("CHANGELOG.md", tree.text("CHANGELOG.md"))]);
+    let others = tree.files("docs/monitoring/", "").chain([("CHANGELOG.md", tree.text("CHANGELOG.md"))]);
     for (path, page) in tree.pages().chain(others) {
         for (at, _) in page.match_indices("boxoffice_") {
             let name: String = page[at..]
