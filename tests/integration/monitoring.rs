@@ -13,7 +13,7 @@ use crate::support::host::Host;
 use crate::support::turn;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("monitoring")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring")
 }
 
 fn read(path: &str) -> String {
