@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use boxoffice::ledger::redis::codec::frame_length;
+
 use crate::support::client::{Client, PATIENCE, read_once};
 
 /// Where the next connection breaks.
@@ -182,8 +184,8 @@ fn first_call(sent: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where the first reply begins that is neither `+OK`, as of a greeting, nor about which connection it is, nor the hash of a
-/// script, nor about rights.
+/// Where the first reply begins that is neither `+OK`, as of a greeting, nor the role of the Redis, nor about which connection it
+/// is, nor the hash of a script, nor about rights.
 fn end_of_set_up(replied: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < replied.len() {
@@ -191,6 +193,7 @@ fn end_of_set_up(replied: &[u8]) -> Option<usize> {
         let line = rest.windows(2).position(|window| window == b"\r\n")? + 2;
         at += match rest[0] {
             b'+' | b':' => line,
+            b'*' if rest.starts_with(b"*3\r\n$6\r\nmaster\r\n") => frame_length(rest).ok()??,
             b'$' => {
                 let length: Option<usize> =
                     std::str::from_utf8(&rest[1..line - 2]).ok().and_then(|length| length.parse().ok());
