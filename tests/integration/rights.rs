@@ -50,7 +50,12 @@ fn without_any_single_right_nothing_is_sold_and_nothing_is_left_half_done() {
     host.client().put("/v1/sales/ticket/bookings/early", r#"{"buyer":"u-1"}"#).expect(201);
     host.stop();
     let before = contents(&redis);
-    for right in rights.iter().filter(|right| right.starts_with('+')) {
+    // A Redis at a fixed address may keep its role to itself.
+    set_rights(&redis, &without(&rights, "+role"));
+    let mut host = Host::start(folder.path(), &words);
+    host.client().get("/v1/sales/ticket/bookings/early").expect(200);
+    host.stop();
+    for right in rights.iter().filter(|right| right.starts_with('+') && **right != "+role") {
         set_rights(&redis, &without(&rights, right));
         // Without a sale to open, so that a host starts wherever it can read.
         let started = Host::try_start(folder.path(), &words);
