@@ -352,6 +352,8 @@ fn files_change_without_a_restart() {
     std::fs::write(&trusted, new.pem()).unwrap();
     scene.redis.restart();
     booked(&host, "c");
+    // Each loop: one that is not back yet would meet the wrong file.
+    ready(&host);
 
     // In the wrong order: told by the log at once, by readyz once the connection is lost, and over once the file is right.
     std::fs::write(&trusted, "nothing").unwrap();
