@@ -102,7 +102,7 @@ fn strike_once(set: &mut SentinelSet, scene: &mut Scene, strike: Strike, run: u3
         Strike::Kill => set.nodes[primary].kill(),
         Strike::Freeze => set.nodes[primary].freeze(),
         Strike::CutOff => set.cut_off(primary),
-        Strike::ByHand => set.fail_over(),
+        Strike::ByHand => set.fail_over(primary),
     }
     set.wait_for_another(primary);
     crowd.wait_for(100);

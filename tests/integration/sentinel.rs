@@ -57,7 +57,7 @@ fn hosts_and_commands_follow_the_primary_that_sentinels_name() {
     // It comes back as a replica, and takes the place again by an operator's hand.
     set.nodes[0].start_again();
     let second = set.settle();
-    set.fail_over();
+    set.fail_over(second);
     set.wait_for_another(second);
     hosts.iter().zip(["e", "f"]).for_each(|(host, id)| booked(host, id));
     for (host, id) in hosts.iter().zip(["b", "a"]) {

@@ -133,12 +133,18 @@ impl SentinelSet {
         self.nodes[node].command(&["acl", "setuser", "default", "+ping"]);
     }
 
-    /// Has a replica take the primary's place, as an operator does by hand.
-    pub fn fail_over(&self) {
-        // Refused while the replicas are not known well enough, or one is under way.
-        eventually("the failover begins", PATIENCE, || {
-            let said = self.sentinels[0].ask(&["failover", NAME]);
-            said.is_some_and(|said| said.starts_with("OK")).then_some(())
+    /// Has a replica take that primary's place, as an operator does by hand: again if it comes to nothing, as where the sentinels
+    /// have yet to agree on who is a replica.
+    #[track_caller]
+    pub fn fail_over(&self, from: usize) {
+        let mut asked_at: Option<Instant> = None;
+        eventually("a failover by hand", 2 * PATIENCE, || {
+            if asked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+                // Refused while one is under way.
+                let said = self.sentinels[0].ask(&["failover", NAME]);
+                asked_at = said.filter(|said| said.starts_with("OK")).map(|_| Instant::now()).or(asked_at);
+            }
+            self.primary().filter(|named| *named != from)
         });
     }
 }
