@@ -15,6 +15,7 @@ use super::Shared;
 use super::error::ApiError;
 use super::places::Leave;
 use crate::api::Problem;
+use crate::api::encode::{self, Instance};
 use crate::audit::{Audit, AuditError, Findings, Sources};
 use crate::booking::SaleName;
 use crate::connection::{PendingReply, Produced, StreamPart};
@@ -208,26 +209,23 @@ impl Exchange {
 impl Progress {
     fn event(self) -> Vec<u8> {
         let Progress { part, rows, sequence } = self;
-        event("progress", &json!({ "part": part.word(), "rows": rows, "sequence": sequence }))
+        let data = json!({ "part": part.word(), "rows": rows, "sequence": sequence });
+        event("progress", data.to_string().as_bytes())
     }
 }
 
-fn event(name: &str, data: &serde_json::Value) -> Vec<u8> {
-    format!("event: {name}\ndata: {data}\n\n").into_bytes()
+fn event(name: &str, data: &[u8]) -> Vec<u8> {
+    [b"event: ", name.as_bytes(), b"\ndata: ", data, b"\n\n"].concat()
 }
 
 fn event_of(outcome: Result<Box<Findings>, ApiError>, path: &str) -> Vec<u8> {
     match outcome {
-        Ok(findings) => event("findings", &findings.json()),
+        Ok(findings) => event("findings", findings.json().to_string().as_bytes()),
         Err(ApiError { problem, detail }) => {
-            let problem = json!({
-                "type": format!("/problems/{}", problem.name),
-                "title": problem.title,
-                "status": problem.status().code(),
-                "detail": detail.as_deref().unwrap_or(problem.explanation),
-                "instance": path,
-            });
-            event("failed", &problem)
+            let mut document = Vec::new();
+            let instance = Instance::Path(path);
+            encode::write_problem(&mut document, problem.status(), problem, detail.as_deref(), instance);
+            event("failed", &document)
         }
     }
 }

@@ -160,20 +160,19 @@ impl Reception<'_> {
         match answer {
             Ok((page, body)) => {
                 let caching = Caching::NoStore;
-                if let Page::Asset(asset) = page {
-                    let (status, content_type, fields) = (Status::Ok, asset.content_type, dashboard::FIELDS);
-                    let body = asset.text.as_bytes();
-                    return reply.send(&Response { status, content_type, caching, fields, body });
-                }
-                let (status, content_type, version) = match page {
-                    Page::Sale(status, version) => (status, JSON, Some(format!("\"{version}\""))),
-                    Page::Text(status, content_type) => (status, content_type, None),
-                    Page::Json(status) => (status, JSON, None),
-                    Page::Asset(_) => unreachable!("answered above"),
+                let version = match &page {
+                    Page::Sale(_, version) => Some(format!("\"{version}\"")),
+                    Page::Text(..) | Page::Json(_) | Page::Asset(_) => None,
                 };
                 let tag = version.as_deref().map(|version| ("ETag", version));
-                let fields = tag.as_slice();
-                reply.send(&Response { status, content_type, caching, fields, body: &body })
+                let (status, content_type, fields, body) = match page {
+                    Page::Sale(status, _) | Page::Json(status) => (status, JSON, tag.as_slice(), &body[..]),
+                    Page::Text(status, content_type) => (status, content_type, tag.as_slice(), &body[..]),
+                    Page::Asset(asset) => {
+                        (Status::Ok, asset.content_type, dashboard::FIELDS, asset.text.as_bytes())
+                    }
+                };
+                reply.send(&Response { status, content_type, caching, fields, body })
             }
             Err(ApiError { problem, detail }) => {
                 let instance = Instance::Path(path);

@@ -132,9 +132,20 @@ pub fn problem(
     instance: Instance<'_>,
     more: &[Field<'_>],
 ) -> Answered {
-    begin_problem(scratch, status, problem, detail, instance);
-    scratch.push(b'}');
+    write_problem(scratch, status, problem, detail, instance);
     send_problem(reply, scratch, status, problem, more)
+}
+
+/// Puts such a document in the place of what is in `out`.
+pub fn write_problem(
+    out: &mut Vec<u8>,
+    status: Status,
+    problem: Problem,
+    detail: Option<&str>,
+    instance: Instance<'_>,
+) {
+    begin_problem(out, status, problem, detail, instance);
+    out.push(b'}');
 }
 
 fn begin_problem(

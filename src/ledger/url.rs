@@ -52,13 +52,8 @@ pub struct LedgerFiles {
 /// Where a Redis listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisAddress {
-    /// A host name or address (IPv6 without brackets) and a port.
-    Tcp {
-        /// To be resolved.
-        host: String,
-        /// 6379 by default.
-        port: u16,
-    },
+    /// On TCP; port 6379 by default.
+    Tcp(HostPort),
     /// The path of a socket.
     Unix(PathBuf),
     /// Where sentinels say.
@@ -344,8 +339,7 @@ fn tcp(rest: &str) -> Result<RedisUrl, UrlError> {
         _ => return Err(bad("database", "is given twice, in the path and in db=")),
     };
     let (user, password, place) = with_credentials(authority)?;
-    let HostPort { host, port } = host_port(place, 6379, "takes a host, as in redis://127.0.0.1:6379/0")?;
-    let address = RedisAddress::Tcp { host, port };
+    let address = RedisAddress::Tcp(host_port(place, 6379, "takes a host, as in redis://127.0.0.1:6379/0")?);
     Ok(RedisUrl { address, user, password, password_file: None, database, tls: None })
 }
 
@@ -414,7 +408,7 @@ fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
 fn encrypted(url: RedisUrl) -> Result<RedisUrl, UrlError> {
     let is_name = |host: &str| ServerName::try_from(host).is_ok();
     let are_names = match &url.address {
-        RedisAddress::Tcp { host, .. } => is_name(host),
+        RedisAddress::Tcp(place) => is_name(&place.host),
         RedisAddress::Sentinel(address) => address.sentinels.iter().all(|place| is_name(&place.host)),
         RedisAddress::Unix(_) => true,
     };
@@ -497,7 +491,7 @@ impl fmt::Display for RedisUrl {
         let user = self.user.as_deref().unwrap_or_default();
         let (user, at) = if self.password.is_some() { (user, ":***@") } else { ("", "") };
         match &self.address {
-            RedisAddress::Tcp { .. } => {
+            RedisAddress::Tcp(_) => {
                 let s = if self.tls.is_some() { "s" } else { "" };
                 write!(f, "redis{s}://{user}{at}{}/{}", self.address, self.database)
             }
@@ -524,7 +518,7 @@ impl fmt::Debug for RedisUrl {
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RedisAddress::Tcp { host, port } => show(host, *port, f),
+            RedisAddress::Tcp(place) => place.fmt(f),
             RedisAddress::Unix(path) => Path::display(path).fmt(f),
             RedisAddress::Sentinel(address) => {
                 for (index, place) in address.sentinels.iter().enumerate() {
@@ -545,14 +539,11 @@ impl HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(&self.host, self.port, f)
-    }
-}
-
-fn show(host: &str, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match host.contains(':') {
-        true => write!(f, "[{host}]:{port}"),
-        false => write!(f, "{host}:{port}"),
+        let HostPort { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
     }
 }
 
@@ -571,17 +562,21 @@ mod tests {
         }
     }
 
+    fn tcp_at(host: &str, port: u16) -> RedisAddress {
+        RedisAddress::Tcp(HostPort { host: host.to_owned(), port })
+    }
+
     #[test]
     fn reads_each_form() {
         assert_eq!(parse("sqlite:a b.db"), Ok(LedgerUrl::Sqlite("a b.db".into())));
         let url = redis("redis://bob:p%40ss%3a%2F@db.example:7000/3");
-        assert_eq!(url.address, RedisAddress::Tcp { host: "db.example".into(), port: 7000 });
+        assert_eq!(url.address, tcp_at("db.example", 7000));
         assert_eq!(
             (url.user.as_deref(), url.password.as_deref(), url.database),
             (Some("bob"), Some("p@ss:/"), 3)
         );
         let url = redis("redis://[::1]");
-        assert_eq!(url.address, RedisAddress::Tcp { host: "::1".into(), port: 6379 });
+        assert_eq!(url.address, tcp_at("::1", 6379));
         let url = redis("redis+unix://:secret@/run/re%20dis.sock?db=2");
         assert_eq!(url.address, RedisAddress::Unix("/run/re dis.sock".into()));
         assert_eq!((url.user, url.password.as_deref(), url.database), (None, Some("secret"), 2));
@@ -590,7 +585,7 @@ mod tests {
     #[test]
     fn tls_has_the_host_as_its_name_and_takes_files() {
         let url = redis("rediss://bob:secret@db.example/3");
-        assert_eq!(url.address, RedisAddress::Tcp { host: "db.example".into(), port: 6379 });
+        assert_eq!(url.address, tcp_at("db.example", 6379));
         assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("bob"), Some("secret")));
         for text in
             ["rediss://db.example/3", "rediss://10.0.0.1:7000", "rediss://[::1]", "rediss+sentinel://a,b/m"]

@@ -145,7 +145,8 @@ impl<A: Clone + Send + 'static> Asker<A> {
         Asker::known_as_it_moves(Moves::default(), answer)
     }
 
-    /// The same, of what is at this place each time that somebody moves there. Whoever makes the moves has it looked after.
+    /// The same, told of moves like one that asks a [`Finder::of_what_moves`]; the answer stays what it is. For a system without
+    /// threads, where whoever tells the moves also wakes the asker.
     pub fn known_as_it_moves(moves: Moves, answer: A) -> Asker<A> {
         let known = moves.count();
         Asker(AskerKind::Known { answer, is_asked: false, moves, known })

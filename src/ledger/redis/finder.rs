@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::place::{FindError, LookUp, Resolver, Whereabouts};
 use super::sentinel::SentinelWatch;
 use crate::ledger::tls::TlsSource;
-use crate::ledger::url::{HostPort, RedisAddress, RedisUrl};
+use crate::ledger::url::{RedisAddress, RedisUrl};
 use crate::net::{Endpoint, Finder, Moves};
 
 /// Finds a Redis.
@@ -36,21 +36,21 @@ fn system_look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
-fn with(url: &RedisUrl, look_up: Arc<LookUp>, is_told: bool) -> RedisFinder {
+fn with(url: &RedisUrl, look_up: Arc<LookUp>, logs: bool) -> RedisFinder {
     let tls = url.tls.as_ref().map(|files| Arc::new(TlsSource::new((**files).clone())));
     let resolver = Resolver { look_up, tls };
     match &url.address {
         RedisAddress::Unix(path) => Finder::known(Ok(Endpoint::Unix(path.clone()))),
-        RedisAddress::Tcp { host, port } => {
-            let place = HostPort { host: host.clone(), port: *port };
-            match (place.address(), &resolver.tls) {
-                (Some(address), None) => Finder::known(Ok(Endpoint::Tcp(vec![address]))),
-                _ => Finder::new(move || resolver.find(&place)),
+        RedisAddress::Tcp(place) => match (place.address(), &resolver.tls) {
+            (Some(address), None) => Finder::known(Ok(Endpoint::Tcp(vec![address]))),
+            _ => {
+                let place = place.clone();
+                Finder::new(move || resolver.find(&place))
             }
-        }
+        },
         RedisAddress::Sentinel(address) => {
             let moves = Moves::default();
-            let watch = SentinelWatch::start(address, resolver.clone(), moves.clone(), is_told);
+            let watch = SentinelWatch::start(address, resolver.clone(), moves.clone(), logs);
             let login = address.login.clone();
             Finder::of_what_moves(moves, move || {
                 // What this host has itself is told as that, and not as what each sentinel made of it.

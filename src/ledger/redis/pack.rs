@@ -184,6 +184,16 @@ pub fn load_scripts(out: &mut Vec<u8>) -> usize {
     count
 }
 
+/// Says who it is; without a user it is Redis' `default`.
+pub(super) fn auth(user: Option<&str>, password: &str) -> redis::Cmd {
+    let mut auth = redis::cmd("AUTH");
+    if let Some(user) = user {
+        auth.arg(user);
+    }
+    auth.arg(password);
+    auth
+}
+
 /// Appends what a new connection says first: who it is, which database, its name; returns how many replies it gets.
 pub fn hello(
     user: Option<&str>,
@@ -194,11 +204,7 @@ pub fn hello(
 ) -> usize {
     let mut count = 1;
     if let Some(password) = password {
-        let mut auth = redis::cmd("AUTH");
-        if let Some(user) = user {
-            auth.arg(user);
-        }
-        auth.arg(password).write_packed_command(out);
+        auth(user, password).write_packed_command(out);
         count += 1;
     }
     if database != 0 {

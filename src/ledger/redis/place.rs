@@ -67,15 +67,9 @@ impl Resolver {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.check())
     }
 
-    /// What people are told of a stream that was not to be had, and what to do where TLS is in the way.
-    pub(super) fn in_words(&self, error: &io::Error) -> String {
-        let failure = TlsFailure::of(error);
-        let advice = failure.and_then(|failure| self.tls.as_ref()?.files().advice(failure));
-        match (advice, error.kind()) {
-            (Some(advice), _) => format!("{error}; {advice}"),
-            (None, io::ErrorKind::TimedOut) => "does not answer".to_owned(),
-            (None, _) => error.to_string(),
-        }
+    /// What to do about a stream that failed, where TLS is in the way.
+    pub(super) fn advice(&self, error: &io::Error) -> Option<String> {
+        self.tls.as_ref()?.files().advice(TlsFailure::of(error)?)
     }
 
     /// Looks the name up and reads the files, which may take its time.
@@ -108,10 +102,11 @@ pub fn slow_look_up(address: &RedisAddress, waited_ms: u128) -> String {
     match address {
         RedisAddress::Sentinel(_) => {
             format!(
-                "finding the primary by the sentinels {address} takes more than {waited_ms} ms; do they answer, and does the                  name server, where they are called by names or name one?"
+                "finding the primary by the sentinels {address} takes more than {waited_ms} ms; do they answer, and does the \
+                 name server, where they are called by names or name one?"
             )
         }
-        RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => {
+        RedisAddress::Tcp(_) | RedisAddress::Unix(_) => {
             format!("looking up {address} takes more than {waited_ms} ms; does the name server answer?")
         }
     }

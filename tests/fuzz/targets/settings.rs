@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use boxoffice::config::{Config, Words};
-use boxoffice::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, SENTINELS_MAX};
+use boxoffice::ledger::url::{HostPort, LedgerUrl, RedisAddress, RedisUrl, SENTINELS_MAX};
 use boxoffice::limits::Limit;
 use rustls::pki_types::ServerName;
 
@@ -54,7 +54,7 @@ fn check_url(text: &str) {
         let Ok(LedgerUrl::Redis(again)) = again else { panic!("{url} cannot be read") };
         assert_eq!(again.address, url.address, "what is printed is what was written");
     }
-    let RedisAddress::Tcp { host, port } = &url.address else { return };
+    let RedisAddress::Tcp(HostPort { host, port }) = &url.address else { return };
     if url.tls.is_some() {
         assert!(ServerName::try_from(host.as_str()).is_ok(), "{host:?} cannot be the name in a certificate");
     }

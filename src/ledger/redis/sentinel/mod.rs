@@ -17,7 +17,7 @@ use super::place::Resolver;
 use crate::clock::Monotonic;
 use crate::ledger::url::{HostPort, SentinelAddress};
 use crate::net::Moves;
-use voice::Voice;
+use voice::{Voice, in_words};
 
 /// How often each sentinel is asked, where it tells nothing by itself.
 const POLL: Duration = Duration::from_millis(500);
@@ -45,13 +45,10 @@ struct Watching {
     /// Somebody has said something.
     said: Condvar,
     moves: Moves,
-    /// For whom it asks has operators, who are told.
-    is_told: bool,
+    /// Whether the log has what becomes of the sentinels, as that of a host.
+    logs: bool,
     is_over: AtomicBool,
 }
-
-/// What was last said, and told, of a sentinel: why it names nobody, if it does not.
-type Silence = Option<String>;
 
 /// The connection on which a sentinel tells of changes by itself.
 #[derive(Default)]
@@ -67,7 +64,7 @@ impl SentinelWatch {
         address: &SentinelAddress,
         resolver: Resolver,
         moves: Moves,
-        is_told: bool,
+        logs: bool,
     ) -> SentinelWatch {
         let shared = Arc::new(Watching {
             address: address.clone(),
@@ -76,7 +73,7 @@ impl SentinelWatch {
             ballot: Mutex::new(Ballot::new(address.sentinels.len())),
             said: Condvar::new(),
             moves,
-            is_told,
+            logs,
             is_over: AtomicBool::new(false),
         });
         for sentinel in 0..address.sentinels.len() {
@@ -141,11 +138,11 @@ impl Watching {
         if ballot.report(sentinel, said, now) {
             // With the lock: whoever is answered by this ballot knows of the move.
             self.moves.tell();
-            if let Some(primary) = ballot.elected(now).filter(|_| self.is_told) {
+            if let Some(primary) = ballot.elected(now).filter(|_| self.logs) {
                 tracing::info!(%primary, "the sentinels name the primary");
             }
         }
-        if self.is_told && was_named && ballot.elected(now).is_none() {
+        if self.logs && was_named && ballot.elected(now).is_none() {
             let told = ballot.told(&self.address.sentinels, now).to_string();
             tracing::warn!(
                 told,
@@ -157,10 +154,10 @@ impl Watching {
 
     /// Asks one of them until nobody wants to know any more.
     fn watch(&self, sentinel: usize) {
-        let (mut asked, mut heard, mut silence) = (None, Heard::default(), None);
+        let (mut asked, mut heard, mut is_silent) = (None, Heard::default(), false);
         while !self.is_over.load(Ordering::SeqCst) {
             let said = self.ask(sentinel, &mut asked);
-            self.tell_silence(sentinel, &said, &mut silence);
+            self.log_silence(sentinel, &said, &mut is_silent);
             let is_there = said.is_ok();
             self.report(sentinel, said);
             if !self.hear(sentinel, is_there, &mut heard) {
@@ -169,18 +166,16 @@ impl Watching {
         }
     }
 
-    /// Tells once that a sentinel does not help to name the primary, and once that it does again.
-    fn tell_silence(&self, sentinel: usize, said: &Result<HostPort, String>, silence: &mut Silence) {
-        let now = said.as_ref().err().cloned();
-        if now.is_some() == silence.is_some() || !self.is_told {
+    /// Logs once that a sentinel does not help to name the primary, and once that it does again.
+    fn log_silence(&self, sentinel: usize, said: &Result<HostPort, String>, was_silent: &mut bool) {
+        if std::mem::replace(was_silent, said.is_err()) == said.is_err() || !self.logs {
             return;
         }
         let place = &self.address.sentinels[sentinel];
-        match &now {
-            Some(why) => tracing::warn!(sentinel = %place, why, "a sentinel does not name the primary"),
-            None => tracing::info!(sentinel = %place, "the sentinel names the primary again"),
+        match said {
+            Err(why) => tracing::warn!(sentinel = %place, why, "a sentinel does not name the primary"),
+            Ok(_) => tracing::info!(sentinel = %place, "the sentinel names the primary again"),
         }
-        *silence = now;
     }
 
     fn ask(&self, sentinel: usize, voice: &mut Option<Voice>) -> Result<HostPort, String> {
@@ -237,8 +232,11 @@ impl Watching {
         let password = login.password_now().map_err(|error| error.to_string())?;
         let place = &self.address.sentinels[sentinel];
         let endpoint = self.resolver.find(place).map_err(|error| error.to_string())?;
-        let connected = Voice::connect(&endpoint, patience);
-        let mut voice = connected.map_err(|error| self.resolver.in_words(&error))?;
+        let mut voice =
+            Voice::connect(&endpoint, patience).map_err(|error| match self.resolver.advice(&error) {
+                Some(advice) => format!("{error}; {advice}"),
+                None => in_words(error),
+            })?;
         if let Some(password) = password {
             voice.log_in(login.user.as_deref(), &password)?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::super::frame::frame_length;
+use super::super::pack::auth;
 use crate::ledger::url::HostPort;
 use crate::net::{BlockingStream, Endpoint};
 
@@ -36,11 +37,7 @@ impl Voice {
     /// # Errors
     /// Why it is not accepted, in words.
     pub(super) fn log_in(&mut self, user: Option<&str>, password: &str) -> Result<(), String> {
-        let mut auth = redis::cmd("AUTH");
-        if let Some(user) = user {
-            auth.arg(user);
-        }
-        self.command(auth.arg(password)).map(drop)
+        self.command(&auth(user, password)).map(drop)
     }
 
     /// Where the primary of that name is.
@@ -69,13 +66,13 @@ impl Voice {
     ///
     /// # Errors
     /// If it is gone.
-    pub(super) fn listen(&mut self) -> Result<bool, String> {
+    pub(super) fn listen(&mut self) -> io::Result<bool> {
         self.read.clear();
         match self.stream.read(&mut [0; 4096]) {
-            Ok(0) => Err("closed the connection".to_owned()),
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
-            Err(error) => Err(in_words(error)),
+            Err(error) => Err(error),
         }
     }
 
