@@ -57,6 +57,8 @@ pub struct Config {
     pub sales: Vec<(SaleName, SaleTerms)>,
     /// This host's weight among the hosts, 1 to [`bounds::WEIGHT_MAX`].
     pub weight: u32,
+    /// Where a balancer reaches this host, if not at `listen`: an address or a name, and a port.
+    pub advertise: Option<String>,
     /// Spare permits, as a part of the stock, 0 to [`bounds::BUFFER_MAX`].
     pub buffer: f64,
     /// When a booking counts as made.
@@ -141,6 +143,14 @@ impl Config {
                 Some(word) => word.number(1, bounds::WEIGHT_MAX)?,
                 None => 1,
             },
+            advertise: match pick("advertise").last() {
+                Some(word) if !is_host_and_port(&word.text) => {
+                    return Err(word.wrong(
+                        "takes ADDR:PORT or NAME:PORT, as a balancer reaches this host: 10.0.0.1:3005",
+                    ));
+                }
+                word => word.map(|word| word.text.clone()),
+            },
             buffer: match pick("buffer").last() {
                 Some(word) => word.number(0.0, bounds::BUFFER_MAX)?,
                 None => 0.2,
@@ -166,6 +176,21 @@ fn address(words: &[Word], default: &str) -> Result<SocketAddr, ConfigError> {
     word.text
         .parse()
         .map_err(|_| word.wrong("takes ADDR:PORT, an IP address and a port: 127.0.0.1:3005, [::1]:3005"))
+}
+
+/// Whether that is an IP address (one of version 6 in brackets) or a name of DNS, a colon and a port. It may be written
+/// into a configuration of Nginx: nothing in it ends a line or opens a block.
+pub fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let host_is_good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(name),
+    };
+    host_is_good
+        && text.len() <= bounds::ADVERTISED_BYTES_MAX
+        && matches!(port.parse::<u16>(), Ok(1..))
+        && !port.starts_with('+')
 }
 
 fn path(words: &[Word]) -> Result<Option<PathBuf>, ConfigError> {

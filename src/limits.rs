@@ -211,6 +211,34 @@ pub const SNAPSHOTS_IN_FLIGHT_MAX: usize = 256;
 /// Sales of one ledger that a host follows.
 pub const SALES_MAX: usize = 100_000;
 
+/// How often a host says in the ledger that it lives, in milliseconds: every other sync. It takes Redis some 10 us, and a
+/// microsecond for each host.
+pub const HOST_BEAT_MS: u64 = 400;
+
+/// Silence after which a host has no share any more, in milliseconds: with a beat of another host on top it is out of the
+/// shares within 2 s. Three beats that were not heard.
+pub const HOST_GONE_MS: u64 = 1_400;
+
+/// Silence after which a host is no longer named, in milliseconds: until then operators see which one is gone.
+pub const HOST_FORGOTTEN_MS: u64 = 60_000;
+
+/// Sales whose permits a host adds up for its beat: a cache miss for each of them and each core, on a loop.
+pub const PERMITS_SUMMED_SALES_MAX: usize = 1_000;
+
+/// Bytes of an address that a host tells to others: a name of DNS, a colon and a port.
+pub const ADVERTISED_BYTES_MAX: usize = 259;
+
+/// Requests of one core that wait for a permit while other hosts have some: half of [`WAITING_PER_CORE_MAX`], so that a crowd
+/// of them keeps nobody from confirming.
+pub const STANDING_PER_CORE_MAX: usize = WAITING_PER_CORE_MAX / 2;
+
+/// Requests that a core lets go on, or refuses, in one turn because a permit came or the last ticket went: they take some 2
+/// us each.
+pub const STANDING_MOVED_PER_TURN_MAX: usize = 1_024;
+
+/// How often a core looks for permits that other cores of its host gave back, in milliseconds, while requests wait for one.
+pub const STANDING_LOOK_MS: u64 = 5;
+
 /// Largest weight of a host; weights only matter beside each other, and Nginx takes whole numbers.
 pub const WEIGHT_MAX: u32 = 10_000;
 

@@ -46,6 +46,14 @@ fn main() -> ExitCode {
             let report = flags.run(ledger, out, &FilesAndHosts)?;
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
+        Command::Hosts(flags) => with_ledger(&flags.ledger, true, |ledger, out| {
+            flags.run(ledger, out)?;
+            Ok(0)
+        }),
+        Command::Nginx(flags) if flags.hosts.is_empty() => with_ledger(&flags.ledger, true, |ledger, out| {
+            flags.run_on(ledger, out)?;
+            Ok(0)
+        }),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
         Command::Completions { shell } => {
             ended(cli::completions(shell, &mut io::stdout().lock()).map(|()| 0))

@@ -85,8 +85,10 @@ pub struct CoreMetrics {
     pub ledger_round_trip: Histogram,
     /// Time from a request's arrival to its answer, for requests that asked the ledger.
     pub booking_wait: Histogram,
-    /// Requests that wait for the ledger now.
+    /// Requests that wait for the ledger now, or for a permit.
     pub waiting: Count,
+    /// Requests that wait for a permit now, while other hosts have some.
+    pub standing: Count,
     /// Times that the ledger's connection was lost.
     pub ledger_losses: Count,
     /// Bookings put back into a ledger that had forgotten them.
@@ -115,6 +117,7 @@ impl Default for CoreMetrics {
             ledger_round_trip: Histogram::default(),
             booking_wait: Histogram::default(),
             waiting: Count::default(),
+            standing: Count::default(),
             ledger_losses: Count::default(),
             bookings_put_back: Count::default(),
             bookings_lost: Count::default(),

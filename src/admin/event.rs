@@ -6,12 +6,14 @@ use std::io::Write;
 
 use super::{Shared, readiness, sales};
 use crate::api::encode::push_string;
+use crate::api::hosts::push_host as push_host_row;
 use crate::api::sale as api_sale;
 use crate::booking::SaleName;
 use crate::clock::{Now, WallTime};
 use crate::limits;
 use crate::metrics::{CoreMetrics, Histogram, LATENCY_BOUNDS_US};
 use crate::outcome_label::OutcomeLabel;
+use crate::protocol::with_shares;
 use crate::stock::{SaleBoard, ShardTotals};
 
 /// Media type of the events.
@@ -19,6 +21,9 @@ pub(super) const CONTENT_TYPE: &str = "text/event-stream";
 
 /// Loops that are told one by one; a host of more is rare, and shows these.
 const CORES_MAX: usize = 128;
+
+/// Hosts that are told one by one, with at most some 700 bytes each; GET /v1/hosts tells all.
+const HOSTS_MAX: usize = 20;
 
 /// Characters of one fault: some have a text from Redis in them.
 const FAULT_CHARACTERS_MAX: usize = 600;
@@ -72,6 +77,7 @@ pub(super) fn push_host(
     push_histogram(out, "booking_wait", &shared.metrics, |core| &core.booking_wait);
     push_histogram(out, "ledger_round_trip", &shared.metrics, |core| &core.ledger_round_trip);
     push_cores(out, &shared.metrics, &shared.board.totals());
+    push_hosts(out, shared);
     push_sales(out, shared);
     out.extend_from_slice(b"}\n\n");
 }
@@ -122,6 +128,18 @@ fn push_cores(out: &mut Vec<u8>, cores: &[std::sync::Arc<CoreMetrics>], shards: 
     column("permits_taken", &|shard| shard.taken);
     column("steals", &|shard| shard.steals);
     out.push(b'}');
+}
+
+fn push_hosts(out: &mut Vec<u8>, shared: &Shared) {
+    let fleet = shared.board.fleet();
+    let asked = shared.board.card().map(|card| card.id);
+    out.extend_from_slice(br#","hosts":"#);
+    let hosts = with_shares(&fleet.hosts);
+    let more = hosts.len().saturating_sub(HOSTS_MAX);
+    push_list(out, hosts.into_iter().take(HOSTS_MAX), |out, (host, share)| {
+        push_host_row(out, host, share, asked)
+    });
+    push(out, format_args!(r#","more_hosts":{more}"#));
 }
 
 /// Those that are in trouble first, then by name: the first few, and how many more there are.

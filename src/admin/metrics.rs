@@ -69,6 +69,8 @@ pub(super) fn render(shared: &Shared, format: TextFormat) -> String {
         Some((name.as_str().to_owned(), [state.available(), state.held, state.sold]))
     });
     let sales = levels.collect();
+    let fleet = shared.board.fleet();
+    let live = fleet.live();
     let now = shared.clock.now().monotonic;
     let access_log = shared.access_log.as_ref().map(|log| (log.dropped(), log.write_errors()));
     let page = Exposition {
@@ -76,6 +78,8 @@ pub(super) fn render(shared: &Shared, format: TextFormat) -> String {
         shards: shared.board.totals(),
         sales,
         followed: directory.len() as u64,
+        hosts: [live, fleet.hosts.len() - live].map(|count| count as u64),
+        share: shared.board.card().map_or(1.0, |card| card.share(&fleet.hosts)),
         now,
         unable,
         frozen,
@@ -123,6 +127,10 @@ struct Exposition {
     sales: Vec<(String, [u64; 3])>,
     /// How many there are, with those that are not among these.
     followed: u64,
+    /// Hosts that live, hosts that are silent.
+    hosts: [u64; 2],
+    /// This host's part of the crowd.
+    share: f64,
     now: Monotonic,
     /// Why not everything is sold.
     unable: Vec<Inability>,
@@ -284,6 +292,16 @@ impl Exposition {
         one(encoder, ("sales_unreadable", help, MetricType::Gauge), self.unreadable)
     }
 
+    fn hosts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Hosts that share the ledger, as this host last heard: live, or silent for up to a minute";
+        let mut metric = encoder.encode_descriptor("hosts", help, None, MetricType::Gauge)?;
+        for (status, count) in ["live", "silent"].into_iter().zip(self.hosts) {
+            gauge(&mut metric, &[("status", status.to_owned())], count)?;
+        }
+        let help = "This host's part of the crowd, 0 to 1";
+        encoder.encode_descriptor("share", help, None, MetricType::Gauge)?.encode_gauge(&self.share)
+    }
+
     /// How long ago each loop turned: one that stands still serves nobody.
     fn turns(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Time since the loop's last turn";
@@ -312,6 +330,7 @@ impl Collector for Exposition {
         let encoder = &mut encoder;
         self.requests(encoder)?;
         self.stock(encoder)?;
+        self.hosts(encoder)?;
         self.readiness(encoder)?;
         self.turns(encoder)?;
         self.access_log(encoder)?;
@@ -344,8 +363,13 @@ impl Collector for Exposition {
         )?;
         self.each_core(
             encoder,
-            ("waiting_requests", "Requests waiting for the ledger now", Gauge),
+            ("waiting_requests", "Requests waiting for the ledger now, or for a permit", Gauge),
             |core| core.waiting.get(),
+        )?;
+        self.each_core(
+            encoder,
+            ("standing_requests", "Requests waiting now for a permit, while other hosts have some", Gauge),
+            |core| core.standing.get(),
         )?;
         self.each_core(
             encoder,

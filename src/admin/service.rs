@@ -13,13 +13,13 @@ use super::sales::TotalError;
 use super::{Shared, profile, readiness, sales};
 use crate::api::encode;
 use crate::api::sale::push_sale_with_terms;
-use crate::api::{Problem, openapi};
+use crate::api::{Problem, hosts, openapi};
 use crate::booking::{SaleChange, SaleName, SaleState, SaleStatus, SaleTerms};
 use crate::http::precondition::{Current, Preconditions};
 use crate::http::{Method, Request, Status};
 use crate::ledger::Ledger;
 use crate::limits;
-use crate::protocol::{Answer, Call, CallError, ChangeFault, Opener, SaleOp, SaleResult};
+use crate::protocol::{Answer, Call, CallError, ChangeFault, Opener, SaleOp, SaleResult, with_shares};
 
 /// How long a call waits for its turn at the ledger.
 const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
@@ -65,6 +65,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
     ("/v1/sales/{sale}/audit", "POST"),
+    ("/v1/hosts", "GET, HEAD"),
     ("/v1/events", "GET, HEAD"),
     ("/v1/drain", "POST"),
     ("/debug/profile", "POST"),
@@ -157,6 +158,7 @@ impl<'a> Operator<'a> {
             ["openapi-admin.json"] => Ok(self.describe(openapi::OPERATORS)),
             ["problems", name] => self.explain(name),
             ["v1", "sales"] => Ok(self.list_sales()),
+            ["v1", "hosts"] => Ok(self.list_hosts()),
             ["v1", "sales", sale] if request.method == Method::Put => {
                 self.put_sale(request, sale, conditions)
             }
@@ -257,6 +259,13 @@ impl<'a> Operator<'a> {
             }
         }
         self.scratch.extend_from_slice(b"]}");
+        Page::Json(Status::Ok)
+    }
+
+    fn list_hosts(&mut self) -> Page {
+        let fleet = self.shared.board.fleet();
+        let asked = self.shared.board.card().map(|card| card.id);
+        hosts::push_hosts(&mut self.scratch, with_shares(&fleet.hosts).into_iter(), asked);
         Page::Json(Status::Ok)
     }
 

@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod encode;
 mod front_page;
+pub mod hosts;
 pub mod openapi;
 mod problem;
 mod route;

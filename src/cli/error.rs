@@ -43,6 +43,15 @@ pub enum CommandError {
         /// Tickets in confirmed bookings.
         sold: u64,
     },
+    /// The list of hosts is not what hosts write.
+    #[error("the list of hosts (bx:hosts) cannot be read: {0}. Delete that key: hosts write it again")]
+    HostsUnreadable(String),
+    /// No host is there to be written into a configuration.
+    #[error("no host that shares this ledger has said lately that it lives; nothing was printed")]
+    NoHosts,
+    /// What a host tells of itself cannot be written into a configuration.
+    #[error("a host says that it is at {0:?}, which is no ADDR:PORT; restart it with another --advertise")]
+    NoAddress(String),
     /// The terms asked for do not fit together.
     #[error("{0}")]
     Terms(#[from] TermsError),

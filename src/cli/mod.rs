@@ -5,6 +5,7 @@
 
 mod audit;
 mod error;
+mod hosts;
 mod nginx;
 mod sale;
 mod serve;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use audit::{AuditFlags, AuditReport};
 pub use error::CommandError;
+pub use hosts::HostsFlags;
 pub use nginx::{HostWeight, NginxFlags};
 pub use sale::{Console, SaleCommand, TermFlags, TermValue};
 pub use serve::ServeFlags;
@@ -42,6 +44,8 @@ pub enum Command {
     Sale(SaleFlags),
     /// Recount a sale from its bookings; exit 1 on any difference
     Audit(AuditFlags),
+    /// List the hosts that share a ledger, with their weights and how they do
+    Hosts(HostsFlags),
     /// Print an Nginx upstream block for hosts and their weights
     Nginx(NginxFlags),
     /// Print a completion script

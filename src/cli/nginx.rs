@@ -1,18 +1,25 @@
-//! `boxoffice nginx`: an upstream block for the hosts that share a ledger.
+//! `boxoffice nginx`: an upstream block for hosts that are named, or for those that share a ledger and live.
 
 use std::io::Write;
 
 use clap::Args;
 
-use super::CommandError;
+use super::{CommandError, LedgerFlag, hosts};
+use crate::config::is_host_and_port;
+use crate::ledger::Ledger;
 use crate::limits::WEIGHT_MAX;
+use crate::protocol::with_shares;
 
 /// `boxoffice nginx`.
 #[derive(Debug, Args)]
 pub struct NginxFlags {
-    /// A host and its weight, 1 if left out (repeatable)
-    #[arg(long = "host", value_name = "ADDR:PORT=WEIGHT", required = true, num_args = 1.., value_parser = HostWeight::parse)]
+    /// A host and its weight, 1 if left out (repeatable); without any, the hosts that share --ledger and live
+    #[arg(long = "host", value_name = "ADDR:PORT=WEIGHT", required_unless_present = "ledger", num_args = 1..)]
+    #[arg(value_parser = HostWeight::parse, conflicts_with = "ledger")]
     pub hosts: Vec<HostWeight>,
+    /// Whose hosts.
+    #[command(flatten)]
+    pub ledger: LedgerFlag,
 }
 
 /// A host as Nginx names it, and its weight.
@@ -31,15 +38,7 @@ impl HostWeight {
             .filter(|weight| (1..=WEIGHT_MAX).contains(weight))
             .ok_or_else(|| format!("the weight takes 1 to {WEIGHT_MAX}"))?;
         const TAKES: &str = "takes ADDR:PORT=WEIGHT, such as 10.0.0.1:3005=2";
-        let (host, port) = address.rsplit_once(':').ok_or(TAKES)?;
-        let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host_is_good = match in_brackets {
-            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.bytes().all(name),
-        };
-        // What comes out is a configuration: nothing passes that could end a line or open a block.
-        if !host_is_good || !matches!(port.parse::<u16>(), Ok(1..)) || port.starts_with('+') {
+        if !is_host_and_port(address) {
             return Err(TAKES.to_owned());
         }
         Ok(HostWeight { address: address.to_owned(), weight })
@@ -47,20 +46,48 @@ impl HostWeight {
 }
 
 impl NginxFlags {
-    /// Writes the block.
+    /// Writes the block of the hosts that live, as the ledger knows them, with the weights and addresses that they tell.
+    ///
+    /// # Errors
+    /// If the ledger does not answer, if there are none, or if one of them is at no address. Then nothing is written.
+    pub fn run_on(&self, ledger: &mut dyn Ledger, out: &mut dyn Write) -> Result<(), CommandError> {
+        let told = hosts::ask(ledger)?;
+        let mut live: Vec<HostWeight> = Vec::new();
+        for (host, _) in with_shares(&told).into_iter().filter(|(host, _)| host.is_live()) {
+            let (address, weight) = (&host.report.address, host.report.weight);
+            if !is_host_and_port(address) {
+                return Err(CommandError::NoAddress(address.clone()));
+            }
+            match live.last_mut().filter(|last| last.address == *address) {
+                // Two processes at one address: one of them is about to go.
+                Some(last) => last.weight = last.weight.max(weight),
+                None => live.push(HostWeight { address: address.clone(), weight }),
+            }
+        }
+        match live.is_empty() {
+            true => Err(CommandError::NoHosts),
+            false => write_block(&live, out),
+        }
+    }
+
+    /// Writes the block of the hosts that are named.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), CommandError> {
-        // One zone for all of Nginx's processes, or each of them would count its own round.
-        writeln!(out, "upstream boxoffice {{\n    zone boxoffice 128k;")?;
-        for host in &self.hosts {
-            writeln!(out, "    server {} weight={} max_fails=1 fail_timeout=1s;", host.address, host.weight)?;
-        }
-        // Nginx drops an idle connection after 60 s by itself, before a host does after 75 s.
-        writeln!(out, "    keepalive 256;\n    keepalive_timeout 60s;\n    keepalive_requests 100000;\n}}")?;
-        Ok(())
+        write_block(&self.hosts, out)
     }
+}
+
+fn write_block(hosts: &[HostWeight], out: &mut dyn Write) -> Result<(), CommandError> {
+    // One zone for all of Nginx's processes, or each of them would count its own round.
+    writeln!(out, "upstream boxoffice {{\n    zone boxoffice 128k;")?;
+    for host in hosts {
+        writeln!(out, "    server {} weight={} max_fails=1 fail_timeout=1s;", host.address, host.weight)?;
+    }
+    // Nginx drops an idle connection after 60 s by itself, before a host does after 75 s.
+    writeln!(out, "    keepalive 256;\n    keepalive_timeout 60s;\n    keepalive_requests 100000;\n}}")?;
+    Ok(())
 }
 
 #[cfg(all(test, not(loom)))]
@@ -70,9 +97,9 @@ mod tests {
     #[test]
     fn prints_a_weighted_upstream() {
         let hosts = ["127.0.0.1:3001", "[::1]:3002=2", "box-3.local:3003=10000"];
-        let flags = NginxFlags { hosts: hosts.iter().map(|host| HostWeight::parse(host).unwrap()).collect() };
+        let hosts: Vec<HostWeight> = hosts.iter().map(|host| HostWeight::parse(host).unwrap()).collect();
         let mut out = Vec::new();
-        flags.run(&mut out).unwrap();
+        write_block(&hosts, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "upstream boxoffice {\n    zone boxoffice 128k;\n\

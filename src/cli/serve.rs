@@ -84,10 +84,14 @@ pub struct ServeFlags {
     /// BOXOFFICE_SALE, space-separated]
     #[arg(long, value_name = "NAME=STOCK[,hold=5m][,hold-max=30m][,per-buyer=4][,starts=TIME][,ends=TIME]")]
     sale: Vec<String>,
-    /// This host's share of the crowd, relative to the weights of the other hosts, 1 to 10000; not used yet [default: 1]
-    /// [env: BOXOFFICE_WEIGHT]
+    /// This host's share of the crowd, relative to the weights of the other hosts, 1 to 10000 [default: 1] [env:
+    /// BOXOFFICE_WEIGHT]
     #[arg(long, value_name = "N")]
     weight: Option<String>,
+    /// Where a balancer reaches this host, as `boxoffice hosts` and `boxoffice nginx --ledger` tell it [default: the address
+    /// of --listen] [env: BOXOFFICE_ADVERTISE]
+    #[arg(long, value_name = "ADDR:PORT")]
+    advertise: Option<String>,
     /// Spare permits to ask the ledger, as a fraction of the stock, 0 to 10 [default: 0.2] [env: BOXOFFICE_BUFFER]
     #[arg(long, value_name = "F")]
     buffer: Option<String>,
@@ -157,6 +161,7 @@ impl ServeFlags {
             ("ledger-sentinel-password-file", &self.ledger_sentinel_password_file),
             ("state", &self.state),
             ("weight", &self.weight),
+            ("advertise", &self.advertise),
             ("buffer", &self.buffer),
             ("durability", &self.durability),
             ("ledger-timeout", &self.ledger_timeout),
@@ -208,13 +213,14 @@ mod tests {
         let config = config(
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
              --ledger redis://x --ledger-password-file p --ledger-ca ca --ledger-cert c --ledger-key k --ledger-sentinel-user su \
-             --ledger-sentinel-password-file sp --state s --sale a=1 --sale b=2 --weight 7 --buffer 0 --durability ack --ledger-timeout 1s \
+             --ledger-sentinel-password-file sp --state s --sale a=1 --sale b=2 --weight 7 --advertise h:9 --buffer 0 --durability ack --ledger-timeout 1s \
              --drain-delay 3s --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
         .unwrap();
         assert_eq!((config.listen.port(), config.admin.port(), config.pin), (1, 2, false));
         assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
+        assert_eq!(config.advertise.as_deref(), Some("h:9"));
         assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "redis://x", 0.0));
         assert_eq!((config.limits.linger_ms, config.limits.pipeline), (1_000, 7));
         assert_eq!(config.ledger_files.password, Some("p".into()));

@@ -50,6 +50,7 @@ fn defaults_are_those_of_the_documentation() {
         state: Some("boxoffice.state".into()),
         sales: Vec::new(),
         weight: 1,
+        advertise: None,
         buffer: 0.2,
         durability: Durability::Ack,
         ledger_timeout: Duration::from_secs(2),

@@ -8,7 +8,7 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 21] = [
+pub const SETTINGS: [&str; 22] = [
     "listen",
     "admin",
     "admin-token-file",
@@ -24,6 +24,7 @@ pub const SETTINGS: [&str; 21] = [
     "state",
     "sale",
     "weight",
+    "advertise",
     "buffer",
     "durability",
     "ledger-timeout",

@@ -2,7 +2,8 @@
 //! but that of an id, no call, no allocation.
 //!
 //! A booking passes the *window* (is the sale open, as far as this host knows?), the *permits* (is there a ticket that
-//! nobody else is asking for?) and the *room* (is there a ledger to wait for, and room to wait?). If the sale is closed or
+//! nobody else is asking for? if other hosts have the permits, it [stands](super::standing) for one) and the *room* (is there
+//! a ledger to wait for, and room to wait?). If the sale is closed or
 //! no permit is free, a booking with an id of its own may be a repeat of a granted one: it is looked up before it is
 //! refused. A request about an existing booking passes the *freeze* and the *room*.
 
@@ -12,7 +13,7 @@ use super::lanes::LaneIndex;
 use crate::booking::{Amendment, BookingId, BuyerId, Quantity, Refusal};
 use crate::clock::Now;
 use crate::limits;
-use crate::stock::{Gate, Membership, Permits, Settlement};
+use crate::stock::{Dry, Gate, Membership, Permits, Settlement};
 
 /// A booking that a client asks for.
 #[derive(Clone, Copy, Debug)]
@@ -68,17 +69,27 @@ impl<C> Desk<C> {
         let BookingRequest { id, quantity, buyer } = *request;
         let permits = match self.pass_all(lane, quantity, now) {
             Ok(permits) => permits,
-            Err(refusal) => return self.admit_repeat(lane, request, refusal, now),
+            Err(refusal) => {
+                let admitted = self.admit_repeat(lane, request, refusal, now);
+                self.refused += u64::from(admitted.is_err());
+                return admitted;
+            }
         };
         let marked = match &id {
             None => false,
             Some(own) if self.lanes[lane].board.begin(own) => true,
             Some(_) => {
-                self.lanes[lane].board.settle(permits, Settlement::Returned);
+                if let Some(permits) = permits {
+                    self.lanes[lane].board.settle(permits, Settlement::Returned);
+                }
                 return Err(Refusal::InProgress);
             }
         };
-        let kind = EntryKind::Reserve { quantity, buyer, made_here: id.is_none(), permits };
+        let made_here = id.is_none();
+        let kind = match permits {
+            Some(permits) => EntryKind::Reserve { quantity, buyer, made_here, permits },
+            None => EntryKind::Stand { quantity, buyer, made_here },
+        };
         Ok(Admitted { lane, id, marked, kind })
     }
 
@@ -141,19 +152,31 @@ impl<C> Desk<C> {
         Ok(Admitted { lane, id: request.id, marked: false, kind })
     }
 
-    /// All stages of a booking.
-    fn pass_all(&mut self, lane: LaneIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
+    /// All stages of a booking; `None` if it has to [stand](super::standing) for its permits.
+    fn pass_all(
+        &mut self,
+        lane: LaneIndex,
+        quantity: Quantity,
+        now: Now,
+    ) -> Result<Option<Permits>, Refusal> {
         self.pass_window(lane, now)?;
         let permits = self.take_permits(lane, quantity, now)?;
-        if let Err(refusal) = self.pass_room(lane, now) {
-            self.lanes[lane].board.settle(permits, Settlement::Returned);
-            return Err(refusal);
+        let room = match &permits {
+            None if self.batches.standing() >= limits::STANDING_PER_CORE_MAX => Err(Refusal::Overloaded),
+            _ => self.pass_room(lane, now),
+        };
+        match (room, permits) {
+            (Ok(()), permits) => Ok(permits),
+            (Err(refusal), None) => Err(refusal),
+            (Err(refusal), Some(permits)) => {
+                self.lanes[lane].board.settle(permits, Settlement::Returned);
+                Err(refusal)
+            }
         }
-        Ok(permits)
     }
 
     /// Whether the sale is open, as far as this host knows.
-    fn pass_window(&self, lane: LaneIndex, now: Now) -> Result<(), Refusal> {
+    pub(super) fn pass_window(&self, lane: LaneIndex, now: Now) -> Result<(), Refusal> {
         let lane = &self.lanes[lane];
         match lane.board.gate(lane.ledger_time(now)) {
             Gate::Open => Ok(()),
@@ -173,17 +196,29 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Permits for that many tickets.
-    fn take_permits(&self, lane: LaneIndex, quantity: Quantity, now: Now) -> Result<Permits, Refusal> {
+    /// Permits for that many tickets; `None` if other hosts have them, or others stand for them already.
+    fn take_permits(
+        &self,
+        lane: LaneIndex,
+        quantity: Quantity,
+        now: Now,
+    ) -> Result<Option<Permits>, Refusal> {
         let sale = &self.lanes[lane].board;
-        if let Some(permits) = sale.take(self.core, quantity) {
-            return Ok(permits);
-        }
+        let dry = match self.batches.standing() > 0 && self.batches.has_standing(lane) {
+            true if u64::from(quantity.get()) > sale.available() => Dry::SoldOut,
+            true => Dry::Elsewhere,
+            false => match sale.take(self.core, quantity) {
+                Ok(permits) => return Ok(Some(permits)),
+                Err(dry) => dry,
+            },
+        };
         // While the ledger is silent, permits in use say nothing about what is left.
-        let silent = || self.ledger_is_silent(now.monotonic) || self.board.any_silent();
-        match sale.available() > 0 && silent() {
-            true => Err(Refusal::LedgerUnavailable),
-            false => Err(Refusal::SoldOut),
+        match dry {
+            _ if sale.available() > 0 && self.is_silent_anywhere(now.monotonic) => {
+                Err(Refusal::LedgerUnavailable)
+            }
+            Dry::SoldOut => Err(Refusal::SoldOut),
+            Dry::Elsewhere => Ok(None),
         }
     }
 

@@ -33,6 +33,7 @@ impl<C> Desk<C> {
             PendingCall::Pause { lane } => self.handle_paused(lane, answer, now),
             PendingCall::Log { lane, after } => self.handle_log(lane, after, answer, now.monotonic),
             PendingCall::Sales => self.handle_sales(answer, now.monotonic),
+            PendingCall::Beat => self.handle_beat(answer, since, now.monotonic),
             PendingCall::Changes { connection } => {
                 self.handle_changes(connection, (serial, since), answer, now.monotonic)
             }
@@ -282,6 +283,8 @@ impl<C> Desk<C> {
             self.cancel_orphan(Orphan { lane, id, marked }, now);
         }
         self.remember_told(key, &outcome, state, now);
+        self.granted += u64::from(matches!(outcome, Outcome::Granted(_)));
+        self.refused += u64::from(matches!(outcome, Outcome::Refused(_)));
         if let Some(permits) = self.end(key, outcome) {
             self.lanes[lane].board.settle(permits, settlement);
         }

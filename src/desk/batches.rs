@@ -58,6 +58,12 @@ pub(super) enum EntryKind {
         made_here: bool,
         permits: Permits,
     },
+    /// It waits for permits.
+    Stand {
+        quantity: Quantity,
+        buyer: Option<BuyerId>,
+        made_here: bool,
+    },
     /// No permit was free (`refusal` says why), but the client has an id of its own: it may be a repeat of a granted
     /// request, so it is looked up before it is refused.
     LookUpBeforeRefusal {
@@ -79,21 +85,23 @@ pub(super) enum EntryKind {
 }
 
 impl EntryKind {
-    pub(super) fn call_kind(&self) -> CallKind {
-        match self {
+    /// In which kind of call it leaves; `None` if it is not to leave yet.
+    pub(super) fn call_kind(&self) -> Option<CallKind> {
+        Some(match self {
+            EntryKind::Stand { .. } => return None,
             EntryKind::Reserve { .. } => CallKind::Reserve,
             EntryKind::LookUpBeforeRefusal { .. } | EntryKind::LookUp => CallKind::LookUp,
             EntryKind::Amend(_) => CallKind::Amend,
             EntryKind::Confirm => CallKind::Confirm,
             EntryKind::Cancel { .. } | EntryKind::CancelOrphan => CallKind::Cancel,
-        }
+        })
     }
 
     /// What its client is told if nobody knows what became of it. A look-up changes nothing; but a client that asks to
     /// book, and may have booked before, must not be told that nothing was done.
     pub(super) fn refusal_when_lost(&self) -> Refusal {
         match self {
-            EntryKind::LookUp => Refusal::LedgerUnavailable,
+            EntryKind::LookUp | EntryKind::Stand { .. } => Refusal::LedgerUnavailable,
             EntryKind::Reserve { .. }
             | EntryKind::LookUpBeforeRefusal { .. }
             | EntryKind::Amend(_)
@@ -105,7 +113,7 @@ impl EntryKind {
 
     /// Whether it books under a generated id.
     pub(super) fn is_made_here(&self) -> bool {
-        matches!(self, EntryKind::Reserve { made_here: true, .. })
+        matches!(self, EntryKind::Reserve { made_here: true, .. } | EntryKind::Stand { made_here: true, .. })
     }
 
     /// Whether the desk asks it on its own behalf.
@@ -131,12 +139,23 @@ pub(super) struct Entry<C> {
     is_overdue: bool,
 }
 
+/// A booking that waits for permits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) id: BookingId,
+    pub(super) quantity: Quantity,
+    /// Whether this host generated the id.
+    pub(super) made_here: bool,
+}
+
 /// What gathers in one lane.
 #[derive(Debug, Default)]
 struct Gathering {
     keys: [Vec<usize>; CALL_KINDS.len()],
     /// Whether it is in the list of lanes with something to send.
     is_listed: bool,
+    /// Those that wait for permits, in the order in which they came.
+    standing: VecDeque<usize>,
 }
 
 /// Entries whose clients have waited too long.
@@ -154,6 +173,10 @@ pub(super) struct Batches<C> {
     gathering: PerLane<Gathering>,
     /// Lanes with something to send.
     ready: Vec<LaneIndex>,
+    /// Lanes in which some wait for permits, each once.
+    lanes_standing: Vec<LaneIndex>,
+    /// How many wait for permits.
+    standing: usize,
     /// In the order of time, since all wait equally long; entries that have ended are skipped by their serial.
     deadlines: VecDeque<(Monotonic, usize, u64)>,
     last_serial: u64,
@@ -168,6 +191,8 @@ impl<C> Batches<C> {
             entries: Slab::new(),
             gathering: PerLane::default(),
             ready: Vec::new(),
+            lanes_standing: Vec::new(),
+            standing: 0,
             deadlines: VecDeque::new(),
             last_serial: 0,
             resolved: VecDeque::new(),
@@ -202,7 +227,6 @@ impl<C> Batches<C> {
     ) {
         self.last_serial += 1;
         let serial = self.last_serial;
-        let call_kind = kind.call_kind();
         let has_client = client.is_some();
         let entry = Entry {
             client,
@@ -219,11 +243,86 @@ impl<C> Batches<C> {
         if has_client {
             self.deadlines.push_back((now.plus_ms(self.timeout_ms), key, serial));
         }
+        match self.entries[key].kind.call_kind() {
+            Some(kind) => self.gather(lane, kind, key),
+            None => {
+                let standing = &mut self.gathering[lane].standing;
+                if standing.is_empty() {
+                    self.lanes_standing.push(lane);
+                }
+                standing.push_back(key);
+                self.standing += 1;
+            }
+        }
+    }
+
+    fn gather(&mut self, lane: LaneIndex, kind: CallKind, key: usize) {
         let gathering = &mut self.gathering[lane];
-        gathering.keys[call_kind as usize].push(key);
+        gathering.keys[kind as usize].push(key);
         if !std::mem::replace(&mut gathering.is_listed, true) {
             self.ready.push(lane);
         }
+    }
+
+    /// How many wait for permits.
+    pub(super) fn standing(&self) -> usize {
+        self.standing
+    }
+
+    /// Whether some wait for permits in that lane.
+    pub(super) fn has_standing(&self, lane: LaneIndex) -> bool {
+        !self.gathering[lane].standing.is_empty()
+    }
+
+    /// The lanes in which some wait for permits.
+    pub(super) fn lanes_standing(&self) -> Vec<LaneIndex> {
+        self.lanes_standing.clone()
+    }
+
+    /// Who waits for permits in that lane for longest.
+    pub(super) fn first_standing(&self, lane: LaneIndex) -> Option<Standing> {
+        let Entry { id, kind, .. } = &self.entries[*self.gathering[lane].standing.front()?];
+        match *kind {
+            EntryKind::Stand { quantity, made_here, .. } => Some(Standing { id: *id, quantity, made_here }),
+            _ => unreachable!("only bookings wait for permits"),
+        }
+    }
+
+    /// Takes out who waits for permits for longest; it is nowhere now.
+    ///
+    /// # Panics
+    /// If nobody waits for them in that lane.
+    pub(super) fn leave_first(&mut self, lane: LaneIndex) -> usize {
+        let standing = &mut self.gathering[lane].standing;
+        let key = standing.pop_front().expect("somebody stands there");
+        if standing.is_empty() {
+            self.lanes_standing.retain(|other| *other != lane);
+        }
+        self.standing -= 1;
+        key
+    }
+
+    /// Who waits for permits for longest has them: it gathers from now on.
+    pub(super) fn let_go(&mut self, lane: LaneIndex, permits: Permits) {
+        let key = self.leave_first(lane);
+        let EntryKind::Stand { quantity, buyer, made_here } = self.entries[key].kind else {
+            unreachable!("only bookings wait for permits")
+        };
+        self.entries[key].kind = EntryKind::Reserve { quantity, buyer, made_here, permits };
+        self.gather(lane, CallKind::Reserve, key);
+    }
+
+    /// Who waits for permits for longest will get none: its id, which is no longer marked, is looked up before it is told
+    /// why.
+    pub(super) fn look_up_first(&mut self, lane: LaneIndex, refusal: Refusal) {
+        let key = self.leave_first(lane);
+        let entry = &mut self.entries[key];
+        let EntryKind::Stand { quantity, buyer, .. } = entry.kind else {
+            unreachable!("only bookings wait for permits")
+        };
+        entry.kind = EntryKind::LookUpBeforeRefusal { quantity, buyer, refusal };
+        entry.marked = false;
+        self.gather(lane, CallKind::LookUp, key);
     }
 
     /// When a client will have waited too long.
@@ -256,6 +355,18 @@ impl<C> Batches<C> {
             for &lane in &self.ready {
                 for keys in &mut self.gathering[lane].keys {
                     overdue.unsent.extend(keys.extract_if(.., |key| self.entries[*key].is_overdue));
+                }
+            }
+            for lane in self.lanes_standing() {
+                // All wait equally long, so that they are the first.
+                let is_first_overdue = |batches: &Batches<C>| {
+                    batches.gathering[lane]
+                        .standing
+                        .front()
+                        .is_some_and(|&key| batches.entries[key].is_overdue)
+                };
+                while is_first_overdue(self) {
+                    overdue.unsent.push(self.leave_first(lane));
                 }
             }
         }
@@ -315,6 +426,7 @@ impl<C> Batches<C> {
         let made_here = entry.kind.is_made_here();
         let terms = match entry.kind {
             EntryKind::Reserve { quantity, buyer, .. }
+            | EntryKind::Stand { quantity, buyer, .. }
             | EntryKind::LookUpBeforeRefusal { quantity, buyer, .. } => Some((quantity, buyer)),
             EntryKind::LookUp
             | EntryKind::Confirm
@@ -357,7 +469,7 @@ impl<C> Batches<C> {
             for &key in keys {
                 let entry = &self.entries[key];
                 assert!(entry.is_sent && placed.insert(key), "an entry travels once");
-                assert_eq!((entry.lane, entry.kind.call_kind()), (lane, kind));
+                assert_eq!((entry.lane, entry.kind.call_kind()), (lane, Some(kind)));
             }
         }
         for (lane, gathering) in self.gathering.iter() {
@@ -366,11 +478,27 @@ impl<C> Batches<C> {
                 for &key in &gathering.keys[kind as usize] {
                     let entry = &self.entries[key];
                     assert!(!entry.is_sent && placed.insert(key), "an entry waits in one place");
-                    assert_eq!((entry.lane, entry.kind.call_kind()), (lane, kind));
+                    assert_eq!((entry.lane, entry.kind.call_kind()), (lane, Some(kind)));
                     assert!(gathering.is_listed, "what waits to be sent will be");
                 }
             }
         }
+        let mut standing = 0;
+        for (lane, gathering) in self.gathering.iter() {
+            let listed = self.lanes_standing.iter().filter(|other| **other == lane).count();
+            assert_eq!(
+                listed,
+                usize::from(!gathering.standing.is_empty()),
+                "lanes in which some stand are listed"
+            );
+            standing += gathering.standing.len();
+            for &key in &gathering.standing {
+                let entry = &self.entries[key];
+                assert!(!entry.is_sent && placed.insert(key), "an entry stands in one place");
+                assert_eq!((entry.lane, entry.kind.call_kind()), (lane, None));
+            }
+        }
+        assert_eq!(standing, self.standing, "those that stand are counted");
         assert_eq!(placed.len(), self.entries.len(), "every entry is somewhere");
         for (key, entry) in &self.entries {
             let waits =

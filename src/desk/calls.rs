@@ -49,6 +49,7 @@ pub(super) enum PendingCall {
     Changes {
         connection: u64,
     },
+    Beat,
 }
 
 /// A call in flight.

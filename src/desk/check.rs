@@ -28,6 +28,8 @@ impl<C> Desk<C> {
                 "each core reads its own lanes"
             );
         }
+        let beats = self.calls.iter().filter(|call| matches!(call.pending, PendingCall::Beat));
+        self.beats.check_invariants(beats.count());
         let recalls = self.calls.iter().filter(|call| matches!(call.pending, PendingCall::Recall { .. }));
         assert_eq!(usize::from(self.losses.is_recalling()), recalls.count(), "one recall at a time");
         assert_eq!(

@@ -6,9 +6,10 @@
 //! `C` is the address of a waiting client, opaque to the desk.
 //!
 //! It is made of parts, each with its own state: [lanes] (what one call covers), [admission] (what is refused from memory),
-//! [batches] (what waits and gathers), [calls] (what is in flight), the [sync] with its [feed] and [reads] (what is learnt
-//! without being asked), the rollback [guard], [losses] and [orphans]. The desk itself passes on between them what an
-//! answer means. Its [reach] says which parts of the ledger can be asked; lanes of the other parts wait.
+//! [standing] (what waits for a permit), [batches] (what waits and gathers), [calls] (what is in flight), the [sync] with its
+//! [feed] and [reads] (what is learnt without being asked), the [beats] (what hosts know of each other), the rollback
+//! [guard], [losses] and [orphans]. The desk itself passes on between them what an answer means. Its [reach] says which
+//! parts of the ledger can be asked; lanes of the other parts wait.
 //!
 //! **Batching is group commit.** Entries of one sale gather while the core drains its sockets; [`Desk::end_turn`] sends
 //! them as one call per operation, unless that sale has a burst in flight: then they keep gathering until it is answered.
@@ -22,6 +23,7 @@
 mod admission;
 mod answers;
 mod batches;
+mod beats;
 mod calls;
 mod check;
 mod feed;
@@ -33,6 +35,7 @@ mod notices;
 mod orphans;
 mod reach;
 mod reads;
+mod standing;
 mod sync;
 
 use std::sync::Arc;
@@ -43,6 +46,7 @@ use crate::limits;
 use crate::protocol::{BookingOp, Call, CallId, Slot, SlotRange};
 use crate::stock::{Board, CoreIndex, SaleBoard, Settlement};
 use batches::{Batches, CALL_KINDS, EntryKind, Overdue};
+use beats::Beats;
 use calls::{Calls, PendingCall};
 use guard::{Guard, Offer};
 use lanes::{Lane, Lanes};
@@ -50,6 +54,7 @@ use losses::Losses;
 use notices::Notices;
 use orphans::{Orphan, Orphans};
 use reach::Reach;
+use standing::NextLook;
 use sync::SyncRound;
 
 pub use admission::{Admitted, BookingAction, BookingRequest};
@@ -73,6 +78,11 @@ pub struct Desk<C> {
     ledger_timeout_ms: u64,
     /// What the board was told last.
     silent: bool,
+    beats: Beats,
+    next_look: NextLook,
+    /// Bookings granted, and requests for bookings refused, since the start.
+    granted: u64,
+    refused: u64,
 }
 
 impl<C> Desk<C> {
@@ -92,6 +102,10 @@ impl<C> Desk<C> {
             reach: Reach::new(now.monotonic),
             ledger_timeout_ms,
             silent: false,
+            beats: Beats::default(),
+            next_look: NextLook::default(),
+            granted: 0,
+            refused: 0,
         }
     }
 
@@ -105,10 +119,15 @@ impl<C> Desk<C> {
         &self.lanes[lane].board
     }
 
-    /// Requests that wait for the ledger, including those without a client; not those that wait for a lost sale to come
-    /// back.
+    /// Requests that wait for the ledger or for a permit, including those without a client; not those that wait for a lost
+    /// sale to come back.
     pub fn waiting(&self) -> usize {
         self.batches.len() + self.orphans.due()
+    }
+
+    /// Of those, how many wait for a permit that other hosts have.
+    pub fn standing(&self) -> usize {
+        self.batches.standing()
     }
 
     /// Cancels a booking that was granted under a generated id, and that its client will never hear of.
@@ -153,7 +172,10 @@ impl<C> Desk<C> {
             self.guard.distrust(lane);
         }
         match slots.contains(Slot::DIRECTORY) {
-            true => self.begin_feed(),
+            true => {
+                self.beats.hasten();
+                self.begin_feed();
+            }
             false => self.read_within(slots),
         }
     }
@@ -175,7 +197,9 @@ impl<C> Desk<C> {
 
     /// When [`Desk::handle_deadline`] wants to be called.
     pub fn next_deadline(&self) -> Monotonic {
-        self.batches.next_deadline().into_iter().fold(self.sync.next_deadline(), Monotonic::min)
+        let look = (self.batches.standing() > 0).then(|| self.next_look.at());
+        let others = self.batches.next_deadline().into_iter().chain(look);
+        others.fold(self.sync.next_deadline(), Monotonic::min)
     }
 
     /// Answers requests that have waited too long, and starts a sync if it is time for one.
@@ -185,10 +209,13 @@ impl<C> Desk<C> {
             self.give_up_waiting(key);
         }
         for key in unsent {
-            self.finish(key, Outcome::Refused(Refusal::LedgerUnavailable));
+            let kind = &self.batches[key].kind;
+            let refusal = self.refusal_of_standing(kind, now.monotonic).unwrap_or(Refusal::LedgerUnavailable);
+            self.finish(key, Outcome::Refused(refusal));
         }
         if self.sync.begins(now.monotonic) {
             self.sync(now.monotonic);
+            self.beat(now);
         }
         self.end_pauses(now.monotonic);
     }
@@ -208,6 +235,9 @@ impl<C> Desk<C> {
     pub fn end_turn(&mut self, now: Now) {
         self.refresh_lanes();
         self.note_silence(now.monotonic);
+        if self.batches.standing() > 0 {
+            self.move_standing(now);
+        }
         if !self.reach.is_any_up() {
             return;
         }

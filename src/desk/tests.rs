@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod batching;
+mod beats;
 mod guard;
 mod losses;
 mod membership;
@@ -10,6 +11,7 @@ mod news;
 mod notices;
 mod orphans;
 mod reach;
+mod standing;
 
 use std::sync::Arc;
 
@@ -19,8 +21,8 @@ use crate::booking::{
 };
 use crate::clock::WallTime;
 use crate::protocol::{
-    Answer, BookingOp, CallError, Cancel, Cancellation, LedgerOp, LedgerResult, Reservation, SaleOp,
-    SaleResult, Watermark,
+    Answer, BookingOp, CallError, Cancel, Cancellation, HostBeat, LedgerOp, LedgerResult, Reservation,
+    SaleOp, SaleResult, Watermark,
 };
 
 const TIMEOUT_MS: u64 = 2_000;
@@ -49,7 +51,10 @@ fn fixture(available: u64) -> Fixture {
 
 /// Beside the desks of so many other cores.
 fn fixture_beside(others: usize, available: u64) -> Fixture {
-    let board = Arc::new(Board::new(1 + others, 1.0, 0.2));
+    fixture_of(Arc::new(Board::new(1 + others, 1.0, 0.2)), available)
+}
+
+fn fixture_of(board: Arc<Board>, available: u64) -> Fixture {
     let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000) };
     board.learn(&sale(), &state(available, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);
@@ -65,11 +70,19 @@ fn fixture_beside(others: usize, available: u64) -> Fixture {
                 Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() })
             }
             Call::Ledger(LedgerOp::Changes { .. }) => changes(&[]),
+            Call::Ledger(LedgerOp::Beat { .. }) => {
+                Answer::Ledger(LedgerResult::Hosts(board_hosts(&fixture.board)))
+            }
             _ => Answer::Sale { state: state(available, 0), result: SaleResult::Done },
         };
         fixture.desk.handle_answer(call, Ok(answer), fixture.now);
     }
     fixture
+}
+
+/// Those that it has heard of.
+fn board_hosts(board: &Board) -> Vec<HostBeat> {
+    board.fleet().hosts.clone()
 }
 
 fn state(available: u64, sequence: u64) -> SaleState {

@@ -199,6 +199,7 @@ impl Engine {
         self.core.metrics.bookings_put_back.set(guard.put_back);
         self.core.metrics.bookings_lost.set(guard.lost);
         self.core.metrics.waiting.set(self.core.desk.waiting() as u64);
+        self.core.metrics.standing.set(self.core.desk.standing() as u64);
         self.core.metrics.buffered_bytes.set(self.connections.buffered_bytes() as u64);
         if let Some(log) = &mut self.core.log {
             log.hand_over();
@@ -257,9 +258,14 @@ impl Engine {
         Some((id, call))
     }
 
-    /// Whether nothing is left to be answered or written.
+    /// The host takes no more of the crowd, which other hosts are to know.
+    pub fn leave(&mut self) {
+        self.core.desk.leave(self.core.now.monotonic);
+    }
+
+    /// Whether nothing is left to be answered, written or said.
     pub fn is_drained(&self) -> bool {
-        self.connections.is_empty() && self.core.desk.waiting() == 0
+        self.connections.is_empty() && self.core.desk.waiting() == 0 && !self.core.desk.is_leaving()
     }
 
     /// Panics if the engine contradicts itself. For tests and the simulator, between turns.

@@ -26,7 +26,7 @@ use crate::ledger::{self, Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::protocol::{
-    Answer, Call, CallError, Durability, LedgerId, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
+    Answer, Call, CallError, Durability, HostId, LedgerId, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
 };
 use crate::runtime::ledger_thread::{self, ThreadHandle};
 use crate::runtime::link::Link;
@@ -34,7 +34,7 @@ use crate::runtime::redis_link::RedisLink;
 use crate::runtime::router::Router;
 use crate::runtime::worker::{self, Worker};
 use crate::runtime::{Drain, SystemClock};
-use crate::stock::{Board, CoreIndex};
+use crate::stock::{Board, CoreIndex, HostCard};
 
 /// Why a host cannot start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +130,8 @@ impl Server {
         let ledger_url = ledger_url.with_files(&config.ledger_files)?;
         let mut ready = open_ledger(&ledger_url)?;
         let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
-        let board = Arc::new(Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key));
+        let board = Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key);
+        let board = Arc::new(board.with_card(card(config, listen, &ledger_url)));
         let state_file = state_file(config, &ledger_url);
         let known = match &state_file {
             Some(file) => {
@@ -302,6 +303,23 @@ impl Ready {
             Ready::Sqlite(ledger) => ledger,
             Ready::Redis { ledger, .. } => ledger.as_mut(),
         }
+    }
+}
+
+/// What this host tells others of itself.
+fn card(config: &Config, listen: SocketAddr, ledger: &LedgerUrl) -> HostCard {
+    if config.advertise.is_none() && listen.ip().is_unspecified() && matches!(ledger, LedgerUrl::Redis(_)) {
+        tracing::warn!(
+            "this host tells others that it is at {listen}, where no balancer reaches it: say where by --advertise ADDR:PORT"
+        );
+    }
+    HostCard {
+        id: HostId(
+            u128::from(OsRng.unwrap_err().next_u64()) << 64 | u128::from(OsRng.unwrap_err().next_u64()),
+        ),
+        address: config.advertise.clone().unwrap_or_else(|| listen.to_string()),
+        weight: config.weight,
+        started_at_ms: SystemClock::new().now().wall.0,
     }
 }
 

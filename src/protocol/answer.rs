@@ -1,6 +1,6 @@
 //! What a ledger answers: the state of the sale, and what became of the operation.
 
-use super::Row;
+use super::{HostBeat, Row};
 use crate::booking::{Booking, LogEntry, SaleName, SaleState};
 use crate::clock::WallTime;
 
@@ -152,6 +152,8 @@ pub enum LedgerResult {
         /// How long it has had it, in milliseconds; 0 if it has just got it.
         age_ms: u64,
     },
+    /// `Beat`, `Hosts`: all that have said so within [`crate::limits::HOST_FORGOTTEN_MS`], in no particular order.
+    Hosts(Vec<HostBeat>),
 }
 
 /// What became of a [`Claim`](super::Claim).

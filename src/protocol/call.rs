@@ -3,7 +3,7 @@
 //! Every call on one sale is atomic: it happens whole or not at all, and its answer carries the sale's state as of the end
 //! of the call.
 
-use super::{Part, Repair, Slot, Watermark};
+use super::{HostId, HostReport, Part, Repair, Slot, Watermark};
 use crate::booking::{Amendment, Booking, BookingId, BuyerId, Quantity, SaleChange, SaleName, SaleTerms};
 
 /// A call in flight; comes back with its answer.
@@ -159,6 +159,15 @@ pub enum LedgerOp {
         /// The name that it gets if it has none.
         id: LedgerId,
     },
+    /// A host says that it lives, and asks which others do. `Hosts`.
+    Beat {
+        /// Which.
+        host: HostId,
+        /// What it tells of itself; `None` if it leaves, so that nobody counts on it from now on.
+        report: Option<Box<HostReport>>,
+    },
+    /// Names the hosts. `Hosts`.
+    Hosts,
 }
 
 /// One entry of a reserve call: a booking that someone wants.
@@ -247,8 +256,8 @@ impl Call {
                 | SaleOp::Trim
                 | SaleOp::Survey { .. } => false,
             },
-            Call::Ledger(LedgerOp::Recall { .. } | LedgerOp::Identify { .. }) => true,
-            Call::Ledger(LedgerOp::Sales | LedgerOp::Changes { .. }) => false,
+            Call::Ledger(LedgerOp::Recall { .. } | LedgerOp::Identify { .. } | LedgerOp::Beat { .. }) => true,
+            Call::Ledger(LedgerOp::Sales | LedgerOp::Changes { .. } | LedgerOp::Hosts) => false,
         }
     }
 }

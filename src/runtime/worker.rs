@@ -89,6 +89,9 @@ impl Worker {
             self.engine.begin_turn(now);
             self.handle_events(&events, now);
             self.handle_ledger(now);
+            if self.drain.has_begun() {
+                self.engine.leave();
+            }
             self.engine.end_turn();
             self.send_calls(now);
             self.flush_touched();

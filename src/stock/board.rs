@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crossbeam::utils::CachePadded;
 use rustc_hash::FxBuildHasher;
 
+use super::fleet::{Fleet, HostCard};
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use super::{CoreIndex, SaleBoard, ShardTotals};
 use crate::booking::{SaleName, SaleState};
-use crate::clock::WallTime;
+use crate::clock::{Monotonic, WallTime};
 use crate::limits;
+use crate::protocol::HostBeat;
 
 /// All sales of this host; one, shared by its cores.
 /// A core keeps a [`Directory`] of its own and asks for another one when [`directory_version`](Board::directory_version)
@@ -28,6 +30,31 @@ pub struct Board {
     /// The ledger's time up to which each core has heard of all announcements.
     told_at: Box<[CachePadded<AtomicU64>]>,
     suspicions: AtomicU64,
+    /// What this host tells of itself to others; `None` if it keeps to itself.
+    card: Option<HostCard>,
+    fleet: Mutex<Arc<Fleet>>,
+    /// How often the share has changed.
+    share_version: AtomicU64,
+    counts: Box<[CachePadded<CoreCounts>]>,
+}
+
+/// What a core has done since it started, as it last said.
+#[derive(Debug)]
+struct CoreCounts {
+    granted: AtomicU64,
+    refused: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// What cores have done since they started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bookings granted.
+    pub granted: u64,
+    /// Requests for bookings that were refused.
+    pub refused: u64,
+    /// Requests that wait now.
+    pub waiting: u64,
 }
 
 /// The board already follows [`limits::SALES_MAX`] sales, and none of them is missing.
@@ -118,7 +145,61 @@ impl Board {
             silent: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             told_at: (0..cores).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             suspicions: AtomicU64::new(0),
+            card: None,
+            fleet: Mutex::new(Arc::default()),
+            share_version: AtomicU64::new(0),
+            counts: (0..cores).map(|_| CachePadded::new(CoreCounts::new())).collect(),
         }
+    }
+
+    /// As a host that tells others of itself.
+    pub fn with_card(self, card: HostCard) -> Board {
+        Board { card: Some(card), ..self }
+    }
+
+    /// What this host tells of itself to others; `None` if it keeps to itself.
+    pub fn card(&self) -> Option<&HostCard> {
+        self.card.as_ref()
+    }
+
+    /// The hosts as this one last heard of them. Locks: for those who ask, and once a beat.
+    pub fn fleet(&self) -> Arc<Fleet> {
+        lock(&self.fleet).clone()
+    }
+
+    /// The ledger has named the hosts. Returns whether this host's share is another one now.
+    pub fn note_fleet(&self, hosts: Vec<HostBeat>, now: Monotonic) -> bool {
+        let share = self.card.as_ref().map_or(1.0, |card| card.share(&hosts));
+        *lock(&self.fleet) = Arc::new(Fleet { hosts, heard_at: Some(now) });
+        let is_new = self.permits_per_ticket.set_share(share);
+        if is_new {
+            // Release: whoever sees the number deals by the share.
+            self.share_version.fetch_add(1, Ordering::Release);
+        }
+        is_new
+    }
+
+    /// Differs from what it was if the permits of all sales must be dealt anew.
+    pub fn share_version(&self) -> u64 {
+        self.share_version.load(Ordering::Acquire)
+    }
+
+    /// What a core has done, for the figures of this host.
+    pub fn set_counts(&self, core: CoreIndex, counts: Counts) {
+        // Relaxed: figures.
+        let shown = &self.counts[core.0];
+        shown.granted.store(counts.granted, Ordering::Relaxed);
+        shown.refused.store(counts.refused, Ordering::Relaxed);
+        shown.waiting.store(counts.waiting, Ordering::Relaxed);
+    }
+
+    /// What all cores have done, as they last said.
+    pub fn counts(&self) -> Counts {
+        self.counts.iter().fold(Counts::default(), |sum, core| Counts {
+            granted: sum.granted + core.granted.load(Ordering::Relaxed),
+            refused: sum.refused + core.refused.load(Ordering::Relaxed),
+            waiting: sum.waiting + core.waiting.load(Ordering::Relaxed),
+        })
     }
 
     /// A core has heard of all announcements up to then; those of its sales that were announced as changed are no longer
@@ -152,11 +233,6 @@ impl Board {
     /// How many cores share it.
     pub fn cores(&self) -> usize {
         self.cores
-    }
-
-    /// Changes this host's share of the crowd, 0 to 1; every sale follows with its next reading.
-    pub fn set_share(&self, share: f64) {
-        self.permits_per_ticket.set_share(share);
     }
 
     /// Differs from [`Directory::version`] if that directory is out of date.
@@ -243,6 +319,13 @@ impl Board {
         totals
     }
 
+    /// Permits of all sales, free and with the ledger; `None` if there are more sales than `most`.
+    pub fn permits(&self, most: usize) -> Option<u64> {
+        let directory = self.directory();
+        let totals = || directory.sales().flat_map(|sale| sale.totals());
+        (directory.len() <= most).then(|| totals().map(|shard| shard.free + shard.taken).sum())
+    }
+
     fn find_or_add(&self, name: &SaleName) -> Result<Arc<SaleBoard>, BoardFull> {
         let mut guard = lock(&self.directory);
         if let Some(sale) = guard.get(name.as_str()) {
@@ -271,6 +354,13 @@ impl Board {
     }
 }
 
+impl CoreCounts {
+    fn new() -> CoreCounts {
+        let none = || AtomicU64::new(0);
+        CoreCounts { granted: none(), refused: none(), waiting: none() }
+    }
+}
+
 /// How many permits a host has for each ticket that the ledger has left: share * (1 + buffer), in millionths, so that
 /// targets are exact on every machine.
 pub(super) struct PermitsPerTicket {
@@ -283,9 +373,11 @@ impl PermitsPerTicket {
         PermitsPerTicket { buffer, millionths: AtomicU64::new(millionths(share, buffer)) }
     }
 
-    /// `Relaxed`, like its reader: a number for itself, and the next reading of a sale sees it.
-    pub(super) fn set_share(&self, share: f64) {
-        self.millionths.store(millionths(share, self.buffer), Ordering::Relaxed);
+    /// `Relaxed`, like its reader: a number for itself, and the next deal of a sale sees it. Returns whether it is another
+    /// one.
+    pub(super) fn set_share(&self, share: f64) -> bool {
+        let millionths = millionths(share, self.buffer);
+        self.millionths.swap(millionths, Ordering::Relaxed) != millionths
     }
 
     /// Permits for `available` tickets, rounded up: while a ticket is left, every host that sells has a permit.

@@ -1,6 +1,6 @@
 //! Whether a sale is open, readable without a lock.
 
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering, fence};
 use crate::booking::{OffSale, SaleState, SaleStatus};
 use crate::clock::WallTime;
 
@@ -46,6 +46,19 @@ pub(super) struct Front {
     ends_at: AtomicU64,
     /// What the ledger had left at its last reading.
     available: AtomicU64,
+    /// Twice the number of deals that ended what was before, and one more if the permits outstanding cover what is left.
+    cover: AtomicU64,
+}
+
+/// What [`Front::cover`] showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cover(u64);
+
+impl Cover {
+    /// Whether this host asks for all that is left, as soon as none of its permits is free.
+    fn is_whole(self) -> bool {
+        self.0 % 2 == 1
+    }
 }
 
 impl Front {
@@ -56,6 +69,36 @@ impl Front {
             starts_at: AtomicU64::new(0),
             ends_at: AtomicU64::new(u64::MAX),
             available: AtomicU64::new(0),
+            cover: AtomicU64::new(0),
+        }
+    }
+
+    /// To be read before shards are looked at, for [`was_covered`](Front::was_covered).
+    pub(super) fn cover(&self) -> Cover {
+        // Acquire, and the fence behind the shards: a seqlock's reader. Pairs with `set_cover`.
+        Cover(self.cover.load(Ordering::Acquire))
+    }
+
+    /// Whether, all the time since then, the permits outstanding covered what is left.
+    pub(super) fn was_covered(&self, then: Cover) -> bool {
+        fence(Ordering::Acquire);
+        then.is_whole() && self.cover.load(Ordering::Relaxed) == then.0
+    }
+
+    /// Says whether they do, and before any permit is moved that they may not. Called under the sale's lock.
+    pub(super) fn set_cover(&self, is_whole: bool) {
+        let before = Cover(self.cover.load(Ordering::Relaxed));
+        if before.is_whole() == is_whole {
+            return;
+        }
+        match is_whole {
+            // Release: who sees it sees the permits that were dealt.
+            true => self.cover.store(before.0 + 1, Ordering::Release),
+            false => {
+                self.cover.store(before.0 + 1, Ordering::Relaxed);
+                // Who sees a permit that is dealt after this sees that it was said.
+                fence(Ordering::Release);
+            }
         }
     }
 

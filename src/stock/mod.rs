@@ -22,6 +22,7 @@
 //! (learn), and by the metrics. Does no I/O and reads no clock.
 
 mod board;
+mod fleet;
 mod gate;
 mod granted;
 mod in_flight;
@@ -33,10 +34,11 @@ mod shard;
 mod sync;
 mod watermark;
 
-pub use board::{Board, BoardFull, Directory, DirectoryPlace};
+pub use board::{Board, BoardFull, Counts, Directory, DirectoryPlace};
+pub use fleet::{Fleet, HostCard};
 pub use gate::Gate;
 pub use permits::{Permits, Settlement};
-pub use sale::{Dealt, Membership, SaleBoard};
+pub use sale::{Dealt, Dry, Membership, SaleBoard};
 pub use shard::ShardTotals;
 
 /// Which of this host's loops, from 0: not the number of a CPU.

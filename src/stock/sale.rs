@@ -54,6 +54,16 @@ enum Reader {
 /// No sequence.
 const SELLING: u64 = u64::MAX;
 
+/// Why a booking gets no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dry {
+    /// The ledger has fewer tickets than that, or this host asks for all that it has.
+    SoldOut,
+    /// The ledger has more tickets than this host has asked for: they are other hosts' to sell, and its own with the next
+    /// answers.
+    Elsewhere,
+}
+
 /// What a host knows of an id, of a sale that does not sell now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
@@ -227,16 +237,19 @@ impl SaleBoard {
 
     /// Takes permits for a booking of `quantity` tickets: from the core's own shard, then from its siblings', beginning
     /// with the next. One for each ticket, or all that are free but at least one (this host's share may be smaller than
-    /// what the ledger has left, and the ledger decides). `None`, which is a "sold out", if no permit is free or if the
-    /// last reading had fewer tickets than that.
+    /// what the ledger has left, and the ledger decides).
+    ///
+    /// # Errors
+    /// If no permit is free, or if the last reading had fewer tickets than that.
     ///
     /// # Panics
     /// If the board has no such core.
-    pub fn take(&self, core: CoreIndex, quantity: Quantity) -> Option<Permits> {
+    pub fn take(&self, core: CoreIndex, quantity: Quantity) -> Result<Permits, Dry> {
         let wanted = u64::from(quantity.get());
         if wanted > self.front.available() {
-            return None;
+            return Err(Dry::SoldOut);
         }
+        let cover = self.front.cover();
         let own = &self.shards[core.0];
         let mut count = own.remove_free(wanted);
         if count < wanted {
@@ -252,10 +265,13 @@ impl SaleBoard {
             }
         }
         if count == 0 {
-            return None;
+            return Err(match self.front.was_covered(cover) {
+                true => Dry::SoldOut,
+                false => Dry::Elsewhere,
+            });
         }
         own.add_taken(count);
-        Some(Permits::new(core, count))
+        Ok(Permits::new(core, count))
     }
 
     /// Ends permits by the rule of [`Settlement`], on any core. Settle all that a reply decides before
@@ -448,11 +464,17 @@ impl SaleBoard {
         let outstanding = (level.dealt.issued - level.dealt.withdrawn)
             .checked_sub(ended)
             .expect("no permit ends that was not issued");
+        // Who finds no permit free may then say "sold out": as many are with the ledger as it has tickets.
+        let is_whole = target >= available;
+        if target != outstanding || !is_whole {
+            self.front.set_cover(false);
+        }
         if target > outstanding {
             self.top_up(level, target - outstanding);
         } else if target < outstanding {
             self.shrink(level, outstanding - target);
         }
+        self.front.set_cover(is_whole);
         level.next_shard = (level.next_shard + 1) % self.shards.len();
     }
 
@@ -550,7 +572,7 @@ mod tests {
         let board = board(2);
         assert_eq!(board.gate(WallTime(0)), Gate::Missing);
         assert_eq!(board.level(), None);
-        assert!(board.take(CoreIndex(0), Quantity::ONE).is_none());
+        assert!(board.take(CoreIndex(0), Quantity::ONE).is_err());
     }
 
     #[test]
@@ -577,7 +599,7 @@ mod tests {
             permits.push_back(board.take(CoreIndex(1), Quantity::ONE).unwrap());
             assert_eq!(free(&board), left);
         }
-        assert!(board.take(CoreIndex(1), Quantity::ONE).is_none());
+        assert!(board.take(CoreIndex(1), Quantity::ONE).is_err());
         let core = board.totals().nth(1).unwrap();
         assert_eq!((core.taken, core.steals), (3, 2));
         board.settle(permits.pop_front().unwrap(), Settlement::Returned);
@@ -596,9 +618,9 @@ mod tests {
         assert_eq!(first.count(), 4);
         let second = board.take(CoreIndex(0), quantity(4)).unwrap();
         assert_eq!(second.count(), 2);
-        assert!(board.take(CoreIndex(0), Quantity::ONE).is_none());
+        assert!(board.take(CoreIndex(0), Quantity::ONE).is_err());
         board.settle(first, Settlement::Returned);
-        assert!(board.take(CoreIndex(0), quantity(5)).is_none());
+        assert!(board.take(CoreIndex(0), quantity(5)).is_err());
         board.settle(second, Settlement::Returned);
     }
 
@@ -730,7 +752,7 @@ mod tests {
         board.mark_missing();
         assert_eq!(board.gate(WallTime(0)), Gate::Missing);
         assert_eq!((board.is_missing(), board.level(), free(&board)), (true, None, vec![0, 0]));
-        assert!(board.take(CoreIndex(0), Quantity::ONE).is_none());
+        assert!(board.take(CoreIndex(0), Quantity::ONE).is_err());
         board.learn(&state(1, 1));
         assert_eq!(board.gate(WallTime(0)), Gate::Open);
         assert_eq!(free(&board).iter().sum::<u64>(), 2);
@@ -822,7 +844,9 @@ mod tests {
                         model.free -= count;
                         model.taken += count;
                         prop_assert_eq!(permits.as_ref().map_or(0, Permits::count), count);
-                        out.extend(permits);
+                        // Alone it asks for all there is as soon as no permit is free.
+                        prop_assert_ne!(permits.as_ref().err(), Some(&Dry::Elsewhere));
+                        out.extend(permits.ok());
                     }
                     Step::Settle { which, settlement } if !out.is_empty() => {
                         let permits = out.swap_remove(which % out.len());

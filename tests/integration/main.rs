@@ -16,6 +16,7 @@ mod dashboard;
 mod durability;
 mod floods;
 mod holds;
+mod hosts;
 mod http;
 mod limits;
 mod load_balancer;

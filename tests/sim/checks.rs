@@ -35,6 +35,8 @@ pub struct Bench<'a> {
     pub is_tombstone: &'a dyn Fn(&str) -> bool,
     /// The latest that the ledger's clock has shown, in milliseconds.
     pub ledger_ms: u64,
+    /// How long a request that finds no permit waits for one, where other hosts may have them, in microseconds.
+    pub stands_us: Option<u64>,
 }
 
 /// Judges one answer.
@@ -295,7 +297,12 @@ fn refused(
                 && story.is_some_and(|story| story.amounts_between(from, to).any(|had| had < request.amount))
         }
         "ledger-unavailable" | "outcome-unknown" => true,
-        "overloaded" => watch.turned_away.iter().any(|at| (from..=to).contains(at)),
+        "overloaded" => {
+            // Not sooner than it had to be, and not while this host asked the ledger for nothing.
+            let stood = bench.stands_us.is_some_and(|stands_us| to - from >= stands_us);
+            watch.turned_away.iter().any(|at| (from..=to).contains(at))
+                || request.kind.books() && stood && taken(watch, from, to) > 0
+        }
         "no-such-sale" => bench.witness.levels.iter().any(|(at, level)| *at > 0 && level.is_none()),
         "http" => !ask.whole,
         _ => false,

@@ -169,6 +169,7 @@ pub const KINDS: &[&str] = &[
     "client reuses an id",
     "hold expires",
     "repeat of a booking",
+    "no permit within its time",
     "outcome unknown",
     "start fails",
     "opened by a start",

@@ -16,10 +16,10 @@ use boxoffice::ledger::url::LedgerUrl;
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::net::{Asker, Endpoint, Moves};
-use boxoffice::protocol::{Answer, Call, CallId, LedgerOp, LedgerResult, SaleOp, SaleResult};
+use boxoffice::protocol::{Answer, Call, CallId, HostId, LedgerOp, LedgerResult, SaleOp, SaleResult};
 use boxoffice::runtime::redis_link::{NodeIndex, RedisLink};
 use boxoffice::runtime::router::Router;
-use boxoffice::stock::{Board, CoreIndex};
+use boxoffice::stock::{Board, CoreIndex, HostCard};
 
 use crate::kernel::{Ends, Kernel};
 use crate::ledger::BASE_US;
@@ -156,9 +156,14 @@ impl Host {
         self.is_with_former = false;
         let mut random =
             Random::new(scenario.seed, "host", self.number as u64 * 1_000 + u64::from(self.incarnation));
-        let board = Arc::new(
-            Board::new(scenario.cores, 1.0, scenario.buffer).with_hash_key((random.next(), random.next())),
-        );
+        let board =
+            Board::new(scenario.cores, 1.0, scenario.buffer).with_hash_key((random.next(), random.next()));
+        let board = Arc::new(board.with_card(HostCard {
+            id: HostId((self.number as u128) << 32 | u128::from(self.incarnation)),
+            address: format!("host-{}:3005", self.number),
+            weight: scenario.weights[self.number],
+            started_at_ms: now / 1_000,
+        }));
         if let Some(&opened) = self.known.last() {
             board.remember(&sale(), opened).expect("room for one sale");
         }

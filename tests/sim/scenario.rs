@@ -81,6 +81,8 @@ pub struct Scenario {
     pub hold_max_ms: Option<u64>,
     /// Most tickets of a buyer.
     pub per_buyer: Option<u32>,
+    /// The weight of each host.
+    pub weights: Vec<u32>,
     /// Spare permits.
     pub buffer: f64,
     /// How long a client waits for the ledger.
@@ -135,6 +137,7 @@ impl Scenario {
             buffer: random.pick(&[0.0, 0.2, 0.2, 1.0]),
             ledger_timeout_ms: random.pick(&[2_000, 2_000, 300, 60]),
             keeping,
+            weights: weights(seed, hosts),
             hold_max_ms: longest_hold(seed),
             keeps_state: Random::new(seed, "state", 0).chance(500),
             weather: weather(&mut random),
@@ -216,6 +219,12 @@ impl Cut {
         }
         words
     }
+}
+
+/// Its own chance, so that all else of a seed is as it was before hosts had weights.
+fn weights(seed: u64, hosts: usize) -> Vec<u32> {
+    let mut random = Random::new(seed, "weights", 0);
+    (0..hosts).map(|_| random.pick(&[1, 1, 2, 4, 50])).collect()
 }
 
 /// Its own chance, so that all else of a seed is as it was before there were extensions.

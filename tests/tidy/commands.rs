@@ -258,7 +258,7 @@ mod tests {
         ] {
             assert_eq!(named(right), Ok(()));
         }
-        for wrong in ["boxoffice sale lits", "boxoffice sale list --jsno", "boxoffice hosts"] {
+        for wrong in ["boxoffice sale lits", "boxoffice sale list --jsno", "boxoffice guests"] {
             assert!(named(wrong).is_err(), "{wrong}");
         }
     }

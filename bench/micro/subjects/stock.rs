@@ -41,7 +41,7 @@ fn take_and_return() -> Box<dyn Work> {
 
 fn refuse() -> Box<dyn Work> {
     let sale = sale(0);
-    plain(move || assert!(sale.take(CoreIndex(0), black_box(Quantity::ONE)).is_none()))
+    plain(move || assert!(sale.take(CoreIndex(0), black_box(Quantity::ONE)).is_err()))
 }
 
 /// Ids looked up in a sale that is sold out, as repeats are; with ten thousand granted.

@@ -245,6 +245,26 @@
     say(more, `and ${cores.count - shown} more loops`);
   };
 
+  const showHosts = () => {
+    const body = $("hosts").tBodies[0];
+    while (body.rows.length > host.hosts.length) body.deleteRow(-1);
+    while (body.rows.length < host.hosts.length) {
+      body.append(make("tr", {}, make("th", { scope: "row" }), ...Array.from({ length: 7 }, () => make("td"))));
+    }
+    host.hosts.forEach((it, index) => {
+      const cells = body.rows[index].cells;
+      const live = it.status === "live";
+      say(cells[0], it.is_this ? `${it.address} (this)` : it.address);
+      say(cells[1], live ? "live" : `silent for ${time(it.silent_ms * 1000)}`);
+      cells[1].classList.toggle("down", !live);
+      const values = [number(it.weight), `${(100 * it.share).toFixed(1)} %`, number(it.bookings_per_second), number(it.refusals_per_second), number(it.waiting), time(it.round_trip_us)];
+      values.forEach((value, column) => say(cells[column + 2], value));
+    });
+    const more = $("more-hosts");
+    more.hidden = host.more_hosts === 0;
+    say(more, `and ${host.more_hosts} more hosts: GET /v1/hosts lists them`);
+  };
+
   const showHost = () => {
     const before = since(RATE_MS);
     if (before !== host) {
@@ -258,6 +278,7 @@
     say($("version"), host.version);
     showFaults();
     showSales();
+    showHosts();
     showCores(before);
   };
   const entriesACall = (from, to) => {

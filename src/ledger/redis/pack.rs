@@ -13,7 +13,7 @@ use crate::booking::{
 };
 use crate::ledger::held;
 use crate::limits::{
-    CHANGES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, IDENTIFIER_BYTES_MAX,
+    CHANGES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, HOST_FORGOTTEN_MS, IDENTIFIER_BYTES_MAX,
     LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, SWEPT_PER_CALL, TRIMMED_PER_CALL_MAX,
 };
 use crate::protocol::{
@@ -34,6 +34,9 @@ const REMOVED_KEY: &str = "bx:removed";
 
 /// A hash that says which ledger this is, in its field `id`. For all sales, too.
 const LEDGER_KEY: &str = "bx:ledger";
+
+/// The hosts, with what each last told of itself.
+const HOSTS_KEY: &str = "bx:hosts";
 
 /// Appends the commands of `call`.
 pub fn pack(call: &Call, out: &mut Vec<u8>) {
@@ -161,7 +164,19 @@ fn on_ledger(op: &LedgerOp, out: &mut Vec<u8>) {
             command.arg(&scripts::IDENTIFY.hash).arg(1).arg(LEDGER_KEY).arg(id.to_string());
             command.write_packed_command(out);
         }
+        LedgerOp::Beat { host, report } => {
+            let told =
+                report.as_deref().map(|report| serde_json::to_string(report).expect("it has no odd keys"));
+            beat(&host.to_string(), &told.unwrap_or_default()).write_packed_command(out);
+        }
+        LedgerOp::Hosts => beat("", "").write_packed_command(out),
     }
+}
+
+fn beat(host: &str, told: &str) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&scripts::BEAT.hash).arg(1).arg(HOSTS_KEY).arg(host).arg(told).arg(HOST_FORGOTTEN_MS);
+    command
 }
 
 /// How many replies Redis gives to the commands of `call`.

@@ -13,11 +13,13 @@ use super::survey::read_survey;
 use crate::booking::{Booking, BookingId, BookingStatus, SaleName, SaleStatus};
 use crate::clock::WallTime;
 use crate::limits::{
-    CHANGES_KEPT, CHANGES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES,
+    ADVERTISED_BYTES_MAX, CHANGES_KEPT, CHANGES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX,
+    PAGE_ENTRIES, WEIGHT_MAX,
 };
 use crate::protocol::{
     Amended, Answer, BookingOp, Call, CallError, Cancel, Cancellation, ChangeFault, Claim, Confirmation,
-    LedgerOp, LedgerResult, LostCause, Objection, Reservation, Restoration, SaleOp, SaleResult,
+    HostBeat, HostId, HostReport, LedgerOp, LedgerResult, LostCause, Objection, Reservation, Restoration,
+    SaleOp, SaleResult,
 };
 
 /// Bytes of a state's line: numbers of at most 20 digits, a word and commas.
@@ -265,6 +267,12 @@ fn read_of_ledger(op: &LedgerOp, replies: &[&[u8]]) -> Option<LedgerResult> {
         LedgerOp::Identify { .. } => {
             read_identified(std::str::from_utf8(bulk_string(replies.first()?)?).ok()?)
         }
+        LedgerOp::Beat { .. } | LedgerOp::Hosts => {
+            let text = std::str::from_utf8(bulk_string(replies.first()?)?).ok()?;
+            Some(LedgerResult::Hosts(
+                text.lines().map(read_host).collect::<Option<Vec<_>>>()?.into_iter().flatten().collect(),
+            ))
+        }
     }
 }
 
@@ -348,6 +356,17 @@ fn read_recalled(sales: usize, letters: &[u8]) -> Option<LedgerResult> {
 fn read_identified(text: &str) -> Option<LedgerResult> {
     let (id, age_ms) = text.rsplit_once(',')?;
     (!id.is_empty()).then_some(LedgerResult::Identified { id: id.to_owned(), age_ms: number(age_ms)? })
+}
+
+/// An id, an age, and what the host tells; nothing of one that tells what this version does not understand.
+fn read_host(line: &str) -> Option<Option<HostBeat>> {
+    let mut words = line.splitn(3, ' ');
+    let (id, age_ms) = (HostId::parse(words.next()?)?, number(words.next()?)?);
+    let report: Option<HostReport> = serde_json::from_str(words.next()?).ok();
+    let is_sane = |report: &HostReport| {
+        (1..=WEIGHT_MAX).contains(&report.weight) && report.address.len() <= ADVERTISED_BYTES_MAX
+    };
+    Some(report.filter(is_sane).map(|report| HostBeat { id, age_ms, report }))
 }
 
 /// The reply to TIME, in milliseconds.

@@ -70,6 +70,10 @@ pub(super) static RECALL: LazyLock<Script> =
 pub(super) static IDENTIFY: LazyLock<Script> =
     LazyLock::new(|| Script::new(compact(include_str!("../../../lua/identify.lua"))));
 
+/// The same.
+pub(super) static BEAT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(compact(include_str!("../../../lua/beat.lua"))));
+
 /// Commands that a script need not ask about before its first write: it begins with them, or they are that write.
 const ASKED_BY_CALLING: [&str; 3] = ["HMGET", "TIME", "XADD"];
 
@@ -82,14 +86,14 @@ impl Script {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Script> {
-    of_sales().chain([&*RIGHTS, &*RECALL, &*IDENTIFY])
+    of_sales().chain([&*RIGHTS, &*RECALL, &*IDENTIFY, &*BEAT])
 }
 
 /// The commands called by the scripts that every host runs, each once.
 pub(super) fn commands() -> BTreeSet<String> {
     let of_operators = [&TRIM.hash, &REMOVE.hash];
     let of_hosts = of_sales().filter(|script| !of_operators.contains(&&script.hash));
-    of_hosts.chain([&*RECALL, &*IDENTIFY]).flat_map(|script| called(&script.text)).collect()
+    of_hosts.chain([&*RECALL, &*IDENTIFY, &*BEAT]).flat_map(|script| called(&script.text)).collect()
 }
 
 /// The commands that a script calls: `HSET`, and with its subcommand `XINFO GROUPS`.

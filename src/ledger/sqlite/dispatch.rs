@@ -8,7 +8,9 @@ use super::{feed, opening, remove, survey};
 use crate::booking::SaleName;
 use crate::clock::WallTime;
 use crate::limits::{EXPIRIES_PER_CALL_MAX, SWEPT_PER_CALL};
-use crate::protocol::{Answer, BookingOp, Call, LedgerOp, LedgerResult, SaleOp, SaleResult, Watermark};
+use crate::protocol::{
+    Answer, BookingOp, Call, HostBeat, LedgerOp, LedgerResult, SaleOp, SaleResult, Watermark,
+};
 
 /// Carries out one call at `clock`.
 pub(super) fn execute(connection: &Connection, call: &Call, clock: WallTime) -> Result<Answer> {
@@ -102,6 +104,13 @@ fn on_ledger(connection: &Connection, op: &LedgerOp, clock: WallTime) -> Result<
         LedgerOp::Changes { after } => feed::changes(connection, *after, clock),
         LedgerOp::Recall { sales } => opening::recall(connection, sales),
         // The file itself is the ledger: there is no other one at its path.
+        // One process has the file, and nobody to share with.
+        LedgerOp::Beat { host, report } => {
+            let own =
+                report.iter().map(|report| HostBeat { id: *host, age_ms: 0, report: (**report).clone() });
+            Ok(LedgerResult::Hosts(own.collect()))
+        }
+        LedgerOp::Hosts => Ok(LedgerResult::Hosts(Vec::new())),
         LedgerOp::Identify { .. } => Ok(LedgerResult::Identified { id: "file".to_owned(), age_ms: u64::MAX }),
     }
 }

@@ -222,6 +222,9 @@ impl World {
             Some((_, Word::Refused { name, .. })) if name == "outcome-unknown" => {
                 self.counts.add("outcome unknown")
             }
+            Some((_, Word::Refused { name, .. })) if name == "overloaded" => {
+                self.counts.add("no permit within its time")
+            }
             _ => {}
         }
         let bookings = self.ledger.redis().bookings(SALE);
@@ -229,6 +232,7 @@ impl World {
             asks: &self.asks,
             witness: &self.witness,
             is_tombstone: &|id| bookings.get(id).is_some_and(|booking| booking.letter == 't'),
+            stands_us: (self.hosts.len() > 1).then_some(self.scenario.ledger_timeout_ms * 1_000),
             ledger_ms: self
                 .ledger_ms
                 .max(self.ledger.wall_ms(self.now))
