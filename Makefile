@@ -93,7 +93,7 @@ coverage: ## Tell which lines the simulator runs (takes cargo-tarpaulin); writes
 	@tests/coverage.py --seeds "$(SEEDS_COVERED)"
 
 # Not a part of `make test`: a build each. MUTANTS="sqlite lua-never-swept" plants some.
-mutants: ## Plant each mutant of tests/mutants.toml and see that its test finds it (MUTANTS=name for some)
+mutants: setup ## Plant each mutant of tests/mutants.toml and see that its test finds it (MUTANTS=name for some)
 	@tests/mutants.py --mutants "$(MUTANTS)"
 
 # For a night, and outside CI. A larger sample costs only what is new, and MUTANTS="rules.rs next_unread" judges some of it anew.

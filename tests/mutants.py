@@ -100,6 +100,12 @@ def copy_tree():
     for copy in [path for path in TREE.rglob("*") if path.is_file()]:
         if str(copy.relative_to(TREE)) not in names:
             copy.unlink()
+    # What the set-up of the tests has installed.
+    for name in ("browser", "schemathesis"):
+        link = TREE / "target" / name
+        if not link.is_symlink():
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(ROOT / "target" / name)
 
 
 def build(suite, log):
