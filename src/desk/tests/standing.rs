@@ -156,6 +156,24 @@ fn who_stands_while_the_ledger_is_silent_stands_on_and_who_comes_is_told_of_it()
     assert_eq!(told.last(), Some(&(13, Outcome::Refused(Refusal::LedgerUnavailable))));
 }
 
+/// Its one permit would cover the one ticket that another core has read of, if only the ledger answered.
+#[test]
+fn what_is_with_a_silent_ledger_says_nothing_about_what_is_left() {
+    let mut fixture = fixture_sharing(5);
+    let (call, asked) = crowd(&mut fixture, 3);
+    assert_eq!(asked, 1);
+    fixture.wait(limits::LEDGER_SLOW_MS);
+    fixture.board.learn(&sale(), &state(1, 1)).unwrap();
+    fixture.wait(limits::STANDING_LOOK_MS);
+    assert_eq!(fixture.told(), []);
+    fixture.sequence = 1;
+    fixture.answer(call, 1, vec![Reservation::SoldOut]);
+    fixture.turn();
+    // The second has the permit of the last ticket, and who is behind it hears that it is the last.
+    assert_eq!(fixture.told(), [1, 3].map(|client| (client, Outcome::Refused(Refusal::SoldOut))));
+    assert_eq!(fixture.batch().unwrap().1.entries(), 1);
+}
+
 #[test]
 fn a_crowd_that_stands_leaves_room_for_those_who_pay() {
     let mut fixture = fixture_sharing(100);
