@@ -33,7 +33,7 @@ KEPT = ROOT / "target/flaky"
 # What cargo is told to build, and what the program is told to run of it.
 SUITES = {"unit": ["--lib"], "loom": ["--lib"]} | {
     name: ["--test", name]
-    for name in ("allocations", "conformance", "faults", "fuzz", "integration", "scripts", "sim", "wire")
+    for name in ("allocations", "conformance", "faults", "fuzz", "integration", "scale", "scripts", "sim", "wire")
 }
 LOOM_TESTS = "loom_tests"
 SETTINGS = ("quiet", "loaded", "one-core")

@@ -35,7 +35,7 @@ KEPT = ROOT / "target/mutants"
 TREE = KEPT / "tree"
 # What cargo is told to build, and beside it, of what it depends on.
 SUITES = {"unit": ["--lib"], "loom": ["--lib"]} | {
-    name: ["--test", name] for name in ("allocations", "conformance", "fuzz", "integration", "scripts", "wire")
+    name: ["--test", name] for name in ("allocations", "conformance", "fuzz", "integration", "scale", "scripts", "wire")
 }
 FIELDS = {"name", "file", "find", "put", "suite", "test", "hurts"}
 # Ours alone: what it depends on is built once, and as for the tests.

@@ -27,7 +27,7 @@ pub struct HostsFlags {
 /// If the ledger does not answer.
 pub fn ask(ledger: &mut dyn Ledger) -> Result<Vec<HostBeat>, CommandError> {
     match ledger.execute(&[Call::Ledger(LedgerOp::Hosts)]).pop() {
-        Some(Ok(Answer::Ledger(LedgerResult::Hosts(hosts)))) => Ok(hosts),
+        Some(Ok(Answer::Ledger(LedgerResult::Hosts { hosts, .. }))) => Ok(hosts),
         Some(Err(CallError::Unsound(what))) => Err(CommandError::HostsUnreadable(what)),
         Some(Err(error)) => Err(error.into()),
         other => Err(CommandError::Unexpected(format!("{other:?}"))),
@@ -120,7 +120,7 @@ mod tests {
     impl Ledger for Told {
         fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
             assert_eq!(calls, [Call::Ledger(LedgerOp::Hosts)]);
-            vec![Ok(Answer::Ledger(LedgerResult::Hosts(self.0.clone())))]
+            vec![Ok(Answer::Ledger(LedgerResult::Hosts { hosts: self.0.clone(), is_untidy: false }))]
         }
     }
 

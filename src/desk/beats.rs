@@ -19,6 +19,8 @@ pub(super) struct Beats {
     /// It could not be said, and that was logged.
     is_failing: bool,
     departure: Departure,
+    /// The ledger has hosts that are to be forgotten.
+    is_untidy: bool,
     /// What was counted at the beat before, and when.
     last: Option<(Counts, Monotonic)>,
     round_trip_us: u64,
@@ -80,7 +82,8 @@ impl<C> Desk<C> {
             round_trip_us: self.beats.round_trip_us,
         };
         let report = Some(Box::new(card.report(figures)));
-        let call = Call::Ledger(LedgerOp::Beat { host: card.id, report });
+        let forgets = std::mem::take(&mut self.beats.is_untidy);
+        let call = Call::Ledger(LedgerOp::Beat { host: card.id, report, forgets });
         self.send_beat(call, now.monotonic);
         self.beats.next_at = now.monotonic.plus_ms(limits::HOST_BEAT_MS);
     }
@@ -113,7 +116,7 @@ impl<C> Desk<C> {
         if let Some(host) = self.board.card().map(|card| card.id)
             && self.reach.is_up(Slot::DIRECTORY)
         {
-            self.send_beat(Call::Ledger(LedgerOp::Beat { host, report: None }), now);
+            self.send_beat(Call::Ledger(LedgerOp::Beat { host, report: None, forgets: false }), now);
         }
     }
 
@@ -138,7 +141,8 @@ impl<C> Desk<C> {
         self.beats.is_asking = false;
         self.say_departure(now);
         match answer {
-            Ok(Answer::Ledger(LedgerResult::Hosts(hosts))) => {
+            Ok(Answer::Ledger(LedgerResult::Hosts { hosts, is_untidy })) => {
+                self.beats.is_untidy = is_untidy;
                 self.beats.round_trip_us = now.0.saturating_sub(since.0) / 1_000;
                 if std::mem::take(&mut self.beats.is_failing) {
                     tracing::info!("this host hears of others again");

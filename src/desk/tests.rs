@@ -71,7 +71,7 @@ fn fixture_of(board: Arc<Board>, available: u64) -> Fixture {
             }
             Call::Ledger(LedgerOp::Changes { .. }) => changes(&[]),
             Call::Ledger(LedgerOp::Beat { .. }) => {
-                Answer::Ledger(LedgerResult::Hosts(board_hosts(&fixture.board)))
+                Answer::Ledger(LedgerResult::Hosts { hosts: board_hosts(&fixture.board), is_untidy: false })
             }
             _ => Answer::Sale { state: state(available, 0), result: SaleResult::Done },
         };

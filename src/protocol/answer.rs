@@ -152,8 +152,13 @@ pub enum LedgerResult {
         /// How long it has had it, in milliseconds; 0 if it has just got it.
         age_ms: u64,
     },
-    /// `Beat`, `Hosts`: all that have said so within [`crate::limits::HOST_FORGOTTEN_MS`], in no particular order.
-    Hosts(Vec<HostBeat>),
+    /// `Beat`, `Hosts`.
+    Hosts {
+        /// All that have said so within [`crate::limits::HOST_FORGOTTEN_MS`], in no particular order, each once.
+        hosts: Vec<HostBeat>,
+        /// Whether there are others to be forgotten.
+        is_untidy: bool,
+    },
 }
 
 /// What became of a [`Claim`](super::Claim).

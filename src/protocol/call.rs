@@ -165,6 +165,8 @@ pub enum LedgerOp {
         host: HostId,
         /// What it tells of itself; `None` if it leaves, so that nobody counts on it from now on.
         report: Option<Box<HostReport>>,
+        /// Whether hosts are removed that have been silent for [`crate::limits::HOST_FORGOTTEN_MS`].
+        forgets: bool,
     },
     /// Names the hosts. `Hosts`.
     Hosts,

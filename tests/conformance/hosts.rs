@@ -15,11 +15,21 @@ fn report(address: &str, weight: u32) -> HostReport {
 }
 
 fn beat(id: u128, report: Option<HostReport>) -> Call {
-    Call::Ledger(LedgerOp::Beat { host: HostId(id), report: report.map(Box::new) })
+    Call::Ledger(LedgerOp::Beat { host: HostId(id), report: report.map(Box::new), forgets: false })
+}
+
+/// The same, after which those to be forgotten are.
+fn tidying(id: u128) -> Call {
+    let report = Some(Box::new(report("t:1", 1)));
+    Call::Ledger(LedgerOp::Beat { host: HostId(id), report, forgets: true })
+}
+
+fn is_untidy(answer: &Answer) -> bool {
+    matches!(answer, Answer::Ledger(LedgerResult::Hosts { is_untidy: true, .. }))
 }
 
 fn hosts(answer: Answer) -> Vec<HostBeat> {
-    let Answer::Ledger(LedgerResult::Hosts(mut hosts)) = answer else { panic!("{answer:?}") };
+    let Answer::Ledger(LedgerResult::Hosts { mut hosts, .. }) = answer else { panic!("{answer:?}") };
     hosts.sort_by_key(|host| host.id);
     hosts
 }
@@ -68,14 +78,15 @@ fn one_that_is_silent_is_told_as_gone_and_forgotten_later() {
     for (id, ago) in [(1, 100), (2, HOST_GONE_MS + 100), (3, HOST_FORGOTTEN_MS + 1)] {
         write(&ledger, &HostId(id).to_string(), &at(ago));
     }
-    let seen = hosts(ledger.ask(Call::Ledger(LedgerOp::Hosts)));
-    assert_eq!(
-        seen.iter().map(|host| (host.id.0, host.is_live())).collect::<Vec<_>>(),
-        [(1, true), (2, false)]
-    );
-    assert_eq!(fields(&ledger).len(), 3, "who only asks changes nothing");
+    let told = ledger.ask(Call::Ledger(LedgerOp::Hosts));
+    assert!(is_untidy(&told));
+    let seen: Vec<(u128, bool)> = hosts(told).iter().map(|host| (host.id.0, host.is_live())).collect();
+    assert_eq!(seen, [(1, true), (2, false)]);
     assert_eq!(ids(ledger.ask(beat(4, Some(report("d:1", 1))))), [1, 2, 4]);
-    assert_eq!(fields(&ledger).len(), 3, "the third is forgotten");
+    assert_eq!(fields(&ledger).len(), 4, "nobody has said that it is to be forgotten");
+    assert_eq!(ids(ledger.ask(tidying(4))), [1, 2, 4]);
+    assert_eq!(fields(&ledger).len(), 3);
+    assert!(!is_untidy(&ledger.ask(Call::Ledger(LedgerOp::Hosts))));
 }
 
 /// A failover to a Redis whose clock is behind: a host that died before it must not seem to live until that clock has come by.
@@ -84,8 +95,11 @@ fn a_time_that_is_yet_to_come_counts_from_now_on() {
     let mut ledger = RedisSubject::new();
     let told = serde_json::to_string(&report("a:1", 1)).unwrap();
     write(&ledger, &HostId(1).to_string(), &format!("{} {told}", now_of(&ledger) + 3_600_000));
-    let seen = hosts(ledger.ask(beat(2, Some(report("b:1", 1)))));
-    assert_eq!(seen.iter().map(|host| (host.id.0, host.age_ms)).collect::<Vec<_>>(), [(1, 0), (2, 0)]);
+    let told = ledger.ask(beat(2, Some(report("b:1", 1))));
+    assert!(is_untidy(&told));
+    let seen: Vec<(u128, u64)> = hosts(told).iter().map(|host| (host.id.0, host.age_ms)).collect();
+    assert_eq!(seen, [(1, 0), (2, 0)]);
+    ledger.ask(tidying(2));
     let until = Instant::now() + Duration::from_secs(60);
     while hosts(ledger.ask(beat(2, Some(report("b:1", 1)))))
         .iter()
@@ -104,7 +118,7 @@ fn what_somebody_else_put_there_is_left_alone_and_told_to_nobody() {
     let odd = [
         ("readme".to_owned(), format!("{now} {told}")),
         (HostId(1).to_string(), "gone".to_owned()),
-        (HostId(2).to_string(), format!("{now} {told}\n{told}")),
+        (HostId(2).to_string(), format!("x\n{now} {told}")),
         (HostId(3).to_string(), format!("{now} {{\"weight\":1}}")),
         (HostId(4).to_string(), format!("{now} {}", told.replace("\"weight\":1", "\"weight\":0"))),
         (HostId(5).to_string(), format!("{now} {}", told.replace("a:1", &"a".repeat(300)))),
@@ -114,8 +128,10 @@ fn what_somebody_else_put_there_is_left_alone_and_told_to_nobody() {
     for (field, value) in &odd {
         write(&ledger, field, value);
     }
-    assert_eq!(ids(ledger.ask(beat(7, Some(report("g:1", 1))))), [7]);
-    assert_eq!(fields(&ledger).len(), odd.len() + 1);
+    for call in [beat(7, Some(report("g:1", 1))), tidying(7)] {
+        assert_eq!(ids(ledger.ask(call)), [7]);
+        assert_eq!(fields(&ledger).len(), odd.len() + 1);
+    }
     // Of another type, nobody is told of anybody, and that is an error and no empty list.
     redis::cmd("DEL").arg(KEY).exec(&mut ledger.server.connection()).unwrap();
     redis::cmd("SET").arg(KEY).arg("x").exec(&mut ledger.server.connection()).unwrap();

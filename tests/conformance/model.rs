@@ -76,7 +76,9 @@ impl Model {
                 LedgerResult::Recalled { removed: sales.iter().map(is_removed).collect() }
             }
             // Of no sale, and not the same on both ledgers: see hosts.rs.
-            LedgerOp::Beat { .. } | LedgerOp::Hosts => LedgerResult::Hosts(Vec::new()),
+            LedgerOp::Beat { .. } | LedgerOp::Hosts => {
+                LedgerResult::Hosts { hosts: Vec::new(), is_untidy: false }
+            }
             LedgerOp::Identify { .. } => LedgerResult::Identified { id: "model".to_owned(), age_ms: 0 },
         }
     }

@@ -13,7 +13,7 @@ fn told(id: u128, weight: u32) -> HostBeat {
 }
 
 fn hosts(hosts: &[HostBeat]) -> Answer {
-    Answer::Ledger(LedgerResult::Hosts(hosts.to_vec()))
+    Answer::Ledger(LedgerResult::Hosts { hosts: hosts.to_vec(), is_untidy: false })
 }
 
 fn fixture_with_card() -> Fixture {
@@ -23,7 +23,7 @@ fn fixture_with_card() -> Fixture {
 /// What the next beat says; all else is left unanswered.
 fn beat(fixture: &mut Fixture) -> Option<(CallId, Option<HostReport>)> {
     std::iter::from_fn(|| fixture.desk.poll_call()).find_map(|(call, asked)| match asked {
-        Call::Ledger(LedgerOp::Beat { host: HostId(1), report }) => {
+        Call::Ledger(LedgerOp::Beat { host: HostId(1), report, .. }) => {
             Some((call, report.map(|report| *report)))
         }
         _ => None,
@@ -100,6 +100,24 @@ fn a_ledger_that_does_not_tell_changes_no_share() {
     assert_eq!(fixture.permits().0, 50);
     fixture.wait(limits::HOST_BEAT_MS);
     assert!(beat(&mut fixture).is_some(), "it is tried again");
+}
+
+#[test]
+fn who_hears_of_hosts_to_be_forgotten_has_them_forgotten_once() {
+    let mut fixture = fixture_with_card();
+    let mut forgets = Vec::new();
+    for is_untidy in [true, false, false] {
+        fixture.wait(limits::HOST_BEAT_MS);
+        let beat = std::iter::from_fn(|| fixture.desk.poll_call()).find_map(|(call, asked)| match asked {
+            Call::Ledger(LedgerOp::Beat { forgets, .. }) => Some((call, forgets)),
+            _ => None,
+        });
+        let (call, it_forgets) = beat.unwrap();
+        forgets.push(it_forgets);
+        let told = LedgerResult::Hosts { hosts: vec![told(1, 1)], is_untidy };
+        answer(&mut fixture, call, Ok(Answer::Ledger(told)));
+    }
+    assert_eq!(forgets, [false, true, false]);
 }
 
 #[test]

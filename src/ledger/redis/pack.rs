@@ -164,18 +164,19 @@ fn on_ledger(op: &LedgerOp, out: &mut Vec<u8>) {
             command.arg(&scripts::IDENTIFY.hash).arg(1).arg(LEDGER_KEY).arg(id.to_string());
             command.write_packed_command(out);
         }
-        LedgerOp::Beat { host, report } => {
+        LedgerOp::Beat { host, report, forgets } => {
+            let patience = if *forgets { HOST_FORGOTTEN_MS.to_string() } else { String::new() };
             let told =
                 report.as_deref().map(|report| serde_json::to_string(report).expect("it has no odd keys"));
-            beat(&host.to_string(), &told.unwrap_or_default()).write_packed_command(out);
+            beat(&host.to_string(), &told.unwrap_or_default(), &patience).write_packed_command(out);
         }
-        LedgerOp::Hosts => beat("", "").write_packed_command(out),
+        LedgerOp::Hosts => beat("", "", "").write_packed_command(out),
     }
 }
 
-fn beat(host: &str, told: &str) -> Cmd {
+fn beat(host: &str, told: &str, patience: &str) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(&scripts::BEAT.hash).arg(1).arg(HOSTS_KEY).arg(host).arg(told).arg(HOST_FORGOTTEN_MS);
+    command.arg(&scripts::BEAT.hash).arg(1).arg(HOSTS_KEY).arg(host).arg(told).arg(patience);
     command
 }
 

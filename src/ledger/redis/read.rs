@@ -1,5 +1,6 @@
 //! Redis' replies as answers.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -13,8 +14,8 @@ use super::survey::read_survey;
 use crate::booking::{Booking, BookingId, BookingStatus, SaleName, SaleStatus};
 use crate::clock::WallTime;
 use crate::limits::{
-    ADVERTISED_BYTES_MAX, CHANGES_KEPT, CHANGES_PER_CALL_MAX, IDENTIFIER_BYTES_MAX, LEDGER_REPLY_BYTES_MAX,
-    PAGE_ENTRIES, WEIGHT_MAX,
+    ADVERTISED_BYTES_MAX, CHANGES_KEPT, CHANGES_PER_CALL_MAX, HOST_FORGOTTEN_MS, IDENTIFIER_BYTES_MAX,
+    LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES, WEIGHT_MAX,
 };
 use crate::protocol::{
     Amended, Answer, BookingOp, Call, CallError, Cancel, Cancellation, ChangeFault, Claim, Confirmation,
@@ -268,10 +269,7 @@ fn read_of_ledger(op: &LedgerOp, replies: &[&[u8]]) -> Option<LedgerResult> {
             read_identified(std::str::from_utf8(bulk_string(replies.first()?)?).ok()?)
         }
         LedgerOp::Beat { .. } | LedgerOp::Hosts => {
-            let text = std::str::from_utf8(bulk_string(replies.first()?)?).ok()?;
-            Some(LedgerResult::Hosts(
-                text.lines().map(read_host).collect::<Option<Vec<_>>>()?.into_iter().flatten().collect(),
-            ))
+            read_hosts(&String::from_utf8_lossy(bulk_string(replies.first()?)?))
         }
     }
 }
@@ -358,15 +356,33 @@ fn read_identified(text: &str) -> Option<LedgerResult> {
     (!id.is_empty()).then_some(LedgerResult::Identified { id: id.to_owned(), age_ms: number(age_ms)? })
 }
 
-/// An id, an age, and what the host tells; nothing of one that tells what this version does not understand.
-fn read_host(line: &str) -> Option<Option<HostBeat>> {
-    let mut words = line.splitn(3, ' ');
-    let (id, age_ms) = (HostId::parse(words.next()?)?, number(words.next()?)?);
-    let report: Option<HostReport> = serde_json::from_str(words.next()?).ok();
-    let is_sane = |report: &HostReport| {
-        (1..=WEIGHT_MAX).contains(&report.weight) && report.address.len() <= ADVERTISED_BYTES_MAX
-    };
-    Some(report.filter(is_sane).map(|report| HostBeat { id, age_ms, report }))
+/// The time, then an id and what belongs to it, a line each. What is no host, or tells what this version does not understand,
+/// was put there by somebody else.
+fn read_hosts(text: &str) -> Option<LedgerResult> {
+    let mut lines = text.lines();
+    let now = number(lines.next()?)?;
+    let (mut hosts, mut is_untidy, mut id) = (BTreeMap::new(), false, None);
+    for line in lines {
+        // Somebody else's lines may stand between.
+        if let Some(next) = HostId::parse(line) {
+            id = Some(next);
+            continue;
+        }
+        let told = line.split_once(' ').and_then(|(at, told)| Some((number(at)?, told)));
+        let (Some(id), Some((at, told))) = (id.take(), told) else { continue };
+        let Some(report) = serde_json::from_str(told).ok().filter(is_sane) else { continue };
+        let age_ms = now.saturating_sub(at);
+        // One of the future would seem to live until then.
+        is_untidy |= at > now || age_ms > HOST_FORGOTTEN_MS;
+        if age_ms <= HOST_FORGOTTEN_MS {
+            hosts.insert(id, HostBeat { id, age_ms, report });
+        }
+    }
+    Some(LedgerResult::Hosts { hosts: hosts.into_values().collect(), is_untidy })
+}
+
+fn is_sane(report: &HostReport) -> bool {
+    (1..=WEIGHT_MAX).contains(&report.weight) && report.address.len() <= ADVERTISED_BYTES_MAX
 }
 
 /// The reply to TIME, in milliseconds.

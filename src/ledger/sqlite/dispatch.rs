@@ -105,12 +105,12 @@ fn on_ledger(connection: &Connection, op: &LedgerOp, clock: WallTime) -> Result<
         LedgerOp::Recall { sales } => opening::recall(connection, sales),
         // The file itself is the ledger: there is no other one at its path.
         // One process has the file, and nobody to share with.
-        LedgerOp::Beat { host, report } => {
+        LedgerOp::Beat { host, report, .. } => {
             let own =
                 report.iter().map(|report| HostBeat { id: *host, age_ms: 0, report: (**report).clone() });
-            Ok(LedgerResult::Hosts(own.collect()))
+            Ok(LedgerResult::Hosts { hosts: own.collect(), is_untidy: false })
         }
-        LedgerOp::Hosts => Ok(LedgerResult::Hosts(Vec::new())),
+        LedgerOp::Hosts => Ok(LedgerResult::Hosts { hosts: Vec::new(), is_untidy: false }),
         LedgerOp::Identify { .. } => Ok(LedgerResult::Identified { id: "file".to_owned(), age_ms: u64::MAX }),
     }
 }

@@ -129,7 +129,7 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
         (Call::Ledger(op), Answer::Ledger(result)) => match (op, result) {
             (LedgerOp::Sales, LedgerResult::Sales { .. })
             | (LedgerOp::Changes { .. }, LedgerResult::Changes { .. })
-            | (LedgerOp::Hosts, LedgerResult::Hosts(_)) => 0,
+            | (LedgerOp::Hosts, LedgerResult::Hosts { .. }) => 0,
             _ => panic!("{result:?} to {op:?}"),
         },
         _ => panic!("{answer:?} to {call:?}"),
