@@ -11,6 +11,7 @@ fn crowd(hosts: usize, is_uneven: bool) -> Crowd {
     Crowd {
         hosts,
         buyers: 1_000_000,
+        rush_ms: 1_000,
         tickets: 10_000,
         favoured: if is_uneven { 900 } else { 1_000 / hosts as u64 },
         deaths: if hosts > 3 { 3 } else { 0 },
@@ -76,6 +77,7 @@ fn main() {
     column("claims that came to the ledger, for each ticket", &|_, told| {
         format!("{:.4}", told.claims as f64 / (told.granted + told.unheard) as f64)
     });
+    column("most of them at once", &|_, told| told.most_claims_at_once.to_string());
     column("calls that book, for each ticket", &|_, told| {
         format!("{:.3}", told.booking_calls as f64 / (told.granted + told.unheard) as f64)
     });

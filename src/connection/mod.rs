@@ -78,6 +78,9 @@ pub struct Turn<'a> {
     pub date: &'a DateCache,
     /// The core's spare buffers.
     pub pool: &'a mut BufferPool,
+    /// The host is about to stop: each connection ends with the answer to its next request, so that no client sends one
+    /// into a connection that is just closing.
+    pub is_parting: bool,
 }
 
 /// What to do with the socket of a connection.

@@ -307,7 +307,7 @@ impl Connection {
         if is_last {
             service.note(Limit::Requests);
         }
-        if head.persists && !self.draining && !is_last {
+        if head.persists && !self.draining && !turn.is_parting && !is_last {
             self.reading = Reading::Head(HeadScanner::default());
         } else {
             self.last_request = Some(sequence);

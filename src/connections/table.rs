@@ -71,6 +71,8 @@ pub struct Connections<N> {
     date: DateCache,
     now: Monotonic,
     draining: bool,
+    /// Each connection ends with its next answer.
+    parting: bool,
 }
 
 impl<N: Notes> Connections<N> {
@@ -90,6 +92,7 @@ impl<N: Notes> Connections<N> {
             date: DateCache::new(now.wall),
             now: now.monotonic,
             draining: false,
+            parting: false,
         }
     }
 
@@ -150,7 +153,8 @@ impl<N: Notes> Connections<N> {
         if slot.generation != key.generation {
             return None;
         }
-        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let mut turn =
+            Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: self.parting };
         let result = act(&mut slot.connection, &mut turn, service);
         while slot.connection.wants_resume() {
             slot.connection.resume(&mut turn, service);
@@ -177,7 +181,8 @@ impl<N: Notes> Connections<N> {
         if slot.generation != key.generation {
             return;
         }
-        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let mut turn =
+            Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: self.parting };
         slot.connection.handle_written(bytes, &mut turn);
         slot.notes.handle_written(&slot.connection);
         if slot.connection.wants_resume() {
@@ -344,6 +349,11 @@ impl<N: Notes> Connections<N> {
         if !self.pool.is_pressed() {
             self.unread.clear();
         }
+    }
+
+    /// The host will stop: from now on each connection ends with the answer to its next request. Who comes is admitted.
+    pub fn begin_parting(&mut self) {
+        self.parting = true;
     }
 
     /// From now on nobody is admitted, and each connection ends with the answers that it waits for.

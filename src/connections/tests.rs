@@ -355,6 +355,24 @@ fn who_finds_no_room_is_told_so_after_the_time_that_it_may_wait() {
     assert_eq!(host.server.connections.len(), 2);
 }
 
+/// So that nobody sends a request into a connection that is just closing: who comes is still let in, an idle connection stays.
+#[test]
+fn of_a_host_that_will_stop_each_connection_ends_with_its_next_answer() {
+    let mut host = Loop::new(1_000, 8);
+    host.accept([1, 2]);
+    host.server.connections.begin_parting();
+    host.accept([3]);
+    host.send(1, &[GET, GET].concat());
+    host.send(3, GET);
+    host.turn(false, &[(1, READABLE), (3, READABLE)]);
+    for (socket, answers) in [(1, 1), (2, 0), (3, 1)] {
+        assert_eq!(host.answers(socket), answers, "socket {socket}");
+        let says_so = String::from_utf8_lossy(&host.far(socket).written).contains("Connection: close");
+        assert_eq!(says_so, answers == 1, "socket {socket}");
+        assert!(!host.far(2).shut, "nothing was asked on it");
+    }
+}
+
 /// A listener is closed over those who wait at it only after they were let in and what they ask was read.
 #[test]
 fn the_last_who_come_are_answered() {

@@ -258,8 +258,10 @@ impl Engine {
         Some((id, call))
     }
 
-    /// The host takes no more of the crowd, which other hosts are to know.
+    /// The host is about to stop: other hosts are to know, and each client is told with its next answer to come again
+    /// elsewhere.
     pub fn leave(&mut self) {
+        self.connections.begin_parting();
         self.core.desk.leave(self.core.now.monotonic);
     }
 

@@ -33,8 +33,10 @@ const EPOCH_MS: u64 = 1_800_000_000_000;
 pub struct Crowd {
     /// Hosts of weight 1.
     pub hosts: usize,
-    /// Who asks for one ticket each: half of them in the first second, the others over the rest of a minute.
+    /// Who asks for one ticket each.
     pub buyers: u64,
+    /// Half of them come within so many milliseconds, the others over the rest of a minute.
+    pub rush_ms: u64,
     /// How many there are.
     pub tickets: u64,
     /// The part of them, in thousandths, that the first host gets; the others have the rest in equal parts.
@@ -66,6 +68,8 @@ pub struct Outcomes {
     pub false_refusals: u64,
     /// Claims for tickets that came to the ledger.
     pub claims: u64,
+    /// Most of them that were on their way to it at once.
+    pub most_claims_at_once: u64,
     /// Calls that book.
     pub booking_calls: u64,
     /// Calls of syncs: what has changed, what a sale is like, its log.
@@ -230,6 +234,7 @@ pub struct Fleet {
     crowd: Crowd,
     hosts: Vec<Host>,
     ledger: Ledger,
+    claims_on_the_way: u64,
     /// Until when Redis is busy.
     busy_until: u64,
     events: BinaryHeap<Reverse<(u64, u64, usize)>>,
@@ -254,7 +259,7 @@ impl Fleet {
         loop {
             let next_event = fleet.events.peek().map_or(u64::MAX, |Reverse((at, _, _))| *at);
             // The doors open after two seconds, in which the hosts have heard of each other.
-            let next_buyer = (came < crowd.buyers).then(|| 2 * SECOND + arrival(came, crowd.buyers));
+            let next_buyer = (came < crowd.buyers).then(|| 2 * SECOND + arrival(came, crowd));
             match next_buyer {
                 Some(at) if at <= next_event => {
                     fleet.now = at;
@@ -303,6 +308,7 @@ impl Fleet {
             crowd,
             hosts,
             ledger,
+            claims_on_the_way: 0,
             busy_until: 0,
             events: BinaryHeap::new(),
             pending: Vec::new(),
@@ -393,6 +399,7 @@ impl Fleet {
             Call::Bookings { op, .. } => {
                 if let BookingOp::Reserve(claims) = op {
                     self.outcomes.claims += claims.len() as u64;
+                    self.claims_on_the_way -= claims.len() as u64;
                 }
                 self.outcomes.booking_calls += 1;
                 0
@@ -492,6 +499,11 @@ impl Fleet {
         let next = host.desk.next_deadline().0.max(self.now + TURN);
         self.note_knowledge(number);
         for (id, call) in sent {
+            if let Call::Bookings { op: BookingOp::Reserve(claims), .. } = &call {
+                self.claims_on_the_way += claims.len() as u64;
+                self.outcomes.most_claims_at_once =
+                    self.outcomes.most_claims_at_once.max(self.claims_on_the_way);
+            }
             let begins = self.busy_until.max(self.now + ONE_WAY);
             self.busy_until = begins + cost_of(&call, self.ledger.hosts.len());
             self.schedule(self.busy_until, Event::Done(number, id, call));
@@ -544,10 +556,10 @@ fn now(at: u64) -> Now {
 }
 
 /// When that buyer comes.
-fn arrival(number: u64, all: u64) -> u64 {
-    let half = all.div_ceil(2);
+fn arrival(number: u64, crowd: &Crowd) -> u64 {
+    let (all, half) = (crowd.buyers, crowd.buyers.div_ceil(2));
     match number < half {
-        true => number * SECOND / half,
+        true => number * crowd.rush_ms * MS / half,
         false => SECOND + (number - half) * 55 * SECOND / (all - half).max(1),
     }
 }

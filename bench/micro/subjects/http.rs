@@ -156,7 +156,7 @@ impl<F: FnMut(Reply<'_>, &mut Vec<u8>) -> Answered> Work for Answers<F> {
 
     fn prepare(&mut self) {
         assert!(self.limits.pipeline >= ANSWERS);
-        let mut turn = Turn { now: Monotonic(0), date: &self.date, pool: &mut self.pool };
+        let mut turn = Turn { now: Monotonic(0), date: &self.date, pool: &mut self.pool, is_parting: false };
         let written = self.connection.output().len();
         self.connection.handle_written(written, &mut turn);
         self.connection.handle_bytes(&HEAD.repeat(ANSWERS), &mut turn, &mut self.keeper);
@@ -164,7 +164,7 @@ impl<F: FnMut(Reply<'_>, &mut Vec<u8>) -> Answered> Work for Answers<F> {
     }
 
     fn run(&mut self) {
-        let mut turn = Turn { now: Monotonic(0), date: &self.date, pool: &mut self.pool };
+        let mut turn = Turn { now: Monotonic(0), date: &self.date, pool: &mut self.pool, is_parting: false };
         for pending in self.keeper.0.drain(..) {
             let reply = self.connection.reply(pending, &mut turn).expect("the connection is open");
             (self.answer)(reply, &mut self.scratch);

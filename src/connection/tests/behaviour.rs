@@ -641,7 +641,8 @@ fn where_the_core_has_no_room_a_half_request_is_refused_and_a_whole_one_too() {
     };
     let refused = |bench: &mut Bench, pieces: &[&[u8]]| {
         for bytes in pieces {
-            let mut turn = Turn { now: bench.now, date: &bench.date, pool: &mut bench.pool };
+            let mut turn =
+                Turn { now: bench.now, date: &bench.date, pool: &mut bench.pool, is_parting: false };
             bench.connection.handle_bytes(bytes, &mut turn, &mut bench.mirror);
             bench.connection.check_invariants();
         }
@@ -668,7 +669,7 @@ fn where_the_core_has_no_room_a_half_request_is_refused_and_a_whole_one_too() {
     refused(&mut bench, &[GET]);
     // Room for it: served.
     let mut bench = with_others();
-    let mut turn = Turn { now: bench.now, date: &bench.date, pool: &mut bench.pool };
+    let mut turn = Turn { now: bench.now, date: &bench.date, pool: &mut bench.pool, is_parting: false };
     bench.connection.handle_bytes(GET, &mut turn, &mut bench.mirror);
     assert_eq!(bench.mirror.seen, ["GET /a "]);
 }

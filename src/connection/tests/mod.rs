@@ -96,7 +96,7 @@ impl Bench {
     }
 
     fn with<R>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Mirror) -> R) -> R {
-        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: false };
         let result = act(&mut self.connection, &mut turn, &mut self.mirror);
         self.connection.check_invariants();
         assert_eq!(self.pool.lent_bytes(), self.connection.buffered_bytes(), "all is lent by the pool");

@@ -67,7 +67,7 @@ impl Play {
     }
 
     fn with<R>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Ticker) -> R) -> R {
-        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: false };
         let result = act(&mut self.connection, &mut turn, &mut self.ticker);
         while self.connection.wants_resume() {
             self.connection.resume(&mut turn, &mut self.ticker);

@@ -147,7 +147,7 @@ impl Client {
 
     /// One step, after which all must be in order.
     pub fn step<R>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Counter) -> R) -> R {
-        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: false };
         let result = act(&mut self.connection, &mut turn, &mut self.service);
         self.connection.check_invariants();
         assert_eq!(self.pool.lent_bytes(), self.connection.buffered_bytes(), "all is lent by the pool");

@@ -99,7 +99,7 @@ struct Play {
 
 impl Play {
     fn step<R>(&mut self, act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut News) -> R) -> R {
-        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool };
+        let mut turn = Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: false };
         let result = act(&mut self.connection, &mut turn, &mut self.news);
         while self.connection.wants_resume() {
             self.connection.resume(&mut turn, &mut self.news);
