@@ -3,7 +3,7 @@
 //! Each sync asks the ledger which sales were announced as changed since the last one, and reads those that this core reads
 //! for all cores. A sale may go on changing for a moment after its announcement: it is read again at the next sync, until
 //! it is quiet. On a new connection, and if the ledger's feed is not the one that was followed, all sales are read; and
-//! each sync reads a few of those that nothing was announced of.
+//! each sync reads a few of those that nothing was announced of. Of a ledger that announces nothing each sync reads them all.
 //!
 //! Once a sale has stopped selling, the core that reads it reads its log up to there, page by page, so that the host knows
 //! every granted id and can refuse all others from memory.
@@ -237,6 +237,7 @@ impl<C> Desk<C> {
                     self.board.set_told_at(self.core, told_at);
                 }
             }
+            Ok(Answer::Ledger(LedgerResult::Unannounced)) => self.sync.reads.want_all(),
             Ok(other) => tracing::error!(?other, "unexpected answer to a changes call"),
             Err(error) => {
                 if self.sync.feed.note_failure() {
