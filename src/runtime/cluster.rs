@@ -49,12 +49,15 @@ const NOBODY: usize = usize::MAX;
 /// Slots of sales.
 const SLOTS: usize = Slot::COUNT as usize;
 
+/// Gives one that asks where that node is.
+pub type NodeAsker = dyn FnMut(&HostPort) -> Asker<Whereabouts> + Send;
+
 /// Where the nodes of a Cluster are.
 pub struct ClusterSource {
     /// Gives the map of slots, and tells that it is another.
     pub maps: Asker<FoundSlots>,
-    /// Gives one that asks where that node is.
-    pub node: Box<dyn FnMut(&HostPort) -> Asker<Whereabouts> + Send>,
+    /// Asks where each of them is.
+    pub node: Box<NodeAsker>,
     /// Has the map asked for soon.
     pub nudge: Box<dyn Fn() + Send>,
 }

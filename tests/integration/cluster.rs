@@ -187,9 +187,7 @@ fn hosts_follow_a_primary_that_dies_and_one_that_is_replaced_by_hand() {
     assert_audit_agrees(folder.path(), sale, &url);
     hosts[0].operator().put(&format!("/v1/sales/{sale}"), "{\"total\":200000}").expect(200);
 
-    let replica = set.replica_of(second).expect("it has a replica");
-    assert!(set.nodes[replica].command(&["cluster", "failover"]).starts_with("OK"));
-    set.wait_for_another(slot, second);
+    set.fail_over(slot, second);
     set.settle();
     hosts.iter().zip(["d", "e"]).for_each(|(host, id)| booked(host, sale, id));
     hosts.iter().for_each(ready);

@@ -1,6 +1,6 @@
 //! A Redis Cluster of three primaries, a replica of each, and nodes that may join it, each on a port of its own.
 
-use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::redis_server::RedisServer;
 use super::{PATIENCE, eventually, free_port};
@@ -167,8 +167,25 @@ impl ClusterSet {
         });
     }
 
+    /// Has its replica take the place of the primary of that slot, as an operator does by hand: again if it comes to nothing,
+    /// as on a machine that is too busy for it.
+    #[track_caller]
+    pub fn fail_over(&self, slot: u16, primary: usize) -> usize {
+        let mut asked_at: Option<Instant> = None;
+        eventually("a failover by hand", 2 * PATIENCE, || {
+            if asked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(8))
+                && let Some(replica) = self.replica_of(primary)
+            {
+                asked_at = Some(Instant::now());
+                // Refused while one is under way.
+                let _ = self.nodes[replica].try_command(&["cluster", "failover"]);
+            }
+            self.owner(slot).filter(|owner| *owner != primary)
+        })
+    }
+
     /// A replica of that primary.
-    pub fn replica_of(&self, primary: usize) -> Option<usize> {
+    fn replica_of(&self, primary: usize) -> Option<usize> {
         let port = format!("master_port:{}", self.nodes[primary].address().port());
         self.nodes.iter().position(|node| {
             let said = node.try_command(&["info", "replication"]).unwrap_or_default();
@@ -213,14 +230,6 @@ impl ClusterSet {
         let port = self.nodes[to].address().port().to_string();
         let words = ["migrate", "127.0.0.1", &port, "", "0", "5000", "keys"];
         self.ok(from, &[&words[..], keys].concat());
-    }
-
-    /// Runs `redis-cli --cluster` with these words.
-    pub fn redis_cli(&self, words: &[&str]) -> String {
-        let output = Command::new("redis-cli").arg("--cluster").args(words).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        said
     }
 }
 

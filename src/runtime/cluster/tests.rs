@@ -326,7 +326,7 @@ fn what_was_in_flight_goes_where_its_slot_is_once_in_its_order_and_with_its_ids(
     assert_eq!(fixture.answered(), [9, 2, 3, 4]);
     fixture.submit(5, reserve("foo", "id-5"));
     fixture.submit(6, expire("zebra-9"));
-    assert_eq!(fixture.asked("a").contains(&"id-5".to_owned()), true);
+    assert!(fixture.asked("a").contains(&"id-5".to_owned()));
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl ClusterClient {
                     Ok(replies) => {
                         for (pending, reply) in batch.into_iter().zip(replies) {
                             match reply {
-                                NodeReply::Answer(answer) => answers[pending.index] = Some(answer),
+                                NodeReply::Answer(answer) => answers[pending.index] = Some(*answer),
                                 NodeReply::Redirect(redirect) => {
                                     match self.follow(pending, redirect, &place, &mut pauses) {
                                         Ok(pending) => left.push(pending),

@@ -131,7 +131,7 @@ impl Ledger for RedisLedger {
                 let errand = |call: &Call| Errand::new(CallId(0), call.clone(), Keys::One);
                 let errands: Vec<Errand> = calls.iter().map(errand).collect();
                 let answer = |reply| match reply {
-                    NodeReply::Answer(answer) => answer,
+                    NodeReply::Answer(answer) => *answer,
                     // Nobody asks one Redis for a slot.
                     NodeReply::Redirect(redirect) => Err(CallError::Refused(format!("{redirect:?}"))),
                 };

@@ -33,7 +33,7 @@ enum Break {
 /// What a Redis says to a call.
 #[derive(Clone, Debug)]
 pub(super) enum NodeReply {
-    Answer(Result<Answer, CallError>),
+    Answer(Box<Result<Answer, CallError>>),
     /// Another node is to carry it out: nothing was done.
     Redirect(Redirect),
 }
@@ -211,7 +211,10 @@ impl NodeClient {
             if errands.iter().any(|errand| has_it(&errand.call)) && !self.session.is_allowed(need) {
                 self.session.ask_right(need);
                 if let Err(why) = self.drive(Session::poll_verdict)? {
-                    return Ok(vec![NodeReply::Answer(Err(CallError::Refused(why))); errands.len()]);
+                    return Ok(vec![
+                        NodeReply::Answer(Box::new(Err(CallError::Refused(why))));
+                        errands.len()
+                    ]);
                 }
             }
         }
@@ -227,7 +230,7 @@ impl NodeClient {
                 missing -= 1;
             };
             while let Some((id, answer)) = session.poll_answer() {
-                note(id, NodeReply::Answer(answer));
+                note(id, NodeReply::Answer(Box::new(answer)));
             }
             while let Some((errand, redirect)) = session.poll_redirect() {
                 note(errand.id, NodeReply::Redirect(redirect));
