@@ -1,5 +1,5 @@
-//! A Redis Cluster under hosts that follow the slot of their sale: its primary killed, or replaced by hand, and the slot moved to a
-//! node that has joined, and back, with keys on both.
+//! A Redis Cluster under hosts that follow the slot of their sale: its primary killed, or replaced by hand, and the slot moved
+//! to a node that has joined, and back, with keys on both.
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::redis_connections::documented_rights;
 use crate::support::clusters::ClusterSet;
 use crate::support::host::{Host, assert_audit_agrees, boxoffice};
 use crate::support::{PATIENCE, eventually, turn};
@@ -277,6 +278,41 @@ fn a_slot_without_a_primary_stops_its_own_sales_and_no_others() {
     boxoffice(folder.path(), &["sale", "open", sale, "--stock", "7", "--ledger", &url]).expect(0);
     booked(&late, sale, "z");
     booked(&hosts[0], sale, "y");
+}
+
+/// The rights of one Redis, and those that a Cluster needs beside them.
+#[test]
+fn a_user_with_the_documented_rights_sells_and_without_one_of_them_nothing_is_sold() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let set = ClusterSet::of_primaries(&[]);
+    let more = ["+asking", "+cluster|slots", "+cluster|info"];
+    let all = [&documented_rights()[..], &more].concat();
+    let allow = |rights: &[&str]| {
+        for node in &set.nodes {
+            node.command(&[&["acl", "setuser", "boxoffice", "reset"], rights].concat());
+        }
+    };
+    allow(&all);
+    let url = set.url().replace("://", "://boxoffice:secret@");
+    let mut host = Host::start(folder.path(), &["--ledger", &url, "--state", "none", "--sale", "foo=9"]);
+    booked(&host, "foo", "a");
+    ready(&host);
+    for right in ["+asking", "+hset"] {
+        allow(&all.iter().copied().filter(|other| *other != right).collect::<Vec<_>>());
+        unready(&host, &["denies this user", right]);
+        host.client().put("/v1/sales/foo/bookings/b", "{}").expect_problem(503, "ledger-unavailable");
+        allow(&all);
+        booked(&host, "foo", right.trim_start_matches('+'));
+        ready(&host);
+    }
+    // Connections that stand need no map; a command does.
+    allow(&all.iter().copied().filter(|other| !more[1..].contains(other)).collect::<Vec<_>>());
+    boxoffice(folder.path(), &["sale", "list", "--ledger", &url])
+        .expect(1)
+        .saying(&["NOPERM", "cluster|info"]);
+    booked(&host, "foo", "c");
+    host.stop();
 }
 
 #[test]

@@ -251,3 +251,130 @@ impl fmt::Debug for ClusterWatch {
         write!(f, "ClusterWatch({:?})", self.0.seeds)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::ledger::redis::finder::ClusterFinder;
+    use crate::ledger::url::LedgerUrl;
+    use crate::protocol::Slot;
+
+    /// For what threads do by themselves.
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A node that says what it is told to say: its epoch, whether the Cluster is up, and the port of whoever has all slots.
+    struct PlayedNode {
+        port: u16,
+        says: Arc<Mutex<Option<(u64, bool, u16)>>>,
+    }
+
+    impl PlayedNode {
+        fn start(says: Option<(u64, bool, u16)>) -> PlayedNode {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let says = Arc::new(Mutex::new(says));
+            let said = Arc::clone(&says);
+            // Ends with the test's process.
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let said = Arc::clone(&said);
+                    std::thread::spawn(move || answer(stream, &said));
+                }
+            });
+            PlayedNode { port, says }
+        }
+
+        fn say(&self, says: Option<(u64, bool, u16)>) {
+            *self.says.lock().unwrap() = says;
+        }
+    }
+
+    fn answer(mut stream: TcpStream, says: &Mutex<Option<(u64, bool, u16)>>) {
+        let words = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+        for word in words {
+            let Some((epoch, is_up, port)) = *says.lock().unwrap() else { return };
+            let state = if is_up { "ok" } else { "fail" };
+            let text = format!("cluster_state:{state}\r\ncluster_current_epoch:{epoch}\r\n");
+            let reply = match word.as_str() {
+                "INFO" => format!("${}\r\n{text}\r\n", text.len()),
+                "SLOTS" => format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$0\r\n\r\n:{port}\r\n$2\r\nid\r\n"),
+                _ => continue,
+            };
+            if stream.write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn finder(nodes: &[&PlayedNode]) -> ClusterFinder {
+        let places: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let Ok(LedgerUrl::Redis(url)) = format!("redis+cluster://{}", places.join(",")).parse() else {
+            panic!()
+        };
+        let crate::ledger::url::RedisAddress::Cluster(seeds) = url.address.clone() else { panic!() };
+        ClusterFinder::new(&url, &seeds, false)
+    }
+
+    /// The port of whoever has the slots, by the next map.
+    fn owner(finder: &ClusterFinder) -> Result<u16, String> {
+        let mut asker = finder.maps(|| ());
+        asker.ask().unwrap();
+        let map = asker.wait(LONG).expect("it is found").map_err(|error| error.to_string())?;
+        Ok(map.node_of(Slot::new(7).unwrap()).expect("all slots are of somebody").port)
+    }
+
+    #[track_caller]
+    fn wait_for(finder: &ClusterFinder, port: u16) {
+        let until = Instant::now() + LONG;
+        while owner(finder) != Ok(port) {
+            assert!(Instant::now() < until, "it is never known");
+            finder.nudge();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn another_map_is_told_and_one_of_the_past_is_not_taken_while_a_newer_one_is_known() {
+        let nodes = [(5, true, 1), (5, true, 1)].map(|says| PlayedNode::start(Some(says)));
+        let finder = finder(&[&nodes[0], &nodes[1]]);
+        let (woken, wakes) = std::sync::mpsc::channel();
+        let mut asker = finder.maps(move || woken.send(()).unwrap_or_default());
+        asker.ask().unwrap();
+        assert!(asker.wait(LONG).expect("it is found").is_ok());
+        nodes.iter().for_each(|node| node.say(Some((6, true, 2))));
+        finder.nudge();
+        let until = Instant::now() + LONG;
+        while !asker.poll_move() {
+            assert!(Instant::now() < until, "nobody is told");
+            wakes.recv_timeout(LONG).expect("whoever listens is woken");
+        }
+        wait_for(&finder, 2);
+        // The one that was asked was cut off, and speaks of what was.
+        nodes[0].say(Some((5, true, 1)));
+        nodes[1].say(Some((7, true, 3)));
+        wait_for(&finder, 3);
+        nodes[1].say(None);
+        for _ in 0..3 {
+            finder.nudge();
+            std::thread::sleep(3 * AFTER_NEWS);
+        }
+        // It is the only one that says anything: the Cluster may have been made anew.
+        wait_for(&finder, 1);
+    }
+
+    #[test]
+    fn who_takes_the_cluster_for_down_is_believed_only_if_nobody_else_answers() {
+        let nodes = [(9, false, 1), (5, true, 2)].map(|says| PlayedNode::start(Some(says)));
+        let finder = finder(&[&nodes[0], &nodes[1]]);
+        assert_eq!(owner(&finder), Ok(2));
+        nodes[1].say(None);
+        wait_for(&finder, 1);
+        nodes[0].say(None);
+        let nobody = PlayedNode::start(None);
+        let said = owner(&self::finder(&[&nobody])).unwrap_err();
+        assert!(said.starts_with("no node of the Cluster says"), "{said}");
+    }
+}
