@@ -435,6 +435,10 @@ impl<T> Cluster<T> {
 
     /// When [`Cluster::drive`] must be called at the latest.
     pub fn next_deadline(&self) -> Option<Monotonic> {
+        // What is answered without asking anybody waits for no event.
+        if !self.answers.is_empty() {
+            return Some(Monotonic::default());
+        }
         let wanted = self.nodes.iter().filter(|node| node.is_wanted);
         let of_links = wanted.filter_map(|node| node.link.next_deadline());
         of_links.chain(self.ask_at).chain(self.paused.iter().map(|(until, _)| *until)).min()

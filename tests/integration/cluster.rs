@@ -295,13 +295,19 @@ fn a_user_with_the_documented_rights_sells_and_without_one_of_them_nothing_is_so
     };
     allow(&all);
     let url = set.url().replace("://", "://boxoffice:secret@");
-    let mut host = Host::start(folder.path(), &["--ledger", &url, "--state", "none", "--sale", "foo=9"]);
+    let mut host = Host::start(folder.path(), &["--ledger", &url, "--state", "none", "--sale", "foo=100000"]);
     booked(&host, "foo", "a");
     ready(&host);
     for right in ["+asking", "+hset"] {
         allow(&all.iter().copied().filter(|other| *other != right).collect::<Vec<_>>());
         unready(&host, &["denies this user", right]);
-        host.client().put("/v1/sales/foo/bookings/b", "{}").expect_problem(503, "ledger-unavailable");
+        // Each loop asks each node, twice a second.
+        let mut ids = 0..;
+        eventually("nothing is sold", PATIENCE, || {
+            let path = format!("/v1/sales/foo/bookings/{}-{}", &right[1..], ids.next()?);
+            let answer = host.client().put(&path, "{}");
+            (answer.status == 503).then(|| answer.expect_problem(503, "ledger-unavailable"))
+        });
         allow(&all);
         booked(&host, "foo", right.trim_start_matches('+'));
         ready(&host);

@@ -499,6 +499,7 @@ fn a_slot_without_a_node_stops_only_its_own_sales_and_is_told() {
 fn the_list_of_sales_is_that_of_all_nodes_that_are_up() {
     let mut fixture = Fixture::new();
     fixture.submit(1, Call::Ledger(LedgerOp::Changes { after: None }));
+    assert!(fixture.cluster.next_deadline().is_some_and(|at| at <= fixture.now), "nothing wakes the loop");
     assert_eq!(fixture.answers(), [(1, Ok(Answer::Ledger(LedgerResult::Unannounced)))]);
     let names = |fixture: &mut Fixture| {
         let answers = fixture.answers();
