@@ -141,15 +141,11 @@ fn each_sale_is_sold_exactly_and_seen_by_every_host_and_command() {
         booked(&hosts[1], "late", id);
     }
     commands(&["sale", "trim", "late"]).expect(0);
-    // Its name is lost, wherever it is: an audit finds that, and mends it.
-    for node in &set.nodes[..3] {
-        for key in node.command(&["keys", "bx:sales:*"]).lines() {
-            node.command(&["srem", key.trim(), "late"]);
-        }
-    }
-    commands(&["audit", "late"]).expect(1);
-    commands(&["audit", "late", "--repair"]).expect(0);
-    commands(&["audit", "late"]).expect(0);
+    // Its name is lost, and not the sale: the hosts that know it name it again.
+    unname(&set, "late");
+    eventually("it is named again", PATIENCE, || {
+        commands(&["sale", "list"]).expect(0).said.contains("late").then_some(())
+    });
     commands(&["sale", "close", "late"]).expect(0);
     commands(&["sale", "remove", "late", "--yes"]).expect(0);
     let list = commands(&["sale", "list"]).expect(0).said;
@@ -162,6 +158,21 @@ fn each_sale_is_sold_exactly_and_seen_by_every_host_and_command() {
     }
     for mut host in hosts {
         host.stop();
+    }
+    // With no host that knows it an audit finds that, and mends it.
+    unname(&set, "hello");
+    commands(&["audit", "hello"]).expect(1);
+    commands(&["audit", "hello", "--repair"]).expect(0);
+    commands(&["audit", "hello"]).expect(0);
+    commands(&["sale", "list"]).expect(0).saying(&["hello"]);
+}
+
+/// Takes the name of a sale away, wherever it is.
+fn unname(set: &ClusterSet, sale: &str) {
+    for node in &set.nodes[..3] {
+        for key in node.command(&["keys", "bx:sales:*"]).lines() {
+            node.command(&["srem", key.trim(), sale]);
+        }
     }
 }
 
@@ -306,7 +317,7 @@ fn a_user_with_the_documented_rights_sells_and_without_one_of_them_nothing_is_so
         eventually("nothing is sold", PATIENCE, || {
             let path = format!("/v1/sales/foo/bookings/{}-{}", &right[1..], ids.next()?);
             let answer = host.client().put(&path, "{}");
-            (answer.status == 503).then(|| answer.expect_problem(503, "ledger-unavailable"))
+            (answer.status == 503).then_some(())
         });
         allow(&all);
         booked(&host, "foo", right.trim_start_matches('+'));

@@ -47,8 +47,13 @@ pub enum Keys {
 pub(super) type Key = ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }>;
 
 /// A key of the sale.
+#[inline]
 pub(super) fn of_sale(sale: &SaleName, part: &str) -> Key {
-    joined(&["bx:{", sale.as_str(), "}:", part])
+    let mut key = Key::new();
+    for part in ["bx:{", sale.as_str(), "}:", part] {
+        key.push_str(part);
+    }
+    key
 }
 
 fn joined(parts: &[&str]) -> Key {

@@ -346,10 +346,13 @@ fn reserve((keys, sale): Placed<'_>, seen: &Watermark, claims: &[Claim], out: &m
     push_bulk(out, scripts::RESERVE.hash.as_bytes());
     push_bulk(out, itoa::Buffer::new().format(KEYS).as_bytes());
     for part in PARTS {
-        push_bulk(out, keys.of_sale(sale, part).as_bytes());
+        push_bulk(out, keys::of_sale(sale, part).as_bytes());
     }
     for name in ANNOUNCED {
-        push_bulk(out, keys.announced(name, sale).as_bytes());
+        match keys {
+            Keys::One => push_bulk(out, name.as_bytes()),
+            Keys::Sale | Keys::Shard(_) => push_bulk(out, keys.announced(name, sale).as_bytes()),
+        }
     }
     push_bulk(out, seen_words(SWEPT_PER_CALL, seen).as_bytes());
     let mut number = itoa::Buffer::new();
