@@ -9,14 +9,16 @@
 -- Invariant: a sale that exists is left as it is, whatever the terms. A sale that is there is named, and one that is named
 -- and not there is lost: it is named here and in recall.lua alone, and its name goes by remove.lua alone. Over what is left
 -- of a lost sale it is opened paused and without counts, so that every script refuses it until an audit has counted.
+-- On a Cluster whoever calls this has named the sale before, and has looked whether it was named.
 
 local sales = KEYS[8]
+local is_named_here = sales ~= KEYS[1]
 local is_uncounted = refused ~= 'missing' and not field[2] and not field[3] and status == 'paused'
 if refused and refused ~= 'missing' and not (is_uncounted and ARGV[7] == '1') then return refused end
 if not refused then return state() .. '\nexists' end
 
 local left_over = call('EXISTS', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]) > 0
-if ARGV[7] ~= '1' and (left_over or call('SISMEMBER', sales, ARGV[8]) == 1) then return 'lost' end
+if ARGV[7] ~= '1' and (left_over or is_named_here and call('SISMEMBER', sales, ARGV[8]) == 1) then return 'lost' end
 
 total, version, status, buyer_required, by_operator = tonumber(ARGV[1]), 1, 'open', ARGV[6], ARGV[7]
 for i = 2, 5 do field[i + 5] = ARGV[i] end
@@ -36,7 +38,7 @@ if left_over then
 end
 opened, lineage, announced = now, now, 0
 -- Before the sale: what fails here leaves nothing behind.
-call('SADD', sales, ARGV[8])
+if is_named_here then call('SADD', sales, ARGV[8]) end
 announce()
 call('HSET', KEYS[1], 'total', ARGV[1], 'version', 1, 'sequence', sequence, 'status', status, 'hold', ARGV[2],
   'per_buyer', field[8], 'starts', ARGV[4], 'ends', ARGV[5], 'clock', now, 'opened', now, 'lineage', now,

@@ -2,7 +2,7 @@
 -- the first call on a connection, and again and again while it is used: a script that is denied a command after its first
 -- write leaves half of itself. Alone of all scripts it has no sale.lua in front.
 --
--- KEYS  1 a key that every user of ours may use
+-- KEYS  1 a key that every user of ours may use; none on a Cluster, where each node is asked and has other slots
 -- ARGV  1 `1` on a new connection, else `0`; then the commands, a subcommand after a space
 -- Reply a line each: `denied` or `unknown` (renamed, or of a later Redis) and the command; `refused` and what Redis says
 --       to a write; `may INFO` where the user may ask that as well. Nothing where all is well.
@@ -37,7 +37,7 @@ local function error_of(reply) return type(reply) == 'table' and reply.err or ''
 local function ask(command)
   local words = {}
   for word in string.gmatch(command, '%S+') do words[#words + 1] = word end
-  words[#words + 1] = KEYS[1]
+  words[#words + 1] = KEYS[1] or 'bx:sales'
   local is_known, allowed = pcall(may, unpack(words))
   if not is_known then return 'unknown' end
   return not allowed and 'denied'
@@ -57,7 +57,8 @@ local function try(command)
 end
 
 local reply = {}
--- A write with no effect is refused as any other: the first of a script, that is.
+-- A write with no effect is refused as any other: the first of a script, that is. A node of a Cluster that has another slot
+-- than the key says so last, where nothing else is in the way.
 local is_known, allowed = true, true
 if may then is_known, allowed = pcall(may, 'ZADD', PROBE) end
 if is_known and allowed then

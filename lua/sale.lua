@@ -10,7 +10,8 @@
 --       6 lost      hash: what this ledger was found to have forgotten (see restore.lua)
 --       7 due       hash: span of time -> tickets of the holds that end in it (see `lapse`)
 --       the last two: bx:changes  sorted set: sale -> the number of its latest announcement, and bx:feed, the latest number
---                   there is (see `announce`): of all sales, and so of another slot than the others
+--                   there is (see `announce`): of all sales, and so of another slot than the others. On a Cluster the
+--                   stock is in their place, and in that of every other key of all sales: those are left alone
 --
 -- A record is a letter and the quantity, where it is held `@` and the deadline, and where there is a buyer a colon and
 -- the buyer: `c2:u-81`, `h1@1763827200123:u-81`.
@@ -128,6 +129,7 @@ local announced_before = announced
 local function announce()
   if now >= announced and now - announced < ANNOUNCE_MS then return end
   announced = now
+  if feed_key == KEYS[1] then return end
   local number = redis.pcall('INCR', feed_key)
   if type(number) ~= 'number' then return end
   redis.pcall('ZADD', changes_key, number, sub(KEYS[1], 5, -8)) -- bx:{SALE}:stock

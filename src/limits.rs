@@ -251,6 +251,18 @@ pub const LEDGER_TIMEOUT_MS_MIN: u64 = 10;
 /// See [`LEDGER_TIMEOUT_MS_MIN`].
 pub const LEDGER_TIMEOUT_MS_MAX: u64 = 60_000;
 
+/// Pause before a call is sent again that a node of a Cluster could not carry out while its slot moves: a script is refused for
+/// as long as some keys of its slot are on one node and some on the other.
+pub const SLOT_PAUSE_MS: u64 = 20;
+
+/// How often a call is sent on to where a node says that its slot is before a [pause](SLOT_PAUSE_MS) comes first: nodes may tell
+/// of each other what is not true any more.
+pub const REDIRECTS_AT_ONCE: u32 = 3;
+
+/// How often a call is sent on, or again, at most: then it is refused. About two seconds, as no slot takes longer to move one
+/// sale of a million bookings.
+pub const REDIRECTS_MAX: u32 = 100;
+
 /// First and longest pause before the ledger is dialled again, in milliseconds; jitter comes on top.
 pub const RECONNECT_MS_FIRST: u64 = 10;
 /// See [`RECONNECT_MS_FIRST`]: sales go on within a second of the ledger's return.

@@ -49,9 +49,9 @@ pub struct ServeFlags {
     /// Do not pin the loops to their CPUs [env: BOXOFFICE_NO_PIN]
     #[arg(long)]
     no_pin: bool,
-    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB, rediss://... for TLS, redis+unix:///PATH, or
-    /// redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME for the primary that sentinels name [default:
-    /// sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
+    /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB, rediss://... for TLS, redis+unix:///PATH,
+    /// redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME for the primary that sentinels name, or
+    /// redis+cluster://HOST:PORT,HOST:PORT,HOST:PORT for a Cluster [default: sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
     #[arg(long, value_name = "URL")]
     ledger: Option<String>,
     /// File with the password of a Redis whose URL has none; read for each new connection, so that it can be changed

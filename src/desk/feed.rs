@@ -19,6 +19,8 @@ pub(super) struct Feed {
     ahead: Option<(i64, Monotonic)>,
     /// It could not be read, and that was logged.
     is_failing: bool,
+    /// This ledger has none.
+    is_unannounced: bool,
     /// The list of all sales was asked for.
     is_listing: bool,
     /// When to ask for it.
@@ -92,6 +94,17 @@ impl Feed {
             self.ahead = Some((least, answered));
         }
         is_back
+    }
+
+    /// There is none: new sales are learnt of by the list alone, which is asked for at each sync.
+    pub(super) fn note_unannounced(&mut self) {
+        self.is_unannounced = true;
+        self.want_list();
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_unannounced(&self) -> bool {
+        self.is_unannounced
     }
 
     /// The list of all sales must be asked for at the next sync.

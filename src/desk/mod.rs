@@ -43,7 +43,7 @@ use std::sync::Arc;
 use crate::booking::{BookingId, Outcome, Refusal, SaleName};
 use crate::clock::{Monotonic, Now};
 use crate::limits;
-use crate::protocol::{BookingOp, Call, CallId, Slot, SlotRange};
+use crate::protocol::{BookingOp, Call, CallId, DirectoryShard, Slot, SlotRange};
 use crate::stock::{Board, CoreIndex, SaleBoard, Settlement};
 use batches::{Batches, CALL_KINDS, EntryKind, Overdue};
 use beats::Beats;
@@ -144,7 +144,9 @@ impl<C> Desk<C> {
     /// Whether a sale of that name, unknown here, may have been opened while this desk could not learn of it, neither from the
     /// feed nor by reading it.
     pub fn may_have_missed(&self, sale: &SaleName, now: Now) -> bool {
-        [Slot::DIRECTORY, Slot::of(sale)].iter().any(|&slot| self.is_cut_off(slot, now))
+        // Where the ledger is a Cluster its name may be on another node than the sale.
+        let slots = [Slot::DIRECTORY, Slot::of(sale), DirectoryShard::of(sale).slot()];
+        slots.iter().any(|&slot| self.is_cut_off(slot, now))
     }
 
     /// Whether that part of the ledger has been away for so long that no request waits for it.

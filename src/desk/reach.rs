@@ -6,6 +6,9 @@
 use crate::clock::Monotonic;
 use crate::protocol::{Slot, SlotRange};
 
+/// The first behind all slots, the [directory](Slot::DIRECTORY) included.
+const END: u16 = Slot::COUNT + 1;
+
 /// Neighbouring slots in the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
@@ -25,7 +28,7 @@ pub(super) struct Reach {
 impl Reach {
     /// All of it is down.
     pub(super) fn new(now: Monotonic) -> Reach {
-        Reach { parts: vec![Stretch { end: Slot::COUNT, down_since: Some(now) }] }
+        Reach { parts: vec![Stretch { end: END, down_since: Some(now) }] }
     }
 
     /// All of it is up.
@@ -93,7 +96,7 @@ impl Reach {
 
     /// Panics if it contradicts itself.
     pub(super) fn check_invariants(&self) {
-        assert_eq!(self.parts.last().map(|part| part.end), Some(Slot::COUNT), "each slot is in a part");
+        assert_eq!(self.parts.last().map(|part| part.end), Some(END), "each slot is in a part");
         assert!(self.parts.is_sorted_by(|part, next| part.end < next.end));
         assert!(self.parts.is_sorted_by(|part, next| part.down_since != next.down_since), "parts are merged");
     }
@@ -112,7 +115,8 @@ mod tests {
         assert!(!reach.is_any_up());
         let half = SlotRange::new(0, 8_191).unwrap();
         reach.note_up(half);
-        assert!(reach.is_any_up() && !reach.is_all_up() && reach.is_up(Slot::DIRECTORY));
+        assert!(reach.is_any_up() && !reach.is_all_up() && !reach.is_up(Slot::DIRECTORY));
+        reach.note_up(SlotRange::DIRECTORY);
         reach.note_down(SlotRange::ALL, Monotonic(5));
         assert_eq!(reach.down_since(Slot::DIRECTORY), Some(Monotonic(5)));
         let of_other_half = ["foo", "123456789"].map(|name| Slot::of(&SaleName::parse(name).unwrap()));
@@ -131,7 +135,7 @@ mod tests {
             names in prop::collection::vec("[a-z]{1,8}", 1..20),
         ) {
             let mut reach = Reach::new(Monotonic(0));
-            let mut model = vec![Some(Monotonic(0)); usize::from(Slot::COUNT)];
+            let mut model = vec![Some(Monotonic(0)); usize::from(END)];
             for (turn, &(one, other, is_up)) in (1..).zip(&changes) {
                 let slots = SlotRange::new(one.min(other), one.max(other)).unwrap();
                 match is_up {

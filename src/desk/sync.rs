@@ -3,14 +3,14 @@
 //! Each sync asks the ledger which sales were announced as changed since the last one, and reads those that this core reads
 //! for all cores. A sale may go on changing for a moment after its announcement: it is read again at the next sync, until
 //! it is quiet. On a new connection, and if the ledger's feed is not the one that was followed, all sales are read; and
-//! each sync reads a few of those that nothing was announced of.
+//! each sync reads a few of those that nothing was announced of. Of a ledger that announces nothing each sync reads them all.
 //!
 //! Once a sale has stopped selling, the core that reads it reads its log up to there, page by page, so that the host knows
 //! every granted id and can refuse all others from memory.
 
 use std::hash::BuildHasher;
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::Desk;
 use super::calls::PendingCall;
@@ -237,6 +237,10 @@ impl<C> Desk<C> {
                     self.board.set_told_at(self.core, told_at);
                 }
             }
+            Ok(Answer::Ledger(LedgerResult::Unannounced)) => {
+                self.sync.feed.note_unannounced();
+                self.sync.reads.want_all();
+            }
             Ok(other) => tracing::error!(?other, "unexpected answer to a changes call"),
             Err(error) => {
                 if self.sync.feed.note_failure() {
@@ -438,6 +442,19 @@ impl<C> Desk<C> {
         }
     }
 
+    /// A part of a Cluster that has lost its names has not lost sales of other parts, and nothing else tells of it: those that
+    /// are known, and not listed, are named.
+    fn name_unlisted(&mut self, names: &[SaleName], now: Monotonic) {
+        let listed: FxHashSet<&SaleName> = names.iter().collect();
+        for lane in self.lanes.indexes() {
+            let sale = self.sale(lane);
+            if !listed.contains(sale.name()) && !sale.is_removed() && !sale.is_missing() {
+                self.losses.note(lane);
+            }
+        }
+        self.recall(now);
+    }
+
     /// Which sales there are.
     pub(super) fn handle_sales(&mut self, answer: Result<Answer, CallError>, now: Monotonic) {
         self.sync.feed.note_list();
@@ -450,6 +467,9 @@ impl<C> Desk<C> {
                             "the ledger's list of sales has an entry that is not a sale's name; it is ignored"
                         );
                     }
+                }
+                if self.sync.feed.is_unannounced() {
+                    self.name_unlisted(&names, now);
                 }
                 for name in names {
                     if self.lanes.find(name.as_str()).is_none() {

@@ -18,7 +18,7 @@ use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::connections::Admission;
 use crate::engine::{Engine, Settings};
-use crate::ledger::redis::finder::{self, RedisFinder};
+use crate::ledger::redis::finder::{self, ClusterFinder, RedisFinder};
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
@@ -28,6 +28,7 @@ use crate::metrics::CoreMetrics;
 use crate::protocol::{
     Answer, Call, CallError, Durability, HostId, LedgerId, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
 };
+use crate::runtime::cluster::{Cluster, ClusterSource};
 use crate::runtime::ledger_thread::{self, ThreadHandle};
 use crate::runtime::link::Link;
 use crate::runtime::redis_link::RedisLink;
@@ -107,6 +108,7 @@ impl StartError {
 enum Ready {
     Sqlite(SqliteLedger),
     Redis { ledger: Box<RedisLedger>, url: RedisUrl, finder: RedisFinder },
+    Cluster { ledger: Box<RedisLedger>, url: RedisUrl, finder: ClusterFinder },
 }
 
 impl Server {
@@ -158,7 +160,7 @@ impl Server {
         let drain = Drain::new(wakers.clone(), config.drain_delay);
         let trouble = match &ready {
             Ready::Sqlite(ledger) => ledger.trouble(),
-            Ready::Redis { .. } => Trouble::default(),
+            Ready::Redis { .. } | Ready::Cluster { .. } => Trouble::default(),
         };
         let (links, admin_ledger, ledger_thread) =
             connect(ready, config.durability, &trouble, &wakers, clock)?;
@@ -301,7 +303,7 @@ impl Ready {
     fn ledger(&mut self) -> &mut dyn Ledger {
         match self {
             Ready::Sqlite(ledger) => ledger,
-            Ready::Redis { ledger, .. } => ledger.as_mut(),
+            Ready::Redis { ledger, .. } | Ready::Cluster { ledger, .. } => ledger.as_mut(),
         }
     }
 }
@@ -327,9 +329,14 @@ fn open_ledger(url: &LedgerUrl) -> Result<Ready, StartError> {
     match url {
         LedgerUrl::Sqlite(path) => Ok(Ready::Sqlite(SqliteLedger::open(path)?)),
         LedgerUrl::Redis(url) => {
-            // One for the whole host: sentinels are asked once, and not by each loop.
-            let finder = finder::of_host(url);
+            // One for the whole host: sentinels, or the nodes of a Cluster, are asked once, and not by each loop.
             let patience = Duration::from_millis(limits::LEDGER_SILENCE_MS);
+            if let RedisAddress::Cluster(seeds) = &url.address {
+                let finder = ClusterFinder::new(url, seeds, true);
+                let ledger = RedisLedger::connect_to_cluster(finder.clone(), url, patience)?;
+                return Ok(Ready::Cluster { ledger: Box::new(ledger), url: url.clone(), finder });
+            }
+            let finder = finder::of_host(url);
             let ledger = Box::new(RedisLedger::connect_by(&finder, url, patience)?);
             Ok(Ready::Redis { ledger, url: url.clone(), finder })
         }
@@ -343,9 +350,11 @@ fn state_file(config: &Config, ledger: &LedgerUrl) -> Option<StateFile> {
         LedgerUrl::Redis(url) => {
             let mut nobody =
                 RedisUrl { user: None, password: None, password_file: None, tls: None, ..url.clone() };
-            if let RedisAddress::Sentinel(address) = &mut nobody.address {
-                // In whichever order somebody writes them.
-                address.sentinels.sort();
+            // In whichever order somebody writes them.
+            match &mut nobody.address {
+                RedisAddress::Sentinel(address) => address.sentinels.sort(),
+                RedisAddress::Cluster(seeds) => seeds.sort(),
+                RedisAddress::Tcp(_) | RedisAddress::Unix(_) => {}
             }
             config.state.as_deref().map(|path| StateFile::new(path, &nobody))
         }
@@ -481,6 +490,28 @@ fn connect(
                 let asker = finder.asker(move || drop(waker.wake()));
                 let link = RedisLink::new(asker, url.clone(), durability, seed, trouble, now);
                 Link::Redis(Box::new(Router::to_one(link)))
+            };
+            Ok((wakers.iter().enumerate().map(link).collect(), ledger, None))
+        }
+        Ready::Cluster { mut ledger, url, finder } => {
+            ledger.wait_as(durability);
+            let now = clock.now().monotonic;
+            let link = |(core, waker): (usize, &Arc<mio::Waker>)| {
+                // A loop that has ended needs no answer.
+                let wake = |waker: &Arc<mio::Waker>| {
+                    let waker = Arc::clone(waker);
+                    move || drop(waker.wake())
+                };
+                let (nodes, nudged, waker) = (finder.clone(), finder.clone(), Arc::clone(waker));
+                let source = ClusterSource {
+                    maps: finder.maps(wake(&waker)),
+                    node: Box::new(move |place| nodes.node(place, wake(&waker))),
+                    nudge: Box::new(move || nudged.nudge()),
+                };
+                let seed = OsRng.unwrap_err().next_u64();
+                let trouble = (trouble.clone(), core);
+                let cluster = Cluster::new(source, url.clone(), durability, seed, trouble, now);
+                Link::Redis(Box::new(Router::to_cluster(cluster)))
             };
             Ok((wakers.iter().enumerate().map(link).collect(), ledger, None))
         }

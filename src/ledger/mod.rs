@@ -11,7 +11,7 @@ mod trouble;
 pub mod url;
 
 use crate::protocol::{Answer, Call, CallError};
-pub use trouble::{Cause, Trouble};
+pub use trouble::{Cause, Trouble, Way};
 
 /// A ledger that answers before it returns. The command line, the admin listener and the SQLite thread use it
 /// directly; the event loops speak to Redis without blocking and share the packing and reading of calls with it.

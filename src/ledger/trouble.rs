@@ -44,6 +44,27 @@ causes! {
     File "file",
 }
 
+/// A connection of a host to its ledger: whose it is, and where a loop has several, to which node it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    core: usize,
+    node: usize,
+}
+
+impl Way {
+    /// That of a core to a node of its Cluster.
+    pub fn to_node(core: usize, node: usize) -> Way {
+        Way { core, node }
+    }
+}
+
+impl From<usize> for Way {
+    /// The only one of that core.
+    fn from(core: usize) -> Way {
+        Way { core, node: 0 }
+    }
+}
+
 /// See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub struct Trouble(Arc<Mutex<Known>>);
@@ -51,7 +72,7 @@ pub struct Trouble(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     /// By the connection that reports it.
-    now: BTreeMap<usize, (Cause, String)>,
+    now: BTreeMap<Way, (Cause, String)>,
     /// What was logged of each kind since there was none at all.
     logged: BTreeMap<Cause, String>,
     /// Advice that was given last.
@@ -59,8 +80,9 @@ struct Known {
 }
 
 impl Trouble {
-    /// The state of the connection with that number from now on.
-    pub fn report(&self, way: usize, is: Option<(Cause, &str)>) {
+    /// The state of that connection from now on.
+    pub fn report(&self, way: impl Into<Way>, is: Option<(Cause, &str)>) {
+        let way = way.into();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match is {
             Some((cause, what)) => {
@@ -74,7 +96,7 @@ impl Trouble {
                     known.logged.insert(cause, what.to_owned());
                     log(cause, what);
                 } else {
-                    tracing::debug!(way, ?cause, what, "the ledger is still not available");
+                    tracing::debug!(?way, ?cause, what, "the ledger is still not available");
                 }
             }
             None => {
@@ -87,10 +109,10 @@ impl Trouble {
         }
     }
 
-    /// The current troubles, each behind the connection that reports it.
+    /// The current troubles, each behind the core whose connection reports it.
     pub fn all(&self) -> Vec<(usize, Cause, String)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.now.iter().map(|(&way, (cause, what))| (way, *cause, what.clone())).collect()
+        known.now.iter().map(|(way, (cause, what))| (way.core, *cause, what.clone())).collect()
     }
 
     /// The first of them.
@@ -152,6 +174,12 @@ mod tests {
         trouble.report(0, None);
         assert!(trouble.all().is_empty() && logged().is_empty());
         trouble.report(0, None);
+        // Of a loop to two nodes.
+        for node in [0, 1] {
+            trouble.report(Way::to_node(2, node), Some((Cause::Refusing, "loading")));
+        }
+        trouble.report(2, None);
+        assert_eq!(trouble.all(), [(2, Cause::Refusing, "loading".to_owned())]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::tls::TlsFiles;
 pub enum LedgerUrl {
     /// `sqlite:PATH`.
     Sqlite(PathBuf),
-    /// `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…` or `rediss+sentinel://…`.
+    /// `redis://…`, `rediss://…`, `redis+unix://…`, `redis+sentinel://…`, `redis+cluster://…`, or one of the last two over TLS.
     Redis(RedisUrl),
 }
 
@@ -58,6 +58,8 @@ pub enum RedisAddress {
     Unix(PathBuf),
     /// Where sentinels say.
     Sentinel(Box<SentinelAddress>),
+    /// On many nodes, each with some of the slots; these are asked for the others. At most [`SEEDS_MAX`].
+    Cluster(Vec<HostPort>),
 }
 
 /// Sentinels, and what they are asked for.
@@ -92,6 +94,9 @@ pub struct HostPort {
 /// Most sentinels that a URL names: each is asked by a thread of its own.
 pub const SENTINELS_MAX: usize = 16;
 
+/// Most nodes of a Cluster that a URL names: each is asked in turn where the others are.
+pub const SEEDS_MAX: usize = 64;
+
 /// What stands in a path as it is.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
 
@@ -100,16 +105,10 @@ const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'
 pub enum UrlError {
     /// Neither `sqlite:` nor a Redis URL.
     #[error(
-        "ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db, rediss://… (TLS), redis+unix:///path or \
-         redis+sentinel://[user:pass@]h1:p1,h2:p2,h3:p3/NAME/DB"
+        "ledger: takes sqlite:PATH, redis://[user:pass@]host:port/db, rediss://… (TLS), redis+unix:///path, \
+         redis+sentinel://[user:pass@]h1:p1,h2:p2,h3:p3/NAME/DB or redis+cluster://[user:pass@]h1:p1,h2:p2,h3:p3"
     )]
     Scheme,
-    /// A later version will speak it.
-    #[error(
-        "ledger: this version does not speak {0} yet; it takes sqlite:PATH, redis://…, rediss://…, redis+unix:///path and \
-         redis+sentinel://…"
-    )]
-    NotYet(&'static str),
     /// `sqlite:` or `redis+unix://` with nothing behind it.
     #[error("ledger: {0} takes a path, as in {0}{1}")]
     NoPath(&'static str, &'static str),
@@ -246,6 +245,16 @@ impl RedisUrl {
     pub fn is_named_by_sentinels(&self) -> bool {
         matches!(self.address, RedisAddress::Sentinel(_))
     }
+
+    /// Whether it is a Cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.address, RedisAddress::Cluster(_))
+    }
+
+    /// Whether a failover may make a replica of a primary at any time.
+    pub fn may_move(&self) -> bool {
+        self.is_named_by_sentinels() || self.is_cluster()
+    }
 }
 
 impl SentinelLogin {
@@ -287,8 +296,8 @@ enum Scheme {
     RedisUnix,
     Sentinel,
     SentinelTls,
-    /// Known, but refused with a message of its own.
-    NotYet(&'static str),
+    Cluster,
+    ClusterTls,
 }
 
 /// The one list of prefixes of a ledger's URL.
@@ -299,15 +308,15 @@ const SCHEMES: [(&str, Scheme); 8] = [
     ("redis+unix://", Scheme::RedisUnix),
     ("redis+sentinel://", Scheme::Sentinel),
     ("rediss+sentinel://", Scheme::SentinelTls),
-    ("redis+cluster://", Scheme::NotYet("redis+cluster")),
-    ("rediss+cluster://", Scheme::NotYet("rediss+cluster")),
+    ("redis+cluster://", Scheme::Cluster),
+    ("rediss+cluster://", Scheme::ClusterTls),
 ];
 
 fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
     SCHEMES.iter().find_map(|(start, scheme)| Some((*scheme, url.strip_prefix(start)?)))
 }
 
-/// Whether `url` begins like that of a ledger, even one that this version does not speak yet, with something behind that.
+/// Whether `url` begins like that of a ledger, with something behind that.
 pub fn names_a_ledger(url: &str) -> bool {
     split_scheme(url).is_some_and(|(_, rest)| !rest.is_empty())
 }
@@ -324,7 +333,8 @@ impl FromStr for LedgerUrl {
             Some((Scheme::RedisUnix, rest)) => unix(rest).map(LedgerUrl::Redis),
             Some((Scheme::Sentinel, rest)) => sentinel(rest).map(LedgerUrl::Redis),
             Some((Scheme::SentinelTls, rest)) => encrypted(sentinel(rest)?).map(LedgerUrl::Redis),
-            Some((Scheme::NotYet(scheme), _)) => Err(UrlError::NotYet(scheme)),
+            Some((Scheme::Cluster, rest)) => cluster(rest).map(LedgerUrl::Redis),
+            Some((Scheme::ClusterTls, rest)) => encrypted(cluster(rest)?).map(LedgerUrl::Redis),
             None => Err(UrlError::Scheme),
         }
     }
@@ -386,16 +396,7 @@ fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
         "takes what the sentinels call the primary, as in redis+sentinel://h1,h2,h3/mymaster",
     ))?;
     let name = decode(name).ok_or(bad("name", "takes %XX for what is not a letter or digit"))?;
-    let mut sentinels: Vec<HostPort> = Vec::new();
-    for place in places.split(',') {
-        let mut place = host_port(place, 26_379, TAKES)?;
-        // Names are the same in any case, and one sentinel must not count as two.
-        place.host.make_ascii_lowercase();
-        if sentinels.contains(&place) {
-            return Err(bad("host", TAKES));
-        }
-        sentinels.push(place);
-    }
+    let sentinels = host_ports(places, 26_379, TAKES)?;
     if sentinels.len() > SENTINELS_MAX {
         return Err(bad("host", "takes at most 16 sentinels"));
     }
@@ -404,12 +405,45 @@ fn sentinel(rest: &str) -> Result<RedisUrl, UrlError> {
     Ok(RedisUrl { address, user, password, password_file: None, database, tls: None })
 }
 
+fn cluster(rest: &str) -> Result<RedisUrl, UrlError> {
+    const TAKES: &str =
+        "takes nodes of the Cluster, each once, as in redis+cluster://h1:6379,h2:6379,h3:6379";
+    let (rest, database) = with_query(rest)?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if !matches!((path, database), ("" | "0", None) | ("", Some(0))) {
+        return Err(bad("database", "a Cluster has no other than 0"));
+    }
+    let (user, password, places) = with_credentials(authority)?;
+    let seeds = host_ports(places, 6379, TAKES)?;
+    if seeds.len() > SEEDS_MAX {
+        return Err(bad("host", "takes at most 64 nodes of a Cluster; the others are found by them"));
+    }
+    let address = RedisAddress::Cluster(seeds);
+    Ok(RedisUrl { address, user, password, password_file: None, database: 0, tls: None })
+}
+
+/// Places with a comma between them, each once.
+fn host_ports(places: &str, default_port: u16, takes: &'static str) -> Result<Vec<HostPort>, UrlError> {
+    let mut all: Vec<HostPort> = Vec::new();
+    for place in places.split(',') {
+        let mut place = host_port(place, default_port, takes)?;
+        // Names are the same in any case, and one server must not count as two.
+        place.host.make_ascii_lowercase();
+        if all.contains(&place) {
+            return Err(bad("host", takes));
+        }
+        all.push(place);
+    }
+    Ok(all)
+}
+
 /// The same, over TLS.
 fn encrypted(url: RedisUrl) -> Result<RedisUrl, UrlError> {
     let is_name = |host: &str| ServerName::try_from(host).is_ok();
     let are_names = match &url.address {
         RedisAddress::Tcp(place) => is_name(&place.host),
         RedisAddress::Sentinel(address) => address.sentinels.iter().all(|place| is_name(&place.host)),
+        RedisAddress::Cluster(seeds) => seeds.iter().all(|place| is_name(&place.host)),
         RedisAddress::Unix(_) => true,
     };
     match are_names {
@@ -505,6 +539,10 @@ impl fmt::Display for RedisUrl {
                 let s = if self.tls.is_some() { "s" } else { "" };
                 write!(f, "redis{s}+sentinel://{user}{at}{}/{}", self.address, self.database)
             }
+            RedisAddress::Cluster(_) => {
+                let s = if self.tls.is_some() { "s" } else { "" };
+                write!(f, "redis{s}+cluster://{user}{at}{}", self.address)
+            }
         }
     }
 }
@@ -521,13 +559,20 @@ impl fmt::Display for RedisAddress {
             RedisAddress::Tcp(place) => place.fmt(f),
             RedisAddress::Unix(path) => Path::display(path).fmt(f),
             RedisAddress::Sentinel(address) => {
-                for (index, place) in address.sentinels.iter().enumerate() {
-                    write!(f, "{}{place}", if index == 0 { "" } else { "," })?;
-                }
+                write_all(&address.sentinels, f)?;
                 write!(f, "/{}", utf8_percent_encode(&address.name, IN_PATH))
             }
+            RedisAddress::Cluster(seeds) => write_all(seeds, f),
         }
     }
+}
+
+/// With a comma between them.
+fn write_all(places: &[HostPort], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    places
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, place)| write!(f, "{}{place}", if index == 0 { "" } else { "," }))
 }
 
 impl HostPort {
@@ -664,6 +709,20 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_has_nodes_to_begin_with_and_one_database() {
+        let url = redis("redis+cluster://bob:secret@B:7,[::1],10.0.0.3");
+        let RedisAddress::Cluster(seeds) = &url.address else { panic!("{url}") };
+        let places: Vec<_> = seeds.iter().map(HostPort::to_string).collect();
+        assert_eq!(places, ["b:7", "[::1]:6379", "10.0.0.3:6379"]);
+        assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("bob"), Some("secret")));
+        assert!(url.is_cluster() && url.may_move() && !url.is_named_by_sentinels());
+        for text in ["redis+cluster://a/", "redis+cluster://a/0", "redis+cluster://a?db=0"] {
+            assert_eq!(redis(text).to_string(), "redis+cluster://a:6379");
+        }
+        assert!(redis("rediss+cluster://a").tls.is_some());
+    }
+
+    #[test]
     fn a_password_is_read_from_its_file_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
@@ -711,6 +770,7 @@ mod tests {
             ("redis+unix:///run/a.sock", "redis+unix:///run/a.sock"),
             ("redis+unix://:hunter2@/run/a.sock?db=2", "redis+unix://:***@/run/a.sock?db=2"),
             ("redis+sentinel://a,b:7/mymaster", "redis+sentinel://a:26379,b:7/mymaster/0"),
+            ("rediss+cluster://bob:hunter2@a,[::1]:7", "rediss+cluster://bob:***@a:6379,[::1]:7"),
             (
                 "rediss+sentinel://bob:hunter2@[::1]/my%20set/2",
                 "rediss+sentinel://bob:***@[::1]:26379/my%20set/2",
@@ -763,12 +823,20 @@ mod tests {
             "redis+sentinel://a/my%master",
             "redis+sentinel://1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17/mymaster",
             "rediss+sentinel://u:hunter2@a b/mymaster",
+            "redis+cluster://",
+            "redis+cluster://:hunter2@",
+            "redis+cluster://a,",
+            "redis+cluster://a,A:6379",
+            "redis+cluster://a/1",
+            "redis+cluster://a?db=1",
+            "redis+cluster://a/0?db=0",
+            "rediss+cluster://u:hunter2@a b",
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with("ledger: ") && !error.contains("hunter2"), "{text}: {error}");
         }
-        for scheme in ["redis+cluster", "rediss+cluster"] {
-            assert_eq!(parse(&format!("{scheme}://h:1")), Err(UrlError::NotYet(scheme)));
-        }
+        let many: Vec<String> = (0..=SEEDS_MAX).map(|number| format!("h{number}")).collect();
+        assert!(parse(&format!("redis+cluster://{}", many[1..].join(","))).is_ok());
+        assert!(parse(&format!("redis+cluster://{}", many.join(","))).is_err());
     }
 }

@@ -139,6 +139,8 @@ pub enum LedgerResult {
         /// The ledger's clock: what changed before is included, for sales that were [settled](SaleState::is_settled).
         now: WallTime,
     },
+    /// `Changes`, of a ledger that announces nothing: each sale must be read for what has changed of it.
+    Unannounced,
     /// `Recall`, in the order of the sales: whether a sale of that name was removed since the one that the caller knows was
     /// opened. Then it was not named again.
     Recalled {

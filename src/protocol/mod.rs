@@ -23,6 +23,6 @@ pub use answer::{
 pub use call::{BookingOp, Call, CallId, Cancel, Claim, LedgerId, LedgerOp, Opener, SaleOp};
 pub use durability::Durability;
 pub use host::{HostBeat, HostFigures, HostId, HostReport, with_shares};
-pub use slot::{Slot, SlotRange};
+pub use slot::{DirectoryShard, Slot, SlotRange};
 pub use survey::{BuyerTickets, Part, Repair, Row, SPANS_MS, Span, StoredBooking};
 pub use watermark::{Watermark, freeze};

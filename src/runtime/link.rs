@@ -4,8 +4,9 @@ use mio::Registry;
 use mio::event::Event;
 
 use super::ledger_thread::CoreHandle;
+use super::reach::ReachChange;
 use super::redis_link::{MioStreams, node_of};
-use super::router::{ReachChange, Router};
+use super::router::Router;
 use crate::clock::Monotonic;
 use crate::net::Stream;
 use crate::protocol::{Answer, Call, CallError, CallId, SlotRange};

@@ -2,9 +2,11 @@
 //! own.
 
 mod clock;
+pub mod cluster;
 mod drain;
 pub(crate) mod ledger_thread;
 pub(crate) mod link;
+pub mod reach;
 pub mod redis_link;
 pub mod router;
 pub mod sockets;

@@ -8,15 +8,14 @@ use mio::{Interest, Registry, Token, event::Source};
 
 use crate::clock::Monotonic;
 use crate::ledger::redis::place::{self, Whereabouts};
-use crate::ledger::redis::session::Session;
+use crate::ledger::redis::redirect::Redirect;
+use crate::ledger::redis::session::{Errand, Session};
+use crate::ledger::redis::slots::NODES_MAX;
 use crate::ledger::url::RedisUrl;
-use crate::ledger::{Cause, Trouble};
+use crate::ledger::{Cause, Trouble, Way};
 use crate::limits;
 use crate::net::{Asker, Endpoint, Rotation, Stream, TlsFailure};
-use crate::protocol::{Answer, Call, CallError, CallId, Durability};
-
-/// Most nodes of a ledger: as many as Redis Cluster is made for.
-pub(super) const NODES_MAX: usize = 1_000;
+use crate::protocol::{Answer, Call, CallError, CallId, Durability, Slot};
 
 /// A node of the ledger, among those that a loop is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,21 +143,21 @@ pub struct RedisLink<T> {
     session: Session,
     stream: Option<T>,
     connected: bool,
-    /// Where its state is reported to operators, and under which number of the host's connections to the ledger.
-    trouble: (Trouble, usize),
+    /// Where its state is reported to operators, and as which of the host's connections to the ledger.
+    trouble: (Trouble, Way),
     /// The state of the session that was reported last.
     told: u64,
 }
 
 impl<T> RedisLink<T> {
     /// A link that dials when it is first [driven](RedisLink::drive). What keeps it from its Redis it reports in `trouble`,
-    /// under a number of its own.
+    /// as that connection.
     pub fn new(
         asker: Asker<Whereabouts>,
         url: RedisUrl,
         durability: Durability,
         seed: u64,
-        trouble: (Trouble, usize),
+        (trouble, way): (Trouble, impl Into<Way>),
         now: Monotonic,
     ) -> RedisLink<T> {
         RedisLink {
@@ -170,7 +169,7 @@ impl<T> RedisLink<T> {
             session: Session::new(url, durability, seed, now),
             stream: None,
             connected: false,
-            trouble,
+            trouble: (trouble, way.into()),
             told: 0,
         }
     }
@@ -183,6 +182,46 @@ impl<T> RedisLink<T> {
     /// Takes a call.
     pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
         self.session.submit(id, call, now);
+    }
+
+    /// Takes a call of a Cluster.
+    pub(super) fn carry(&mut self, errand: Errand, now: Monotonic) {
+        self.session.carry(errand, now);
+    }
+
+    /// See [`Session::poll_redirect`].
+    pub(super) fn poll_redirect(&mut self) -> Option<(Errand, Redirect)> {
+        self.session.poll_redirect()
+    }
+
+    /// See [`Session::take_back`]; nothing while there is a connection, or one is being made.
+    pub(super) fn take_back(&mut self, is_wanted: impl FnMut(&Errand) -> bool) -> Vec<Errand> {
+        match self.session.dial_at() {
+            Some(_) => self.session.take_back(is_wanted),
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether no call waits for its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.session.is_idle()
+    }
+
+    /// A slot that this node of a Cluster has.
+    pub(super) fn set_home(&mut self, slot: Option<Slot>) {
+        self.session.set_home(slot);
+    }
+
+    /// Gives the connection up, since this is no primary any more: what is unanswered on it is to be carried out elsewhere.
+    /// Until it is [driven](RedisLink::drive) again there is nothing to report.
+    pub(super) fn leave<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
+        if self.session.dial_at().is_none() {
+            let reason = format!("{} has no slots any more", self.dialled);
+            self.lose(Cause::Unreachable, reason, streams, now);
+        }
+        let (trouble, way) = &self.trouble;
+        trouble.report(*way, None);
+        self.told = self.session.condition_changes();
     }
 
     /// The next answer.

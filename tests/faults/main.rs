@@ -13,6 +13,7 @@ mod support;
 
 mod buyers;
 mod checker;
+mod cluster;
 mod cut;
 mod failover;
 mod hosts;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         refusals::FAULTS,
         rights::FAULTS,
         sentinel::FAULTS,
+        cluster::FAULTS,
         sqlite::FAULTS,
     ]
     .into_iter()

@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod clusters;
 pub mod crowd;
 pub mod host;
 pub mod nginx;

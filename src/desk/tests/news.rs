@@ -16,6 +16,10 @@ struct Played {
     feed: Vec<SaleName>,
     odd: Vec<String>,
     name: String,
+    /// It announces nothing.
+    is_mute: bool,
+    /// Names that are not in its list.
+    unlisted: Vec<SaleName>,
     /// Holds that are over do not end.
     is_stuck: bool,
     /// Its clock is so far ahead.
@@ -46,6 +50,9 @@ impl Played {
         };
         self.asked.push(word);
         match call {
+            Call::Ledger(LedgerOp::Changes { .. }) if self.is_mute => {
+                Answer::Ledger(LedgerResult::Unannounced)
+            }
             Call::Ledger(LedgerOp::Changes { after }) => {
                 let latest = self.feed.len();
                 let from = after.map_or(latest, |after| after as usize);
@@ -60,7 +67,7 @@ impl Played {
                 })
             }
             Call::Ledger(LedgerOp::Sales) => Answer::Ledger(LedgerResult::Sales {
-                names: self.sales.keys().copied().collect(),
+                names: self.sales.keys().filter(|name| !self.unlisted.contains(name)).copied().collect(),
                 odd: self.odd.clone(),
             }),
             Call::Sale { sale, op: SaleOp::Expire | SaleOp::Snapshot } => match self.sales.get_mut(sale) {
@@ -490,4 +497,32 @@ fn a_name_that_is_none_is_passed_over() {
     ledger.odd = vec!["no name".to_owned()];
     let fixture = at_rest(&mut ledger);
     assert_eq!(fixture.board.directory().len(), 4);
+}
+
+/// As a Cluster is, whose scripts cannot write in another slot.
+#[test]
+fn of_a_ledger_that_announces_nothing_each_sale_is_read_and_each_name_listed_at_each_sync() {
+    let mut ledger = Played { is_mute: true, ..with_sales(5, &state(10, 0)) };
+    let mut fixture = at_rest(&mut ledger);
+    for total in [20, 30] {
+        ledger.sales.get_mut(&name(3)).unwrap().terms.total = total;
+        let asked = sync(&mut fixture, &mut ledger);
+        let count = |word: &str| asked.iter().filter(|asked| asked.starts_with(word)).count();
+        assert_eq!(
+            (count("changes"), count("sales"), count("read "), asked.len()),
+            (1, 1, 6, 8),
+            "{asked:?}"
+        );
+        assert_eq!(fixture.board.directory().get("sale-3").unwrap().available(), total);
+    }
+    ledger.sales.insert(name(9), state(7, 0));
+    sync(&mut fixture, &mut ledger);
+    fixture.turn();
+    assert!(fixture.board.directory().get("sale-9").is_some(), "it was opened elsewhere");
+    // A part of its list is lost, and the sales are not.
+    assert_eq!(ledger.named, []);
+    ledger.unlisted.push(name(3));
+    let asked = sync(&mut fixture, &mut ledger);
+    assert!(asked.contains(&"recall".to_owned()), "{asked:?}");
+    assert_eq!(ledger.named.iter().map(|(sale, _)| *sale).collect::<Vec<_>>(), [name(3)]);
 }

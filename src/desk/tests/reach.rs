@@ -3,7 +3,7 @@
 use super::*;
 use crate::limits::{REMEMBERED_MS, SYNC_INTERVAL_MS};
 
-/// The part that has the feed, and the sale "hello".
+/// The part with the sale "hello"; that of the feed goes with it.
 const FIRST: (u16, u16) = (0, 8_191);
 /// That of the sale "foo".
 const SECOND: (u16, u16) = (8_192, 16_383);
@@ -162,14 +162,18 @@ fn a_part_that_is_back_is_offered_what_it_may_have_forgotten_and_read() {
 #[test]
 fn without_the_part_that_has_the_feed_the_others_sell_and_are_read() {
     let mut parts = TwoParts::new();
-    parts.desk.handle_ledger_down(slots(FIRST), parts.now);
+    for part in [slots(FIRST), SlotRange::DIRECTORY] {
+        parts.desk.handle_ledger_down(part, parts.now);
+    }
     parts.reserve(1, "foo", "a").unwrap();
     let asked = parts.pass(2 * TIMEOUT_MS);
     assert!(asked.iter().all(|call| call.sale() == Some(&name("foo"))), "{asked:?}");
     assert_eq!(sales(&asked, reserves), ["foo"]);
     assert!(matches!(&parts.told()[..], [(1, Outcome::Granted(_))]));
     assert!(parts.desk.may_have_missed(&name("fool"), parts.now), "nobody says that it was opened");
-    parts.desk.handle_ledger_up(slots(FIRST));
+    for part in [slots(FIRST), SlotRange::DIRECTORY] {
+        parts.desk.handle_ledger_up(part);
+    }
     let asked = parts.pass(SYNC_INTERVAL_MS);
     assert!(asked.iter().any(asks_for_changes));
     assert!(!parts.desk.may_have_missed(&name("fool"), parts.now));

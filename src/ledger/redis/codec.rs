@@ -5,7 +5,7 @@
 //! [`load_scripts`] and then the same calls again: every call may be sent twice, since bookings have ids.
 
 pub use super::frame::{FrameError, frame_length};
-pub use super::pack::{hello, load_scripts, pack, replies_expected};
+pub use super::pack::{hello, load_scripts, pack, pack_asking, pack_at, replies_expected};
 pub use super::read::{first_error, frames_length, is_noscript, is_refusal, read, replies_length};
 pub use super::scripts::compact as script_as_loaded;
 

@@ -5,11 +5,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use super::cluster::ClusterWatch;
 use super::place::{FindError, LookUp, Resolver, Whereabouts};
 use super::sentinel::SentinelWatch;
+use super::slots::SlotMap;
 use crate::ledger::tls::TlsSource;
-use crate::ledger::url::{RedisAddress, RedisUrl};
-use crate::net::{Endpoint, Finder, Moves};
+use crate::ledger::url::{HostPort, RedisAddress, RedisUrl};
+use crate::net::{Asker, Endpoint, Finder, Moves};
 
 /// Finds a Redis.
 pub type RedisFinder = Finder<Whereabouts>;
@@ -37,17 +39,14 @@ fn system_look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn with(url: &RedisUrl, look_up: Arc<LookUp>, logs: bool) -> RedisFinder {
-    let tls = url.tls.as_ref().map(|files| Arc::new(TlsSource::new((**files).clone())));
-    let resolver = Resolver { look_up, tls };
+    let resolver = resolver(url, look_up);
     match &url.address {
         RedisAddress::Unix(path) => Finder::known(Ok(Endpoint::Unix(path.clone()))),
-        RedisAddress::Tcp(place) => match (place.address(), &resolver.tls) {
-            (Some(address), None) => Finder::known(Ok(Endpoint::Tcp(vec![address]))),
-            _ => {
-                let place = place.clone();
-                Finder::new(move || resolver.find(&place))
-            }
-        },
+        RedisAddress::Tcp(place) => at(place, &resolver),
+        RedisAddress::Cluster(_) => {
+            // Its nodes are found one by one.
+            Finder::known(Err(FindError::NoCluster("a Cluster is at no one place".to_owned())))
+        }
         RedisAddress::Sentinel(address) => {
             let moves = Moves::default();
             let watch = SentinelWatch::start(address, resolver.clone(), moves.clone(), logs);
@@ -62,6 +61,67 @@ fn with(url: &RedisUrl, look_up: Arc<LookUp>, logs: bool) -> RedisFinder {
     }
 }
 
+fn resolver(url: &RedisUrl, look_up: Arc<LookUp>) -> Resolver {
+    let tls = url.tls.as_ref().map(|files| Arc::new(TlsSource::new((**files).clone())));
+    Resolver { look_up, tls }
+}
+
+/// Finds a Redis with that host and port. An address alone is not looked up.
+fn at(place: &HostPort, resolver: &Resolver) -> RedisFinder {
+    match (place.address(), &resolver.tls) {
+        (Some(address), None) => Finder::known(Ok(Endpoint::Tcp(vec![address]))),
+        _ => {
+            let (place, resolver) = (place.clone(), resolver.clone());
+            Finder::new(move || resolver.find(&place))
+        }
+    }
+}
+
+/// What a Cluster is found to be.
+pub type FoundSlots = Result<Arc<SlotMap>, FindError>;
+
+/// Finds the nodes of a Cluster. Those who ask are told of each change of the map.
+#[derive(Clone)]
+pub struct ClusterFinder(Arc<ClusterFound>);
+
+struct ClusterFound {
+    resolver: Resolver,
+    watch: Arc<ClusterWatch>,
+    maps: Finder<FoundSlots>,
+}
+
+impl ClusterFinder {
+    /// That of the Cluster with these seeds. With `logs` the log tells what becomes of it, as that of a host.
+    pub fn new(url: &RedisUrl, seeds: &[HostPort], logs: bool) -> ClusterFinder {
+        let resolver = resolver(url, Arc::new(system_look_up));
+        let moves = Moves::default();
+        let watch = Arc::new(ClusterWatch::start(url, seeds, resolver.clone(), moves.clone(), logs));
+        let (own, files, watched) = (url.clone(), resolver.clone(), Arc::clone(&watch));
+        let maps = Finder::of_what_moves(moves, move || {
+            // What this host has itself is told as that, and not as what each node made of it.
+            own.password_now()?;
+            files.check()?;
+            watched.map().map_err(FindError::NoCluster)
+        });
+        ClusterFinder(Arc::new(ClusterFound { resolver, watch, maps }))
+    }
+
+    /// One that asks for the map.
+    pub fn maps(&self, wake: impl Fn() + Send + Sync + 'static) -> Asker<FoundSlots> {
+        self.0.maps.asker(wake)
+    }
+
+    /// One that asks where that node is.
+    pub fn node(&self, place: &HostPort, wake: impl Fn() + Send + Sync + 'static) -> Asker<Whereabouts> {
+        at(place, &self.0.resolver).asker(wake)
+    }
+
+    /// Has the map asked for soon, since something may have changed.
+    pub fn nudge(&self) {
+        self.0.watch.nudge();
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Mutex;
@@ -70,7 +130,6 @@ mod tests {
     use super::*;
     use crate::ledger::Cause;
     use crate::ledger::url::{LedgerFiles, LedgerUrl};
-    use crate::net::Asker;
 
     /// For what threads do by themselves.
     const PATIENCE: Duration = Duration::from_secs(30);

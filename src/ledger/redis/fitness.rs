@@ -6,9 +6,6 @@ use super::frame::frame_length;
 use crate::limits::REPLICA_WAIT_MS;
 use crate::protocol::Durability;
 
-/// Written before each WAIT, see [`wait`].
-const MARK_KEY: &str = "bx:mark";
-
 /// Appends the questions; returns how many replies they get, 0 if nothing needs to be known.
 pub(super) fn ask(durability: Durability, out: &mut Vec<u8>) -> usize {
     match durability {
@@ -26,12 +23,12 @@ pub(super) fn ask(durability: Durability, out: &mut Vec<u8>) -> usize {
     }
 }
 
-/// Appends a write and the WAIT for it; they get two replies.
+/// Appends a write of that key and the WAIT for it; they get two replies.
 ///
 /// The write is for answers that wrote nothing, such as that of a repeat: since Redis 7.2, WAIT waits for the last write of
 /// its own connection, and what a repeat reports may have been written by another.
-pub(super) fn wait(replicas: u32, out: &mut Vec<u8>) {
-    redis::cmd("SET").arg(MARK_KEY).arg(1).write_packed_command(out);
+pub(super) fn wait(replicas: u32, mark: &str, out: &mut Vec<u8>) {
+    redis::cmd("SET").arg(mark).arg(1).write_packed_command(out);
     redis::cmd("WAIT").arg(replicas).arg(REPLICA_WAIT_MS).write_packed_command(out);
 }
 

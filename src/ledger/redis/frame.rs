@@ -2,8 +2,8 @@
 
 use crate::limits::LEDGER_REPLY_BYTES_MAX;
 
-/// Nesting of arrays in the deepest reply that is ever asked for, with one to spare.
-const DEPTH_MAX: usize = 3;
+/// Nesting of arrays in the deepest reply that is ever asked for (CLUSTER SLOTS), with one to spare.
+const DEPTH_MAX: usize = 5;
 
 /// Bytes of a line that only says a type and a length.
 const LENGTH_LINE_BYTES_MAX: usize = 32;

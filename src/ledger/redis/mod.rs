@@ -6,21 +6,26 @@
 mod advice;
 mod bulk;
 mod client;
+pub mod cluster;
 pub mod codec;
 mod fence;
 pub mod finder;
 mod fitness;
 mod frame;
+pub mod keys;
 mod pack;
 pub mod place;
 mod read;
+pub mod redirect;
 mod reply;
 mod rights;
 mod role;
 mod scripts;
 pub mod sentinel;
 pub mod session;
+pub mod slots;
 mod stored;
 mod survey;
+mod voice;
 
 pub use client::{ConnectError, RedisLedger};

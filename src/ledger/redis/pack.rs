@@ -6,6 +6,8 @@ use arrayvec::ArrayString;
 use redis::Cmd;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
+use super::frame::frame_length;
+use super::keys::{self, Keys};
 use super::scripts::{self, Script};
 use super::stored::Stored;
 use crate::booking::{
@@ -20,34 +22,37 @@ use crate::protocol::{
     BookingOp, BuyerTickets, Call, Cancel, Claim, LedgerOp, Opener, Part, Repair, SaleOp, Span, Watermark,
 };
 
-/// Names all sales; not under any sale's hash tag.
-const SALES_KEY: &str = "bx:sales";
-
-/// The sales that were announced as changed, each with the number of its latest announcement. For all sales, too.
-const CHANGES_KEY: &str = "bx:changes";
-
-/// The latest number. For all sales, too.
-const FEED_KEY: &str = "bx:feed";
-
-/// The sales that were removed, each with when. For all sales, too.
-const REMOVED_KEY: &str = "bx:removed";
-
-/// A hash that says which ledger this is, in its field `id`. For all sales, too.
-const LEDGER_KEY: &str = "bx:ledger";
-
-/// The hosts, with what each last told of itself.
-const HOSTS_KEY: &str = "bx:hosts";
-
-/// Appends the commands of `call`.
+/// Appends the commands of `call`, on the one Redis that has all.
 pub fn pack(call: &Call, out: &mut Vec<u8>) {
+    pack_at(call, Keys::One, out);
+}
+
+/// Appends the commands of `call`, whose keys are there.
+pub fn pack_at(call: &Call, keys: Keys, out: &mut Vec<u8>) {
     match call {
-        Call::Bookings { sale, seen, op } => on_bookings(sale, seen, op, out),
-        Call::Sale { sale, op } => on_sale(sale, op, out),
-        Call::Ledger(op) => on_ledger(op, out),
+        Call::Bookings { sale, seen, op } => on_bookings((keys, sale), seen, op, out),
+        Call::Sale { sale, op } => on_sale((keys, sale), op, out),
+        Call::Ledger(op) => on_ledger(keys, op, out),
     }
 }
 
-fn on_bookings(sale: &SaleName, seen: &Watermark, op: &BookingOp, out: &mut Vec<u8>) {
+/// Appends the commands of `call`, each behind an ASKING: for a node that is to get a slot, and does not have it yet. Each
+/// command gets one more reply, before its own.
+pub fn pack_asking(call: &Call, keys: Keys, out: &mut Vec<u8>) {
+    let mut commands = Vec::new();
+    pack_at(call, keys, &mut commands);
+    let mut rest = &commands[..];
+    while let Some(length) = frame_length(rest).ok().flatten() {
+        out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+        out.extend_from_slice(&rest[..length]);
+        rest = &rest[length..];
+    }
+}
+
+/// A sale, and where the keys of a call on it are.
+type Placed<'a> = (Keys, &'a SaleName);
+
+fn on_bookings(sale: Placed<'_>, seen: &Watermark, op: &BookingOp, out: &mut Vec<u8>) {
     match op {
         BookingOp::Reserve(claims) => reserve(sale, seen, claims, out),
         BookingOp::Confirm(ids) => {
@@ -92,15 +97,16 @@ fn on_bookings(sale: &SaleName, seen: &Watermark, op: &BookingOp, out: &mut Vec<
     }
 }
 
-fn on_sale(sale: &SaleName, op: &SaleOp, out: &mut Vec<u8>) {
+fn on_sale(sale: Placed<'_>, op: &SaleOp, out: &mut Vec<u8>) {
     match op {
         SaleOp::Open { terms, by } => open(sale, terms, *by).write_packed_command(out),
         SaleOp::Remove => {
-            let mut command = script_with(&scripts::REMOVE, sale, &[SALES_KEY, REMOVED_KEY], 1, 64);
-            command.arg(sale.as_str()).write_packed_command(out);
+            let mut command =
+                script_with(&scripts::REMOVE, sale, &[SharedKey::Sales, SharedKey::Removed], 1, 64);
+            command.arg(sale.1.as_str()).write_packed_command(out);
         }
         SaleOp::Alter(change) => alter(sale, change).write_packed_command(out),
-        SaleOp::Snapshot => snapshot(sale, out),
+        SaleOp::Snapshot => snapshot(sale.1, out),
         SaleOp::LookUp(ids) => {
             let mut command = script(&scripts::LOOKUP, sale, ids.len(), ids.len() * 24);
             for id in ids {
@@ -140,20 +146,21 @@ fn on_sale(sale: &SaleName, op: &SaleOp, out: &mut Vec<u8>) {
             if repairs.contains(&Repair::Name) {
                 // In another slot than the sale, so beside the script. Naming a sale that is there is right, whatever
                 // becomes of the rest.
-                name(sale).write_packed_command(out);
+                name(sale.1).write_packed_command(out);
             }
             repair(sale, *version, *sequence, repairs).write_packed_command(out);
         }
     }
 }
 
-fn on_ledger(op: &LedgerOp, out: &mut Vec<u8>) {
+fn on_ledger(keys: Keys, op: &LedgerOp, out: &mut Vec<u8>) {
     match op {
-        LedgerOp::Sales => redis::cmd("SMEMBERS").arg(SALES_KEY).write_packed_command(out),
+        LedgerOp::Sales => redis::cmd("SMEMBERS").arg(keys.sales(None).as_str()).write_packed_command(out),
         LedgerOp::Changes { after } => changes(*after, out),
         LedgerOp::Recall { sales } => {
             let mut command = Cmd::with_capacity(5 + 2 * sales.len(), 96 + 80 * sales.len());
-            command.arg("EVALSHA").arg(&scripts::RECALL.hash).arg(2).arg(SALES_KEY).arg(REMOVED_KEY);
+            command.arg("EVALSHA").arg(&scripts::RECALL.hash).arg(2);
+            command.arg(keys.sales(None).as_str()).arg(keys.removed(None).as_str());
             for (sale, opened) in sales {
                 command.arg(sale.as_str()).arg(*opened);
             }
@@ -161,22 +168,22 @@ fn on_ledger(op: &LedgerOp, out: &mut Vec<u8>) {
         }
         LedgerOp::Identify { id } => {
             let mut command = redis::cmd("EVALSHA");
-            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(LEDGER_KEY).arg(id.to_string());
+            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(keys.ledger().as_str()).arg(id.to_string());
             command.write_packed_command(out);
         }
         LedgerOp::Beat { host, report, forgets } => {
             let patience = if *forgets { HOST_FORGOTTEN_MS.to_string() } else { String::new() };
             let told =
                 report.as_deref().map(|report| serde_json::to_string(report).expect("it has no odd keys"));
-            beat(&host.to_string(), &told.unwrap_or_default(), &patience).write_packed_command(out);
+            beat(keys, &host.to_string(), &told.unwrap_or_default(), &patience).write_packed_command(out);
         }
-        LedgerOp::Hosts => beat("", "", "").write_packed_command(out),
+        LedgerOp::Hosts => beat(keys, "", "", "").write_packed_command(out),
     }
 }
 
-fn beat(host: &str, told: &str, patience: &str) -> Cmd {
+fn beat(keys: Keys, host: &str, told: &str, patience: &str) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(&scripts::BEAT.hash).arg(1).arg(HOSTS_KEY).arg(host).arg(told).arg(patience);
+    command.arg(&scripts::BEAT.hash).arg(1).arg(keys.hosts().as_str()).arg(host).arg(told).arg(patience);
     command
 }
 
@@ -237,7 +244,7 @@ pub fn hello(
 fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
     out.extend_from_slice(TIME);
     let mut command = Cmd::with_capacity(2 + STATE_FIELDS.len(), 160 + sale.as_str().len());
-    command.arg("HMGET").arg(key(sale, "stock").as_str());
+    command.arg("HMGET").arg(keys::of_sale(sale, "stock").as_str());
     for field in STATE_FIELDS {
         command.arg(field);
     }
@@ -248,10 +255,10 @@ fn snapshot(sale: &SaleName, out: &mut Vec<u8>) {
 /// script, since every loop of every host asks this every 200 ms.
 fn changes(after: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(TIME);
-    redis::cmd("GET").arg(FEED_KEY).write_packed_command(out);
-    redis::cmd("HGET").arg(LEDGER_KEY).arg("id").write_packed_command(out);
+    redis::cmd("GET").arg(keys::FEED).write_packed_command(out);
+    redis::cmd("HGET").arg(keys::LEDGER).arg("id").write_packed_command(out);
     let mut command = redis::cmd("ZRANGEBYSCORE");
-    command.arg(CHANGES_KEY);
+    command.arg(keys::CHANGES);
     match after {
         Some(after) => command.arg(format!("({after}")),
         None => command.arg("+inf"),
@@ -292,36 +299,47 @@ pub(super) const CLOCK_FIELD: usize = 10;
 
 const _: () = assert!(matches!(STATE_FIELDS[CLOCK_FIELD].as_bytes(), b"clock"));
 
-/// A key of the sale.
-fn key(sale: &SaleName, part: &str) -> ArrayString<{ IDENTIFIER_BYTES_MAX + 16 }> {
-    let mut key = ArrayString::new();
-    for part in ["bx:{", sale.as_str(), "}:", part] {
-        key.push_str(part);
-    }
-    key
-}
-
 /// The keys of a sale, and those that all sales share: what each script is given, in this order.
 const PARTS: [&str; 7] = ["stock", "bookings", "holds", "buyers", "log", "lost", "due"];
-const SHARED: [&str; 2] = [CHANGES_KEY, FEED_KEY];
-const KEYS: usize = PARTS.len() + SHARED.len();
+const ANNOUNCED: [&str; 2] = [keys::CHANGES, keys::FEED];
+const KEYS: usize = PARTS.len() + ANNOUNCED.len();
+
+/// Keys of all sales that only some scripts are given.
+#[derive(Clone, Copy)]
+enum SharedKey {
+    Sales,
+    Removed,
+}
 
 /// `EVALSHA` with the keys of the sale, and room for `arguments` more of `bytes` together.
-fn script(script: &Script, sale: &SaleName, arguments: usize, bytes: usize) -> Cmd {
+fn script(script: &Script, sale: Placed<'_>, arguments: usize, bytes: usize) -> Cmd {
     script_with(script, sale, &[], arguments, bytes)
 }
 
 /// Same, with keys of all sales before the last two.
-fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize, bytes: usize) -> Cmd {
-    let keys = KEYS + more.len();
+fn script_with(
+    script: &Script,
+    (keys, sale): Placed<'_>,
+    more: &[SharedKey],
+    arguments: usize,
+    bytes: usize,
+) -> Cmd {
+    let count = KEYS + more.len();
     let mut command =
-        Cmd::with_capacity(3 + keys + arguments, 192 + PARTS.len() * (sale.as_str().len() + 15) + bytes);
-    command.arg("EVALSHA").arg(&script.hash).arg(keys);
+        Cmd::with_capacity(3 + count + arguments, 192 + PARTS.len() * (sale.as_str().len() + 15) + bytes);
+    command.arg("EVALSHA").arg(&script.hash).arg(count);
     for part in PARTS {
-        command.arg(key(sale, part).as_str());
+        command.arg(keys.of_sale(sale, part).as_str());
     }
-    for &key in more.iter().chain(&SHARED) {
-        command.arg(key);
+    for key in more {
+        let key = match key {
+            SharedKey::Sales => keys.sales(Some(sale)),
+            SharedKey::Removed => keys.removed(Some(sale)),
+        };
+        command.arg(key.as_str());
+    }
+    for name in ANNOUNCED {
+        command.arg(keys.announced(name, sale).as_str());
     }
     command
 }
@@ -331,7 +349,7 @@ fn script_with(script: &Script, sale: &SaleName, more: &[&str], arguments: usize
 ///
 /// Written straight to `out`, head included, since this is the one call that leaves by the thousand: a [`Cmd`] gathers its
 /// arguments first.
-fn reserve(sale: &SaleName, seen: &Watermark, claims: &[Claim], out: &mut Vec<u8>) {
+fn reserve((keys, sale): Placed<'_>, seen: &Watermark, claims: &[Claim], out: &mut Vec<u8>) {
     let alike = alike(claims);
     let columns = if alike.is_some() { 2 } else { 5 };
     out.reserve(512 + claims.len() * 96);
@@ -341,10 +359,13 @@ fn reserve(sale: &SaleName, seen: &Watermark, claims: &[Claim], out: &mut Vec<u8
     push_bulk(out, scripts::RESERVE.hash.as_bytes());
     push_bulk(out, itoa::Buffer::new().format(KEYS).as_bytes());
     for part in PARTS {
-        push_bulk(out, key(sale, part).as_bytes());
+        push_bulk(out, keys::of_sale(sale, part).as_bytes());
     }
-    for key in SHARED {
-        push_bulk(out, key.as_bytes());
+    for name in ANNOUNCED {
+        match keys {
+            Keys::One => push_bulk(out, name.as_bytes()),
+            Keys::Sale | Keys::Shard(_) => push_bulk(out, keys.announced(name, sale).as_bytes()),
+        }
     }
     push_bulk(out, seen_words(SWEPT_PER_CALL, seen).as_bytes());
     let mut number = itoa::Buffer::new();
@@ -395,7 +416,7 @@ fn alike(claims: &[Claim]) -> Option<Quantity> {
     alike.then_some(quantity)
 }
 
-fn restore(sale: &SaleName, seen: &Watermark, bookings: &[Booking]) -> Cmd {
+fn restore(sale: Placed<'_>, seen: &Watermark, bookings: &[Booking]) -> Cmd {
     let mut command = script(&scripts::RESTORE, sale, 1 + 3 * bookings.len(), 64 + bookings.len() * 120);
     arg_seen(&mut command, 0, seen);
     for booking in bookings {
@@ -438,11 +459,11 @@ pub(super) fn bucket_of(buyer: &BuyerId) -> ArrayString<8> {
 
 fn name(sale: &SaleName) -> Cmd {
     let mut command = redis::cmd("SADD");
-    command.arg(SALES_KEY).arg(sale.as_str());
+    command.arg(Keys::One.sales(None).as_str()).arg(sale.as_str());
     command
 }
 
-fn repair(sale: &SaleName, version: u64, sequence: u64, repairs: &[Repair]) -> Cmd {
+fn repair(sale: Placed<'_>, version: u64, sequence: u64, repairs: &[Repair]) -> Cmd {
     let mut command = script(&scripts::REPAIR, sale, 2 + 3 * repairs.len(), repairs.len() * 80);
     command.arg(version).arg(sequence);
     for repair in repairs {
@@ -486,19 +507,19 @@ fn buyer_entry(tickets: &BuyerTickets) -> String {
     entry
 }
 
-fn open(sale: &SaleName, terms: &SaleTerms, by: Opener) -> Cmd {
-    let mut command = script_with(&scripts::OPEN, sale, &[SALES_KEY], 9, 128);
+fn open(sale: Placed<'_>, terms: &SaleTerms, by: Opener) -> Cmd {
+    let mut command = script_with(&scripts::OPEN, sale, &[SharedKey::Sales], 9, 128);
     command.arg(terms.total);
     arg_term(&mut command, terms.hold_ms);
     arg_term(&mut command, terms.per_buyer.map(u64::from));
     arg_term(&mut command, terms.starts_at.map(|at| at.0));
     arg_term(&mut command, terms.ends_at.map(|at| at.0));
-    command.arg(flag(terms.buyer_required)).arg(flag(by == Opener::Operator)).arg(sale.as_str());
+    command.arg(flag(terms.buyer_required)).arg(flag(by == Opener::Operator)).arg(sale.1.as_str());
     arg_term(&mut command, terms.hold_max_ms);
     command
 }
 
-fn alter(sale: &SaleName, change: &SaleChange) -> Cmd {
+fn alter(sale: Placed<'_>, change: &SaleChange) -> Cmd {
     let mut command = script(&scripts::ALTER, sale, 17, 192);
     command.arg(SWEPT_PER_CALL);
     if let Some(version) = change.if_version {

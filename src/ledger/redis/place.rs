@@ -33,8 +33,13 @@ pub enum FindError {
     /// The sentinels do not say who is the primary.
     #[error("{0}")]
     NoPrimary(String),
+    /// No node of a Cluster says which has which slots.
+    #[error("{0}")]
+    NoCluster(String),
     /// What a sentinel named is no name that a certificate can have.
-    #[error("{0:?} cannot be the name in a certificate; have the sentinels name a DNS name or an IP address")]
+    #[error(
+        "{0:?} cannot be the name in a certificate; have the server named by a DNS name or an IP address"
+    )]
     NoName(String),
     /// See [`TlsFilesError`].
     #[error(transparent)]
@@ -45,7 +50,10 @@ impl FindError {
     /// The kind of trouble that it is.
     pub fn cause(&self) -> Cause {
         match self {
-            FindError::LookUp { .. } | FindError::NoPrimary(_) | FindError::Password(_) => Cause::Unreachable,
+            FindError::LookUp { .. }
+            | FindError::NoPrimary(_)
+            | FindError::NoCluster(_)
+            | FindError::Password(_) => Cause::Unreachable,
             FindError::NoName(_) | FindError::TlsFiles(_) => Cause::Tls,
         }
     }
@@ -104,6 +112,11 @@ pub fn slow_look_up(address: &RedisAddress, waited_ms: u128) -> String {
             format!(
                 "finding the primary by the sentinels {address} takes more than {waited_ms} ms; do they answer, and does the \
                  name server, where they are called by names or name one?"
+            )
+        }
+        RedisAddress::Cluster(_) => {
+            format!(
+                "finding the nodes of the Cluster {address} takes more than {waited_ms} ms; do they answer?"
             )
         }
         RedisAddress::Tcp(_) | RedisAddress::Unix(_) => {

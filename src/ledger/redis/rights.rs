@@ -34,30 +34,37 @@ pub(super) struct Rights {
 
 impl Rights {
     /// What every call needs, except that of `sale trim`.
-    pub(super) fn of_calls(durability: Durability) -> Rights {
+    pub(super) fn of_calls(durability: Durability, is_cluster: bool) -> Rights {
         let replicas: &[&str] = match durability {
             Durability::Replicas(_) => &["SET", "WAIT"],
             Durability::Ack | Durability::Aof => &[],
         };
         let mut commands = scripts::commands();
-        commands.extend(SENT_ALONE.iter().chain(replicas).map(|&name| name.to_owned()));
-        Rights::new(commands)
+        let redirected: &[&str] = if is_cluster { &["ASKING"] } else { &[] };
+        commands.extend(SENT_ALONE.iter().chain(replicas).chain(redirected).map(|&name| name.to_owned()));
+        Rights::new(commands, is_cluster)
     }
 
     /// What that needs.
-    pub(super) fn of(need: Need) -> Rights {
+    pub(super) fn of(need: Need, is_cluster: bool) -> Rights {
         match need {
-            Need::Change => Rights::of_calls(Durability::Ack),
-            Need::Trim => Rights::new(scripts::called(&scripts::TRIM.text)),
-            Need::Remove => Rights::new(scripts::called(&scripts::REMOVE.text)),
+            Need::Change => Rights::of_calls(Durability::Ack, is_cluster),
+            Need::Trim => Rights::new(scripts::called(&scripts::TRIM.text), is_cluster),
+            Need::Remove => Rights::new(scripts::called(&scripts::REMOVE.text), is_cluster),
         }
     }
 
-    fn new(commands: impl IntoIterator<Item = String>) -> Rights {
+    /// The question about those commands. A node of a Cluster may have any slots, so that it is asked without a key.
+    fn new(commands: impl IntoIterator<Item = String>, is_cluster: bool) -> Rights {
         let commands: Vec<String> = commands.into_iter().collect();
         let pack = |mode| {
             let mut question = redis::cmd("EVALSHA");
-            question.arg(&scripts::RIGHTS.hash).arg(1).arg(SALES_KEY).arg(mode).arg(&commands);
+            question.arg(&scripts::RIGHTS.hash);
+            match is_cluster {
+                false => question.arg(1).arg(SALES_KEY),
+                true => question.arg(0),
+            };
+            question.arg(mode).arg(&commands);
             question.get_packed_command()
         };
         Rights { on_a_new_connection: pack("1"), again: pack("0") }
@@ -209,14 +216,14 @@ mod tests {
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
-        let all = words(&Rights::of_calls(Durability::Ack));
+        let all = words(&Rights::of_calls(Durability::Ack, false));
         assert_eq!(all[2..5], ["1", "bx:sales", "0"]);
         for command in scripts::commands().iter().map(String::as_str).chain(["GET", "SADD", "SMEMBERS"]) {
             assert!(all.iter().any(|word| word == command), "{command} is not in {all:?}");
         }
         assert!(!all.iter().any(|word| word == "WAIT"));
-        assert!(words(&Rights::of_calls(Durability::Replicas(1))).iter().any(|word| word == "WAIT"));
-        assert!(words(&Rights::of(Need::Trim)).iter().any(|word| word == "XINFO GROUPS"));
+        assert!(words(&Rights::of_calls(Durability::Replicas(1), false)).iter().any(|word| word == "WAIT"));
+        assert!(words(&Rights::of(Need::Trim, false)).iter().any(|word| word == "XINFO GROUPS"));
     }
 
     #[test]

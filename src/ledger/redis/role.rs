@@ -17,7 +17,7 @@ use crate::ledger::Cause;
 pub(super) fn judge(reply: &[u8], is_needed: bool) -> Result<(), (Cause, String)> {
     if let Some(error) = codec::first_error(reply) {
         let denied = format!(
-            "a primary that sentinels name must say whether it still is one, which Redis denies ({error}); allow it to this user \
+            "a primary that may be replaced must say whether it still is one, which Redis denies ({error}); allow it to this user \
              (ACL SETUSER NAME +role)"
         );
         return match is_needed {
@@ -40,7 +40,7 @@ pub(super) fn judge(reply: &[u8], is_needed: bool) -> Result<(), (Cause, String)
                 _ => String::new(),
             };
             let todo = match is_needed {
-                true => "waiting until the sentinels name its primary, or it is one",
+                true => "waiting until its primary is named, or it is one",
                 false => "point hosts at its primary, or promote it (REPLICAOF NO ONE)",
             };
             Err((Cause::Refusing, format!("this Redis is a replica{primary}; {todo}")))

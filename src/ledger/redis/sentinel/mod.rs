@@ -4,7 +4,6 @@
 mod ballot;
 #[cfg(all(test, not(loom)))]
 mod tests;
-mod voice;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +13,10 @@ use std::time::{Duration, Instant};
 pub use ballot::{Ballot, REPORT_GOOD_MS};
 
 use super::place::Resolver;
+use super::voice::Voice;
 use crate::clock::Monotonic;
 use crate::ledger::url::{HostPort, SentinelAddress};
 use crate::net::Moves;
-use voice::{Voice, in_words};
 
 /// How often each sentinel is asked, where it tells nothing by itself.
 const POLL: Duration = Duration::from_millis(500);
@@ -231,16 +230,7 @@ impl Watching {
         let login = &self.address.login;
         let password = login.password_now().map_err(|error| error.to_string())?;
         let place = &self.address.sentinels[sentinel];
-        let endpoint = self.resolver.find(place).map_err(|error| error.to_string())?;
-        let mut voice =
-            Voice::connect(&endpoint, patience).map_err(|error| match self.resolver.advice(&error) {
-                Some(advice) => format!("{error}; {advice}"),
-                None => in_words(error),
-            })?;
-        if let Some(password) = password {
-            voice.log_in(login.user.as_deref(), &password)?;
-        }
-        Ok(voice)
+        Voice::of(&self.resolver, place, (login.user.as_deref(), password.as_deref()), patience)
     }
 }
 

@@ -14,6 +14,9 @@
 //! started with, and is given up if that changes. With `replicas=N`, calls on sales are answered only when N
 //! replicas have what they saw: one WAIT behind all calls that leave together. Until then they count as unanswered, and are
 //! sent again with all the others.
+//!
+//! **Cluster.** A session is with one node. A call that the node does not carry out since its slot is elsewhere is not answered
+//! but [handed back](Session::poll_redirect): whoever has the sessions knows the others.
 
 #[cfg(all(test, not(loom)))]
 pub(crate) mod for_tests;
@@ -27,13 +30,15 @@ use std::ops::Range;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::keys::Keys;
+use super::redirect::Redirect;
 pub use super::rights::Need;
 use super::{codec, fitness, rights};
 use crate::clock::Monotonic;
 use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
 use crate::limits;
-use crate::protocol::{Answer, BookingOp, Call, CallError, CallId, Durability};
+use crate::protocol::{Answer, BookingOp, Call, CallError, CallId, Durability, Slot};
 use setup::{FORGETFUL, Finding, Outgoing, SetUp, Step};
 
 /// What the next reply on the connection is for.
@@ -87,11 +92,43 @@ enum State {
     Up,
 }
 
-struct Unanswered {
-    id: CallId,
-    call: Call,
+/// A call, and how it is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// Comes back with the answer.
+    pub id: CallId,
+    /// The call.
+    pub call: Call,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// The node is to get the slot and does not have it yet, and is asked all the same.
+    pub asking: bool,
     /// A connection was lost with this call on it: whatever is answered now, it may have been carried out before.
-    doubtful: bool,
+    pub doubtful: bool,
+}
+
+impl Errand {
+    /// One that was never sent.
+    pub fn new(id: CallId, call: Call, keys: Keys) -> Errand {
+        Errand { id, call, keys, asking: false, doubtful: false }
+    }
+
+    /// How many replies it gets.
+    fn replies(&self) -> usize {
+        codec::replies_expected(&self.call) * if self.asking { 2 } else { 1 }
+    }
+
+    /// What is refused: of a doubtful one only this try is known to have done nothing.
+    pub fn refused(&self, reason: String) -> CallError {
+        match self.doubtful {
+            true => CallError::Unknown(format!("it had been sent before, and is refused now: {reason}")),
+            false => CallError::Refused(reason),
+        }
+    }
+}
+
+struct Unanswered {
+    errand: Errand,
     /// It was sent before the calls that are sent again.
     ahead: bool,
 }
@@ -124,6 +161,8 @@ pub struct Session {
     input: Vec<u8>,
     consumed: usize,
     answers: VecDeque<(CallId, Result<Answer, CallError>)>,
+    /// Calls that are to be carried out elsewhere.
+    redirected: VecDeque<(Errand, Redirect)>,
     /// Answers that wait for the replicas; their calls are still among the unanswered.
     held: Vec<(CallId, Result<Answer, CallError>)>,
     /// Calls that need their replicas were written since the last WAIT.
@@ -172,6 +211,7 @@ impl Session {
             input: Vec::new(),
             consumed: 0,
             answers: VecDeque::new(),
+            redirected: VecDeque::new(),
             held: Vec::new(),
             unsealed: false,
             last_error: None,
@@ -257,8 +297,12 @@ impl Session {
 
     /// Writes the call at that place.
     fn send(&mut self, place: usize) {
-        let Unanswered { id, call, .. } = &self.unanswered[place];
-        codec::pack(call, self.out.ask(Due::Call(*id)));
+        let Errand { id, call, keys, asking, .. } = &self.unanswered[place].errand;
+        let out = self.out.ask(Due::Call(*id));
+        match asking {
+            false => codec::pack_at(call, *keys, out),
+            true => codec::pack_asking(call, *keys, out),
+        }
         self.unsealed |= self.needs_replicas(call);
     }
 
@@ -319,7 +363,7 @@ impl Session {
         self.state = State::Down { dial_at: now.plus_ms(jittered_ms) };
         self.last_error = Some(reason);
         for unanswered in &mut self.unanswered {
-            unanswered.doubtful = true;
+            unanswered.errand.doubtful = true;
             unanswered.ahead = false;
         }
         self.resend_due = false;
@@ -334,8 +378,14 @@ impl Session {
 
     /// Takes a call; it is answered in the end, however many connections that takes.
     pub fn submit(&mut self, id: CallId, call: Call, now: Monotonic) {
-        let ahead = self.resend_due && matches!(call, Call::Bookings { op: BookingOp::Restore(_), .. });
-        self.unanswered.push_back(Unanswered { id, call, doubtful: false, ahead });
+        self.carry(Errand::new(id, call, Keys::One), now);
+    }
+
+    /// The same.
+    pub fn carry(&mut self, errand: Errand, now: Monotonic) {
+        let ahead =
+            self.resend_due && matches!(errand.call, Call::Bookings { op: BookingOp::Restore(_), .. });
+        self.unanswered.push_back(Unanswered { errand, ahead });
         if self.state == State::Up && (ahead || !self.resend_due) {
             if self.out.due.is_empty() {
                 self.heard_at = now;
@@ -350,6 +400,27 @@ impl Session {
         debug_assert!(self.out.due.is_empty(), "a reply would find no call");
         self.unanswered.clear();
         self.answers.clear();
+        self.redirected.clear();
+    }
+
+    /// Takes back the unanswered calls of which that is true, oldest first, since another node is to carry them out. Only on
+    /// a lost connection, when no reply is due to them.
+    pub fn take_back(&mut self, mut is_wanted: impl FnMut(&Errand) -> bool) -> Vec<Errand> {
+        debug_assert!(self.state != State::Up, "a reply would find no call");
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            self.unanswered.drain(..).partition(|unanswered| is_wanted(&unanswered.errand));
+        self.unanswered = kept.into();
+        taken.into_iter().map(|unanswered| unanswered.errand).collect()
+    }
+
+    /// Whether no call waits for its answer.
+    pub fn is_idle(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
+    /// A slot that this node of a Cluster has, for what is not of a sale.
+    pub fn set_home(&mut self, slot: Option<Slot>) {
+        self.set_up.set_home(slot);
     }
 
     /// What to write next: all calls since the last time leave together, with one WAIT behind them if they need it.
@@ -358,7 +429,8 @@ impl Session {
         if let Some(replicas) = self.set_up.replicas()
             && std::mem::take(&mut self.unsealed)
         {
-            fitness::wait(replicas, self.out.ask(Due::Replicas));
+            let mark = self.set_up.mark();
+            fitness::wait(replicas, &mark, self.out.ask(Due::Replicas));
         }
         self.out.rest()
     }
@@ -391,7 +463,9 @@ impl Session {
             let length = match due {
                 Due::SetUp(step) => codec::frames_length(step.replies(), rest),
                 Due::Replicas => codec::frames_length(2, rest),
-                Due::Call(id) => codec::replies_length(&self.unanswered[self.place(id)?].call, rest),
+                Due::Call(id) => {
+                    codec::frames_length(self.unanswered[self.place(id)?].errand.replies(), rest)
+                }
             };
             let length = length.map_err(|error| SessionError::Garbled(error.to_string()))?;
             let Some(length) = length else { return Ok(()) };
@@ -435,7 +509,7 @@ impl Session {
 
     /// The place of a call among the unanswered: nearly always the first.
     fn place(&self, id: CallId) -> Result<usize, SessionError> {
-        let place = self.unanswered.iter().position(|unanswered| unanswered.id == id);
+        let place = self.unanswered.iter().position(|unanswered| unanswered.errand.id == id);
         place.ok_or_else(|| {
             SessionError::Garbled("Redis replied to a call that was already answered".to_owned())
         })
@@ -443,7 +517,19 @@ impl Session {
 
     fn read_answer(&mut self, id: CallId, replies: Range<usize>) -> Result<(), SessionError> {
         let place = self.place(id)?;
-        if codec::is_noscript(&self.input[replies.clone()]) {
+        let input = std::mem::take(&mut self.input);
+        let replies = &input[replies];
+        let outcome = match self.unanswered[place].errand.asking {
+            false => self.read_replies(place, replies),
+            true => self.read_replies(place, &without_those_to_asking(replies)),
+        };
+        self.input = input;
+        outcome
+    }
+
+    fn read_replies(&mut self, place: usize, replies: &[u8]) -> Result<(), SessionError> {
+        let id = self.unanswered[place].errand.id;
+        if codec::is_noscript(replies) {
             // The scripts were flushed. Load them once for all the calls that found so, then send this one again.
             match self.set_up.reload_scripts(&mut self.out) {
                 true => self.send(place),
@@ -455,26 +541,33 @@ impl Session {
             return Ok(());
         }
         self.set_up.note_scripts_found();
-        let error = codec::first_error(&self.input[replies.clone()]);
+        let error = codec::first_error(replies);
+        if self.unanswered[place].errand.keys != Keys::One
+            && let Some(redirect) = error.as_deref().and_then(Redirect::read)
+        {
+            let unanswered = self.unanswered.remove(place).expect("it is among them");
+            self.redirected.push_back((unanswered.errand, redirect));
+            return Ok(());
+        }
         let denied =
             error.filter(|error| !rights::is_about_keys(error)).and_then(|error| rights::denial(&error));
-        let Unanswered { call, doubtful, .. } = &self.unanswered[place];
-        let answer = codec::read(call, &self.input[replies]);
+        let errand = &self.unanswered[place].errand;
+        let answer = codec::read(&errand.call, replies);
         if matches!(answer, Err(CallError::Refused(_))) && self.refusal.is_none() {
             // Find out at once whether it is so for every call.
             self.check_at = Monotonic::default();
         }
         let answer = match answer {
             // Only of this try is it true that nothing happened.
-            Err(CallError::Refused(reason) | CallError::Unsound(reason)) if *doubtful => {
-                Err(CallError::Unknown(format!("it had been sent before, and is refused now: {reason}")))
+            Err(CallError::Refused(reason) | CallError::Unsound(reason)) if errand.doubtful => {
+                Err(errand.refused(reason))
             }
-            Ok(Answer::Stale(_)) if *doubtful => {
+            Ok(Answer::Stale(_)) if errand.doubtful => {
                 Err(CallError::Unknown("it had been sent before, and is withheld now".to_owned()))
             }
             answer => answer,
         };
-        if answer.is_ok() && self.needs_replicas(call) {
+        if answer.is_ok() && self.needs_replicas(&errand.call) {
             self.held.push((id, answer));
         } else {
             self.unanswered.remove(place);
@@ -496,6 +589,11 @@ impl Session {
             self.answers.push_back((id, answer));
         }
         Ok(())
+    }
+
+    /// The next call that another node is to carry out, or this one later, and where: nothing was done.
+    pub fn poll_redirect(&mut self) -> Option<(Errand, Redirect)> {
+        self.redirected.pop_front()
     }
 
     /// The next answer.
@@ -544,4 +642,17 @@ impl Session {
         }
         false
     }
+}
+
+/// Every other reply is that to an ASKING; one that is denied is told in place of an answer.
+fn without_those_to_asking(replies: &[u8]) -> Vec<u8> {
+    let (mut rest, mut bytes, mut is_of_asking) = (replies, Vec::new(), true);
+    while let Some(length) = codec::frame_length(rest).ok().flatten() {
+        if !is_of_asking || rest[..length].starts_with(b"-") {
+            bytes.extend_from_slice(&rest[..length]);
+        }
+        is_of_asking = !is_of_asking;
+        rest = &rest[length..];
+    }
+    bytes
 }

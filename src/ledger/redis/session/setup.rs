@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 
 use super::super::fence::Fence;
+use super::super::keys::{self, Key};
 use super::super::rights::{self, Fault, Need, Rights};
 use super::super::{advice, codec, fitness, role};
 use super::{Due, SessionError};
 use crate::ledger::Cause;
 use crate::ledger::url::RedisUrl;
-use crate::protocol::Durability;
+use crate::protocol::{Durability, Slot};
 
 /// What is written to a connection, and which replies are due for it, in their order.
 #[derive(Debug, Default)]
@@ -133,20 +134,38 @@ pub(super) struct SetUp {
     url: RedisUrl,
     fence: Fence,
     purpose: Purpose,
+    /// A slot that this node has, where it is one of a Cluster.
+    home: Option<Slot>,
+    /// The key that is written before a WAIT.
+    mark: Key,
 }
 
 impl SetUp {
     /// For the calls of a host.
     pub(super) fn of_host(url: RedisUrl, durability: Durability, nonce: u64) -> SetUp {
-        let rights = Rights::of_calls(durability);
-        let purpose = Purpose::Host { durability, rights, is_unfit: false };
-        SetUp { url, fence: Fence::new(nonce), purpose }
+        let rights = Rights::of_calls(durability, url.is_cluster());
+        SetUp::with(url, nonce, Purpose::Host { durability, rights, is_unfit: false })
     }
 
     /// For those of a command, or of the admin listener.
     pub(super) fn of_command(url: RedisUrl, nonce: u64) -> SetUp {
-        let purpose = Purpose::Command { replicas: None, asked: None, has_reloaded: false };
-        SetUp { url, fence: Fence::new(nonce), purpose }
+        SetUp::with(url, nonce, Purpose::Command { replicas: None, asked: None, has_reloaded: false })
+    }
+
+    fn with(url: RedisUrl, nonce: u64, purpose: Purpose) -> SetUp {
+        SetUp { url, fence: Fence::new(nonce), purpose, home: None, mark: keys::mark(None) }
+    }
+
+    /// A slot that this node of a Cluster has.
+    pub(super) fn set_home(&mut self, slot: Option<Slot>) {
+        if self.home != slot && self.replicas().is_some() {
+            (self.home, self.mark) = (slot, keys::mark(slot));
+        }
+    }
+
+    /// The key that is written before a WAIT.
+    pub(super) fn mark(&self) -> Key {
+        self.mark
     }
 
     pub(super) fn set_password(&mut self, password: Option<String>) {
@@ -180,7 +199,7 @@ impl SetUp {
         let RedisUrl { user, password, database, .. } = &self.url;
         let (user, password, name) = (user.as_deref(), password.as_deref(), self.fence.name());
         out.ask_each(|bytes| codec::hello(user, password, *database, name, bytes), Step::Greeting);
-        if self.is_of_host() || self.url.is_named_by_sentinels() {
+        if self.is_of_host() || self.url.may_move() {
             self.ask_role(out);
         }
         self.fence.ask(out.ask(Due::SetUp(Step::Fence)));
@@ -199,7 +218,7 @@ impl SetUp {
     pub(super) fn check(&self, is_new: bool, out: &mut Outgoing) {
         if let Purpose::Host { durability, rights, .. } = &self.purpose {
             // A failover may have made a replica of it. Of one at a fixed address only writes tell, by READONLY.
-            if !is_new && self.url.is_named_by_sentinels() {
+            if !is_new && self.url.may_move() {
                 self.ask_role(out);
             }
             rights.ask(is_new, out.ask(Due::SetUp(Step::Rights)));
@@ -209,7 +228,7 @@ impl SetUp {
 
     /// Asks whether a command may do that.
     pub(super) fn ask_right(&mut self, need: Need, out: &mut Outgoing) {
-        let rights = Rights::of(need);
+        let rights = Rights::of(need, self.url.is_cluster());
         rights.ask(true, out.ask(Due::SetUp(Step::Rights)));
         if let Purpose::Command { asked, .. } = &mut self.purpose {
             *asked = Some((need, rights));
@@ -255,7 +274,7 @@ impl SetUp {
                 Some(said) => Err(SessionError::Refused { cause: cause_of(&said), said }),
             },
             Step::Role => {
-                role::judge(replies, self.url.is_named_by_sentinels())
+                role::judge(replies, self.url.may_move())
                     .map_err(|(cause, reason)| SessionError::Unfit { cause, reason })?;
                 Ok(Finding::Nothing)
             }

@@ -1,4 +1,4 @@
-//! A Redis ledger that blocks: for the command line, the admin listener, audits and tests.
+//! One blocking connection to a Redis, or to a node of a Cluster, which is replaced when it breaks.
 //!
 //! It drives the same [`Session`] as the event loops, over a stream that waits, so that every test of it also tests theirs.
 //! Before the first call on a connection that changes something it asks for the rights of all such calls, as a loop's
@@ -12,63 +12,15 @@ use std::time::{Duration, Instant};
 use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
-use super::finder::{self, RedisFinder};
-use super::place::{self, FindError, Whereabouts};
-use super::session::{Need, Session, SessionError};
+use super::super::place::{self, FindError, Whereabouts};
+use super::super::redirect::Redirect;
+use super::super::session::{Errand, Need, Session, SessionError};
+use super::ConnectError;
 use crate::clock::Monotonic;
-use crate::ledger::Ledger;
-use crate::ledger::tls::TlsFilesError;
-use crate::ledger::url::{PasswordError, RedisUrl};
-use crate::limits::{LEDGER_SILENCE_MS, READ_CHUNK_BYTES};
+use crate::ledger::url::RedisUrl;
+use crate::limits::READ_CHUNK_BYTES;
 use crate::net::{Asker, BlockingStream, Endpoint, TlsFailure};
-use crate::protocol::{Answer, Call, CallError, CallId, Durability, SaleOp};
-
-/// Why there is no connection to Redis.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answers there.
-    #[error(
-        "cannot reach Redis at {address}: {cause}; is it running? start one: redis-server --appendonly yes --appendfsync always"
-    )]
-    Unreachable {
-        /// Where it should be.
-        address: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The address of that name is unknown.
-    #[error("cannot reach Redis at {address}: {cause}")]
-    NotFound {
-        /// Where it should be.
-        address: String,
-        /// What is wrong, and what to do.
-        cause: String,
-    },
-    /// Its password cannot be read.
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    /// What TLS with it takes is not to be had.
-    #[error(transparent)]
-    TlsFiles(#[from] TlsFilesError),
-    /// TLS with it fails: who it is, and what to do.
-    #[error("{0}")]
-    Tls(String),
-    /// Redis answers, but does not let us in, or is not a Redis.
-    #[error("Redis at {address} refused the connection: {cause}")]
-    Refused {
-        /// Where it is.
-        address: String,
-        /// What it said.
-        cause: String,
-    },
-}
-
-impl ConnectError {
-    /// Whether what was configured is wrong, and not what is there.
-    pub fn is_of_configuration(&self) -> bool {
-        matches!(self, ConnectError::Password(_) | ConnectError::TlsFiles(_))
-    }
-}
+use crate::protocol::{Answer, Call, CallError, CallId, Durability, SaleOp, Slot};
 
 /// What ended a connection.
 enum Break {
@@ -78,8 +30,16 @@ enum Break {
     Session(SessionError),
 }
 
-/// A Redis ledger over one blocking connection, which is replaced when it breaks.
-pub struct RedisLedger {
+/// What a Redis says to a call.
+#[derive(Clone, Debug)]
+pub(super) enum NodeReply {
+    Answer(Box<Result<Answer, CallError>>),
+    /// Another node is to carry it out: nothing was done.
+    Redirect(Redirect),
+}
+
+/// See the [module](self).
+pub(super) struct NodeClient {
     url: RedisUrl,
     asker: Asker<Whereabouts>,
     /// Where it was connected to last, for people.
@@ -93,27 +53,23 @@ pub struct RedisLedger {
     started: Instant,
 }
 
-impl RedisLedger {
-    /// Connects and loads the scripts. Waits no longer than 5 seconds for any answer.
-    pub fn connect(url: &RedisUrl) -> Result<RedisLedger, ConnectError> {
-        RedisLedger::connect_with_timeout(url, Duration::from_millis(LEDGER_SILENCE_MS))
-    }
-
-    /// Like [`connect`](RedisLedger::connect), but waits no longer than `timeout` (above zero) for anything.
-    pub fn connect_with_timeout(url: &RedisUrl, timeout: Duration) -> Result<RedisLedger, ConnectError> {
-        RedisLedger::connect_by(&finder::of(url), url, timeout)
-    }
-
-    /// The same, for a process that has others who look for this Redis.
-    pub fn connect_by(
-        finder: &RedisFinder,
+impl NodeClient {
+    /// Connects to what the asker finds, and loads the scripts; waits no longer than `timeout` (above zero) for anything.
+    pub(super) fn connect(
+        asker: Asker<Whereabouts>,
         url: &RedisUrl,
         timeout: Duration,
-    ) -> Result<RedisLedger, ConnectError> {
+    ) -> Result<NodeClient, ConnectError> {
+        let mut client = NodeClient::new(asker, url, timeout);
+        client.open()?;
+        Ok(client)
+    }
+
+    fn new(asker: Asker<Whereabouts>, url: &RedisUrl, timeout: Duration) -> NodeClient {
         let session = Session::of_command(url.clone(), OsRng.unwrap_err().next_u64(), Monotonic::default());
-        let mut ledger = RedisLedger {
+        NodeClient {
             url: url.clone(),
-            asker: finder.asker(|| ()),
+            asker,
             dialled: url.address.to_string(),
             timeout,
             session: Box::new(session),
@@ -121,14 +77,17 @@ impl RedisLedger {
             buffer: vec![0; READ_CHUNK_BYTES],
             next_call: 0,
             started: Instant::now(),
-        };
-        ledger.open()?;
-        Ok(ledger)
+        }
+    }
+
+    /// A slot that this node of a Cluster has.
+    pub(super) fn set_home(&mut self, slot: Option<Slot>) {
+        self.session.set_home(slot);
     }
 
     /// Has the calls that follow wait for replicas as those of a host with that durability do: what an operator was told is done
     /// outlives the primary like what a client was told.
-    pub fn wait_as(&mut self, of_host: Durability) {
+    pub(super) fn wait_as(&mut self, of_host: Durability) {
         self.session.wait_as(of_host);
     }
 
@@ -157,8 +116,8 @@ impl RedisLedger {
     fn open(&mut self) -> Result<(), ConnectError> {
         self.session.set_password(self.url.password_now()?);
         let endpoint = self.find()?;
-        // People know a Redis by what they wrote, but not one that sentinels have named.
-        self.dialled = match self.url.is_named_by_sentinels() {
+        // People know a Redis by what they wrote, but not one that others have named.
+        self.dialled = match self.url.may_move() {
             true => endpoint.to_string(),
             false => self.url.address.to_string(),
         };
@@ -226,14 +185,14 @@ impl RedisLedger {
     }
 
     /// One try, on the existing connection or on a new one.
-    fn attempt(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, CallError>>, CallError> {
+    fn attempt(&mut self, errands: Vec<Errand>) -> Result<Vec<NodeReply>, CallError> {
         if self.asker.poll_move() && self.stream.is_some() {
             self.close(&Break::Stream(io::Error::other("the sentinels have named another primary")));
         }
         if self.stream.is_none() {
             self.open().map_err(|error| CallError::Unknown(error.to_string()))?;
         }
-        self.exchange(calls).map_err(|broken| {
+        self.exchange(errands).map_err(|broken| {
             self.close(&broken);
             match broken {
                 Break::Session(SessionError::Garbled(what)) => CallError::Garbled(what),
@@ -247,53 +206,63 @@ impl RedisLedger {
         })
     }
 
-    fn exchange(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, CallError>>, Break> {
+    fn exchange(&mut self, errands: Vec<Errand>) -> Result<Vec<NodeReply>, Break> {
         for (need, has_it) in NEEDS {
-            if calls.iter().any(has_it) && !self.session.is_allowed(need) {
+            if errands.iter().any(|errand| has_it(&errand.call)) && !self.session.is_allowed(need) {
                 self.session.ask_right(need);
                 if let Err(why) = self.drive(Session::poll_verdict)? {
-                    return Ok(vec![Err(CallError::Refused(why)); calls.len()]);
+                    return Ok(vec![
+                        NodeReply::Answer(Box::new(Err(CallError::Refused(why))));
+                        errands.len()
+                    ]);
                 }
             }
         }
         let (first, now) = (self.next_call, self.now());
-        for (id, call) in (first..).zip(calls) {
-            self.session.submit(CallId(id), call.clone(), now);
+        let (mut replies, mut missing) = (vec![None; errands.len()], errands.len());
+        self.next_call += errands.len() as u64;
+        for (id, errand) in (first..).zip(errands) {
+            self.session.carry(Errand { id: CallId(id), ..errand }, now);
         }
-        self.next_call += calls.len() as u64;
-        let (mut answers, mut missing) = (vec![None; calls.len()], calls.len());
         self.drive(|session| {
-            while let Some((id, answer)) = session.poll_answer() {
-                answers[(id.0 - first) as usize] = Some(answer);
+            let mut note = |id: CallId, reply| {
+                replies[(id.0 - first) as usize] = Some(reply);
                 missing -= 1;
+            };
+            while let Some((id, answer)) = session.poll_answer() {
+                note(id, NodeReply::Answer(Box::new(answer)));
+            }
+            while let Some((errand, redirect)) = session.poll_redirect() {
+                note(errand.id, NodeReply::Redirect(redirect));
             }
             (missing == 0).then_some(())
         })?;
-        Ok(answers.into_iter().flatten().collect())
+        Ok(replies.into_iter().flatten().collect())
     }
-}
 
-impl Ledger for RedisLedger {
-    fn execute(&mut self, calls: &[Call]) -> Vec<Result<Answer, CallError>> {
-        if calls.is_empty() {
-            return Vec::new();
-        }
+    /// Carries out these calls, in order; their ids do not matter.
+    ///
+    /// # Errors
+    /// Of all of them, if the connection breaks.
+    pub(super) fn execute(&mut self, errands: &[Errand]) -> Result<Vec<NodeReply>, CallError> {
         let had_connection = self.stream.is_some();
-        let mut result = self.attempt(calls);
+        let outcome = self.attempt(errands.to_vec());
         // A connection that was idle may have been closed long ago. Asking again is safe: a call that was carried out
         // unheard answers with what it did then, and one that is still on its way is fenced off. The exception is a change
         // of one version: carried out unheard, it would be refused the second time because of its own change.
-        let only_once = |call: &Call| matches!(call, Call::Sale { op: SaleOp::Alter(change), .. } if change.if_version.is_some());
-        if had_connection && matches!(result, Err(CallError::Unknown(_))) && !calls.iter().any(only_once) {
-            result = self.attempt(calls);
+        let only_once = |errand: &Errand| matches!(&errand.call, Call::Sale { op: SaleOp::Alter(change), .. } if change.if_version.is_some());
+        match outcome {
+            Err(CallError::Unknown(_)) if had_connection && !errands.iter().any(only_once) => {
+                self.attempt(errands.to_vec())
+            }
+            outcome => outcome,
         }
-        result.unwrap_or_else(|error| vec![Err(error); calls.len()])
     }
 }
 
-impl fmt::Debug for RedisLedger {
+impl fmt::Debug for NodeClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisLedger")
+        f.debug_struct("NodeClient")
             .field("url", &self.url)
             .field("stream", &self.stream)
             .finish_non_exhaustive()
