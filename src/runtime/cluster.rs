@@ -491,20 +491,20 @@ impl<T> Cluster<T> {
     /// Which nodes have how many slots, after a change of that; leaves those that have none.
     fn look_at_nodes<S: Streams<Stream = T>>(&mut self, streams: &mut S, now: Monotonic) {
         if std::mem::take(&mut self.is_changed) {
-            let (mut counts, mut lasts) = (vec![0; self.nodes.len()], vec![None; self.nodes.len()]);
-            for (number, &owner) in (0..).zip(&self.owners) {
+            let (mut counts, mut homes) = (vec![0; self.nodes.len()], vec![None; self.nodes.len()]);
+            for (slot, &owner) in (0..).map_while(Slot::new).zip(&self.owners) {
                 if owner != NOBODY {
                     counts[owner] += 1;
-                    lasts[owner] = Slot::new(number);
+                    // The last one before the first: whoever moves slots mostly begins with the first.
+                    homes[owner] = Some((slot, homes[owner].map_or(slot, |(_, first)| first)));
                 }
             }
-            for ((node, slots), last) in self.nodes.iter_mut().zip(counts).zip(lasts) {
+            for ((node, slots), homes) in self.nodes.iter_mut().zip(counts).zip(homes) {
                 // It may be a primary that was replaced and does not know, and may never answer.
                 if std::mem::replace(&mut node.slots, slots) > 0 && slots == 0 {
                     node.link.leave(streams, now);
                 }
-                // The last one: whoever moves slots mostly begins with the first.
-                node.link.set_home(last);
+                node.link.set_homes(homes);
             }
             self.report_unserved();
         }

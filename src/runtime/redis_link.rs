@@ -207,9 +207,9 @@ impl<T> RedisLink<T> {
         self.session.is_idle()
     }
 
-    /// A slot that this node of a Cluster has.
-    pub(super) fn set_home(&mut self, slot: Option<Slot>) {
-        self.session.set_home(slot);
+    /// Two slots that this node of a Cluster has.
+    pub(super) fn set_homes(&mut self, homes: Option<(Slot, Slot)>) {
+        self.session.set_homes(homes);
     }
 
     /// Gives the connection up, since this is no primary any more: what is unanswered on it is to be carried out elsewhere.

@@ -219,9 +219,14 @@ impl ClusterClient {
             ..Errand::new(CallId(0), pending.part.call.clone(), pending.part.keys)
         };
         let errands: Vec<Errand> = batch.iter().map(errand).collect();
-        let home = self.map.ranges().filter(|(_, node)| *node == place).map(|(range, _)| range.last()).last();
+        let mut ranges = self.map.ranges().filter(|(_, node)| *node == place).map(|(range, _)| range);
+        let first = ranges.next();
+        let last = ranges.last().or(first);
+        let homes = first
+            .zip(last)
+            .and_then(|(first, last)| Some((Slot::new(last.last())?, Slot::new(first.first())?)));
         let node = self.nodes.get_mut(place).expect("it was opened");
-        node.set_home(home.and_then(Slot::new));
+        node.set_homes(homes);
         let outcome = node.execute(&errands);
         if outcome.is_err() {
             self.nodes.remove(place);

@@ -80,9 +80,9 @@ impl NodeClient {
         }
     }
 
-    /// A slot that this node of a Cluster has.
-    pub(super) fn set_home(&mut self, slot: Option<Slot>) {
-        self.session.set_home(slot);
+    /// Two slots that this node of a Cluster has.
+    pub(super) fn set_homes(&mut self, homes: Option<(Slot, Slot)>) {
+        self.session.set_homes(homes);
     }
 
     /// Has the calls that follow wait for replicas as those of a host with that durability do: what an operator was told is done

@@ -418,9 +418,9 @@ impl Session {
         self.unanswered.is_empty()
     }
 
-    /// A slot that this node of a Cluster has, for what is not of a sale.
-    pub fn set_home(&mut self, slot: Option<Slot>) {
-        self.set_up.set_home(slot);
+    /// Two slots that this node of a Cluster has, for what is not of a sale; they may be the same.
+    pub fn set_homes(&mut self, homes: Option<(Slot, Slot)>) {
+        self.set_up.set_homes(homes);
     }
 
     /// What to write next: all calls since the last time leave together, with one WAIT behind them if they need it.
@@ -582,6 +582,10 @@ impl Session {
 
     /// The reply to a WAIT: what replicas have of the calls before it.
     fn read_replicas(&mut self, replies: Range<usize>) -> Result<(), SessionError> {
+        if self.set_up.moves_mark(&self.input[replies.clone()]) {
+            self.unsealed = true;
+            return Ok(());
+        }
         self.set_up.read_wait(&self.input[replies])?;
         for (id, answer) in std::mem::take(&mut self.held) {
             let place = self.place(id)?;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::super::fence::Fence;
 use super::super::keys::{self, Key};
+use super::super::redirect::Redirect;
 use super::super::rights::{self, Fault, Need, Rights};
 use super::super::{advice, codec, fitness, role};
 use super::{Due, SessionError};
@@ -134,10 +135,12 @@ pub(super) struct SetUp {
     url: RedisUrl,
     fence: Fence,
     purpose: Purpose,
-    /// A slot that this node has, where it is one of a Cluster.
-    home: Option<Slot>,
+    /// Two slots that this node has, where it is one of a Cluster: the second for when the first is on its way elsewhere.
+    homes: Option<(Slot, Slot)>,
     /// The key that is written before a WAIT.
     mark: Key,
+    /// It is in the second of those slots since the last WAIT that was answered.
+    is_mark_moved: bool,
 }
 
 impl SetUp {
@@ -153,13 +156,36 @@ impl SetUp {
     }
 
     fn with(url: RedisUrl, nonce: u64, purpose: Purpose) -> SetUp {
-        SetUp { url, fence: Fence::new(nonce), purpose, home: None, mark: keys::mark(None) }
+        SetUp {
+            url,
+            fence: Fence::new(nonce),
+            purpose,
+            homes: None,
+            mark: keys::mark(None),
+            is_mark_moved: false,
+        }
     }
 
-    /// A slot that this node of a Cluster has.
-    pub(super) fn set_home(&mut self, slot: Option<Slot>) {
-        if self.home != slot && self.replicas().is_some() {
-            (self.home, self.mark) = (slot, keys::mark(slot));
+    /// Two slots that this node of a Cluster has.
+    pub(super) fn set_homes(&mut self, homes: Option<(Slot, Slot)>) {
+        if self.homes != homes && self.replicas().is_some() {
+            self.homes = homes;
+            self.mark = keys::mark(homes.map(|(slot, _)| slot));
+        }
+    }
+
+    /// Whether the replies to a WAIT say that the slot of its mark is elsewhere: it is to be asked again then, with a mark in
+    /// another slot.
+    pub(super) fn moves_mark(&mut self, replies: &[u8]) -> bool {
+        let is_elsewhere = codec::first_error(replies).is_some_and(|error| Redirect::read(&error).is_some());
+        let was_moved = std::mem::replace(&mut self.is_mark_moved, is_elsewhere);
+        match self.homes {
+            Some((one, other)) if is_elsewhere && !was_moved => {
+                let is_of_one = self.mark == keys::mark(Some(one));
+                self.mark = keys::mark(Some(if is_of_one { other } else { one }));
+                true
+            }
+            _ => false,
         }
     }
 

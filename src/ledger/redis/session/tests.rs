@@ -547,6 +547,35 @@ fn an_answer_is_held_until_enough_replicas_have_what_it_saw() {
     assert!(!take_commands(&mut session).iter().any(|command| command.contains("WAIT")));
 }
 
+/// The node of a Cluster gives the slot of the mark away, and has others.
+#[test]
+fn a_mark_whose_slot_moves_is_made_in_another_and_keeps_nobody_waiting() {
+    let mut session = session_with(Durability::Replicas(1));
+    let [one, other] = [7, 9].map(|number| Slot::new(number).unwrap());
+    session.set_homes(Some((one, other)));
+    connect_with_replicas(&mut session, ms(0));
+    session.submit(CallId(1), expire("ticket"), ms(1));
+    let mark_in = |session: &mut Session| {
+        let commands = take_commands(session);
+        let set =
+            commands.iter().find(|command| command.contains("\r\nSET\r\n")).expect("there is a mark").clone();
+        let tag = set.split('{').nth(1).and_then(|rest| rest.split('}').next()).unwrap().to_owned();
+        Slot::of_tag(&tag)
+    };
+    assert_eq!(mark_in(&mut session), one);
+    session.handle_bytes(b"$7\r\nmissing\r\n-ASK 7 127.0.0.1:7\r\n:0\r\n", ms(2)).unwrap();
+    assert_eq!((session.poll_answer(), mark_in(&mut session)), (None, other));
+    session.handle_bytes(b"+OK\r\n:1\r\n", ms(3)).unwrap();
+    assert_eq!(session.poll_answer(), Some((CallId(1), Ok(Answer::Missing))));
+    // That one as well, and then both at once: it is no node for that durability.
+    session.submit(CallId(2), expire("ticket"), ms(4));
+    assert_eq!(mark_in(&mut session), other);
+    session.handle_bytes(b"$7\r\nmissing\r\n-MOVED 9 127.0.0.1:7\r\n:0\r\n", ms(5)).unwrap();
+    assert_eq!(mark_in(&mut session), one);
+    let ended = session.handle_bytes(b"-MOVED 7 127.0.0.1:7\r\n:0\r\n", ms(6)).unwrap_err();
+    assert!(ended.to_string().contains("MOVED"), "{ended}");
+}
+
 #[test]
 fn what_too_few_replicas_have_is_not_answered_and_sent_again() {
     let mut session = session_with(Durability::Replicas(1));
