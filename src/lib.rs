@@ -39,6 +39,7 @@
 //! * [`host`]: opens the ledger, binds, starts a worker a core and the admin listener, and ends them again; signals, and what
 //!   is kept over restarts.
 //! * [`admin`]: the operators' listener, a loop of its own with threads for what waits.
+//! * [`support`]: what is done to single bookings for buyers, by commands and by operators' calls.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`outcome_label`]: what was done, as lines and as counts, in one set of words.
 //! * [`net`]: streams to the servers that this process connects to.
@@ -74,3 +75,4 @@ pub mod outcome_label;
 pub mod protocol;
 pub mod runtime;
 pub mod stock;
+pub mod support;
