@@ -36,6 +36,7 @@
 //!
 //! * [`cli`] and [`config`]: subcommands; flags, variables and file to a valid [`Config`](config::Config). `main.rs` opens
 //!   what they name.
+//! * [`client`]: a host as commands ask it.
 //! * [`host`]: opens the ledger, binds, starts a worker a core and the admin listener, and ends them again; signals, and what
 //!   is kept over restarts.
 //! * [`admin`]: the operators' listener, a loop of its own with threads for what waits.
@@ -59,6 +60,7 @@ pub mod api;
 pub mod audit;
 pub mod booking;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod connection;

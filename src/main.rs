@@ -8,7 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use boxoffice::audit::Sources;
-use boxoffice::cli::{self, Cli, Command, CommandError, Console, LedgerFlag, ServeFlags};
+use boxoffice::cli::{
+    self, Cli, Command, CommandError, Console, HostFlag, HostOffice, LedgerFlag, LedgerOffice, Office,
+    Screen, ServeFlags, Style,
+};
+use boxoffice::client::HostClient;
 use boxoffice::host::{Server, signals};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
@@ -38,12 +42,18 @@ fn main() -> ExitCode {
         .init();
     match Cli::parse().command {
         Command::Serve(flags) => serve(&flags),
-        Command::Sale(flags) => with_ledger(&flags.ledger, !flags.command.changes(), |ledger, out| {
-            flags.command.run(ledger, out, &mut Terminal)?;
-            Ok(0)
-        }),
-        Command::Audit(flags) => with_ledger(&flags.ledger, !flags.repair, |ledger, out| {
-            let report = flags.run(ledger, out, &FilesAndHosts)?;
+        Command::Sale(flags) => {
+            with_office(&flags.ledger, &flags.host, !flags.command.changes(), |office, screen| {
+                flags.run(office, screen, &mut Terminal)
+            })
+        }
+        Command::Booking(flags) => {
+            with_office(&flags.ledger, &flags.host, !flags.command.changes(), |office, screen| {
+                flags.run(office, screen, &mut Terminal)
+            })
+        }
+        Command::Audit(flags) => with_ledger(&flags.ledger, !flags.repair, |ledger| {
+            let report = flags.run(ledger, &mut io::stdout().lock(), &FilesAndHosts)?;
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
@@ -54,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(status: u8, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("boxoffice: {error}");
+    eprintln!("boxoffice: {}", cli::plain(&error.to_string()));
     ExitCode::from(status)
 }
 
@@ -71,12 +81,60 @@ fn ended(outcome: Result<u8, CommandError>) -> ExitCode {
 fn with_ledger(
     flag: &LedgerFlag,
     reads_only: bool,
-    run: impl FnOnce(&mut dyn Ledger, &mut dyn Write) -> Result<u8, CommandError>,
+    run: impl FnOnce(&mut dyn Ledger) -> Result<u8, CommandError>,
 ) -> ExitCode {
     match ledger::open(&flag.ledger, &flag.files(), reads_only) {
-        Ok(mut ledger) => ended(run(ledger.as_mut(), &mut io::stdout().lock())),
+        Ok(mut ledger) => ended(run(ledger.as_mut())),
         Err(error) if error.is_of_configuration() => fail(USAGE, &error),
         Err(error) => fail(FAILED, &error),
+    }
+}
+
+/// Runs a command on the ledger, or by the host that was named in its place.
+fn with_office(
+    ledger: &LedgerFlag,
+    host: &HostFlag,
+    reads_only: bool,
+    run: impl FnOnce(&mut dyn Office, &mut Screen<'_>) -> Result<(), CommandError>,
+) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let mut screen = Screen::new(&mut out, style());
+    match &host.admin {
+        None => with_ledger(ledger, reads_only, |ledger| {
+            run(&mut LedgerOffice::new(ledger), &mut screen).map(|()| 0)
+        }),
+        Some(address) => match host_client(address, host) {
+            Ok(mut client) => ended(run(&mut HostOffice::new(&mut client), &mut screen).map(|()| 0)),
+            Err(status) => status,
+        },
+    }
+}
+
+/// A host, with the token that its file has.
+fn host_client(address: &str, host: &HostFlag) -> Result<HostClient, ExitCode> {
+    let token = match &host.admin_token_file {
+        None => None,
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) => {
+                return Err(fail(USAGE, &format!("--admin-token-file: {}: {error}", path.display())));
+            }
+        },
+    };
+    Ok(HostClient::new(address, token))
+}
+
+/// How standard output looks.
+fn style() -> Style {
+    let is_terminal = io::stdout().is_terminal();
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|kind| kind == "dumb");
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let columns = size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    Style {
+        columns: columns.filter(|_| is_terminal),
+        // https://no-color.org
+        colours: is_terminal && !is_dumb && !is_set("NO_COLOR"),
     }
 }
 
@@ -88,7 +146,7 @@ impl Console for Terminal {
         if !io::stdin().is_terminal() {
             return false;
         }
-        eprint!("{question} [y/N] ");
+        eprint!("{} [y/N] ", cli::plain(question));
         let mut line = String::new();
         // An answer that cannot be read is not a yes.
         io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")

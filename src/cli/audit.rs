@@ -129,7 +129,7 @@ fn write_report(out: &mut dyn Write, findings: &Findings) -> io::Result<()> {
 impl From<AuditError> for CommandError {
     fn from(error: AuditError) -> CommandError {
         match error {
-            AuditError::NoSuchSale(sale) => CommandError::NoSuchSale(sale),
+            AuditError::NoSuchSale(sale) => CommandError::NoSuchSale(sale, None),
             AuditError::Ledger(error) => CommandError::Ledger(error),
             AuditError::Unexpected(text) => CommandError::Unexpected(text),
             AuditError::Source { name, error } => CommandError::File { path: name, error },
@@ -145,7 +145,7 @@ mod tests {
     fn an_audit_that_fails_is_a_command_that_fails() {
         let sale = SaleName::parse("tickets").unwrap();
         let error = CommandError::from(AuditError::NoSuchSale(sale));
-        assert!(matches!(error, CommandError::NoSuchSale(named) if named == sale), "{error}");
+        assert!(matches!(error, CommandError::NoSuchSale(named, None) if named == sale), "{error}");
         assert_eq!(error.exit_status(), 1);
         let error = io::Error::from(io::ErrorKind::NotFound);
         let missing = CommandError::from(AuditError::Source { name: "missing.log".to_owned(), error });

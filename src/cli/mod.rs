@@ -1,12 +1,15 @@
 //! The command line: every subcommand, its flags and its help.
 //!
-//! Commands take a ledger and a writer and touch nothing else; `main` opens both and turns what comes back into an
-//! exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
+//! Commands take a ledger or a host, and a screen to write on, and touch nothing else; `main` opens them and turns what comes
+//! back into an exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 mod audit;
+mod booking;
 mod error;
 mod nginx;
+mod office;
 mod sale;
+mod screen;
 mod serve;
 
 use std::path::PathBuf;
@@ -14,9 +17,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use audit::{AuditFlags, AuditReport};
+pub use booking::{BookingCommand, BookingFlags};
 pub use error::CommandError;
 pub use nginx::{HostWeight, NginxFlags};
-pub use sale::{Console, SaleCommand, TermFlags, TermValue};
+pub use office::{HostOffice, LedgerOffice, Office, Trimming};
+pub use sale::{SaleCommand, SaleFlags, StockChange, TermFlags, TermValue};
+pub use screen::{Screen, Style, plain};
 pub use serve::ServeFlags;
 
 use crate::config::{DEFAULT_LEDGER, check_ledger};
@@ -40,6 +46,8 @@ pub enum Command {
     Serve(ServeFlags),
     /// List, show, open and change sales
     Sale(SaleFlags),
+    /// Show, confirm, cancel and extend single bookings
+    Booking(BookingFlags),
     /// Recount a sale from its bookings; exit 1 on any difference
     Audit(AuditFlags),
     /// Print an Nginx upstream block for hosts and their weights
@@ -52,15 +60,13 @@ pub enum Command {
     },
 }
 
-/// `boxoffice sale`.
-#[derive(Debug, Args)]
-pub struct SaleFlags {
-    /// Which ledger.
-    #[command(flatten)]
-    pub ledger: LedgerFlag,
-    /// What to do with sales.
-    #[command(subcommand)]
-    pub command: SaleCommand,
+/// The person at the terminal of a command.
+pub trait Console {
+    /// Asks, and waits for an answer: whether it is yes. If nobody can be asked it is no.
+    fn confirms(&mut self, question: &str) -> bool;
+
+    /// Pauses between two readings of a log that is followed; whether to go on.
+    fn waits(&mut self) -> bool;
 }
 
 /// The ledger of the commands that are not `serve`.
@@ -110,6 +116,26 @@ fn ledger(url: &str) -> Result<String, String> {
     check_ledger(url).map(|()| url.to_owned()).map_err(str::to_owned)
 }
 
+/// The host of commands that are to be carried out by one.
+#[derive(Debug, Default, Args)]
+pub struct HostFlag {
+    /// The admin listener of a host that is to do it, in place of a ledger
+    #[arg(long, value_name = "ADDR:PORT", global = true, value_parser = host_address)]
+    pub admin: Option<String>,
+    /// File with the token of that host
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_ADMIN_TOKEN_FILE", global = true)]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+fn host_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("takes ADDR:PORT, such as 127.0.0.1:9305".to_owned()),
+    }
+}
+
 /// Writes the completion script for `shell`.
 ///
 /// # Errors
@@ -147,6 +173,12 @@ mod tests {
             ("boxoffice sale list --ledger mysql://x", "mysql://x"),
             ("boxoffice sale set a --hold soon", "soon"),
             ("boxoffice sale set a", "--stock"),
+            ("boxoffice booking list a", "--buyer"),
+            ("boxoffice booking show a b/c", "b/c"),
+            ("boxoffice sale list --admin 9305", "takes ADDR:PORT"),
+            ("boxoffice sale lits", "list"),
+            ("boxoffice sale open a --stokc 5", "--stock"),
+            ("boxoffice bookings", "booking"),
             ("boxoffice nginx --host 10.0.0.1=2", "10.0.0.1=2"),
             ("boxoffice nginx", "--host"),
             ("boxoffice completions cmd", "cmd"),

@@ -10,6 +10,7 @@ mod amendments;
 mod audits;
 mod both_ledgers;
 mod buyers;
+mod command_line;
 mod consumers;
 mod crashes;
 mod dashboard;
