@@ -8,6 +8,7 @@
 mod cores;
 mod error;
 mod limits;
+mod settings;
 mod terms;
 mod words;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use cores::{CoreChoice, CoresError};
 pub use error::{ConfigError, Source};
+pub use settings::{SettingShown, example, settings};
 pub use terms::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
 pub use words::{SETTINGS, Words};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use boxoffice::audit::Sources;
 use boxoffice::cli::{
-    self, Cli, Command, CommandError, Console, HostFlag, HostOffice, LedgerFlag, LedgerOffice, Office,
-    Screen, ServeFlags, Style,
+    self, Cli, Command, CommandError, ConfigFlags, Console, HostFlag, HostOffice, LedgerFlag, LedgerOffice,
+    Office, Screen, ServeFlags, Style,
 };
 use boxoffice::client::HostClient;
 use boxoffice::host::{Server, signals};
@@ -57,6 +57,8 @@ fn main() -> ExitCode {
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
+        Command::Config(flags) => config(&flags),
+        Command::Man { folder } => write_manual_pages(&folder),
         Command::Completions { shell } => {
             ended(cli::completions(shell, &mut io::stdout().lock()).map(|()| 0))
         }
@@ -203,10 +205,47 @@ fn exit_at_once() -> ! {
     std::process::exit(FAILED.into())
 }
 
+fn write_manual_pages(folder: &Path) -> ExitCode {
+    let pages = match cli::manual_pages() {
+        Ok(pages) => pages,
+        Err(error) => return ended(Err(error)),
+    };
+    for (name, page) in &pages {
+        let path = folder.join(name);
+        if let Err(error) = std::fs::write(&path, page) {
+            return fail(FAILED, &format!("{}: {error}", path.display()));
+        }
+    }
+    println!("wrote {} pages to {}", pages.len(), folder.display());
+    ExitCode::SUCCESS
+}
+
+/// The CPUs that this process may use.
+fn machine() -> Result<Vec<usize>, ExitCode> {
+    match core_affinity::get_core_ids() {
+        Some(cores) => Ok(cores.into_iter().map(|core| core.id).collect()),
+        None => Err(fail(FAILED, &"cannot find out which CPUs this process may use")),
+    }
+}
+
+fn config(flags: &ConfigFlags) -> ExitCode {
+    let machine = match machine() {
+        Ok(machine) => machine,
+        Err(status) => return status,
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    match flags.settings(&variable, &|path| std::fs::read_to_string(path), &machine) {
+        Ok(settings) => {
+            ended(flags.run(&settings, &mut Screen::new(&mut io::stdout().lock(), style())).map(|()| 0))
+        }
+        Err(error) => fail(USAGE, &error),
+    }
+}
+
 fn serve(flags: &ServeFlags) -> ExitCode {
-    let machine = match core_affinity::get_core_ids() {
-        Some(cores) => cores.into_iter().map(|core| core.id).collect::<Vec<_>>(),
-        None => return fail(FAILED, &"cannot find out which CPUs this process may use"),
+    let machine = match machine() {
+        Ok(machine) => machine,
+        Err(status) => return status,
     };
     let variable = |name: &str| std::env::var(name).ok();
     let config = match flags.config(&variable, &|path| std::fs::read_to_string(path), &machine) {

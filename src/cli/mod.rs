@@ -5,6 +5,7 @@
 
 mod audit;
 mod booking;
+mod config;
 mod error;
 mod nginx;
 mod office;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use audit::{AuditFlags, AuditReport};
 pub use booking::{BookingCommand, BookingFlags};
+pub use config::ConfigFlags;
 pub use error::CommandError;
 pub use nginx::{HostWeight, NginxFlags};
 pub use office::{HostOffice, LedgerOffice, Office, Trimming};
@@ -52,11 +54,19 @@ pub enum Command {
     Audit(AuditFlags),
     /// Print an Nginx upstream block for hosts and their weights
     Nginx(NginxFlags),
+    /// Show every setting of `serve`, its value and where it came from
+    Config(Box<ConfigFlags>),
     /// Print a completion script
     #[command(after_help = "Example: boxoffice completions bash > /etc/bash_completion.d/boxoffice")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    #[command(after_help = "Example: boxoffice man /usr/local/share/man/man1")]
+    Man {
+        /// The folder, which must be there; pages in it are replaced
+        folder: PathBuf,
     },
 }
 
@@ -146,6 +156,26 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) ->
     Ok(out.write_all(&script)?)
 }
 
+/// A manual page for each command, by the name of its file: `boxoffice-sale-open.1`.
+///
+/// # Errors
+/// If one cannot be made.
+pub fn manual_pages() -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+    fn add(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), CommandError> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone()).render(&mut page)?;
+        pages.push((format!("{}.1", command.get_display_name().unwrap_or(command.get_name())), page));
+        let inner =
+            command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set());
+        inner.into_iter().try_for_each(|inner| add(inner, pages))
+    }
+    let mut command = <Cli as clap::CommandFactory>::command();
+    command.build();
+    let mut pages = Vec::new();
+    add(&command, &mut pages)?;
+    Ok(pages)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use clap::CommandFactory;
@@ -202,11 +232,33 @@ mod tests {
     }
 
     #[test]
-    fn completions_name_the_subcommands() {
+    fn completions_name_all_subcommands_and_flags() {
+        let mut command = Cli::command();
+        command.build();
         for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
             let mut out = Vec::new();
             completions(shell, &mut out).unwrap();
-            assert!(String::from_utf8(out).unwrap().contains("audit"));
+            let script = String::from_utf8(out).unwrap();
+            for inner in command.get_subcommands() {
+                assert!(script.contains(inner.get_name()), "{shell}: {}", inner.get_name());
+                for flag in inner.get_arguments().filter_map(|argument| argument.get_long()) {
+                    assert!(script.contains(flag), "{shell}: --{flag}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn each_command_has_a_manual_page_with_its_flags() {
+        let pages = manual_pages().unwrap();
+        let page = |name: &str| {
+            let found = pages.iter().find(|(page, _)| page == name).unwrap_or_else(|| panic!("{name}"));
+            String::from_utf8(found.1.clone()).unwrap()
+        };
+        assert!(page("boxoffice.1").contains("Exit status"));
+        assert!(page("boxoffice-serve.1").contains(r"\-\-durability"));
+        assert!(page("boxoffice-sale-open.1").contains(r"\-\-stock"));
+        assert!(page("boxoffice-booking-extend.1").contains(r"\-\-hold"));
+        assert!(pages.iter().all(|(name, _)| !name.contains("help")), "{:?}", pages.len());
     }
 }

@@ -140,3 +140,35 @@ fn a_host_that_cannot_be_asked_is_told_with_what_to_do() {
     fails("booking cancel ticket b --yes", &["--ledger", "sqlite:boxoffice.db"], 1, "boxoffice.db");
     run(folder, "sale pause ticket", &["--admin", &admin, "--admin-token-file", "token"]).expect(0);
 }
+
+#[test]
+fn the_configuration_is_shown_as_serve_would_take_it() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let example = boxoffice(folder, &["config", "--example"]).expect(0).said;
+    std::fs::write(folder.join("box.toml"), format!("weight = 7\n{example}")).unwrap();
+    let words = ["--config", "box.toml", "--ledger", "redis://:s3cret@127.0.0.1:1/0", "--json"];
+    let ended = boxoffice(folder, &[&["config"][..], &words].concat()).expect(0);
+    assert!(!ended.said.contains("s3cret"), "{}", ended.said);
+    let shown: Vec<Value> = ended.said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    for wanted in [
+        json!({ "setting": "weight", "value": "7", "from": "box.toml: weight" }),
+        json!({ "setting": "ledger", "value": "redis://:***@127.0.0.1:1/0", "from": "--ledger" }),
+        json!({ "setting": "access-log", "value": null, "from": "default" }),
+    ] {
+        assert!(shown.contains(&wanted), "no {wanted} in {shown:?}");
+    }
+    boxoffice(folder, &["config", "--weight", "0"]).expect(2).saying(&["--weight: \"0\" takes a number"]);
+    boxoffice(folder, &["config", "--config", "none.toml"]).expect(2).saying(&["none.toml"]);
+}
+
+#[test]
+fn manual_pages_are_written_into_a_folder() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    boxoffice(folder.path(), &["man", "."]).expect(0).saying(&["pages"]);
+    let page = std::fs::read_to_string(folder.path().join("boxoffice-booking-cancel.1")).unwrap();
+    assert!(page.contains(".TH boxoffice-booking-cancel 1"), "{page}");
+    boxoffice(folder.path(), &["man", "none"]).expect(1).saying(&["none/boxoffice.1"]);
+}
