@@ -37,6 +37,7 @@
 //! * [`cli`] and [`config`]: subcommands; flags, variables and file to a valid [`Config`](config::Config). `main.rs` opens
 //!   what they name.
 //! * [`client`]: a host as commands ask it.
+//! * [`rehearsal`]: a crowd of buyers on sockets of its own.
 //! * [`host`]: opens the ledger, binds, starts a worker a core and the admin listener, and ends them again; signals, and what
 //!   is kept over restarts.
 //! * [`admin`]: the operators' listener, a loop of its own with threads for what waits.
@@ -75,6 +76,7 @@ pub mod metrics;
 pub mod net;
 pub mod outcome_label;
 pub mod protocol;
+pub mod rehearsal;
 pub mod runtime;
 pub mod stock;
 pub mod support;

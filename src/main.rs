@@ -5,18 +5,23 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use boxoffice::audit::Sources;
+use boxoffice::booking::SaleName;
 use boxoffice::cli::{
     self, Cli, Command, CommandError, ConfigFlags, Console, HostFlag, HostOffice, LedgerFlag, LedgerOffice,
-    Office, Screen, ServeFlags, Style,
+    Office, RehearseFlags, Rehearsing, Screen, ServeFlags, Style, Verdict,
 };
-use boxoffice::client::HostClient;
+use boxoffice::client::{AskHost, HostClient, HostRequest};
 use boxoffice::host::{Server, signals};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
+use boxoffice::rehearsal::{self, CrowdError, Plan, Tally};
 use clap::Parser;
+use signal_hook::consts::SIGINT;
 use tracing_subscriber::EnvFilter;
 
 /// It failed.
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
+        Command::Rehearse(flags) => rehearse(&flags),
         Command::Config(flags) => config(&flags),
         Command::Man { folder } => write_manual_pages(&folder),
         Command::Completions { shell } => {
@@ -105,7 +111,7 @@ fn with_office(
         None => with_ledger(ledger, reads_only, |ledger| {
             run(&mut LedgerOffice::new(ledger), &mut screen).map(|()| 0)
         }),
-        Some(address) => match host_client(address, host) {
+        Some(address) => match host_client(address, host.admin_token_file.as_deref()) {
             Ok(mut client) => ended(run(&mut HostOffice::new(&mut client), &mut screen).map(|()| 0)),
             Err(status) => status,
         },
@@ -113,8 +119,8 @@ fn with_office(
 }
 
 /// A host, with the token that its file has.
-fn host_client(address: &str, host: &HostFlag) -> Result<HostClient, ExitCode> {
-    let token = match &host.admin_token_file {
+fn host_client(address: &str, token_file: Option<&Path>) -> Result<HostClient, ExitCode> {
+    let token = match token_file {
         None => None,
         Some(path) => match std::fs::read_to_string(path) {
             Ok(text) => Some(text.trim().to_owned()),
@@ -137,6 +143,107 @@ fn style() -> Style {
         columns: columns.filter(|_| is_terminal),
         // https://no-color.org
         colours: is_terminal && !is_dumb && !is_set("NO_COLOR"),
+    }
+}
+
+fn rehearse(flags: &RehearseFlags) -> ExitCode {
+    let client = match host_client(&flags.host.admin, flags.host.admin_token_file.as_deref()) {
+        Ok(client) => client,
+        Err(status) => return status,
+    };
+    // A first Ctrl-C lets nobody else in and ends with the report, a second one ends at once.
+    let stop = Arc::new(AtomicBool::new(false));
+    let is_watched =
+        signal_hook::flag::register_conditional_shutdown(SIGINT, FAILED.into(), Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(SIGINT, Arc::clone(&stop)));
+    if let Err(error) = is_watched {
+        return fail(FAILED, &format!("cannot watch for signals: {error}"));
+    }
+    let mut world = Stage { flags, client: client.clone(), stop, bar: Bar::default() };
+    let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2);
+    let (mut out, mut host) = (io::stdout().lock(), client);
+    let mut screen = Screen::new(&mut out, style());
+    let outcome =
+        flags.run(&mut HostOffice::new(&mut host), &mut world, &mut screen, threads.min(CROWD_THREADS_MAX));
+    world.bar.end();
+    ended(outcome.map(|verdict| if verdict == Verdict::Passed { 0 } else { FAILED }))
+}
+
+/// One thread asks some 100,000 times a second: with more than these it is no crowd any more but an attack.
+const CROWD_THREADS_MAX: usize = 8;
+
+/// Where a rehearsal takes place.
+struct Stage<'a> {
+    flags: &'a RehearseFlags,
+    client: HostClient,
+    stop: Arc<AtomicBool>,
+    bar: Bar,
+}
+
+/// How long a host may take to hear of a sale that another one opened: many syncs.
+const SALE_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Rehearsing for Stage<'_> {
+    fn wait_for_sale(&mut self, plan: &Plan) -> Result<(), CommandError> {
+        for host in &plan.hosts {
+            let mut client = HostClient::new(host.to_string(), None);
+            let until = Instant::now() + SALE_PATIENCE;
+            while client.ask(&HostRequest::new("GET", format!("/v1/sales/{}", plan.sale)))?.status != 200 {
+                if Instant::now() > until {
+                    return Err(CommandError::NotThere(*host, self.flags.name));
+                }
+                std::thread::sleep(FOLLOW_INTERVAL);
+            }
+        }
+        Ok(())
+    }
+
+    fn crowd(&mut self, plan: &Plan) -> Result<Tally, CrowdError> {
+        let tally = rehearsal::run(plan, &self.stop, &mut |shown| {
+            let (done, whole, said) = self.flags.progress(shown);
+            self.bar.draw(done, whole, &said);
+        });
+        self.bar.end();
+        tally
+    }
+
+    fn give_back(&mut self, plan: &Plan, buyers: &[u64]) -> Result<Tally, CrowdError> {
+        rehearsal::give_back(plan, buyers)
+    }
+
+    fn audit(&mut self, sale: SaleName) -> Result<serde_json::Value, CommandError> {
+        let bar = &mut self.bar;
+        let findings =
+            cli::audit_by_host(&mut self.client, sale, &mut |rows, whole| bar.draw(rows, whole, "audited"));
+        self.bar.end();
+        findings
+    }
+}
+
+/// A bar on standard error, if that is a terminal.
+#[derive(Default)]
+struct Bar {
+    is_drawn: bool,
+}
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS_DEFAULT: usize = 80;
+
+impl Bar {
+    fn draw(&mut self, done: u64, whole: u64, said: &str) {
+        if io::stderr().is_terminal() {
+            let size = rustix::termios::tcgetwinsize(io::stderr());
+            let columns = size.map_or(COLUMNS_DEFAULT, |size| usize::from(size.ws_col).max(1));
+            eprint!("\r\x1b[K{}", cli::progress_bar(done, whole, said, columns));
+            self.is_drawn = true;
+        }
+    }
+
+    /// Leaves the line as if nothing had been there.
+    fn end(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            eprint!("\r\x1b[K");
+        }
     }
 }
 

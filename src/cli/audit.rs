@@ -4,10 +4,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::Value;
 
+use super::office::refusal;
 use super::{CommandError, LedgerFlag};
 use crate::audit::{Audit, AuditError, Findings, Repaired, Sources, repair};
 use crate::booking::SaleName;
+use crate::client::{AskHost, HostAnswer, HostError, HostRequest};
 use crate::ledger::Ledger;
 
 /// How often a repair is tried, of a sale that moves on each time.
@@ -119,6 +122,43 @@ impl AuditFlags {
         }
         write_report(out, &findings)?;
         Ok(findings)
+    }
+}
+
+/// Has a host audit a sale: the findings, as JSON. `told` hears how many rows were read, and about how many there are.
+///
+/// # Errors
+/// If the host cannot be asked, or does not come to an end.
+pub fn audit_by_host(
+    host: &mut dyn AskHost,
+    sale: SaleName,
+    told: &mut dyn FnMut(u64, u64),
+) -> Result<Value, CommandError> {
+    let request = HostRequest::new("POST", format!("/v1/sales/{sale}/audit"));
+    let mut outcome = None;
+    let answer = host.events(&request, &mut |name, data| {
+        match name {
+            "progress" => {
+                let progress: Value = serde_json::from_str(data).unwrap_or_default();
+                let number = |name: &str| progress[name].as_u64().unwrap_or(0);
+                // A log entry for each change of a booking, and no more bookings than that.
+                told(number("rows"), 2 * number("sequence"));
+            }
+            "findings" | "failed" => outcome = Some((name == "findings", data.to_owned())),
+            _ => {}
+        }
+        outcome.is_none()
+    })?;
+    let garbled = |what: String| HostError::Garbled { address: host.address().to_owned(), what };
+    match outcome {
+        Some((true, findings)) => {
+            serde_json::from_str(&findings).map_err(|error| garbled(error.to_string()).into())
+        }
+        Some((false, body)) => {
+            Err(refusal(host.address(), Some(sale), &HostAnswer { status: answer.status, body }))
+        }
+        None if answer.status == 200 => Err(garbled("its audit has no end".to_owned()).into()),
+        None => Err(refusal(host.address(), Some(sale), &answer)),
     }
 }
 

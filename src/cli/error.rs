@@ -1,10 +1,12 @@
 //! Why a command did not do what it was asked for.
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::booking::{SaleName, TermsError};
 use crate::client::HostError;
 use crate::protocol::CallError;
+use crate::rehearsal::CrowdError;
 
 use super::office::{Office, similar_sale};
 
@@ -63,6 +65,28 @@ pub enum CommandError {
     /// No host does that.
     #[error("`{0}` speaks to a ledger alone: give it --ledger in place of --admin")]
     ByLedgerAlone(&'static str),
+    /// A rehearsal on a sale that is there.
+    #[error(
+        "sale {0:?} is there already, and a rehearsal makes its own: choose another name, or remove that one with `boxoffice sale \
+         close {0}` and `boxoffice sale remove {0}`"
+    )]
+    RehearsedAlready(SaleName),
+    /// A host that has not heard of a sale that another one opened.
+    #[error("{0} does not have sale {1:?}: does it share the ledger of the host at --admin?")]
+    NotThere(SocketAddr, SaleName),
+    /// A crowd that could not ask.
+    #[error("{0}")]
+    Crowd(#[from] CrowdError),
+    /// What a rehearsal made is still there.
+    #[error(
+        "sale {sale:?} of the rehearsal is still there: {error}. Remove it with `boxoffice sale remove {sale}`"
+    )]
+    NotCleanedUp {
+        /// The sale.
+        sale: SaleName,
+        /// Why.
+        error: Box<CommandError>,
+    },
     /// A list that is not whole.
     #[error("there are more than these {0}: what is asked for at once is bounded")]
     More(usize),

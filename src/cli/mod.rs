@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod nginx;
 mod office;
+mod rehearse;
 mod sale;
 mod screen;
 mod serve;
@@ -17,17 +18,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use audit::{AuditFlags, AuditReport};
+pub use audit::{AuditFlags, AuditReport, audit_by_host};
 pub use booking::{BookingCommand, BookingFlags};
 pub use config::ConfigFlags;
 pub use error::CommandError;
 pub use nginx::{HostWeight, NginxFlags};
 pub use office::{HostOffice, LedgerOffice, Office, Trimming};
+pub use rehearse::{RehearseFlags, Rehearsing, Verdict};
 pub use sale::{SaleCommand, SaleFlags, StockChange, TermFlags, TermValue};
-pub use screen::{Screen, Style, plain};
+pub use screen::{Screen, Style, plain, progress_bar};
 pub use serve::ServeFlags;
 
-use crate::config::{DEFAULT_LEDGER, check_ledger};
+use crate::config::{DEFAULT_ADMIN, DEFAULT_LEDGER, check_ledger};
 use crate::ledger::tls::TlsFiles;
 use crate::ledger::url::{LedgerFiles, SentinelLogin};
 
@@ -54,6 +56,8 @@ pub enum Command {
     Audit(AuditFlags),
     /// Print an Nginx upstream block for hosts and their weights
     Nginx(NginxFlags),
+    /// Let a crowd of made-up buyers at a sale of its own; exit 1 if it does not come out right
+    Rehearse(Box<RehearseFlags>),
     /// Show every setting of `serve`, its value and where it came from
     Config(Box<ConfigFlags>),
     /// Print a completion script
@@ -134,6 +138,18 @@ pub struct HostFlag {
     pub admin: Option<String>,
     /// File with the token of that host
     #[arg(long, value_name = "FILE", env = "BOXOFFICE_ADMIN_TOKEN_FILE", global = true)]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// The host of commands that only a host can carry out.
+#[derive(Debug, Args)]
+pub struct OneHostFlag {
+    /// The admin listener of the host
+    #[arg(long, value_name = "ADDR:PORT", env = "BOXOFFICE_ADMIN", value_parser = host_address)]
+    #[arg(default_value = DEFAULT_ADMIN)]
+    pub admin: String,
+    /// File with the token of that host
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
 }
 

@@ -7,6 +7,7 @@ mod by_ledger;
 use serde::Deserialize;
 
 pub use by_host::HostOffice;
+pub(super) use by_host::refusal;
 pub use by_ledger::LedgerOffice;
 
 use super::CommandError;

@@ -172,7 +172,7 @@ impl<T> From<TermValue<T>> for Option<T> {
     }
 }
 
-fn or_none<T>(
+pub(super) fn or_none<T>(
     parse: fn(&str) -> Result<T, String>,
 ) -> impl Fn(&str) -> Result<TermValue<T>, String> + Clone + Send + Sync + 'static
 where

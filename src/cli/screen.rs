@@ -165,6 +165,19 @@ impl<'a> Screen<'a> {
     }
 }
 
+/// A bar of that many columns for how much of a whole is done, and what else there is to say.
+pub fn progress_bar(done: u64, whole: u64, said: &str, columns: usize) -> String {
+    let part = if whole == 0 { 1.0 } else { (done as f64 / whole as f64).min(1.0) };
+    let told = format!(" {:3.0}% {said}", part * 100.0);
+    let room = columns.saturating_sub(told.chars().count() + 3).min(BAR_COLUMNS_MAX);
+    let full = (room as f64 * part) as usize;
+    let line = format!("[{}{}]{told}", "#".repeat(full), "-".repeat(room - full));
+    line.chars().take(columns.saturating_sub(1)).collect()
+}
+
+/// A longer bar tells no more.
+const BAR_COLUMNS_MAX: usize = 40;
+
 /// Widths of columns of which the widest of words gives way first; `None` if all of it gives way and it still does not fit.
 fn fitted(columns: &[Column], natural: &[usize], room: Option<usize>) -> Option<Vec<usize>> {
     let mut widths = natural.to_vec();
@@ -270,6 +283,16 @@ mod tests {
             "SALE       a\nSTATUS     open\nTOTAL      1000000\n\n\
              SALE       a-name-that-is-rather-long\nSTATUS     closed\nTOTAL      5\n"
         );
+    }
+
+    #[test]
+    fn a_bar_fits_its_line() {
+        assert_eq!(progress_bar(5, 10, "x", 20), "[#####-----]  50% x".to_owned());
+        assert_eq!(progress_bar(0, 0, "x", 80), format!("[{}] 100% x", "#".repeat(40)));
+        assert_eq!(progress_bar(7, 5, "x", 12), "[##] 100% x");
+        for columns in 1..90 {
+            assert!(progress_bar(3, 9, "something to say", columns).chars().count() < columns);
+        }
     }
 
     #[test]

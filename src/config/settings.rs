@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::words::{self, SETTINGS, Word, Words};
-use super::{DEFAULT_LEDGER, DEFAULT_STATE};
+use super::{DEFAULT_ADMIN, DEFAULT_LEDGER, DEFAULT_LISTEN, DEFAULT_STATE};
 use crate::ledger::url::LedgerUrl;
 use crate::limits::{ClientLimits, Limit};
 
@@ -84,11 +84,11 @@ impl SettingNotes {
         let unset = |example, what| SettingNotes { default: None, example, what };
         match name {
             "listen" => about(
-                "127.0.0.1:3005",
+                DEFAULT_LISTEN,
                 "Where clients connect. Loopback, since Nginx is usually in front of it.",
             ),
             "admin" => about(
-                "127.0.0.1:9305",
+                DEFAULT_ADMIN,
                 "Where operators connect: dashboard, metrics, sales. Any address that is not loopback needs admin-token-file.",
             ),
             "admin-token-file" => unset(

@@ -35,6 +35,7 @@ mod profile;
 mod read_only;
 mod readiness;
 mod redis_connections;
+mod rehearse;
 mod rights;
 mod sells_exactly;
 mod sentinel;

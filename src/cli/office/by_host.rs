@@ -80,7 +80,7 @@ impl<'a> HostOffice<'a> {
 }
 
 /// Why a host refused.
-fn refusal(address: &str, sale: Option<SaleName>, answer: &HostAnswer) -> CommandError {
+pub(in crate::cli) fn refusal(address: &str, sale: Option<SaleName>, answer: &HostAnswer) -> CommandError {
     let Ok(problem) = serde_json::from_str::<ProblemShown>(&answer.body) else {
         let what = format!("status {} without a problem document", answer.status);
         return HostError::Garbled { address: address.to_owned(), what }.into();
