@@ -13,7 +13,7 @@ use boxoffice::audit::Sources;
 use boxoffice::booking::SaleName;
 use boxoffice::cli::{
     self, Cli, Command, CommandError, ConfigFlags, Console, HostFlag, HostOffice, LedgerFlag, LedgerOffice,
-    Office, RehearseFlags, Rehearsing, Screen, ServeFlags, Style, Verdict,
+    Office, RehearseFlags, Rehearsing, Screen, ServeFlags, Style, TopFlags, TopKey, Verdict,
 };
 use boxoffice::client::{AskHost, HostClient, HostRequest};
 use boxoffice::host::{Server, signals};
@@ -21,6 +21,7 @@ use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
 use boxoffice::rehearsal::{self, CrowdError, Plan, Tally};
 use clap::Parser;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use signal_hook::consts::SIGINT;
 use tracing_subscriber::EnvFilter;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
             Ok(if report.differences > 0 { FAILED } else { 0 })
         }),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
+        Command::Top(flags) => top(&flags),
         Command::Rehearse(flags) => rehearse(&flags),
         Command::Config(flags) => config(&flags),
         Command::Man { folder } => write_manual_pages(&folder),
@@ -167,6 +169,47 @@ fn rehearse(flags: &RehearseFlags) -> ExitCode {
         flags.run(&mut HostOffice::new(&mut host), &mut world, &mut screen, threads.min(CROWD_THREADS_MAX));
     world.bar.end();
     ended(outcome.map(|verdict| if verdict == Verdict::Passed { 0 } else { FAILED }))
+}
+
+fn top(flags: &TopFlags) -> ExitCode {
+    if !io::stdout().is_terminal() {
+        return fail(USAGE, &"this is shown on a terminal; for a program there are /metrics and /v1/events");
+    }
+    let client = match host_client(&flags.host.admin, flags.host.admin_token_file.as_deref()) {
+        Ok(client) => client,
+        Err(status) => return status,
+    };
+    let mut terminal = match ratatui::try_init() {
+        Ok(terminal) => terminal,
+        Err(error) => return fail(FAILED, &format!("cannot take over the terminal: {error}")),
+    };
+    let shown = cli::show(&flags.host.admin, &cli::follow(client), &mut terminal, &mut next_key);
+    // Before anything is said, which would be lost with the screen.
+    ratatui::restore();
+    ended(shown.map(|()| 0))
+}
+
+/// Rows that Page Up and Page Down go by.
+const PAGE_ROWS: i32 = 10;
+
+/// A key that means something to `boxoffice top`, if one comes within so long.
+fn next_key(wait: Duration) -> io::Result<Option<TopKey>> {
+    if !event::poll(wait)? {
+        return Ok(None);
+    }
+    Ok(match event::read()? {
+        Event::Key(key) if key.kind == KeyEventKind::Press => match key.code {
+            KeyCode::Char('q') | KeyCode::Esc => Some(TopKey::End),
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(TopKey::End),
+            KeyCode::Up => Some(TopKey::Scroll(-1)),
+            KeyCode::Down => Some(TopKey::Scroll(1)),
+            KeyCode::PageUp => Some(TopKey::Scroll(-PAGE_ROWS)),
+            KeyCode::PageDown => Some(TopKey::Scroll(PAGE_ROWS)),
+            _ => None,
+        },
+        Event::Resize(..) => Some(TopKey::Redraw),
+        _ => None,
+    })
 }
 
 /// One thread asks some 100,000 times a second: with more than these it is no crowd any more but an attack.

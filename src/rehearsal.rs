@@ -93,7 +93,8 @@ impl CrowdProgress {
 pub enum CrowdError {
     /// There is nobody.
     #[error(
-        "cannot reach a host at {0}: {1}; is it running? --to takes the address that `boxoffice serve` prints behind \"listening on\""
+        "cannot reach a host at {0}: {1}; is it running? --to takes the address that `boxoffice serve` prints behind \"listening \
+         on\""
     )]
     Unreachable(SocketAddr, std::io::Error),
     /// The machine.

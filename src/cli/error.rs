@@ -87,6 +87,9 @@ pub enum CommandError {
         /// Why.
         error: Box<CommandError>,
     },
+    /// A host that is to be shown and is not there.
+    #[error("{0}")]
+    NotShown(String),
     /// A list that is not whole.
     #[error("there are more than these {0}: what is asked for at once is bounded")]
     More(usize),

@@ -13,6 +13,7 @@ mod rehearse;
 mod sale;
 mod screen;
 mod serve;
+mod top;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub use rehearse::{RehearseFlags, Rehearsing, Verdict};
 pub use sale::{SaleCommand, SaleFlags, StockChange, TermFlags, TermValue};
 pub use screen::{Screen, Style, plain, progress_bar};
 pub use serve::ServeFlags;
+pub use top::{HostNews, TopFlags, TopKey, follow, show};
 
 use crate::config::{DEFAULT_ADMIN, DEFAULT_LEDGER, check_ledger};
 use crate::ledger::tls::TlsFiles;
@@ -56,6 +58,8 @@ pub enum Command {
     Audit(AuditFlags),
     /// Print an Nginx upstream block for hosts and their weights
     Nginx(NginxFlags),
+    /// Show a host as it is, live
+    Top(TopFlags),
     /// Let a crowd of made-up buyers at a sale of its own; exit 1 if it does not come out right
     Rehearse(Box<RehearseFlags>),
     /// Show every setting of `serve`, its value and where it came from

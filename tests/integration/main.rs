@@ -43,4 +43,5 @@ mod signals;
 mod sold_out;
 mod start_up;
 mod streams;
+mod terminal;
 mod tls;
