@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use boxoffice::audit::Sources;
 use boxoffice::booking::SaleName;
 use boxoffice::cli::{
-    self, Cli, Command, CommandError, ConfigFlags, Console, HostFlag, HostOffice, LedgerFlag, LedgerOffice,
-    Office, RehearseFlags, Rehearsing, Screen, ServeFlags, Style, TopFlags, TopKey, Verdict,
+    self, AuditFlags, AuditReport, Cli, Command, CommandError, ConfigFlags, Console, HostFlag, HostOffice,
+    LedgerFlag, LedgerOffice, Office, RehearseFlags, Rehearsing, Screen, ServeFlags, Style, TopFlags, TopKey,
+    Verdict,
 };
 use boxoffice::client::{AskHost, HostClient, HostRequest};
 use boxoffice::host::{Server, signals};
@@ -58,10 +59,7 @@ fn main() -> ExitCode {
                 flags.run(office, screen, &mut Terminal)
             })
         }
-        Command::Audit(flags) => with_ledger(&flags.ledger, !flags.repair, |ledger| {
-            let report = flags.run(ledger, &mut io::stdout().lock(), &FilesAndHosts)?;
-            Ok(if report.differences > 0 { FAILED } else { 0 })
-        }),
+        Command::Audit(flags) => audit(&flags),
         Command::Nginx(flags) => ended(flags.run(&mut io::stdout().lock()).map(|()| 0)),
         Command::Top(flags) => top(&flags),
         Command::Rehearse(flags) => rehearse(&flags),
@@ -145,6 +143,25 @@ fn style() -> Style {
         columns: columns.filter(|_| is_terminal),
         // https://no-color.org
         colours: is_terminal && !is_dumb && !is_set("NO_COLOR"),
+    }
+}
+
+fn audit(flags: &AuditFlags) -> ExitCode {
+    let mut bar = Bar::default();
+    let mut told = |progress| bar.audited(progress);
+    let mut out = io::stdout().lock();
+    let status = |report: AuditReport| if report.differences > 0 { FAILED } else { 0 };
+    let Some(address) = &flags.host.admin else {
+        return with_ledger(&flags.ledger, !flags.repair, |ledger| {
+            flags.run(ledger, &mut out, &FilesAndHosts, &mut told).map(status)
+        });
+    };
+    match host_client(address, flags.host.admin_token_file.as_deref()) {
+        Ok(mut client) => {
+            let report = flags.run_by_host(&mut client, &mut Screen::new(&mut out, style()), &mut told);
+            ended(report.map(status))
+        }
+        Err(status) => status,
     }
 }
 
@@ -256,10 +273,7 @@ impl Rehearsing for Stage<'_> {
 
     fn audit(&mut self, sale: SaleName) -> Result<serde_json::Value, CommandError> {
         let bar = &mut self.bar;
-        let findings =
-            cli::audit_by_host(&mut self.client, sale, &mut |rows, whole| bar.draw(rows, whole, "audited"));
-        self.bar.end();
-        findings
+        cli::audit_by_host(&mut self.client, sale, &mut |progress| bar.audited(progress))
     }
 }
 
@@ -279,6 +293,14 @@ impl Bar {
             let columns = size.map_or(COLUMNS_DEFAULT, |size| usize::from(size.ws_col).max(1));
             eprint!("\r\x1b[K{}", cli::progress_bar(done, whole, said, columns));
             self.is_drawn = true;
+        }
+    }
+
+    /// How far an audit is; `None` once it is over.
+    fn audited(&mut self, progress: Option<(u64, u64)>) {
+        match progress {
+            Some((rows, whole)) => self.draw(rows, whole, "audited"),
+            None => self.end(),
         }
     }
 

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use audit::{AuditFlags, AuditReport, audit_by_host};
+pub use audit::{AuditFlags, AuditProgress, AuditReport, audit_by_host};
 pub use booking::{BookingCommand, BookingFlags};
 pub use config::ConfigFlags;
 pub use error::CommandError;
@@ -226,6 +226,8 @@ mod tests {
             ("boxoffice booking list a", "--buyer"),
             ("boxoffice booking show a b/c", "b/c"),
             ("boxoffice sale list --admin 9305", "takes ADDR:PORT"),
+            ("boxoffice audit a --admin 127.0.0.1:1 --repair", "--admin"),
+            ("boxoffice audit a --admin 127.0.0.1:1 --access-log l", "--admin"),
             ("boxoffice sale lits", "list"),
             ("boxoffice sale open a --stokc 5", "--stock"),
             ("boxoffice bookings", "booking"),

@@ -102,9 +102,18 @@ fn a_host_carries_out_what_a_ledger_does_and_says_the_same() {
                 answers
             });
         }
-        for question in ["booking show NAME b-1", "booking list NAME --buyer a+b@c.example", "sale list"] {
+        for question in [
+            "booking show NAME b-1",
+            "booking list NAME --buyer a+b@c.example",
+            "sale list",
+            "audit NAME",
+            "audit NAME --json",
+        ] {
             assert_same(question, ways, &|way| run(folder, &line(question), way).expect(0).said);
         }
+        run(folder, &line("audit NAME"), way)
+            .expect(0)
+            .saying(&["bookings    3:", "audit       no difference"]);
         run(folder, &line("sale remove NAME --yes"), way).expect(1).saying(&["lose"]);
         run(folder, &line("sale close NAME"), way).expect(0).saying(&["status     closed"]);
         run(folder, &line("sale remove NAME --yes"), way).expect(1).saying(&["2 tickets", "are held"]);
