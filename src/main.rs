@@ -170,6 +170,9 @@ fn rehearse(flags: &RehearseFlags) -> ExitCode {
         Ok(client) => client,
         Err(status) => return status,
     };
+    if let Err(error) = room_for(flags.connections()) {
+        return fail(USAGE, &error);
+    }
     // A first Ctrl-C lets nobody else in and ends with the report, a second one ends at once.
     let stop = Arc::new(AtomicBool::new(false));
     let is_watched =
@@ -227,6 +230,20 @@ fn next_key(wait: Duration) -> io::Result<Option<TopKey>> {
         Event::Resize(..) => Some(TopKey::Redraw),
         _ => None,
     })
+}
+
+/// Open files beside the crowd's connections: the terminal, a poll and a timer a thread, connections to the admin listener.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Makes room for that many connections; else what to do.
+fn room_for(connections: usize) -> Result<(), String> {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).map_err(|error| error.to_string())?;
+    match descriptors.saturating_sub(OTHER_DESCRIPTORS) {
+        room if room >= connections as u64 => Ok(()),
+        room => Err(format!(
+            "--connections: {connections} is more than the limit of open files allows, which is {room}; raise it (ulimit -n)"
+        )),
+    }
 }
 
 /// One thread asks some 100,000 times a second: with more than these it is no crowd any more but an attack.

@@ -221,6 +221,11 @@ impl RehearseFlags {
         }
     }
 
+    /// How many connections the buyers share.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
     /// How far the crowd is, for a bar.
     pub fn progress(&self, shown: ProgressShown) -> (u64, u64, String) {
         let ProgressShown { done, booked, refused } = shown;

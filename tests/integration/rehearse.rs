@@ -79,6 +79,15 @@ fn what_a_rehearsal_needs_and_does_not_find_is_told() {
     let (to, admin) = (other.address.to_string(), host.admin.to_string());
     boxoffice(folder, &words(line, &to, &admin)).expect(1).saying(&["does not have sale \"rehearsal-1\""]);
     boxoffice(folder, &words(line, "127.0.0.1:1", &admin)).expect(1).saying(&["is it running?"]);
+    let mut few = std::process::Command::new("sh");
+    few.args(["-c", "ulimit -n 300 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_boxoffice")]);
+    let output = few.args(words(line, &to, &admin)).current_dir(folder).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--connections: 256 is more than the limit of open files allows, which is 236"),
+        "{said}"
+    );
     // The sale that was made for it is gone each time.
     rehearse(folder, &host, line).expect(0).saying(&["verdict    right"]);
 }
