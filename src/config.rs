@@ -8,6 +8,7 @@
 mod cores;
 mod error;
 mod limits;
+mod settings;
 mod terms;
 mod words;
 
@@ -17,7 +18,10 @@ use std::time::Duration;
 
 pub use cores::{CoreChoice, CoresError};
 pub use error::{ConfigError, Source};
-pub use terms::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_sale, parse_stock, parse_time};
+pub use settings::{SettingShown, example, settings};
+pub use terms::{
+    parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_sale, parse_span, parse_stock, parse_time,
+};
 pub use words::{SETTINGS, Words};
 
 use crate::booking::{SaleName, SaleTerms};
@@ -30,6 +34,12 @@ use words::Word;
 
 /// The ledger if none is named: a file in the working directory.
 pub const DEFAULT_LEDGER: &str = "sqlite:boxoffice.db";
+
+/// Where operators connect if nothing else is said.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9305";
+
+/// Where clients connect if nothing else is said.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:3005";
 
 /// The state file if none is named, in the working directory.
 pub const DEFAULT_STATE: &str = "boxoffice.state";
@@ -88,10 +98,10 @@ impl Config {
         machine: &[usize],
     ) -> Result<Config, ConfigError> {
         let pick = |name: &'static str| words::pick(name, flags, variable, file);
-        let listen = address(&pick("listen"), "127.0.0.1:3005")?;
+        let listen = address(&pick("listen"), DEFAULT_LISTEN)?;
         let admin_token_file = path(&pick("admin-token-file"))?;
         let admin_words = pick("admin");
-        let admin = address(&admin_words, "127.0.0.1:9305")?;
+        let admin = address(&admin_words, DEFAULT_ADMIN)?;
         if let Some(word) = admin_words.last()
             && !admin.ip().is_loopback()
             && admin_token_file.is_none()

@@ -36,9 +36,12 @@
 //!
 //! * [`cli`] and [`config`]: subcommands; flags, variables and file to a valid [`Config`](config::Config). `main.rs` opens
 //!   what they name.
+//! * [`client`]: a host as commands ask it.
+//! * [`rehearsal`]: a crowd of buyers on sockets of its own.
 //! * [`host`]: opens the ledger, binds, starts a worker a core and the admin listener, and ends them again; signals, and what
 //!   is kept over restarts.
 //! * [`admin`]: the operators' listener, a loop of its own with threads for what waits.
+//! * [`support`]: what is done to single bookings for buyers, by commands and by operators' calls.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`outcome_label`]: what was done, as lines and as counts, in one set of words.
 //! * [`net`]: streams to the servers that this process connects to.
@@ -58,6 +61,7 @@ pub mod api;
 pub mod audit;
 pub mod booking;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod connection;
@@ -72,5 +76,7 @@ pub mod metrics;
 pub mod net;
 pub mod outcome_label;
 pub mod protocol;
+pub mod rehearsal;
 pub mod runtime;
 pub mod stock;
+pub mod support;

@@ -17,6 +17,9 @@ pub const QUANTITY_MAX: u32 = 1_000_000;
 /// Max tickets of one sale: its sums stay exact in Lua's doubles (2^53) with a wide margin.
 pub const STOCK_MAX: u64 = 1_000_000_000_000;
 
+/// The largest number of a log entry that JSON and Lua have exactly (2^53 - 1): a thousand years at 285,000 changes a second.
+pub const SEQUENCE_MAX: u64 = (1 << 53) - 1;
+
 /// Longest hold, in milliseconds (30 days): beyond it a hold is a sale.
 pub const HOLD_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 

@@ -23,6 +23,7 @@ needed=(
     shellcheck=shellcheck
     chromium=chromium
     promtool=prometheus
+    tmux=tmux
 )
 # Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
 # recommends them); nginx's Lua module and its Redis client.

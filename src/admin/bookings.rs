@@ -1,4 +1,4 @@
-//! What operators do with single bookings: find those of a buyer, and give one to another buyer.
+//! What operators do with single bookings: find those of a buyer, look at one and change it, and read the log.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -9,10 +9,11 @@ use percent_encoding::percent_decode_str;
 use super::error::ApiError;
 use super::service::{Operator, Page, unexpected};
 use crate::api::{Problem, decode, encode};
-use crate::booking::{Booking, BookingId, BuyerId, SaleName};
+use crate::booking::{Amendment, Booking, BookingId, BuyerId, SaleName};
 use crate::http::{Request, Status};
-use crate::limits::{BUYER_BOOKINGS_MAX, BUYER_BOOKINGS_MS_MAX};
-use crate::protocol::{Amended, Answer, BookingOp, Objection, SaleOp, SaleResult, Watermark};
+use crate::limits::{self, BUYER_BOOKINGS_MAX, BUYER_BOOKINGS_MS_MAX};
+use crate::protocol::{Answer, SaleOp, SaleResult, Watermark};
+use crate::support::{NotDone, SupportDeed};
 
 /// Between two pages of a sale's bookings; longer than those who wait for their turn at the ledger look away from it.
 const PAGE_PAUSE: Duration = Duration::from_millis(2);
@@ -25,51 +26,80 @@ impl Operator<'_> {
         sale: &str,
         id: &str,
     ) -> Result<Page, ApiError> {
-        let sale = self.sale_name(sale)?;
-        let bad_request = |detail: String| ApiError::new(Problem::BAD_REQUEST, detail);
-        let id =
-            BookingId::parse(id).map_err(|error| bad_request(format!("booking in the path: {error}")))?;
         if request.is_partial {
             // RFC 9110 section 14.5.
             return Err(bad_request("Content-Range: a buyer cannot be sent in parts".to_owned()));
         }
+        let names = self.names(sale, id)?;
         let buyer = decode::owner_body(request.body).map_err(bad_request)?;
+        self.support(names, &SupportDeed::Give(buyer.map(Box::new)))
+    }
+
+    /// Extends a hold as the body says.
+    pub(super) fn extend_booking(
+        &mut self,
+        request: &Request<'_>,
+        sale: &str,
+        id: &str,
+    ) -> Result<Page, ApiError> {
+        let names = self.names(sale, id)?;
+        match decode::extension_body(request.body).map_err(bad_request)? {
+            Amendment::Extend { ms } => self.support(names, &SupportDeed::Extend { ms }),
+            other => Err(bad_request(format!("an extension cannot be read as {other:?}"))),
+        }
+    }
+
+    /// Does to a booking what its path and method say.
+    pub(super) fn do_to_booking(
+        &mut self,
+        sale: &str,
+        id: &str,
+        deed: &SupportDeed,
+    ) -> Result<Page, ApiError> {
+        let names = self.names(sale, id)?;
+        self.support(names, deed)
+    }
+
+    fn names(&self, sale: &str, id: &str) -> Result<(SaleName, BookingId), ApiError> {
+        let sale = self.sale_name(sale)?;
+        let id =
+            BookingId::parse(id).map_err(|error| bad_request(format!("booking in the path: {error}")))?;
+        Ok((sale, id))
+    }
+
+    fn support(&mut self, (sale, id): (SaleName, BookingId), deed: &SupportDeed) -> Result<Page, ApiError> {
         // A ledger that has less than this host has seen is found out by this call as by any other that changes bookings.
-        let seen = self.seen(&sale);
-        let assign = BookingOp::Assign { id, buyer: buyer.map(Box::new) };
-        let (state, amended) = match self.call(assign.on(sale, seen))? {
-            Answer::Sale { state, result: SaleResult::Assigned(amended) } => (state, amended),
-            Answer::Stale(_) => {
-                let detail = "The ledger forgot some of this sale's bookings, and hosts are putting back what they \
-                     acknowledged. Nothing was done. Try again after Retry-After.";
-                return Err(ApiError::new(Problem::LEDGER_UNAVAILABLE, detail));
-            }
+        let answer = self.call(deed.call(sale, id, self.seen(&sale)))?;
+        let (state, booking) = deed.read(answer).map_err(|not_done| match not_done {
+            NotDone::Problem(problem, None) => problem.into(),
+            NotDone::Problem(problem, Some(detail)) => ApiError::new(problem, detail),
+            NotDone::Unexpected(answer) => unexpected(&answer),
+        })?;
+        if *deed != SupportDeed::Show {
+            self.learn(&sale, &state);
+            self.told_of_booking(&sale, &booking);
+        }
+        encode::push_booking(&mut self.scratch, sale.as_str(), &booking);
+        Ok(Page::Json(Status::Ok))
+    }
+
+    /// One page of a sale's log, oldest first, after the sequence that the query names. A page that is empty is the end.
+    pub(super) fn show_log(&mut self, query: Option<&str>, sale: &str) -> Result<Page, ApiError> {
+        let sale = self.sale_name(sale)?;
+        let after = after_of(query).map_err(bad_request)?;
+        let entries = match self.call(SaleOp::Log { after }.on(sale))? {
+            Answer::Sale { result: SaleResult::Log(entries), .. } => entries,
             other => return Err(unexpected(&other)),
         };
-        self.learn(&sale, &state);
-        let booking = match amended {
-            Amended::Done(booking) => booking,
-            Amended::NotFound => return Err(Problem::NO_SUCH_BOOKING.into()),
-            Amended::Refused(objection) => {
-                return Err(match objection {
-                    Objection::Cancelled => Problem::BOOKING_CANCELLED.into(),
-                    Objection::HoldExpired => {
-                        let detail =
-                            "The hold of this booking has ended, so it has no tickets. Nothing was changed.";
-                        ApiError::new(Problem::HOLD_EXPIRED, detail)
-                    }
-                    Objection::BuyerLimit => Problem::BUYER_LIMIT.into(),
-                    Objection::BuyerRequired => Problem::BUYER_REQUIRED.into(),
-                    // What speaks against other changes alone.
-                    other => {
-                        let result = SaleResult::Assigned(Amended::Refused(other));
-                        unexpected(&Answer::Sale { state, result })
-                    }
-                });
+        let scratch = &mut self.scratch;
+        scratch.extend_from_slice(br#"{"entries":["#);
+        for (index, entry) in entries.iter().enumerate() {
+            if index > 0 {
+                scratch.push(b',');
             }
-        };
-        self.told_of_booking(&sale, &booking);
-        encode::push_booking(&mut self.scratch, sale.as_str(), &booking);
+            encode::push_log_entry(scratch, entry);
+        }
+        scratch.extend_from_slice(b"]}");
         Ok(Page::Json(Status::Ok))
     }
 
@@ -77,7 +107,7 @@ impl Operator<'_> {
     /// the ledger nor other operators wait for longer than a page takes.
     pub(super) fn list_bookings(&mut self, query: Option<&str>, sale: &str) -> Result<Page, ApiError> {
         let sale = self.sale_name(sale)?;
-        let buyer = buyer_of(query).map_err(|detail| ApiError::new(Problem::BAD_REQUEST, detail))?;
+        let buyer = buyer_of(query).map_err(bad_request)?;
         let until = Instant::now() + Duration::from_millis(BUYER_BOOKINGS_MS_MAX);
         let mut found: BTreeMap<BookingId, Booking> = BTreeMap::new();
         let mut cursor = String::new();
@@ -127,8 +157,35 @@ impl Operator<'_> {
 
     fn told_of_booking(&self, sale: &SaleName, booking: &Booking) {
         let buyer = booking.buyer.as_ref().map_or("nobody", BuyerId::as_str);
-        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, buyer, "an operator set the buyer of a booking");
+        let status = booking.status.word();
+        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, status, buyer, "an operator changed a booking");
     }
+}
+
+fn bad_request(detail: String) -> ApiError {
+    ApiError::new(Problem::BAD_REQUEST, detail)
+}
+
+/// The sequence of the query `after=N`; 0, before the first entry, without one.
+///
+/// # Errors
+/// A sentence that says what it takes.
+fn after_of(query: Option<&str>) -> Result<u64, String> {
+    let mut after = None;
+    for parameter in query.into_iter().flat_map(|query| query.split('&')).filter(|text| !text.is_empty()) {
+        let Some(("after", digits)) = parameter.split_once('=') else {
+            return Err("the query takes after=N and nothing else".to_owned());
+        };
+        // What is larger than every sequence has nothing after it, and JSON and Lua have no larger whole numbers.
+        let is_number = (1..=16).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|number| is_number && *number <= limits::SEQUENCE_MAX);
+        let number: u64 = number
+            .ok_or_else(|| format!("after: takes a whole number from 0 to {}", limits::SEQUENCE_MAX))?;
+        if after.replace(number).is_some() {
+            return Err("after: is given more than once".to_owned());
+        }
+    }
+    Ok(after.unwrap_or(0))
 }
 
 /// The buyer of the query `buyer=B`, percent-encoded or not (RFC 3986 section 2.1). A plus is a plus: no buyer has a space.
@@ -183,5 +240,25 @@ mod tests {
         for query in ["buyers=a", "buyer=a&sale=b", "Buyer=a", "b%75yer=a"] {
             assert!(buyer_of(Some(query)).unwrap_err().starts_with("the query takes"), "{query}");
         }
+    }
+
+    #[test]
+    fn a_log_is_read_after_a_number_that_its_query_names() {
+        for (query, after) in [(None, 0), (Some(""), 0), (Some("after=0"), 0), (Some("after=17&"), 17)] {
+            assert_eq!(after_of(query), Ok(after), "{query:?}");
+        }
+        assert_eq!(after_of(Some("after=9007199254740991")), Ok(limits::SEQUENCE_MAX));
+        for query in [
+            "after",
+            "after=",
+            "after=-1",
+            "after=+1",
+            "after=1.0",
+            "after=9007199254740992",
+            "after=1&after=1",
+        ] {
+            assert!(after_of(Some(query)).is_err(), "{query}");
+        }
+        assert!(after_of(Some("before=1")).unwrap_err().starts_with("the query takes"));
     }
 }

@@ -20,6 +20,7 @@ use crate::http::{Method, Request, Status};
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::protocol::{Answer, Call, CallError, ChangeFault, Opener, SaleOp, SaleResult, with_shares};
+use crate::support::SupportDeed;
 
 /// How long a call waits for its turn at the ledger.
 const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
@@ -60,7 +61,11 @@ const PATHS: &[(&str, &str)] = &[
     ("/v1/sales", "GET, HEAD"),
     ("/v1/sales/{sale}", "GET, HEAD, PUT, DELETE"),
     ("/v1/sales/{sale}/bookings", "GET, HEAD"),
+    ("/v1/sales/{sale}/bookings/{id}", "GET, HEAD, DELETE"),
+    ("/v1/sales/{sale}/bookings/{id}/confirm", "POST"),
+    ("/v1/sales/{sale}/bookings/{id}/extend", "POST"),
     ("/v1/sales/{sale}/bookings/{id}/buyer", "PUT"),
+    ("/v1/sales/{sale}/log", "GET, HEAD"),
     ("/v1/sales/{sale}/pause", "POST"),
     ("/v1/sales/{sale}/resume", "POST"),
     ("/v1/sales/{sale}/close", "POST"),
@@ -165,6 +170,7 @@ impl<'a> Operator<'a> {
             ["v1", "sales", sale] if request.method == Method::Delete => self.remove_sale(sale, conditions),
             ["v1", "sales", sale] => self.show_sale(sale),
             ["v1", "sales", sale, "bookings"] => self.list_bookings(request.query, sale),
+            ["v1", "sales", sale, "log"] => self.show_log(request.query, sale),
             ["v1", "sales", sale, "pause"] => self.set_status(sale, SaleStatus::Paused, conditions),
             ["v1", "sales", sale, "resume"] => self.set_status(sale, SaleStatus::Open, conditions),
             ["v1", "sales", sale, "close"] => self.set_status(sale, SaleStatus::Closed, conditions),
@@ -172,6 +178,14 @@ impl<'a> Operator<'a> {
             _ if conditions.as_ref().is_some_and(|conditions| !conditions.hold(Current::Absent)) => {
                 Err(Problem::PRECONDITION_FAILED.into())
             }
+            ["v1", "sales", sale, "bookings", id] if request.method == Method::Delete => {
+                self.do_to_booking(sale, id, &SupportDeed::Cancel)
+            }
+            ["v1", "sales", sale, "bookings", id] => self.do_to_booking(sale, id, &SupportDeed::Show),
+            ["v1", "sales", sale, "bookings", id, "confirm"] => {
+                self.do_to_booking(sale, id, &SupportDeed::Confirm)
+            }
+            ["v1", "sales", sale, "bookings", id, "extend"] => self.extend_booking(request, sale, id),
             ["v1", "sales", sale, "bookings", id, "buyer"] => self.put_buyer(request, sale, id),
             ["v1", "drain"] => Ok(self.drain()),
             ["debug", "profile"] => self.profile(request),
@@ -522,7 +536,7 @@ impl<'a> Operator<'a> {
         answer.unwrap_or_else(|| Err(CallError::Garbled("no answer at all".to_owned()))).map_err(|error| {
             match call {
                 // Nothing can have come of it.
-                Call::Sale { op: SaleOp::Snapshot | SaleOp::Page { .. }, .. } => {
+                Call::Sale { op: SaleOp::Snapshot | SaleOp::Page { .. } | SaleOp::Log { .. }, .. } => {
                     ApiError::new(Problem::LEDGER_UNAVAILABLE, error.to_string())
                 }
                 _ => error.into(),
@@ -664,7 +678,10 @@ mod tests {
             ("/v1/sales/a/pause", "POST"),
             ("/v1/sales/a/bookings", "GET, HEAD"),
             ("/v1/sales/a/bookings/b/buyer", "PUT"),
-            ("/v1/sales/a/bookings/b", ""),
+            ("/v1/sales/a/bookings/b", "GET, HEAD, DELETE"),
+            ("/v1/sales/a/bookings/b/extend", "POST"),
+            ("/v1/sales/a/bookings/b/release", ""),
+            ("/v1/sales/a/log", "GET, HEAD"),
             ("/v1/sales/a/b", ""),
             ("/v1/sales/a/pause/", ""),
             ("/", "GET, HEAD"),

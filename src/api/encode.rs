@@ -5,7 +5,7 @@ use arrayvec::ArrayString;
 
 use super::sale::push_sale;
 use super::{Problem, push};
-use crate::booking::{Booking, BookingStatus, OffSale, Outcome, Refusal, SaleState};
+use crate::booking::{Booking, BookingStatus, LogEntry, OffSale, Outcome, Refusal, SaleState};
 use crate::connection::{Answered, Reply};
 use crate::http::Status;
 use crate::http::encode::{Caching, Field, Response};
@@ -83,6 +83,25 @@ pub fn push_booking(scratch: &mut Vec<u8>, sale: &str, booking: &Booking) {
             r#"","quantity":"#,
             quantity,
         ],
+    );
+    if let Some(buyer) = &booking.buyer {
+        join(scratch, &[r#","buyer":""#, buyer.as_str(), "\""]);
+    }
+    if let BookingStatus::Held { expires_at } = booking.status {
+        push(scratch, format_args!(r#","expires_at":"{expires_at}""#));
+    }
+    scratch.push(b'}');
+}
+
+/// Appends an entry of a sale's log as JSON.
+pub fn push_log_entry(scratch: &mut Vec<u8>, entry: &LogEntry) {
+    let LogEntry { sequence, at, booking } = entry;
+    let (id, status, quantity) = (booking.id, booking.status.word(), booking.quantity.get());
+    push(
+        scratch,
+        format_args!(
+            r#"{{"sequence":{sequence},"at":"{at}","booking":"{id}","status":"{status}","quantity":{quantity}"#
+        ),
     );
     if let Some(buyer) = &booking.buyer {
         join(scratch, &[r#","buyer":""#, buyer.as_str(), "\""]);

@@ -1,119 +1,109 @@
 //! `boxoffice hosts`: who shares a ledger.
 
-use std::io::Write;
-
 use clap::Args;
+use serde::Deserialize;
 
-use super::{CommandError, LedgerFlag};
-use crate::api::hosts::push_hosts;
-use crate::ledger::Ledger;
-use crate::protocol::{Answer, Call, CallError, HostBeat, LedgerOp, LedgerResult, with_shares};
+use super::office::Office;
+use super::screen::{Cell, Column};
+use super::{CommandError, HostFlag, LedgerFlag, Screen};
 
 /// `boxoffice hosts`.
 #[derive(Debug, Args)]
-#[command(after_help = "A SQLite ledger has one host: ask that one, GET /v1/hosts of its --admin.")]
+#[command(after_help = "A SQLite ledger has one host: ask that one, by --admin.")]
 pub struct HostsFlags {
     /// Which ledger.
     #[command(flatten)]
     pub ledger: LedgerFlag,
-    /// As JSON, like GET /v1/hosts of a host's admin listener
+    /// Or by which host.
+    #[command(flatten)]
+    pub host: HostFlag,
+    /// Print JSON, as the admin listener has it
     #[arg(long)]
     pub json: bool,
 }
 
-/// Asks a ledger for its hosts.
-///
-/// # Errors
-/// If the ledger does not answer.
-pub fn ask(ledger: &mut dyn Ledger) -> Result<Vec<HostBeat>, CommandError> {
-    match ledger.execute(&[Call::Ledger(LedgerOp::Hosts)]).pop() {
-        Some(Ok(Answer::Ledger(LedgerResult::Hosts { hosts, .. }))) => Ok(hosts),
-        Some(Err(CallError::Unsound(what))) => Err(CommandError::HostsUnreadable(what)),
-        Some(Err(error)) => Err(error.into()),
-        other => Err(CommandError::Unexpected(format!("{other:?}"))),
-    }
+/// A host, for a table.
+#[derive(Debug, Deserialize)]
+struct HostRow {
+    address: String,
+    status: String,
+    silent_ms: u64,
+    weight: u32,
+    share: f64,
+    bookings_per_second: u64,
+    refusals_per_second: u64,
+    waiting: u64,
+    permits: Option<u64>,
+    round_trip_us: u64,
+    version: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct HostRows {
+    hosts: Vec<HostRow>,
 }
 
 impl HostsFlags {
     /// Writes the table.
     ///
     /// # Errors
-    /// If the ledger does not answer, or it cannot be written.
-    pub fn run(&self, ledger: &mut dyn Ledger, out: &mut dyn Write) -> Result<(), CommandError> {
-        let hosts = ask(ledger)?;
-        let shared = with_shares(&hosts);
+    /// If nobody answers, or it cannot be written.
+    pub fn run(&self, office: &mut dyn Office, screen: &mut Screen<'_>) -> Result<(), CommandError> {
+        let document = office.hosts()?;
         if self.json {
-            let mut json = Vec::new();
-            push_hosts(&mut json, shared.into_iter(), None);
-            json.push(b'\n');
-            return Ok(out.write_all(&json)?);
+            return screen.json(&document);
         }
-        if shared.is_empty() {
-            return Ok(writeln!(out, "No host has said in the last minute that it lives.")?);
+        let told: HostRows =
+            serde_json::from_str(&document).map_err(|error| CommandError::Unexpected(error.to_string()))?;
+        if told.hosts.is_empty() {
+            return screen.line("No host has said in the last minute that it lives.");
         }
-        let title = [
-            "ADDRESS",
-            "STATUS",
-            "WEIGHT",
-            "SHARE",
-            "BOOKINGS/S",
-            "REFUSALS/S",
-            "WAITING",
-            "PERMITS",
-            "ROUND TRIP",
-            "VERSION",
+        let columns = [
+            Column::Words("ADDRESS"),
+            Column::Words("STATUS"),
+            Column::Numbers("WEIGHT"),
+            Column::Numbers("SHARE"),
+            Column::Numbers("BOOKINGS/S"),
+            Column::Numbers("REFUSALS/S"),
+            Column::Numbers("WAITING"),
+            Column::Numbers("PERMITS"),
+            Column::Numbers("ROUND TRIP"),
+            Column::Words("VERSION"),
         ];
-        let rows = shared.iter().map(|(host, share)| row(host, *share));
-        let rows: Vec<[String; 10]> = [title.map(str::to_owned)].into_iter().chain(rows).collect();
-        let widths: Vec<usize> = (0..title.len())
-            .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
-            .collect();
-        for row in &rows {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Words to the left, numbers to the right.
-                line += &match matches!(column, 0 | 1 | 9) {
-                    true => format!("{cell:width$}  "),
-                    false => format!("{cell:>width$}  "),
-                };
-            }
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+        let rows: Vec<Vec<Cell>> = told.hosts.iter().map(row).collect();
+        screen.table(&columns, &rows)
     }
 }
 
-fn row(host: &HostBeat, share: f64) -> [String; 10] {
-    let HostBeat { age_ms, report, .. } = host;
-    let status = match host.is_live() {
-        true => "live".to_owned(),
-        false => format!("silent {:.0} s", *age_ms as f64 / 1e3),
+fn row(host: &HostRow) -> Vec<Cell> {
+    let status = match host.status.as_str() {
+        "silent" => format!("silent, {:.0} s", host.silent_ms as f64 / 1e3),
+        status => status.to_owned(),
     };
-    let figures = &report.figures;
-    [
-        printable(&report.address),
-        status,
-        report.weight.to_string(),
-        format!("{:.1} %", share * 100.0),
-        figures.bookings_per_second.to_string(),
-        figures.refusals_per_second.to_string(),
-        figures.waiting.to_string(),
-        figures.permits.map_or_else(|| "-".to_owned(), |permits| permits.to_string()),
-        format!("{:.2} ms", figures.round_trip_us as f64 / 1e3),
-        printable(&report.version),
+    vec![
+        Cell::new(host.address.as_str()),
+        Cell::status(status),
+        Cell::new(host.weight.to_string()),
+        Cell::new(format!("{:.1} %", host.share * 100.0)),
+        Cell::new(host.bookings_per_second.to_string()),
+        Cell::new(host.refusals_per_second.to_string()),
+        Cell::new(host.waiting.to_string()),
+        Cell::new(host.permits.map_or_else(|| "-".to_owned(), |permits| permits.to_string())),
+        Cell::new(format!("{:.2} ms", host.round_trip_us as f64 / 1e3)),
+        Cell::new(host.version.as_str()),
     ]
-}
-
-/// What a host tells came from whoever may write to the ledger: nothing of it moves a cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }).collect()
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::cli::office::LedgerOffice;
+    use crate::cli::screen::Style;
+    use crate::ledger::Ledger;
     use crate::limits::HOST_GONE_MS;
-    use crate::protocol::{HostFigures, HostId, HostReport};
+    use crate::protocol::{
+        Answer, Call, CallError, HostBeat, HostFigures, HostId, HostReport, LedgerOp, LedgerResult,
+    };
 
     struct Told(Vec<HostBeat>);
 
@@ -147,7 +137,8 @@ mod tests {
         let cli = <super::super::Cli as clap::Parser>::try_parse_from(line).unwrap();
         let super::super::Command::Hosts(flags) = cli.command else { panic!() };
         let mut out = Vec::new();
-        flags.run(&mut Told(hosts), &mut out).unwrap();
+        let mut ledger = Told(hosts);
+        flags.run(&mut LedgerOffice::new(&mut ledger), &mut Screen::new(&mut out, Style::default())).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -156,14 +147,14 @@ mod tests {
         let hosts = vec![
             beat(1, "10.0.0.2:3005", 3, 0),
             beat(2, "10.0.0.1:3005", 1, HOST_GONE_MS),
-            beat(3, "\u{1b}[2Jx:1", 9, 20_000),
+            beat(3, "\u{1b}x:1", 9, 20_000),
         ];
         assert_eq!(
             printed(hosts, false),
-            "ADDRESS        STATUS       WEIGHT   SHARE  BOOKINGS/S  REFUSALS/S  WAITING  PERMITS  ROUND TRIP  VERSION\n\
-             10.0.0.1:3005  live              1  25.0 %         340       12000        5       12     0.42 ms  0.1.0\n\
-             10.0.0.2:3005  live              3  75.0 %         340       12000        5       12     0.42 ms  0.1.0\n\
-             ?[2Jx:1        silent 20 s       9   0.0 %         340       12000        5        -     0.42 ms  0.1.0\n"
+            "ADDRESS        STATUS        WEIGHT   SHARE  BOOKINGS/S  REFUSALS/S  WAITING  PERMITS  ROUND TRIP  VERSION\n\
+             10.0.0.1:3005  live               1  25.0 %         340       12000        5       12     0.42 ms  0.1.0\n\
+             10.0.0.2:3005  live               3  75.0 %         340       12000        5       12     0.42 ms  0.1.0\n\
+             \\u{1b}x:1      silent, 20 s       9   0.0 %         340       12000        5        -     0.42 ms  0.1.0\n"
         );
     }
 

@@ -1,27 +1,39 @@
 //! The command line: every subcommand, its flags and its help.
 //!
-//! Commands take a ledger and a writer and touch nothing else; `main` opens both and turns what comes back into an
-//! exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
+//! Commands take a ledger or a host, and a screen to write on, and touch nothing else; `main` opens them and turns what comes
+//! back into an exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 mod audit;
+mod booking;
+mod config;
 mod error;
 mod hosts;
 mod nginx;
+mod office;
+mod rehearse;
 mod sale;
+mod screen;
 mod serve;
+mod top;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use audit::{AuditFlags, AuditReport};
+pub use audit::{AuditFlags, AuditProgress, AuditReport, audit_by_host};
+pub use booking::{BookingCommand, BookingFlags};
+pub use config::ConfigFlags;
 pub use error::CommandError;
 pub use hosts::HostsFlags;
 pub use nginx::{HostWeight, NginxFlags};
-pub use sale::{Console, SaleCommand, TermFlags, TermValue};
+pub use office::{HostOffice, LedgerOffice, Office, Trimming};
+pub use rehearse::{RehearseFlags, Rehearsing, Verdict};
+pub use sale::{SaleCommand, SaleFlags, StockChange, TermFlags, TermValue};
+pub use screen::{Screen, Style, plain, progress_bar};
 pub use serve::ServeFlags;
+pub use top::{HostNews, TopFlags, TopKey, follow, show};
 
-use crate::config::{DEFAULT_LEDGER, check_ledger};
+use crate::config::{DEFAULT_ADMIN, DEFAULT_LEDGER, check_ledger};
 use crate::ledger::tls::TlsFiles;
 use crate::ledger::url::{LedgerFiles, SentinelLogin};
 
@@ -42,29 +54,41 @@ pub enum Command {
     Serve(ServeFlags),
     /// List, show, open and change sales
     Sale(SaleFlags),
+    /// Show, confirm, cancel and extend single bookings
+    Booking(BookingFlags),
     /// Recount a sale from its bookings; exit 1 on any difference
     Audit(AuditFlags),
     /// List the hosts that share a ledger, with their weights and how they do
     Hosts(HostsFlags),
     /// Print an Nginx upstream block for hosts and their weights
     Nginx(NginxFlags),
+    /// Show a host as it is, live
+    Top(TopFlags),
+    /// Let a crowd of made-up buyers at a sale of its own; exit 1 if it does not come out right
+    Rehearse(Box<RehearseFlags>),
+    /// Show every setting of `serve`, its value and where it came from
+    Config(Box<ConfigFlags>),
     /// Print a completion script
     #[command(after_help = "Example: boxoffice completions bash > /etc/bash_completion.d/boxoffice")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write manual pages, one for each command
+    #[command(after_help = "Example: boxoffice man /usr/local/share/man/man1")]
+    Man {
+        /// The folder, which must be there; pages in it are replaced
+        folder: PathBuf,
+    },
 }
 
-/// `boxoffice sale`.
-#[derive(Debug, Args)]
-pub struct SaleFlags {
-    /// Which ledger.
-    #[command(flatten)]
-    pub ledger: LedgerFlag,
-    /// What to do with sales.
-    #[command(subcommand)]
-    pub command: SaleCommand,
+/// The person at the terminal of a command.
+pub trait Console {
+    /// Asks, and waits for an answer: whether it is yes. If nobody can be asked it is no.
+    fn confirms(&mut self, question: &str) -> bool;
+
+    /// Pauses between two readings of a log that is followed; whether to go on.
+    fn waits(&mut self) -> bool;
 }
 
 /// The ledger of the commands that are not `serve`.
@@ -114,6 +138,38 @@ fn ledger(url: &str) -> Result<String, String> {
     check_ledger(url).map(|()| url.to_owned()).map_err(str::to_owned)
 }
 
+/// The host of commands that are to be carried out by one.
+#[derive(Debug, Default, Args)]
+pub struct HostFlag {
+    /// The admin listener of a host that is to do it, in place of a ledger
+    #[arg(long, value_name = "ADDR:PORT", global = true, value_parser = host_address)]
+    pub admin: Option<String>,
+    /// File with the token of that host
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_ADMIN_TOKEN_FILE", global = true)]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// The host of commands that only a host can carry out.
+#[derive(Debug, Args)]
+pub struct OneHostFlag {
+    /// The admin listener of the host
+    #[arg(long, value_name = "ADDR:PORT", env = "BOXOFFICE_ADMIN", value_parser = host_address)]
+    #[arg(default_value = DEFAULT_ADMIN)]
+    pub admin: String,
+    /// File with the token of that host
+    #[arg(long, value_name = "FILE", env = "BOXOFFICE_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+fn host_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("takes ADDR:PORT, such as 127.0.0.1:9305".to_owned()),
+    }
+}
+
 /// Writes the completion script for `shell`.
 ///
 /// # Errors
@@ -122,6 +178,26 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn std::io::Write) ->
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "boxoffice", &mut script);
     Ok(out.write_all(&script)?)
+}
+
+/// A manual page for each command, by the name of its file: `boxoffice-sale-open.1`.
+///
+/// # Errors
+/// If one cannot be made.
+pub fn manual_pages() -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+    fn add(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), CommandError> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone()).render(&mut page)?;
+        pages.push((format!("{}.1", command.get_display_name().unwrap_or(command.get_name())), page));
+        let inner =
+            command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set());
+        inner.into_iter().try_for_each(|inner| add(inner, pages))
+    }
+    let mut command = <Cli as clap::CommandFactory>::command();
+    command.build();
+    let mut pages = Vec::new();
+    add(&command, &mut pages)?;
+    Ok(pages)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -151,6 +227,14 @@ mod tests {
             ("boxoffice sale list --ledger mysql://x", "mysql://x"),
             ("boxoffice sale set a --hold soon", "soon"),
             ("boxoffice sale set a", "--stock"),
+            ("boxoffice booking list a", "--buyer"),
+            ("boxoffice booking show a b/c", "b/c"),
+            ("boxoffice sale list --admin 9305", "takes ADDR:PORT"),
+            ("boxoffice audit a --admin 127.0.0.1:1 --repair", "--admin"),
+            ("boxoffice audit a --admin 127.0.0.1:1 --access-log l", "--admin"),
+            ("boxoffice sale lits", "list"),
+            ("boxoffice sale open a --stokc 5", "--stock"),
+            ("boxoffice bookings", "booking"),
             ("boxoffice nginx --host 10.0.0.1=2", "10.0.0.1=2"),
             ("boxoffice nginx", "--host"),
             ("boxoffice completions cmd", "cmd"),
@@ -174,11 +258,33 @@ mod tests {
     }
 
     #[test]
-    fn completions_name_the_subcommands() {
+    fn completions_name_all_subcommands_and_flags() {
+        let mut command = Cli::command();
+        command.build();
         for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
             let mut out = Vec::new();
             completions(shell, &mut out).unwrap();
-            assert!(String::from_utf8(out).unwrap().contains("audit"));
+            let script = String::from_utf8(out).unwrap();
+            for inner in command.get_subcommands() {
+                assert!(script.contains(inner.get_name()), "{shell}: {}", inner.get_name());
+                for flag in inner.get_arguments().filter_map(|argument| argument.get_long()) {
+                    assert!(script.contains(flag), "{shell}: --{flag}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn each_command_has_a_manual_page_with_its_flags() {
+        let pages = manual_pages().unwrap();
+        let page = |name: &str| {
+            let found = pages.iter().find(|(page, _)| page == name).unwrap_or_else(|| panic!("{name}"));
+            String::from_utf8(found.1.clone()).unwrap()
+        };
+        assert!(page("boxoffice.1").contains("Exit status"));
+        assert!(page("boxoffice-serve.1").contains(r"\-\-durability"));
+        assert!(page("boxoffice-sale-open.1").contains(r"\-\-stock"));
+        assert!(page("boxoffice-booking-extend.1").contains(r"\-\-hold"));
+        assert!(pages.iter().all(|(name, _)| !name.contains("help")), "{:?}", pages.len());
     }
 }

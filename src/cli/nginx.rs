@@ -4,7 +4,8 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{CommandError, LedgerFlag, hosts};
+use super::office::hosts_of;
+use super::{CommandError, LedgerFlag};
 use crate::config::is_host_and_port;
 use crate::ledger::Ledger;
 use crate::limits::WEIGHT_MAX;
@@ -51,7 +52,7 @@ impl NginxFlags {
     /// # Errors
     /// If the ledger does not answer, if there are none, or if one of them is at no address. Then nothing is written.
     pub fn run_on(&self, ledger: &mut dyn Ledger, out: &mut dyn Write) -> Result<(), CommandError> {
-        let told = hosts::ask(ledger)?;
+        let told = hosts_of(ledger)?;
         let mut live: Vec<HostWeight> = Vec::new();
         for (host, _) in with_shares(&told).into_iter().filter(|(host, _)| host.is_live()) {
             let (address, weight) = (&host.report.address, host.report.weight);

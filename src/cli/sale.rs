@@ -1,20 +1,14 @@
 //! `boxoffice sale`: list, show, open and change sales, and read their logs.
 
-use std::io::Write;
-
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::CommandError;
-use crate::api::sale::{push_sale_with_terms, sale_status};
-use crate::booking::{BookingStatus, LogEntry, SaleChange, SaleName, SaleState, SaleStatus, SaleTerms};
+use super::office::{Office, SaleShown, TotalChange, Trimming, read};
+use super::screen::{Cell, Column, Screen};
+use super::{CommandError, Console, HostFlag, LedgerFlag};
+use crate::booking::{SaleChange, SaleName, SaleStatus, SaleTerms};
 use crate::clock::WallTime;
 use crate::config::{parse_hold_max_ms, parse_hold_ms, parse_per_buyer, parse_stock, parse_time};
-use crate::ledger::Ledger;
-use crate::limits;
-use crate::protocol::{
-    Answer, Call, CallError, ChangeFault, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
-};
 
 /// A new total, or by how many it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +16,7 @@ pub enum StockChange {
     /// So many in all.
     To(u64),
     /// So many more, or fewer.
-    By(i64),
+    By(TotalChange),
 }
 
 fn parse_stock_change(text: &str) -> Result<StockChange, String> {
@@ -36,22 +30,35 @@ fn parse_stock_change(text: &str) -> Result<StockChange, String> {
     i64::try_from(tickets).map(|tickets| StockChange::By(sign * tickets)).map_err(|error| error.to_string())
 }
 
+/// `boxoffice sale`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "By default they speak to a ledger. One in SQLite that a host serves is changed by that host: --admin."
+)]
+pub struct SaleFlags {
+    /// Which ledger.
+    #[command(flatten)]
+    pub ledger: LedgerFlag,
+    /// Or by which host.
+    #[command(flatten)]
+    pub host: HostFlag,
+    /// Print JSON, as the admin listener has it: one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do with sales.
+    #[command(subcommand)]
+    pub command: SaleCommand,
+}
+
 /// What to do with sales.
 #[derive(Debug, Subcommand)]
 pub enum SaleCommand {
     /// List all sales
-    List {
-        /// Print one JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Show a sale
     Show {
         /// The sale
         name: SaleName,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
     },
     /// Open a sale that is not there yet
     Open {
@@ -95,7 +102,7 @@ pub enum SaleCommand {
     /// Remove a closed sale with all its bookings and its log; asks first
     #[command(
         after_help = "Also removes what is left of a sale that the ledger has lost, or whose record is not sound. A \
-        sale of a SQLite ledger that a server has in use is removed through its admin address: DELETE /v1/sales/NAME."
+        sale of a SQLite ledger that a server has in use is removed by that server: --admin."
     )]
     Remove {
         /// The sale
@@ -121,15 +128,6 @@ pub enum SaleCommand {
         /// The sale
         name: SaleName,
     },
-}
-
-/// The person at the terminal of a command.
-pub trait Console {
-    /// Asks, and waits for an answer: whether it is yes. If nobody can be asked it is no.
-    fn confirms(&mut self, question: &str) -> bool;
-
-    /// Pauses between two readings of a log that is followed; whether to go on.
-    fn waits(&mut self) -> bool;
 }
 
 /// The terms beside the stock. `none` means: without.
@@ -174,7 +172,7 @@ impl<T> From<TermValue<T>> for Option<T> {
     }
 }
 
-fn or_none<T>(
+pub(super) fn or_none<T>(
     parse: fn(&str) -> Result<T, String>,
 ) -> impl Fn(&str) -> Result<TermValue<T>, String> + Clone + Send + Sync + 'static
 where
@@ -192,26 +190,58 @@ impl SaleCommand {
         use SaleCommand::{Close, List, Log, Open, Pause, Remove, Resume, Set, Show, Trim};
         match self {
             // A SQLite file's log is never trimmed, so that it need not be written either.
-            List { .. } | Show { .. } | Log { .. } | Trim { .. } => false,
+            List | Show { .. } | Log { .. } | Trim { .. } => false,
             Open { .. } | Set { .. } | Pause { .. } | Resume { .. } | Close { .. } | Remove { .. } => true,
         }
     }
 
+    /// The sale that it is about.
+    fn sale(&self) -> Option<SaleName> {
+        use SaleCommand::{Close, List, Log, Open, Pause, Remove, Resume, Set, Show, Trim};
+        match self {
+            List => None,
+            Show { name }
+            | Open { name, .. }
+            | Set { name, .. }
+            | Pause { name }
+            | Resume { name }
+            | Close { name }
+            | Remove { name, .. }
+            | Log { name, .. }
+            | Trim { name } => Some(*name),
+        }
+    }
+}
+
+impl SaleFlags {
     /// Carries the command out. `operator` is asked what only a person can say.
     ///
     /// # Errors
     /// See [`CommandError`]; its exit status is the command's.
     pub fn run(
         &self,
-        ledger: &mut dyn Ledger,
-        out: &mut dyn Write,
+        office: &mut dyn Office,
+        screen: &mut Screen<'_>,
         operator: &mut dyn Console,
     ) -> Result<(), CommandError> {
-        match self {
-            SaleCommand::List { json } => list(ledger, out, *json),
-            SaleCommand::Show { name, json } => {
-                let state = state_of(ledger, *name, as_of_now(*name))?;
-                if *json { write_json(out, name, &state) } else { write_table(out, name, &state) }
+        let done = self.carry_out(office, screen, operator);
+        done.map_err(|error| match self.command.sale() {
+            Some(sale) => error.with_similar(sale, office),
+            None => error,
+        })
+    }
+
+    fn carry_out(
+        &self,
+        office: &mut dyn Office,
+        screen: &mut Screen<'_>,
+        operator: &mut dyn Console,
+    ) -> Result<(), CommandError> {
+        match &self.command {
+            SaleCommand::List => self.list(office, screen),
+            SaleCommand::Show { name } => {
+                let document = office.sale(*name)?;
+                self.show(screen, &document).map(drop)
             }
             SaleCommand::Open { name, stock, terms } => {
                 let terms = SaleTerms {
@@ -223,14 +253,26 @@ impl SaleCommand {
                     ends_at: terms.ends.and_then(Option::from),
                     buyer_required: terms.buyer_required.unwrap_or_default(),
                 };
-                open(ledger, out, *name, terms)
+                terms.check()?;
+                let document = office.open(*name, terms)?;
+                let shown = self.show(screen, &document)?;
+                match shown {
+                    Some(SaleShown { status, .. }) if status == "paused" => screen.line(&format!(
+                        "\nBookings of a sale of this name are there already, of which the ledger had lost the rest. So it \
+                         is paused: count them with `boxoffice audit {name} --repair`, then sell on with `boxoffice sale \
+                         resume {name}`."
+                    )),
+                    _ => Ok(()),
+                }
             }
             SaleCommand::Set { name, stock, terms } => {
+                let (total, by) = match stock {
+                    Some(StockChange::To(total)) => (Some(*total), None),
+                    Some(StockChange::By(tickets)) => (None, Some(*tickets)),
+                    None => (None, None),
+                };
                 let change = SaleChange {
-                    total: match stock {
-                        Some(StockChange::To(total)) => Some(*total),
-                        _ => None,
-                    },
+                    total,
                     hold_ms: terms.hold.map(Option::from),
                     hold_max_ms: terms.hold_max.map(Option::from),
                     per_buyer: terms.per_buyer.map(Option::from),
@@ -240,255 +282,153 @@ impl SaleCommand {
                     status: None,
                     if_version: None,
                 };
-                match stock {
-                    Some(StockChange::By(tickets)) => alter_by(ledger, out, *name, *tickets, change),
-                    _ => alter(ledger, out, *name, change),
-                }
+                let document = office.change(*name, change, by)?;
+                self.show(screen, &document).map(drop)
             }
-            SaleCommand::Pause { name } => set_status(ledger, out, *name, SaleStatus::Paused),
-            SaleCommand::Resume { name } => set_status(ledger, out, *name, SaleStatus::Open),
-            SaleCommand::Close { name } => set_status(ledger, out, *name, SaleStatus::Closed),
-            SaleCommand::Remove { name, yes } => remove(ledger, out, *name, *yes, operator),
-            SaleCommand::Log { name, follow } => log(ledger, out, *name, follow.then_some(operator)),
-            SaleCommand::Trim { name } => trim(ledger, out, *name),
+            SaleCommand::Pause { name } => self.set_status(office, screen, *name, SaleStatus::Paused),
+            SaleCommand::Resume { name } => self.set_status(office, screen, *name, SaleStatus::Open),
+            SaleCommand::Close { name } => self.set_status(office, screen, *name, SaleStatus::Closed),
+            SaleCommand::Remove { name, yes } => self.remove(office, screen, *name, *yes, operator),
+            SaleCommand::Log { name, follow } => log(office, screen, *name, follow.then_some(operator)),
+            SaleCommand::Trim { name } => self.trim(office, screen, *name),
         }
     }
-}
 
-/// One answer to one call.
-pub(super) fn ask(ledger: &mut dyn Ledger, call: Call) -> Result<Answer, CommandError> {
-    match ledger.execute(std::slice::from_ref(&call)).pop() {
-        Some(answer) => Ok(answer?),
-        None => Err(CommandError::Unexpected("no answer to one call".to_owned())),
-    }
-}
-
-/// The error for an answer of another kind than asked for.
-pub(super) fn unexpected(answer: &Answer) -> CommandError {
-    let mut text = format!("{answer:?}");
-    if let Some((end, _)) = text.char_indices().nth(200) {
-        text.truncate(end);
-    }
-    CommandError::Unexpected(text)
-}
-
-/// The state that a call about one sale is answered with.
-pub(super) fn state_of(
-    ledger: &mut dyn Ledger,
-    sale: SaleName,
-    call: Call,
-) -> Result<SaleState, CommandError> {
-    loop {
-        return match ask(ledger, call.clone())? {
-            Answer::Sale { result: SaleResult::Counting, .. } => continue,
-            Answer::Sale { state, result: SaleResult::Done | SaleResult::Found(_) } => Ok(state),
-            Answer::Missing => Err(CommandError::NoSuchSale(sale)),
-            Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
-                Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold })
-            }
-            Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } => {
-                Err(CommandError::EmptyWindow(sale))
-            }
-            other => Err(unexpected(&other)),
+    fn list(&self, office: &mut dyn Office, screen: &mut Screen<'_>) -> Result<(), CommandError> {
+        let documents = office.sales()?;
+        if self.json {
+            return documents.iter().try_for_each(|document| screen.json(document));
+        }
+        let columns = [
+            Column::Words("SALE"),
+            Column::Words("STATUS"),
+            Column::Numbers("TOTAL"),
+            Column::Numbers("AVAILABLE"),
+            Column::Numbers("HELD"),
+            Column::Numbers("SOLD"),
+        ];
+        let row = |document: &String| {
+            let SaleShown { sale, status, total, available, held, sold, .. } = read(document)?;
+            let counts = [total, available, held, sold].map(count);
+            Ok([Cell::new(sale), Cell::status(status)].into_iter().chain(counts).collect())
         };
+        let rows: Vec<Vec<Cell>> = documents.iter().map(row).collect::<Result<_, CommandError>>()?;
+        screen.table(&columns, &rows)
     }
-}
 
-/// Asks for a sale: a snapshot may have holds in it that are over.
-fn as_of_now(sale: SaleName) -> Call {
-    SaleOp::LookUp(Vec::new()).on(sale)
-}
+    /// Shows a sale; gives what it read of it, if that was for a table.
+    fn show(&self, screen: &mut Screen<'_>, document: &str) -> Result<Option<SaleShown>, CommandError> {
+        if self.json {
+            return screen.json(document).map(|()| None);
+        }
+        let sale: SaleShown = read(document)?;
+        let or_none = |value: Option<String>| Cell::new(value.unwrap_or_else(|| "none".to_owned()));
+        let status = match sale.status.as_str() {
+            "frozen" => "frozen, while hosts put back what the ledger had forgotten",
+            status => status,
+        };
+        screen.record(&[
+            ("sale", Cell::new(&sale.sale)),
+            ("status", Cell::status(status)),
+            ("total", count(sale.total)),
+            ("available", count(sale.available)),
+            ("held", count(sale.held)),
+            ("sold", count(sale.sold)),
+            ("hold", or_none(sale.hold_seconds.map(span))),
+            ("hold max", or_none(sale.hold_max_seconds.map(span))),
+            ("per buyer", or_none(sale.per_buyer.map(|tickets| tickets.to_string()))),
+            ("buyer", Cell::new(if sale.buyer_required { "required" } else { "optional" })),
+            ("starts", or_none(sale.starts_at.clone())),
+            ("ends", or_none(sale.ends_at.clone())),
+            ("as of", or_none(sale.as_of.clone())),
+        ])?;
+        Ok(Some(sale))
+    }
 
-fn list(ledger: &mut dyn Ledger, out: &mut dyn Write, json: bool) -> Result<(), CommandError> {
-    let mut names = match ask(ledger, Call::Ledger(LedgerOp::Sales))? {
-        Answer::Ledger(LedgerResult::Sales { names, .. }) => names,
-        other => return Err(unexpected(&other)),
-    };
-    names.sort_unstable();
-    let calls: Vec<Call> = names.iter().map(|name| as_of_now(*name)).collect();
-    let mut sales = Vec::new();
-    // A ledger may bound what one round trip holds.
-    for (names, calls) in names.chunks(256).zip(calls.chunks(256)) {
-        for (name, answer) in names.iter().zip(ledger.execute(calls)) {
-            match answer? {
-                Answer::Sale { state, result: SaleResult::Found(_) } => sales.push((*name, state)),
-                Answer::Missing => {}
-                other => return Err(unexpected(&other)),
-            }
+    fn set_status(
+        &self,
+        office: &mut dyn Office,
+        screen: &mut Screen<'_>,
+        sale: SaleName,
+        status: SaleStatus,
+    ) -> Result<(), CommandError> {
+        let change = SaleChange { status: Some(status), ..SaleChange::default() };
+        let document = office.change(sale, change, None)?;
+        self.show(screen, &document).map(drop)
+    }
+
+    fn remove(
+        &self,
+        office: &mut dyn Office,
+        screen: &mut Screen<'_>,
+        sale: SaleName,
+        yes: bool,
+        operator: &mut dyn Console,
+    ) -> Result<(), CommandError> {
+        let what = office.what_remove_would_take(sale)?;
+        let question = format!("Remove sale {sale} ({what}) with its bookings and its log, for good?");
+        if !yes && !operator.confirms(&question) {
+            return Err(CommandError::NotConfirmed);
+        }
+        office.remove(sale)?;
+        match self.json {
+            true => screen.json(&json!({ "sale": sale.as_str(), "status": "removed" }).to_string()),
+            false => screen.line(&format!("removed {sale}")),
         }
     }
-    if json {
-        return sales.iter().try_for_each(|(name, state)| write_json(out, name, state));
-    }
-    let width = sales.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0).max(4);
-    writeln!(
-        out,
-        "{:width$}  {:9}  {:>13}  {:>13}  {:>13}  {:>13}",
-        "SALE", "STATUS", "TOTAL", "AVAILABLE", "HELD", "SOLD"
-    )?;
-    for (name, state) in &sales {
-        writeln!(
-            out,
-            "{:width$}  {:9}  {:>13}  {:>13}  {:>13}  {:>13}",
-            name.as_str(),
-            sale_status(state, state.now),
-            state.terms.total,
-            state.available(),
-            state.held,
-            state.sold
-        )?;
-    }
-    Ok(())
-}
 
-fn open(
-    ledger: &mut dyn Ledger,
-    out: &mut dyn Write,
-    sale: SaleName,
-    terms: SaleTerms,
-) -> Result<(), CommandError> {
-    terms.check()?;
-    match ask(ledger, SaleOp::Open { terms, by: Opener::Operator }.on(sale))? {
-        Answer::Sale { state, result: SaleResult::Created } => {
-            write_table(out, &sale, &state)?;
-            if state.status == SaleStatus::Paused {
-                writeln!(
-                    out,
-                    "\nBookings of a sale of this name are there already, of which the ledger had lost the rest. So it is \
-                     paused: count them with `boxoffice audit {sale} --repair`, then sell on with `boxoffice sale resume \
-                     {sale}`."
-                )?;
+    fn trim(
+        &self,
+        office: &mut dyn Office,
+        screen: &mut Screen<'_>,
+        sale: SaleName,
+    ) -> Result<(), CommandError> {
+        let mut total = 0;
+        let Trimming { groups, left, .. } = loop {
+            let step = office.trim(sale)?;
+            total += step.removed;
+            if step.groups == 0 || step.removed == 0 {
+                break step;
             }
-            Ok(())
+        };
+        if self.json {
+            let told = json!({ "sale": sale.as_str(), "groups": groups, "removed": total, "left": left });
+            return screen.json(&told.to_string());
         }
-        Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
-            Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold })
-        }
-        Answer::Sale { result: SaleResult::Exists, .. } => Err(CommandError::SaleExists(sale)),
-        other => Err(unexpected(&other)),
+        screen.line(&match groups {
+            0 => format!(
+                "removed nothing: the log has no consumer group, so that nobody has consumed it; {left} entries are left"
+            ),
+            _ => format!(
+                "removed {total} entries that each of {groups} consumer groups had acknowledged; {left} entries are left"
+            ),
+        })
     }
 }
 
-fn alter(
-    ledger: &mut dyn Ledger,
-    out: &mut dyn Write,
-    sale: SaleName,
-    change: SaleChange,
-) -> Result<(), CommandError> {
-    let state = state_of(ledger, sale, SaleOp::Alter(change).on(sale))?;
-    write_table(out, &sale, &state)
-}
-
-/// Changes the total by so many. It is read, and the change is of that version alone: where another operator was faster, all of
-/// it anew.
-fn alter_by(
-    ledger: &mut dyn Ledger,
-    out: &mut dyn Write,
-    sale: SaleName,
-    tickets: i64,
-    change: SaleChange,
-) -> Result<(), CommandError> {
-    for _ in 0..limits::CHANGE_ATTEMPTS_MAX {
-        let state = state_of(ledger, sale, as_of_now(sale))?;
-        let (held, sold) = (state.held, state.sold);
-        let total = state.terms.total.checked_add_signed(tickets);
-        let total = total.ok_or(CommandError::TotalTooLow { sale, held, sold })?;
-        SaleTerms { total, ..SaleTerms::default() }.check()?;
-        let change = SaleChange { total: Some(total), if_version: Some(state.version), ..change.clone() };
-        let call = SaleOp::Alter(change).on(sale);
-        loop {
-            match ask(ledger, call.clone())? {
-                Answer::Sale { result: SaleResult::Counting, .. } => {}
-                Answer::Sale { result: SaleResult::Refused(ChangeFault::OtherVersion), .. } => break,
-                Answer::Sale { state, result: SaleResult::Done } => return write_table(out, &sale, &state),
-                Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
-                Answer::Sale { state, result: SaleResult::Refused(ChangeFault::TotalTooLow) } => {
-                    return Err(CommandError::TotalTooLow { sale, held: state.held, sold: state.sold });
-                }
-                Answer::Sale { result: SaleResult::Refused(ChangeFault::EmptyWindow), .. } => {
-                    return Err(CommandError::EmptyWindow(sale));
-                }
-                other => return Err(unexpected(&other)),
-            }
-        }
-    }
-    Err(CommandError::Unexpected(
-        "others kept changing the sale at the same time; nothing was done, try again".to_owned(),
-    ))
-}
-
-fn set_status(
-    ledger: &mut dyn Ledger,
-    out: &mut dyn Write,
-    sale: SaleName,
-    status: SaleStatus,
-) -> Result<(), CommandError> {
-    alter(ledger, out, sale, SaleChange { status: Some(status), ..SaleChange::default() })
-}
-
-fn remove(
-    ledger: &mut dyn Ledger,
-    out: &mut dyn Write,
-    sale: SaleName,
-    yes: bool,
-    operator: &mut dyn Console,
-) -> Result<(), CommandError> {
-    let what = match ask(ledger, as_of_now(sale)) {
-        Ok(Answer::Sale { state, result: SaleResult::Found(_) }) => {
-            format!("{} tickets sold, {} held", state.sold, state.held)
-        }
-        Ok(Answer::Missing) => "what is left of it".to_owned(),
-        Ok(other) => return Err(unexpected(&other)),
-        Err(CommandError::Ledger(CallError::Unsound(why))) => format!("not sound: {why}"),
-        Err(error) => return Err(error),
-    };
-    if !yes
-        && !operator
-            .confirms(&format!("Remove sale {sale} ({what}) with its bookings and its log, for good?"))
-    {
-        return Err(CommandError::NotConfirmed);
-    }
-    loop {
-        match ask(ledger, SaleOp::Remove.on(sale))? {
-            Answer::Removed { done: false } => {}
-            Answer::Removed { done: true } => {
-                writeln!(out, "removed {sale}")?;
-                return Ok(());
-            }
-            Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
-            Answer::Sale { result: SaleResult::Refused(ChangeFault::NotClosed), .. } => {
-                return Err(CommandError::NotClosed(sale));
-            }
-            Answer::Sale { state, result: SaleResult::Refused(ChangeFault::StillHeld) } => {
-                return Err(CommandError::StillHeld { sale, held: state.held });
-            }
-            other => return Err(unexpected(&other)),
-        }
-    }
+/// One that is not known is of a sale that the ledger has lost.
+fn count(count: Option<u64>) -> Cell {
+    Cell::new(count.map_or_else(|| "-".to_owned(), |count| count.to_string()))
 }
 
 fn log(
-    ledger: &mut dyn Ledger,
-    out: &mut dyn Write,
+    office: &mut dyn Office,
+    screen: &mut Screen<'_>,
     sale: SaleName,
     mut operator: Option<&mut dyn Console>,
 ) -> Result<(), CommandError> {
     let mut after = 0;
     loop {
-        let entries = match ask(ledger, SaleOp::Log { after }.on(sale))? {
-            Answer::Sale { result: SaleResult::Log(entries), .. } => entries,
-            Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
-            other => return Err(unexpected(&other)),
-        };
-        for entry in &entries {
-            writeln!(out, "{}", log_line(entry))?;
+        let entries = office.log(sale, after)?;
+        for (_, entry) in &entries {
+            screen.json(entry)?;
         }
         // Past the largest sequence seen, so that no answer can make this turn for ever.
-        let last = entries.iter().map(|entry| entry.sequence).max();
+        let last = entries.iter().map(|(sequence, _)| *sequence).max();
         match last.filter(|last| *last > after) {
             Some(last) => after = last,
             None => {
-                out.flush()?;
+                screen.flush()?;
                 let go_on = operator.as_mut().is_some_and(|operator| operator.waits());
                 if !go_on {
                     return Ok(());
@@ -498,88 +438,9 @@ fn log(
     }
 }
 
-fn trim(ledger: &mut dyn Ledger, out: &mut dyn Write, sale: SaleName) -> Result<(), CommandError> {
-    let mut total = 0;
-    loop {
-        match ask(ledger, SaleOp::Trim.on(sale))? {
-            Answer::Sale { result: SaleResult::Trimmed { groups: 0, left, .. }, .. } => {
-                writeln!(
-                    out,
-                    "removed nothing: the log has no consumer group, so that nobody has consumed it; {left} entries \
-                     are left"
-                )?;
-                return Ok(());
-            }
-            Answer::Sale { result: SaleResult::Trimmed { groups, removed: 0, left }, .. } => {
-                writeln!(
-                    out,
-                    "removed {total} entries that each of {groups} consumer groups had acknowledged; {left} entries \
-                     are left"
-                )?;
-                return Ok(());
-            }
-            Answer::Sale { result: SaleResult::Trimmed { removed, .. }, .. } => total += removed,
-            Answer::Missing => return Err(CommandError::NoSuchSale(sale)),
-            other => return Err(unexpected(&other)),
-        }
-    }
-}
-
-fn log_line(entry: &LogEntry) -> Value {
-    let booking = &entry.booking;
-    let mut line = json!({
-        "sequence": entry.sequence,
-        "at": entry.at.to_string(),
-        "booking": booking.id.as_str(),
-        "status": booking.status.word(),
-        "quantity": booking.quantity.get(),
-    });
-    if let Some(buyer) = &booking.buyer {
-        line["buyer"] = json!(buyer.as_str());
-    }
-    if let BookingStatus::Held { expires_at } = booking.status {
-        line["expires_at"] = json!(expires_at.to_string());
-    }
-    line
-}
-
-fn write_json(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result<(), CommandError> {
-    let mut line = Vec::new();
-    push_sale_with_terms(&mut line, name, state);
-    line.push(b'\n');
-    out.write_all(&line)?;
-    Ok(())
-}
-
-fn write_table(out: &mut dyn Write, name: &SaleName, state: &SaleState) -> Result<(), CommandError> {
-    let terms = &state.terms;
-    let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-    let status = match sale_status(state, state.now) {
-        "frozen" => "frozen, while hosts put back what the ledger had forgotten",
-        status => status,
-    };
-    for (key, value) in [
-        ("sale", name.to_string()),
-        ("status", status.to_owned()),
-        ("total", terms.total.to_string()),
-        ("available", state.available().to_string()),
-        ("held", state.held.to_string()),
-        ("sold", state.sold.to_string()),
-        ("hold", or_none(terms.hold_ms.map(span))),
-        ("hold max", or_none(terms.hold_max_ms.map(span))),
-        ("per buyer", or_none(terms.per_buyer.map(|tickets| tickets.to_string()))),
-        ("buyer", if terms.buyer_required { "required" } else { "optional" }.to_owned()),
-        ("starts", or_none(terms.starts_at.map(|time| time.to_string()))),
-        ("ends", or_none(terms.ends_at.map(|time| time.to_string()))),
-        ("as of", state.now.to_string()),
-    ] {
-        writeln!(out, "{key:10} {value}")?;
-    }
-    Ok(())
-}
-
 /// A duration as the flags take it.
-fn span(ms: u64) -> String {
+fn span(seconds: f64) -> String {
+    let ms = (seconds * 1000.0).round() as u64;
     let parts = [(ms / 3_600_000, "h"), (ms / 60_000 % 60, "m"), (ms / 1000 % 60, "s"), (ms % 1000, "ms")];
     parts.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}")).collect()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::{Config, ConfigError, Source, Words, config_file};
+use crate::config::{Config, ConfigError, SettingShown, Source, Words, config_file, settings};
 use crate::limits::{ClientLimits, Limit};
 
 const AFTER_HELP: &str = "Each setting can come from its flag, its BOXOFFICE_* variable or the TOML file of --config \
@@ -131,18 +131,37 @@ impl ServeFlags {
         read_file: &dyn Fn(&Path) -> io::Result<String>,
         machine: &[usize],
     ) -> Result<Config, ConfigError> {
-        let file = match config_file(self.config.clone(), variable) {
-            Some(path) => {
-                let text = read_file(&path).map_err(|error| ConfigError {
-                    source_of_word: Source::Flag("--config".to_owned()),
-                    word: path.display().to_string(),
-                    takes: format!("cannot be read: {error}"),
-                })?;
-                Some(Words::from_toml(&path, &text)?)
-            }
-            None => None,
-        };
+        let file = self.file(variable, read_file)?;
         Config::read(&self.words(), variable, file.as_ref(), machine)
+    }
+
+    /// Each setting of that configuration, and where it came from.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn settings(
+        &self,
+        variable: &dyn Fn(&str) -> Option<String>,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+        machine: &[usize],
+    ) -> Result<Vec<SettingShown>, ConfigError> {
+        let (words, file) = (self.words(), self.file(variable, read_file)?);
+        Config::read(&words, variable, file.as_ref(), machine)?;
+        Ok(settings(&words, variable, file.as_ref()))
+    }
+
+    fn file(
+        &self,
+        variable: &dyn Fn(&str) -> Option<String>,
+        read_file: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Option<Words>, ConfigError> {
+        let Some(path) = config_file(self.config.clone(), variable) else { return Ok(None) };
+        let text = read_file(&path).map_err(|error| ConfigError {
+            source_of_word: Source::Flag("--config".to_owned()),
+            word: path.display().to_string(),
+            takes: format!("cannot be read: {error}"),
+        })?;
+        Words::from_toml(&path, &text).map(Some)
     }
 
     fn words(&self) -> Words {

@@ -1,5 +1,7 @@
 //! The terms of a sale as people write them: `ticket=10000,hold=5m,per-buyer=4,starts=2026-02-01T10:00:00Z`.
 
+use std::time::Duration;
+
 use crate::booking::{SaleName, SaleTerms};
 use crate::clock::{TimeError, WallTime};
 use crate::limits;
@@ -75,6 +77,14 @@ pub fn parse_time(text: &str) -> Result<WallTime, String> {
         TimeError::DateOnly => format!("{text:?} {error}; in a variable with T and no space between them"),
         error => format!("{text:?} {error}"),
     })
+}
+
+/// A duration of an hour at most.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    const MS_MAX: u64 = 3_600_000;
+    let ms = parse_span_ms(text).filter(|ms| *ms <= MS_MAX);
+    ms.map(Duration::from_millis)
+        .ok_or_else(|| "takes a duration of 0s to 1h, such as 500ms or 2s".to_owned())
 }
 
 /// A duration, in milliseconds: one or more numbers, each with its unit (`ms`, `s`, `m`, `h`, `d`), from large to small,

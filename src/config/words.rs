@@ -117,6 +117,10 @@ pub(super) struct Word {
 }
 
 impl Word {
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     pub(super) fn wrong(&self, takes: impl Into<String>) -> ConfigError {
         ConfigError { source_of_word: self.source.clone(), word: self.text.clone(), takes: takes.into() }
     }

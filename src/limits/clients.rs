@@ -35,6 +35,11 @@ macro_rules! client_limits {
                 match self { $(Limit::$limit => $name,)* }
             }
 
+            /// What it bounds, and what happens beyond it.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Limit::$limit => concat!($($doc),*).trim_ascii_start(),)* }
+            }
+
             /// What its number means.
             pub fn unit(self) -> Unit {
                 match self { $(Limit::$limit => Unit::$unit,)* }

@@ -291,3 +291,61 @@ fn a_hold_that_is_over_is_listed_as_expired() {
         assert_eq!((&over["status"], over.get("expires_at")), (&json!("expired"), None), "{over}");
     });
 }
+
+#[test]
+fn an_operator_does_with_a_booking_what_its_client_can_and_reads_the_log_of_it() {
+    on_both_ledgers("ticket=5,hold=1m,hold-max=2m", |host| {
+        let (mut client, mut operator) = (host.client(), host.operator());
+        book(&mut client, "a", 2, "u-1").expect(201);
+        book(&mut client, "b", 1, "u-1").expect(201);
+        let a = format!("{BOOKINGS}/a");
+        assert_eq!(operator.get(&a).expect(200).json(), client.get(&a).expect(200).json());
+        let extend = |operator: &mut Client, seconds: &str| {
+            operator.ask("POST", &format!("{a}/extend"), Some(&format!("{{\"seconds\":{seconds}}}")))
+        };
+        let held = extend(&mut operator, "100").expect(200).json();
+        assert_eq!(held, client.get(&a).expect(200).json());
+        extend(&mut operator, "121").expect_problem(409, "hold-limit");
+        extend(&mut operator, "0").expect_problem(400, "bad-request");
+        for _ in 0..2 {
+            let paid = operator.ask("POST", &format!("{a}/confirm"), None).expect(200).json();
+            assert_eq!((&paid["status"], &paid["quantity"]), (&json!("confirmed"), &json!(2)));
+        }
+        extend(&mut operator, "100").expect_problem(409, "booking-confirmed");
+        for _ in 0..2 {
+            let back = operator.ask("DELETE", &a, None).expect(200).json();
+            assert_eq!(back["status"], "cancelled");
+        }
+        operator.ask("POST", &format!("{a}/confirm"), None).expect_problem(409, "booking-cancelled");
+        for asked in [("GET", ""), ("DELETE", ""), ("POST", "/confirm")] {
+            let path = format!("{BOOKINGS}/nobody{}", asked.1);
+            operator.ask(asked.0, &path, None).expect_problem(404, "no-such-booking");
+            let path = format!("/v1/sales/other/bookings/a{}", asked.1);
+            operator.ask(asked.0, &path, None).expect_problem(404, "no-such-sale");
+        }
+        // The tickets are there for others at once, here as well.
+        book(&mut client, "c", 4, "u-2").expect(201);
+
+        let log = |query: &str| {
+            let path = format!("/v1/sales/ticket/log{query}");
+            host.operator().get(&path).expect(200).json()["entries"].as_array().unwrap().clone()
+        };
+        let entries = log("");
+        let told: Vec<_> = entries.iter().map(|it| (it["booking"].as_str(), it["status"].as_str())).collect();
+        let expected = [
+            ("a", "held"),
+            ("b", "held"),
+            ("a", "held"),
+            ("a", "confirmed"),
+            ("a", "cancelled"),
+            ("c", "held"),
+        ];
+        assert_eq!(told, expected.map(|(id, status)| (Some(id), Some(status))));
+        assert_eq!(log("?after=4"), entries[4..]);
+        assert_eq!(log("?after=6"), [Value::Null; 0]);
+        operator.get("/v1/sales/ticket/log?after=x").expect_problem(400, "bad-request");
+        operator.get("/v1/sales/other/log").expect_problem(404, "no-such-sale");
+        operator.ask("DELETE", &format!("{BOOKINGS}/b"), None).expect(200);
+        operator.ask("DELETE", &format!("{BOOKINGS}/c"), None).expect(200);
+    });
+}

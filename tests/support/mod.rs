@@ -14,6 +14,7 @@ pub mod process;
 pub mod redis_server;
 pub mod schemathesis;
 pub mod sentinels;
+pub mod tmux;
 pub mod tools;
 pub mod turn;
 

@@ -221,7 +221,10 @@ fn settings_by_other_names(tree: &Tree) -> Vec<String> {
 fn flags_of_commands(tree: &Tree) -> Vec<String> {
     // Of other programs, named without them.
     const FOREIGN: [&str; 1] = ["--aof-load-truncated"];
-    let all: Names = ["serve", "sale", "audit", "nginx"].into_iter().flat_map(flags_of).collect();
+    let all: Names = ["serve", "sale", "booking", "audit", "top", "rehearse", "config", "nginx"]
+        .into_iter()
+        .flat_map(flags_of)
+        .collect();
     let mut told = Names::new();
     let mut found = Vec::new();
     for (path, page) in tree.pages().filter(|(path, _)| *path == "README.md" || path.starts_with("docs/")) {

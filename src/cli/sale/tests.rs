@@ -1,10 +1,18 @@
 use std::collections::VecDeque;
+use std::io::Write;
 
 use clap::Parser;
 
+use serde_json::Value;
+
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::booking::SaleState;
+use crate::cli::screen::Style;
+use crate::cli::{Cli, Command, LedgerOffice};
+use crate::ledger::Ledger;
 use crate::ledger::for_tests::{TestLedger, claim, name};
+use crate::limits;
+use crate::protocol::{Answer, Call, CallError, LedgerResult, SaleOp, SaleResult};
 
 /// Gives these answers, one to each call, whatever it is asked.
 struct Scripted(VecDeque<Result<Answer, CallError>>);
@@ -43,16 +51,22 @@ impl Console for Says {
     }
 }
 
+fn flags(line: &str) -> SaleFlags {
+    let cli = Cli::try_parse_from(format!("boxoffice sale {line}").split_whitespace()).expect(line);
+    let Command::Sale(flags) = cli.command else { panic!("{line}") };
+    flags
+}
+
 /// What the command line writes, or its exit status and error.
 fn run(ledger: &mut dyn Ledger, line: &str) -> Result<String, (u8, String)> {
     run_as(ledger, line, false)
 }
 
 fn run_as(ledger: &mut dyn Ledger, line: &str, says: bool) -> Result<String, (u8, String)> {
-    let cli = Cli::try_parse_from(format!("boxoffice sale {line}").split_whitespace()).expect(line);
-    let Command::Sale(flags) = cli.command else { panic!("{line}") };
+    let flags = flags(line);
     let mut out = Vec::new();
-    match flags.command.run(ledger, &mut out, &mut Says { yes: says, waits: 0 }) {
+    let mut screen = Screen::new(&mut out, Style::default());
+    match flags.run(&mut LedgerOffice::new(ledger), &mut screen, &mut Says { yes: says, waits: 0 }) {
         Ok(()) => Ok(String::from_utf8(out).unwrap()),
         Err(error) => Err((error.exit_status(), error.to_string())),
     }
@@ -127,7 +141,8 @@ fn says_why_not() {
         let error = run(&mut ledger, line).expect_err(line);
         assert!(error.0 == status && error.1.contains(says), "{line}: {error:?}");
     };
-    fails("show tickets", 1, "no sale \"tickets\"");
+    fails("show tickets", 1, "no sale \"tickets\"; did you mean \"ticket\"? `boxoffice sale list`");
+    fails("show concert", 1, "no sale \"concert\"; `boxoffice sale list`");
     fails("log tickets", 1, "no sale \"tickets\"");
     fails("pause tickets", 1, "no sale \"tickets\"");
     fails("open ticket --stock 5", 1, "sale \"ticket\" already exists");
@@ -166,8 +181,10 @@ fn prints_the_log_and_follows_it() {
     assert_eq!((&last["sequence"], &last["status"]), (&json!(bookings + 1), &json!("confirmed")));
     let mut operator = Says { yes: false, waits: 3 };
     let mut out = Vec::new();
-    let follow = SaleCommand::Log { name: SaleName::parse("ticket").unwrap(), follow: true };
-    follow.run(&mut ledger, &mut out, &mut operator).unwrap();
+    let mut screen = Screen::new(&mut out, Style::default());
+    flags("log ticket --follow")
+        .run(&mut LedgerOffice::new(&mut ledger), &mut screen, &mut operator)
+        .unwrap();
     assert_eq!((operator.waits, String::from_utf8(out).unwrap()), (0, log));
 }
 
@@ -182,15 +199,18 @@ fn a_reader_that_left_is_no_failure() {
             Ok(())
         }
     }
-    let list = SaleCommand::List { json: false };
-    let error = list.run(&mut TestLedger::new(), &mut Gone, &mut Says::default()).unwrap_err();
+    let mut ledger = TestLedger::new();
+    let mut gone = Gone;
+    let mut screen = Screen::new(&mut gone, Style::default());
+    let list = flags("list").run(&mut LedgerOffice::new(&mut ledger), &mut screen, &mut Says::default());
+    let error = list.unwrap_err();
     assert_eq!(error.exit_status(), 0);
 }
 
 #[test]
 fn spans_print_as_they_are_read() {
     for ms in [1, 500, 1_000, 61_001, 5_400_000, 90_000_000] {
-        assert_eq!(parse_hold_ms(&span(ms)), Ok(ms));
+        assert_eq!(parse_hold_ms(&span(ms as f64 / 1000.0)), Ok(ms));
     }
 }
 
