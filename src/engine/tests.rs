@@ -864,3 +864,42 @@ fn says_when_its_latest_turn_began() {
         assert_eq!(core.metrics.last_turn_ms.get(), ms);
     }
 }
+
+/// Its client has the id, and will ask with it.
+#[test]
+fn a_booking_under_the_clients_own_id_outlives_its_connection() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    let put = b"PUT /v1/sales/ticket/bookings/mine HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    host.send(client, put);
+    host.engine.handle_gone(client);
+    host.grant_one();
+    assert_eq!(host.cancelled(), None);
+}
+
+#[test]
+fn connections_that_cannot_be_accepted_are_counted() {
+    let mut host = Loop::new(&ClientLimits::default());
+    host.engine.handle_accept_failure();
+    assert_eq!(host.metrics.accept_failures.get(), 1);
+}
+
+#[test]
+fn what_can_be_asked_of_the_server_as_a_whole_is_its_methods_alone() {
+    for (line, status) in [("OPTIONS *", "204"), ("OPTIONS /nowhere", "404"), ("GET /nowhere", "404")] {
+        let mut host = Loop::new(&ClientLimits::default());
+        let client = host.accept().unwrap();
+        host.send(client, format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        let text = host.text(client);
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {text}");
+    }
+}
+
+/// A ledger that is there would have told of it.
+#[test]
+fn a_sale_that_nobody_has_heard_of_is_unknown_and_not_unavailable() {
+    let mut host = Loop::new(&ClientLimits::default());
+    let client = host.accept().unwrap();
+    host.send(client, b"GET /v1/sales/nothing HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(host.text(client).starts_with("HTTP/1.1 404 "), "{}", host.text(client));
+}

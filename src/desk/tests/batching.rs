@@ -67,3 +67,45 @@ fn takes_only_so_much_in_flight() {
     assert_eq!(fixture.reserve(most, None, 1), Err(Refusal::Overloaded));
     assert_eq!(fixture.permits(), before);
 }
+
+/// The place of an answered entry is taken by another, whose time is not up with that of the first.
+#[test]
+fn who_takes_the_place_of_one_that_was_answered_waits_as_long_as_everybody() {
+    let mut fixture = fixture(10);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.turn();
+    let (call, _) = fixture.batch().unwrap();
+    fixture.wait(TIMEOUT_MS / 2);
+    fixture.answer(call, 9, vec![granted()]);
+    assert_eq!(fixture.told().len(), 1);
+    fixture.reserve(2, Some("own"), 1).unwrap();
+    fixture.turn();
+    fixture.wait(TIMEOUT_MS / 2);
+    assert_eq!(fixture.told(), [], "half of its time");
+    fixture.wait(TIMEOUT_MS / 2);
+    assert_eq!(fixture.told(), [(2, Outcome::Refused(Refusal::OutcomeUnknown))]);
+}
+
+/// The board forgot a missing sale for want of room and learnt it again, while a booking of the former one waits here with its
+/// permits: those are settled where they were taken.
+#[test]
+fn a_lane_with_something_to_send_keeps_the_sale_that_its_permits_are_of() {
+    let mut fixture = fixture(5);
+    fixture.desk.handle_ledger_down(SlotRange::ALL, fixture.now);
+    fixture.reserve(1, None, 1).unwrap();
+    fixture.turn();
+    fixture.board.mark_missing("ticket");
+    for number in 0..limits::SALES_MAX {
+        fixture.board.learn(&SaleName::parse(format!("s{number}")).unwrap(), &state(1, 1)).unwrap();
+    }
+    assert!(fixture.board.directory().get("ticket").is_none());
+    fixture.board.mark_missing("s0");
+    fixture.board.learn(&sale(), &state(5, 9)).unwrap();
+    fixture.desk.refresh_lanes();
+    fixture.wait(TIMEOUT_MS);
+    assert_eq!(fixture.told(), [(1, Outcome::Refused(Refusal::LedgerUnavailable))]);
+    fixture.turn();
+    let now_sold =
+        fixture.board.directory().get("ticket").unwrap().totals().map(|core| core.free).sum::<u64>();
+    assert_eq!(now_sold, 6, "none of the former one's is among them");
+}
