@@ -16,7 +16,7 @@ use boxoffice::cli::{
     LedgerFlag, LedgerOffice, Office, RehearseFlags, Rehearsing, Screen, ServeFlags, Style, TopFlags, TopKey,
     Verdict,
 };
-use boxoffice::client::{AskHost, HostClient, HostRequest};
+use boxoffice::client::{AskHost, HostClient, HostError, HostRequest};
 use boxoffice::host::{Server, signals};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
@@ -271,7 +271,15 @@ impl Rehearsing for Stage<'_> {
         for host in &plan.hosts {
             let mut client = HostClient::new(host.to_string(), None);
             let until = Instant::now() + SALE_PATIENCE;
-            while client.ask(&HostRequest::new("GET", format!("/v1/sales/{}", plan.sale)))?.status != 200 {
+            let target = format!("/v1/sales/{}", plan.sale);
+            let mut ask = || match client.ask(&HostRequest::new("GET", target.as_str())) {
+                // It is not by --admin that buyers are sent there.
+                Err(HostError::Unreachable { error, .. }) => {
+                    Err(CommandError::from(CrowdError::Unreachable(*host, error)))
+                }
+                answer => Ok(answer?.status),
+            };
+            while ask()? != 200 {
                 if Instant::now() > until {
                     return Err(CommandError::NotThere(*host, self.flags.name));
                 }

@@ -78,7 +78,7 @@ fn what_a_rehearsal_needs_and_does_not_find_is_told() {
     let line = "rehearse rehearsal-1 --buyers 5 --admin-token-file token";
     let (to, admin) = (other.address.to_string(), host.admin.to_string());
     boxoffice(folder, &words(line, &to, &admin)).expect(1).saying(&["does not have sale \"rehearsal-1\""]);
-    boxoffice(folder, &words(line, "127.0.0.1:1", &admin)).expect(1).saying(&["is it running?"]);
+    boxoffice(folder, &words(line, "127.0.0.1:1", &admin)).expect(1).saying(&["is it running? --to takes"]);
     let mut few = std::process::Command::new("sh");
     few.args(["-c", "ulimit -n 300 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_boxoffice")]);
     let output = few.args(words(line, &to, &admin)).current_dir(folder).output().unwrap();
