@@ -113,7 +113,7 @@ fn shares_are_by_weight_and_follow_those_who_live() {
     let gone = told(&fleet.hosts[0]).into_iter().find(|row| row["address"] == addresses[2].as_str()).unwrap();
     assert_eq!((&gone["status"], &gone["share"]), (&"silent".into(), &0.0.into()));
     assert_eq!(fleet.hosts[0].metrics()["boxoffice_hosts{status=\"silent\"}"], 1.0);
-    boxoffice(fleet.folder.path(), &["hosts", "--ledger", &url]).expect(0).saying(&["silent "]);
+    boxoffice(fleet.folder.path(), &["hosts", "--ledger", &url]).expect(0).saying(&["silent, "]);
     let block = boxoffice(fleet.folder.path(), &["nginx", "--ledger", &url]).expect(0).said;
     assert!(!block.contains(&addresses[2]), "{block}");
 
