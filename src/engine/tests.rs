@@ -895,11 +895,17 @@ fn what_can_be_asked_of_the_server_as_a_whole_is_its_methods_alone() {
     }
 }
 
-/// A ledger that is there would have told of it.
+/// A ledger that is there would have told of it, and one that is away cannot have.
 #[test]
-fn a_sale_that_nobody_has_heard_of_is_unknown_and_not_unavailable() {
-    let mut host = Loop::new(&ClientLimits::default());
-    let client = host.accept().unwrap();
-    host.send(client, b"GET /v1/sales/nothing HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert!(host.text(client).starts_with("HTTP/1.1 404 "), "{}", host.text(client));
+fn a_sale_that_nobody_has_heard_of_is_unknown_unless_the_ledger_was_away() {
+    for (is_away, status) in [(false, "404"), (true, "503")] {
+        let mut host = Loop::new(&ClientLimits::default());
+        if is_away {
+            host.engine.handle_ledger_down(SlotRange::ALL);
+            host.advance(2_000);
+        }
+        let client = host.accept().unwrap();
+        host.send(client, b"GET /v1/sales/nothing HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert!(host.text(client).starts_with(&format!("HTTP/1.1 {status} ")), "{}", host.text(client));
+    }
 }
