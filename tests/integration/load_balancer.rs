@@ -10,7 +10,7 @@ use crate::support::host::{Host, assert_audit_agrees};
 use crate::support::nginx::Nginx;
 use crate::support::redis_server::RedisServer;
 use crate::support::tools::curl;
-use crate::support::turn;
+use crate::support::{PATIENCE, eventually, turn};
 
 struct Site {
     folder: tempfile::TempDir,
@@ -211,4 +211,59 @@ fn no_host_at_all_is_a_problem_too() {
         answer.expect_problem(503, "outcome-unknown");
         assert_eq!(answer.field("retry-after"), Some("1"), "{method} {target}");
     }
+}
+
+/// Its script, run once: how it ended, and what it said.
+fn follow(site: &Site, ledger: &str) -> (Option<i32>, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("nginx/follow-hosts.sh");
+    let mut command = std::process::Command::new(script);
+    command.arg(site.nginx.hosts_file()).args(site.nginx.words());
+    let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
+    command
+        .env("PATH", path)
+        .env("BOXOFFICE", env!("CARGO_BIN_EXE_boxoffice"))
+        .env("BOXOFFICE_LEDGER", ledger);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// nginx knows the hosts that live, without a word from anybody.
+#[test]
+fn the_upstream_follows_the_hosts_that_live() {
+    let _turn = turn::alone();
+    let mut site = Site::start("ticket=1000");
+    let ledger = site.redis.url();
+    let file = site.nginx.hosts_file();
+    let named = |site: &Site| -> Vec<String> {
+        let text = std::fs::read_to_string(site.nginx.hosts_file()).unwrap();
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("server "));
+        lines.filter_map(|line| line.split_once(" weight=")).map(|(address, _)| address.to_owned()).collect()
+    };
+    let all: BTreeSet<String> = site.hosts.iter().map(|host| host.address.to_string()).collect();
+    // They are those that nginx was started with: in the order of their addresses and without the words beside them.
+    eventually("the four are there", PATIENCE, || {
+        assert_eq!(follow(&site, &ledger).0, Some(0));
+        (named(&site).into_iter().collect::<BTreeSet<_>>() == all).then_some(())
+    });
+    let before = std::fs::metadata(&file).unwrap().modified().unwrap();
+    assert_eq!(follow(&site, &ledger), (Some(0), String::new()));
+    assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), before, "there is nothing to do");
+    site.hosts[3].process.kill();
+    eventually("the fourth is taken out", PATIENCE, || {
+        assert_eq!(follow(&site, &ledger).0, Some(0));
+        (named(&site).len() == 3).then_some(())
+    });
+    let told = rush(&[site.nginx.address], "ticket", 4, 50, 1);
+    assert_eq!((told.wrong.len(), told.granted.len()), (0, 200));
+    // Without a ledger, and with a configuration that nginx does not take, all stays as it is.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (status, said) = follow(&site, "redis://127.0.0.1:1/0");
+    assert!(status == Some(1) && said.contains("cannot reach Redis"), "{status:?} {said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let odd = text.replace("weight=1 ", "weight=9 ") + "nonsense;\n";
+    std::fs::write(&file, &odd).unwrap();
+    let (status, said) = follow(&site, &ledger);
+    assert!(status == Some(1) && said.contains("is as it was"), "{status:?} {said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), odd);
+    assert_audit_agrees(site.folder.path(), "ticket", &ledger);
 }

@@ -17,6 +17,7 @@ pub struct Nginx {
     pub address: SocketAddr,
     process: Process,
     log: std::path::PathBuf,
+    folder: std::path::PathBuf,
 }
 
 impl Nginx {
@@ -53,7 +54,17 @@ impl Nginx {
             assert!(process.status().is_none(), "nginx ended:\n{}", process.said());
             Client::try_connect(address).ok()
         });
-        Nginx { address, process, log: folder.join("logs/boxoffice.log") }
+        Nginx { address, process, log: folder.join("logs/boxoffice.log"), folder: folder.to_owned() }
+    }
+
+    /// The configuration that its hosts are in.
+    pub fn hosts_file(&self) -> std::path::PathBuf {
+        self.folder.join("boxoffice.conf")
+    }
+
+    /// The words by which nginx knows which of its processes is meant.
+    pub fn words(&self) -> [std::ffi::OsString; 4] {
+        ["-p".into(), self.folder.clone().into(), "-c".into(), self.folder.join("nginx.conf").into()]
     }
 
     /// Lets it finish what is in flight; gives its access log.
