@@ -231,6 +231,9 @@ pub const PERMITS_SUMMED_SALES_MAX: usize = 1_000;
 /// Bytes of an address that a host tells to others: a name of DNS, a colon and a port.
 pub const ADVERTISED_BYTES_MAX: usize = 259;
 
+/// Bytes of the version that a host tells to others: `1.22.333-rc.1+build`, with a lot to spare.
+pub const VERSION_BYTES_MAX: usize = 64;
+
 /// Requests of one core that wait for a permit while other hosts have some: half of [`WAITING_PER_CORE_MAX`], so that a crowd
 /// of them keeps nobody from confirming.
 pub const STANDING_PER_CORE_MAX: usize = WAITING_PER_CORE_MAX / 2;

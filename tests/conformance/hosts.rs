@@ -123,6 +123,8 @@ fn what_somebody_else_put_there_is_left_alone_and_told_to_nobody() {
         (HostId(4).to_string(), format!("{now} {}", told.replace("\"weight\":1", "\"weight\":0"))),
         (HostId(5).to_string(), format!("{now} {}", told.replace("a:1", &"a".repeat(300)))),
         (HostId(6).to_string(), format!("{now} no JSON")),
+        (HostId(8).to_string(), format!("{now} {}", told.replace("a:1", "a\\u001b[2J:1"))),
+        (HostId(9).to_string(), format!("{now} {}", told.replace("9.9.9", &"9".repeat(65)))),
         ("x".repeat(32), format!("{now} {told}")),
     ];
     for (field, value) in &odd {

@@ -15,7 +15,7 @@ use crate::booking::{Booking, BookingId, BookingStatus, SaleName, SaleStatus};
 use crate::clock::WallTime;
 use crate::limits::{
     ADVERTISED_BYTES_MAX, CHANGES_KEPT, CHANGES_PER_CALL_MAX, HOST_FORGOTTEN_MS, IDENTIFIER_BYTES_MAX,
-    LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES, WEIGHT_MAX,
+    LEDGER_REPLY_BYTES_MAX, PAGE_ENTRIES, VERSION_BYTES_MAX, WEIGHT_MAX,
 };
 use crate::protocol::{
     Amended, Answer, BookingOp, Call, CallError, Cancel, Cancellation, ChangeFault, Claim, Confirmation,
@@ -381,8 +381,15 @@ fn read_hosts(text: &str) -> Option<LedgerResult> {
     Some(LedgerResult::Hosts { hosts: hosts.into_values().collect(), is_untidy })
 }
 
+/// What others are told of a host is short and printable, whoever wrote it.
 fn is_sane(report: &HostReport) -> bool {
-    (1..=WEIGHT_MAX).contains(&report.weight) && report.address.len() <= ADVERTISED_BYTES_MAX
+    let is_plain = |text: &str, bytes_max: usize| {
+        let is_odd = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'"' | b'\\');
+        text.len() <= bytes_max && !text.bytes().any(is_odd)
+    };
+    (1..=WEIGHT_MAX).contains(&report.weight)
+        && is_plain(&report.address, ADVERTISED_BYTES_MAX)
+        && is_plain(&report.version, VERSION_BYTES_MAX)
 }
 
 /// The reply to TIME, in milliseconds.
