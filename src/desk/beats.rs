@@ -151,7 +151,9 @@ impl<C> Desk<C> {
                     self.follow_share();
                 }
                 let live = self.board.fleet().live();
-                if std::mem::replace(&mut self.beats.live, live) != live {
+                let before = std::mem::replace(&mut self.beats.live, live);
+                // Who is alone from the start need not be told.
+                if before != live && before.max(live) > 1 {
                     tracing::info!(hosts = live, "hosts that share the ledger");
                 }
             }
