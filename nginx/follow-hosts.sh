@@ -22,7 +22,8 @@ if ! grep -q '^upstream boxoffice {$' "$configuration"; then
     echo "follow-hosts: $configuration has no block that begins with the line \"upstream boxoffice {\"" >&2
     exit 1
 fi
-# Beside the file, so that it can take its place at once.
+# A file of its own that is made safely, by a name that nobody can guess and no `include *.conf` takes; beside the other, so
+# that it takes its place in one step; gone at the end, however that comes.
 new=$(mktemp "$configuration.XXXXXX")
 trap 'rm -f "$new"' EXIT
 BLOCK=$block awk '

@@ -1,8 +1,11 @@
 //! What support does to a single booking: look at it, confirm, cancel or extend it, give it to another buyer. The commands that
 //! speak to a ledger and the admin listener ask and are refused in the same words.
 
+use std::collections::BTreeMap;
+
 use crate::api::Problem;
 use crate::booking::{Amendment, Booking, BookingId, BuyerId, SaleName, SaleState};
+use crate::limits::BUYER_BOOKINGS_MAX;
 use crate::protocol::{
     Amended, Answer, BookingOp, Call, Cancel, Cancellation, Confirmation, Objection, SaleOp, SaleResult,
     Watermark,
@@ -86,6 +89,37 @@ impl SupportDeed {
             _ => return Err(NotDone::Unexpected(Box::new(Answer::Sale { state, result }))),
         };
         Ok((state, booking))
+    }
+}
+
+/// The bookings of one buyer, gathered from all pages of a sale.
+#[derive(Debug)]
+pub struct BuyersBookings {
+    buyer: BuyerId,
+    found: BTreeMap<BookingId, Booking>,
+}
+
+impl BuyersBookings {
+    /// Of that buyer, none yet.
+    pub fn of(buyer: BuyerId) -> BuyersBookings {
+        BuyersBookings { buyer, found: BTreeMap::new() }
+    }
+
+    /// Takes in a page. Returns whether there are more than are shown: no other page is needed.
+    pub fn take_in(&mut self, page: Vec<Booking>) -> bool {
+        for booking in page {
+            // It may have been on a page before, and may be another's by now.
+            match booking.buyer == Some(self.buyer) {
+                true => self.found.insert(booking.id, booking),
+                false => self.found.remove(&booking.id),
+            };
+        }
+        self.found.len() > BUYER_BOOKINGS_MAX
+    }
+
+    /// Those that are shown, by their ids.
+    pub fn shown(&self) -> impl Iterator<Item = &Booking> {
+        self.found.values().take(BUYER_BOOKINGS_MAX)
     }
 }
 

@@ -1,6 +1,5 @@
 //! What operators do with single bookings: find those of a buyer, look at one and change it, and read the log.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,9 @@ use super::service::{Operator, Page, unexpected};
 use crate::api::{Problem, decode, encode};
 use crate::booking::{Amendment, Booking, BookingId, BuyerId, SaleName};
 use crate::http::{Request, Status};
-use crate::limits::{self, BUYER_BOOKINGS_MAX, BUYER_BOOKINGS_MS_MAX};
+use crate::limits::{self, BUYER_BOOKINGS_MS_MAX};
 use crate::protocol::{Answer, SaleOp, SaleResult, Watermark};
-use crate::support::{NotDone, SupportDeed};
+use crate::support::{BuyersBookings, NotDone, SupportDeed};
 
 /// Between two pages of a sale's bookings; longer than those who wait for their turn at the ledger look away from it.
 const PAGE_PAUSE: Duration = Duration::from_millis(2);
@@ -109,21 +108,14 @@ impl Operator<'_> {
         let sale = self.sale_name(sale)?;
         let buyer = buyer_of(query).map_err(bad_request)?;
         let until = Instant::now() + Duration::from_millis(BUYER_BOOKINGS_MS_MAX);
-        let mut found: BTreeMap<BookingId, Booking> = BTreeMap::new();
+        let mut found = BuyersBookings::of(buyer);
         let mut cursor = String::new();
         let more = loop {
             let (bookings, next) = match self.call(SaleOp::Page { cursor }.on(sale))? {
                 Answer::Sale { result: SaleResult::Page { bookings, next }, .. } => (bookings, next),
                 other => return Err(unexpected(&other)),
             };
-            for booking in bookings {
-                // It may have been on a page before, and may be another's by now.
-                match booking.buyer == Some(buyer) {
-                    true => found.insert(booking.id, booking),
-                    false => found.remove(&booking.id),
-                };
-            }
-            if found.len() > BUYER_BOOKINGS_MAX {
+            if found.take_in(bookings) {
                 break true;
             }
             match next {
@@ -135,7 +127,7 @@ impl Operator<'_> {
         };
         let scratch = &mut self.scratch;
         scratch.extend_from_slice(br#"{"bookings":["#);
-        for (index, booking) in found.values().take(BUYER_BOOKINGS_MAX).enumerate() {
+        for (index, booking) in found.shown().enumerate() {
             if index > 0 {
                 scratch.push(b',');
             }

@@ -60,7 +60,7 @@ impl Listener {
             std::fs::write(file.path(), token).unwrap();
             file
         });
-        let (board, drain) = (Arc::new(Board::new(1, 1.0, 0.2)), Drain::new(Vec::new(), Duration::ZERO));
+        let (board, drain) = (Arc::new(Board::new(1, 0.2)), Drain::new(Vec::new(), Duration::ZERO));
         let metrics = Arc::new(CoreMetrics::default());
         metrics.set_ledger_up(true);
         let parts = Parts {

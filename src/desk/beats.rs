@@ -147,7 +147,7 @@ impl<C> Desk<C> {
                 if std::mem::take(&mut self.beats.is_failing) {
                     tracing::info!("this host hears of others again");
                 }
-                if self.board.note_fleet(hosts, now) {
+                if self.board.note_fleet(hosts) {
                     self.follow_share();
                 }
                 let live = self.board.fleet().live();

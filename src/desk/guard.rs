@@ -464,7 +464,7 @@ mod tests {
 
     /// A guard over one lane, which knows of one booking, and the board that has that history.
     fn guard() -> (Guard, Lanes, Arc<SaleBoard>) {
-        let board = Board::new(1, 1.0, 0.0);
+        let board = Board::new(1, 0.0);
         let sale = board.learn(&SaleName::parse("ticket").unwrap(), &state(OPENED, 9, 100)).unwrap();
         let mut lanes = Lanes::new();
         lanes.take_in(&board.directory(), |_| true, |_| true);

@@ -54,7 +54,6 @@ use losses::Losses;
 use notices::Notices;
 use orphans::{Orphan, Orphans};
 use reach::Reach;
-use standing::NextLook;
 use sync::SyncRound;
 
 pub use admission::{Admitted, BookingAction, BookingRequest};
@@ -79,7 +78,8 @@ pub struct Desk<C> {
     /// What the board was told last.
     silent: bool,
     beats: Beats,
-    next_look: NextLook,
+    /// When those that stand are looked at without an answer of the ledger.
+    next_look_at: Monotonic,
     /// Bookings granted, and requests for bookings refused, since the start.
     granted: u64,
     refused: u64,
@@ -103,7 +103,7 @@ impl<C> Desk<C> {
             ledger_timeout_ms,
             silent: false,
             beats: Beats::default(),
-            next_look: NextLook::default(),
+            next_look_at: Monotonic(0),
             granted: 0,
             refused: 0,
         }
@@ -199,7 +199,7 @@ impl<C> Desk<C> {
 
     /// When [`Desk::handle_deadline`] wants to be called.
     pub fn next_deadline(&self) -> Monotonic {
-        let look = (self.batches.standing() > 0).then(|| self.next_look.at());
+        let look = (self.batches.standing() > 0).then_some(self.next_look_at);
         let others = self.batches.next_deadline().into_iter().chain(look);
         others.fold(self.sync.next_deadline(), Monotonic::min)
     }

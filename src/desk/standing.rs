@@ -23,17 +23,6 @@ enum Passage {
     Stands,
 }
 
-/// When standing requests are looked at without an answer of the ledger.
-#[derive(Debug, Default)]
-pub(super) struct NextLook(Monotonic);
-
-impl NextLook {
-    /// When, if some stand.
-    pub(super) fn at(&self) -> Monotonic {
-        self.0
-    }
-}
-
 impl<C> Desk<C> {
     /// Lets those go on that stand first and find a permit, and refuses those for whom there will be none; so many in a
     /// turn.
@@ -53,7 +42,7 @@ impl<C> Desk<C> {
         }
         // Permits may also come from other cores of this host, and they do not say so.
         let pause = if left == 0 { 0 } else { limits::STANDING_LOOK_MS };
-        self.next_look = NextLook(now.monotonic.plus_ms(pause));
+        self.next_look_at = now.monotonic.plus_ms(pause);
     }
 
     fn passage_of(&self, lane: LaneIndex, standing: &Standing, now: Now) -> Passage {

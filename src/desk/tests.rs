@@ -51,7 +51,7 @@ fn fixture(available: u64) -> Fixture {
 
 /// Beside the desks of so many other cores.
 fn fixture_beside(others: usize, available: u64) -> Fixture {
-    fixture_of(Arc::new(Board::new(1 + others, 1.0, 0.2)), available)
+    fixture_of(Arc::new(Board::new(1 + others, 0.2)), available)
 }
 
 fn fixture_of(board: Arc<Board>, available: u64) -> Fixture {

@@ -58,7 +58,7 @@ impl Loop {
     }
 
     fn of(limits: &ClientLimits, admission: &Arc<Admission>) -> Loop {
-        let board = Arc::new(Board::new(1, 1.0, 0.2));
+        let board = Arc::new(Board::new(1, 0.2));
         let terms = SaleTerms { total: 1_000_000, ..Default::default() };
         let state = SaleState { terms, version: 1, now: WallTime(1_000), ..Default::default() };
         board.learn(&SaleName::parse("ticket").unwrap(), &state).unwrap();

@@ -132,7 +132,7 @@ impl Server {
         let ledger_url = ledger_url.with_files(&config.ledger_files)?;
         let mut ready = open_ledger(&ledger_url)?;
         let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
-        let board = Board::new(cores.len(), 1.0, config.buffer).with_hash_key(secret_key);
+        let board = Board::new(cores.len(), config.buffer).with_hash_key(secret_key);
         let board = Arc::new(board.with_card(card(config, listen, &ledger_url)));
         let state_file = state_file(config, &ledger_url);
         let known = match &state_file {

@@ -73,6 +73,11 @@ impl HostBeat {
     }
 }
 
+/// Where a host stands in a list.
+fn place(host: &HostBeat) -> (bool, &str, HostId) {
+    (!host.is_live(), &host.report.address, host.id)
+}
+
 /// All of them with their shares of the crowd, 0 to 1: first those that live, in the order of their addresses, then those
 /// that are silent, whose share is 0.
 pub fn with_shares(hosts: &[HostBeat]) -> Vec<(&HostBeat, f64)> {
@@ -82,10 +87,7 @@ pub fn with_shares(hosts: &[HostBeat]) -> Vec<(&HostBeat, f64)> {
         false => 0.0,
     };
     let mut shared: Vec<(&HostBeat, f64)> = hosts.iter().map(|host| (host, share(host))).collect();
-    shared.sort_by(|(one, _), (other, _)| {
-        let place = |host: &HostBeat| (!host.is_live(), host.report.address.clone(), host.id);
-        place(one).cmp(&place(other))
-    });
+    shared.sort_by(|(one, _), (other, _)| place(one).cmp(&place(other)));
     shared
 }
 

@@ -10,7 +10,7 @@ use super::fleet::{Fleet, HostCard};
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use super::{CoreIndex, SaleBoard, ShardTotals};
 use crate::booking::{SaleName, SaleState};
-use crate::clock::{Monotonic, WallTime};
+use crate::clock::WallTime;
 use crate::limits;
 use crate::protocol::HostBeat;
 
@@ -128,16 +128,16 @@ impl Directory {
 }
 
 impl Board {
-    /// A board for `cores` loops (1 or more), with this host's `share` of the crowd (0 to 1) and its `buffer` of spare
-    /// permits (0 or more, as a part of the stock).
+    /// A board for `cores` loops (1 or more), of a host that is alone as far as it knows, with its `buffer` of spare permits
+    /// (0 or more, as a part of the stock).
     ///
     /// # Panics
     /// If there is no core.
-    pub fn new(cores: usize, share: f64, buffer: f64) -> Board {
+    pub fn new(cores: usize, buffer: f64) -> Board {
         assert!(cores > 0, "a board needs a core");
         Board {
             cores,
-            permits_per_ticket: Arc::new(PermitsPerTicket::new(share, buffer)),
+            permits_per_ticket: Arc::new(PermitsPerTicket::new(1.0, buffer)),
             directory: Mutex::new(Arc::new(Directory::default())),
             version: AtomicU64::new(0),
             sales_max: limits::SALES_MAX,
@@ -168,9 +168,9 @@ impl Board {
     }
 
     /// The ledger has named the hosts. Returns whether this host's share is another one now.
-    pub fn note_fleet(&self, hosts: Vec<HostBeat>, now: Monotonic) -> bool {
+    pub fn note_fleet(&self, hosts: Vec<HostBeat>) -> bool {
         let share = self.card.as_ref().map_or(1.0, |card| card.share(&hosts));
-        *lock(&self.fleet) = Arc::new(Fleet { hosts, heard_at: Some(now) });
+        *lock(&self.fleet) = Arc::new(Fleet { hosts });
         let is_new = self.permits_per_ticket.set_share(share);
         if is_new {
             // Release: whoever sees the number deals by the share.
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_view_is_out_of_date_exactly_when_a_sale_was_added() {
-        let board = Board::new(2, 1.0, 0.0);
+        let board = Board::new(2, 0.0);
         let view = board.directory();
         assert_eq!(view.version(), board.directory_version());
         board.learn(&name("a"), &state(3)).unwrap();
@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_sale_that_a_start_opened_in_place_of_one_known_from_before_is_a_stranger() {
-        let board = Board::new(1, 1.0, 0.0);
+        let board = Board::new(1, 0.0);
         let opened = |opened| SaleState { opened, ..state(3) };
         let sale = board.remember(&name("a"), 1_000).unwrap();
         board.learn(&name("a"), &opened(2_000)).unwrap();
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_full_board_makes_room_only_of_missing_sales() {
-        let mut board = Board::new(1, 1.0, 0.0);
+        let mut board = Board::new(1, 0.0);
         board.sales_max = 2;
         board.learn(&name("a"), &state(1)).unwrap();
         board.learn(&name("b"), &state(1)).unwrap();
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_core_looks_at_what_came_since_and_at_everything_once_some_are_gone() {
-        let mut board = Board::new(1, 1.0, 0.0);
+        let mut board = Board::new(1, 0.0);
         board.sales_max = 3;
         let after = |board: &Board, place| {
             board.directory().sales_after(place).map(|sale| sale.name().to_string()).collect::<Vec<_>>()
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn totals_add_up_over_the_sales() {
-        let board = Board::new(2, 1.0, 0.0);
+        let board = Board::new(2, 0.0);
         let one = board.learn(&name("a"), &state(4)).unwrap();
         board.learn(&name("b"), &state(2)).unwrap();
         let permits = one.take(CoreIndex(1), Quantity::ONE).unwrap();

@@ -1,6 +1,5 @@
 //! The hosts that share the ledger, as this one last heard of them, and what is its share of the crowd.
 
-use crate::clock::Monotonic;
 use crate::protocol::{HostBeat, HostFigures, HostId, HostReport};
 
 /// What a host tells of itself in every beat.
@@ -42,8 +41,6 @@ impl HostCard {
 pub struct Fleet {
     /// All that the ledger named, those that are gone for a while included.
     pub hosts: Vec<HostBeat>,
-    /// When this host heard it; `None` if it has not yet.
-    pub heard_at: Option<Monotonic>,
 }
 
 impl Fleet {

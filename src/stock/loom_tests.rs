@@ -293,7 +293,7 @@ fn a_missing_sale_sells_nothing_and_loses_nothing() {
 #[test]
 fn a_new_sale_is_in_every_view_that_is_up_to_date() {
     explore(3, || {
-        let board = Arc::new(Board::new(1, 1.0, 0.0));
+        let board = Arc::new(Board::new(1, 0.0));
         let learner = {
             let board = board.clone();
             thread::spawn(move || {

@@ -62,7 +62,7 @@ struct Host {
 
 impl Host {
     fn new(available: u64, log: Option<&AccessLog>) -> Host {
-        let board = Arc::new(Board::new(1, 1.0, 0.2));
+        let board = Arc::new(Board::new(1, 0.2));
         let terms = SaleTerms { total: available, ..Default::default() };
         let state = SaleState { terms, version: 1, now: WallTime(1_000), ..Default::default() };
         board.learn(&SaleName::parse("ticket").unwrap(), &state).unwrap();

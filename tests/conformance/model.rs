@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use boxoffice::booking::*;
 use boxoffice::clock::WallTime;
 use boxoffice::ledger::Ledger;
-use boxoffice::limits::{ANNOUNCE_MS, FREEZE_MS, FREEZE_MS_MAX};
+use boxoffice::limits::{ANNOUNCE_MS, FREEZE_MS, FREEZE_MS_MAX, LOG_ENTRIES_PER_CALL_MAX};
 use boxoffice::protocol::*;
 
 /// A clock in milliseconds that only a test moves.
@@ -228,7 +228,8 @@ impl Sale {
                 next: None,
             },
             SaleOp::Log { after } => {
-                SaleResult::Log(self.log.iter().filter(|entry| entry.sequence > *after).cloned().collect())
+                let later = self.log.iter().filter(|entry| entry.sequence > *after);
+                SaleResult::Log(later.take(LOG_ENTRIES_PER_CALL_MAX).cloned().collect())
             }
             // Its log has no consumer groups.
             SaleOp::Trim => SaleResult::Trimmed { groups: 0, removed: 0, left: self.log.len() as u64 },

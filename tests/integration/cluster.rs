@@ -20,19 +20,6 @@ fn booked(host: &Host, sale: &str, id: &str) {
     assert!(answer.is_booked(), "{sale} {id}: {}", answer.text());
 }
 
-#[track_caller]
-fn ready(host: &Host) {
-    eventually("it is ready", PATIENCE, || (host.operator().get("/readyz").status == 200).then_some(()));
-}
-
-#[track_caller]
-fn unready(host: &Host, words: &[&str]) {
-    eventually(&format!("readyz says {words:?}"), PATIENCE, || {
-        let answer = host.operator().get("/readyz");
-        (answer.status == 503 && words.iter().all(|word| answer.text().contains(word))).then_some(())
-    });
-}
-
 /// Two hosts with a sale of so many tickets in each third of the slots.
 fn hosts(folder: &std::path::Path, set: &ClusterSet, total: u32, words: &[&str]) -> Vec<Host> {
     let url = set.url();
@@ -154,7 +141,7 @@ fn each_sale_is_sold_exactly_and_seen_by_every_host_and_command() {
         eventually("it is forgotten", PATIENCE, || {
             (host.client().get("/v1/sales/late").status == 404).then_some(())
         });
-        ready(host);
+        host.expect_ready();
     }
     for mut host in hosts {
         host.stop();
@@ -195,14 +182,14 @@ fn hosts_follow_a_primary_that_dies_and_one_that_is_replaced_by_hand() {
     set.nodes[first].start_again();
     set.settle();
     set.wait_for_replica(second);
-    hosts.iter().for_each(ready);
+    hosts.iter().for_each(Host::expect_ready);
     assert_audit_agrees(folder.path(), sale, &url);
     hosts[0].operator().put(&format!("/v1/sales/{sale}"), "{\"total\":200000}").expect(200);
 
     set.fail_over(slot, second);
     set.settle();
     hosts.iter().zip(["d", "e"]).for_each(|(host, id)| booked(host, sale, id));
-    hosts.iter().for_each(ready);
+    hosts.iter().for_each(Host::expect_ready);
     let told = crowd.finish();
     assert_kept(folder.path(), &url, &hosts, &told, total);
     for mut host in hosts {
@@ -235,7 +222,7 @@ fn a_slot_moves_there_and_back_under_load_and_to_a_node_that_joins() {
         for (host, end) in hosts.iter().zip(["1", "2"]) {
             booked(host, sale, &format!("{id}-{end}"));
             booked(host, sale, &format!("half-{id}"));
-            ready(host);
+            host.expect_ready();
         }
         assert_audit_agrees(folder.path(), sale, &url);
     }
@@ -258,7 +245,7 @@ fn a_slot_without_a_primary_stops_its_own_sales_and_no_others() {
     set.nodes[dead].kill();
     let place = set.nodes[dead].address().to_string();
     for host in &hosts {
-        unready(host, &["no connection to the ledger", &place]);
+        host.expect_unready(&["no connection to the ledger", &place]);
         eventually("its sale is not sold", PATIENCE, || {
             let answer = host.client().put(&format!("/v1/sales/{sale}/bookings/b"), "{}");
             (answer.status == 503).then_some(())
@@ -273,16 +260,16 @@ fn a_slot_without_a_primary_stops_its_own_sales_and_no_others() {
     set.settle();
     for host in &hosts {
         booked(host, sale, "b");
-        ready(host);
+        host.expect_ready();
     }
     // It has lost everything: nobody opens its sales anew but an operator.
     set.nodes[dead].command(&["flushall"]);
-    unready(&hosts[0], &["the ledger has lost", sale]);
+    hosts[0].expect_unready(&["the ledger has lost", sale]);
     hosts.pop();
     let url = set.url();
     let late =
         Host::start(folder.path(), &["--ledger", &url, "--state", "none", "--sale", &format!("{sale}=100")]);
-    unready(&late, &["the ledger has lost", sale]);
+    late.expect_unready(&["the ledger has lost", sale]);
     late.client()
         .put(&format!("/v1/sales/{sale}/bookings/z"), "{}")
         .expect_problem(503, "ledger-unavailable");
@@ -308,10 +295,10 @@ fn a_user_with_the_documented_rights_sells_and_without_one_of_them_nothing_is_so
     let url = set.url().replace("://", "://boxoffice:secret@");
     let mut host = Host::start(folder.path(), &["--ledger", &url, "--state", "none", "--sale", "foo=100000"]);
     booked(&host, "foo", "a");
-    ready(&host);
+    host.expect_ready();
     for right in ["+asking", "+hset"] {
         allow(&all.iter().copied().filter(|other| *other != right).collect::<Vec<_>>());
-        unready(&host, &["denies this user", right]);
+        host.expect_unready(&["denies this user", right]);
         // Each loop asks each node, twice a second.
         let mut ids = 0..;
         eventually("nothing is sold", PATIENCE, || {
@@ -321,7 +308,7 @@ fn a_user_with_the_documented_rights_sells_and_without_one_of_them_nothing_is_so
         });
         allow(&all);
         booked(&host, "foo", right.trim_start_matches('+'));
-        ready(&host);
+        host.expect_ready();
     }
     // Connections that stand need no map; a command does.
     allow(&all.iter().copied().filter(|other| !more[1..].contains(other)).collect::<Vec<_>>());

@@ -34,19 +34,8 @@ fn book(host: &Host, name: &str, count: usize) {
     }
 }
 
-fn expect_unready(host: &Host, why: &str) {
-    eventually(&format!("/readyz says {why:?}"), PATIENCE, || {
-        let answer = host.operator().get("/readyz");
-        (answer.status == 503 && answer.text().contains(why)).then_some(())
-    });
-}
-
-fn expect_ready(host: &Host) {
-    eventually("it is ready", PATIENCE, || (host.operator().get("/readyz").status == 200).then_some(()));
-}
-
 fn expect_lost(host: &Host) {
-    expect_unready(host, "has lost sale ticket");
+    host.expect_unready(&["has lost sale ticket"]);
     let problem = put(host, "late").expect_problem(503, "ledger-unavailable");
     assert!(problem["detail"].as_str().unwrap_or_default().contains("no longer has this sale"), "{problem}");
 }
@@ -54,7 +43,7 @@ fn expect_lost(host: &Host) {
 /// Whoever asks now sells exactly so many, and everybody else is told that there are no more.
 fn expect_sells(hosts: &[&Host], name: &str, count: usize) {
     for host in hosts {
-        expect_ready(host);
+        host.expect_ready();
     }
     let mut booked = 0;
     for number in 0..count + 5 {
@@ -161,7 +150,7 @@ fn half_a_sale_is_lost_and_counted_again() {
     let command = |words: &[&str]| boxoffice(folder.path(), &[words, &["--ledger", &url]].concat());
     command(&["audit", "ticket"]).expect(1).saying(&["bx:{ticket}:stock is gone"]);
     command(&["sale", "open", "ticket", "--stock", "10"]).expect(0).saying(&["audit ticket --repair"]);
-    expect_unready(&second, "bx:{ticket}:stock has no number in held");
+    second.expect_unready(&["bx:{ticket}:stock has no number in held"]);
     command(&["sale", "resume", "ticket"]).expect(1).saying(&["has no number in held"]);
     command(&["audit", "ticket", "--repair"]).expect(0).saying(&["repaired    sold: from gone to 6"]);
     command(&["sale", "resume", "ticket"]).expect(0);
@@ -183,7 +172,7 @@ fn a_count_that_somebody_set_below_zero_stops_the_sale_until_it_is_mended() {
             let answer = put(host, &format!("no-{number}"));
             answer.expect_problem(503, "ledger-unavailable");
         }
-        expect_unready(host, "bx:{ticket}:stock has no number in sold");
+        host.expect_unready(&["bx:{ticket}:stock has no number in sold"]);
     }
     let url = redis.url();
     boxoffice(folder.path(), &["audit", "ticket", "--repair", "--ledger", &url]).expect(0);
@@ -207,7 +196,7 @@ fn a_sale_is_removed_and_every_host_forgets_it() {
     hosts[0].operator().ask("DELETE", "/v1/sales/unheard-of", None).expect_problem(404, "no-such-sale");
     for host in &hosts {
         eventually("it is unknown", PATIENCE, || (put(host, "late").status == 404).then_some(()));
-        expect_ready(host);
+        host.expect_ready();
         let sales = host.operator().get("/v1/sales").expect(200).json();
         assert!(!sales.to_string().contains("ticket"), "{sales}");
     }

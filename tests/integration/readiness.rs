@@ -29,20 +29,6 @@ fn put(host: &Host, sale: &str, id: &str) -> Response {
     host.client().put(&format!("/v1/sales/{sale}/bookings/{id}"), "{}")
 }
 
-/// Waits until the host is not ready, for that; gives all that it says.
-fn expect_unready(host: &Host, why: &str) -> String {
-    eventually(&format!("/readyz says {why:?}"), PATIENCE, || {
-        let answer = host.operator().get("/readyz");
-        (answer.status == 503 && answer.text().contains(why)).then(|| answer.text().to_owned())
-    })
-}
-
-fn expect_ready(host: &Host) {
-    eventually("it is ready again", PATIENCE, || {
-        (host.operator().get("/readyz").status == 200).then_some(())
-    });
-}
-
 /// What there is a reason for, as an alert would read it.
 fn reasons(host: &Host) -> Vec<String> {
     let metrics = host.metrics();
@@ -65,7 +51,7 @@ fn writes_are_refused(word: &str, begin: impl Fn(&RedisServer, &Path), end: impl
     for round in 1..=2 {
         begin(&redis, folder.path());
         for host in &hosts {
-            expect_unready(host, word);
+            host.expect_unready(&[word]);
             assert_eq!(reasons(host), ["refusing"]);
         }
         for host in &hosts {
@@ -81,7 +67,7 @@ fn writes_are_refused(word: &str, begin: impl Fn(&RedisServer, &Path), end: impl
         }
         end(&redis, folder.path());
         for host in &hosts {
-            expect_ready(host);
+            host.expect_ready();
             assert_eq!(reasons(host), [""; 0]);
             host.process.expect_lines_with(&[REFUSES, word], round);
             host.process.expect_lines_with(&[OVER], round);
@@ -147,7 +133,7 @@ fn a_sale_that_the_ledger_has_lost() {
         redis.command(&["del", &format!("bx:{{ticket}}:{part}")]);
     }
     for host in &hosts {
-        let why = expect_unready(host, "the ledger has lost sale ticket");
+        let why = host.expect_unready(&["the ledger has lost sale ticket"]);
         assert!(!why.contains("other"), "{why}");
         assert_eq!(reasons(host), ["sale-missing"]);
         assert_eq!(host.metrics()["boxoffice_sales_missing"], 1.0);
@@ -170,7 +156,7 @@ fn a_sale_that_the_ledger_has_lost() {
     assert_eq!(opened.status, 201, "{}", opened.text());
     for host in &hosts {
         // It is another sale: what was acknowledged of the first is not put into it.
-        expect_ready(host);
+        host.expect_ready();
         assert_eq!(reasons(host), [""; 0]);
         eventually("it sells again", PATIENCE, || {
             matches!(put(host, "ticket", "late").status, 200 | 201).then_some(())
@@ -189,11 +175,8 @@ fn a_sale_that_cannot_be_read() {
     put(&hosts[0], "ticket", "early").expect(201);
     redis.command(&["hset", "bx:{ticket}:stock", "total", "many"]);
     for host in &hosts {
-        expect_unready(
-            host,
-            "the ledger's record of sale ticket is not sound, so no tickets of it are \
-                sold: bx:{ticket}:stock has no number in total",
-        );
+        host.expect_unready(&["the ledger's record of sale ticket is not sound, so no tickets of it are \
+                sold: bx:{ticket}:stock has no number in total"]);
         assert_eq!(reasons(host), ["sale-unreadable"]);
         assert_eq!(host.metrics()["boxoffice_sales_unreadable"], 1.0);
         for number in 0..5 {
@@ -205,7 +188,7 @@ fn a_sale_that_cannot_be_read() {
     }
     redis.command(&["hset", "bx:{ticket}:stock", "total", "1000"]);
     for host in &hosts {
-        expect_ready(host);
+        host.expect_ready();
         put(host, "ticket", "late").expect_any(&[200, 201]);
         host.process.expect_lines_with(&["is not sound", "sale=ticket"], 1);
         assert_eq!(host.process.lines_with(&["a batch got no usable answer"]), 0, "{}", host.process.said());
@@ -232,7 +215,7 @@ fn a_password_that_was_changed() {
     }
     redis.command(&["client", "kill", "user", "boxoffice"]);
     for host in &hosts {
-        expect_unready(host, "WRONGPASS");
+        host.expect_unready(&["WRONGPASS"]);
         eventually("each loop has met it", PATIENCE, || (reasons(host) == ["denied"]).then_some(()));
         eventually("clients are told", PATIENCE, || {
             let answer = put(host, "ticket", "meanwhile");
@@ -241,7 +224,7 @@ fn a_password_that_was_changed() {
     }
     set(">secret");
     for host in &hosts {
-        expect_ready(host);
+        host.expect_ready();
         put(host, "ticket", "late").expect_any(&[200, 201]);
         host.process.expect_lines_with(&[DENIES, "WRONGPASS"], 1);
         host.process.expect_lines_with(&[OVER], 1);
@@ -264,7 +247,7 @@ fn settings_that_may_lose_bookings_are_said_where_redis_lets_them_be_read() {
     eventually("the host is back", PATIENCE, || {
         matches!(put(&host, "ticket", "two").status, 200 | 201).then_some(())
     });
-    expect_ready(&host);
+    host.expect_ready();
     for words in ["maxmemory-policy allkeys-lru", "no append-only file"] {
         host.process.expect_lines_with(&[words], 1);
     }

@@ -16,20 +16,6 @@ fn booked(host: &Host, id: &str) {
     assert!(answer.is_booked(), "{id}: {}", answer.text());
 }
 
-#[track_caller]
-fn ready(host: &Host) {
-    eventually("it is ready", PATIENCE, || (host.operator().get("/readyz").status == 200).then_some(()));
-}
-
-/// Waits until `/readyz` says each of these words.
-#[track_caller]
-fn unready(host: &Host, words: &[&str]) {
-    eventually(&format!("readyz says {words:?}"), PATIENCE, || {
-        let answer = host.operator().get("/readyz");
-        (answer.status == 503 && words.iter().all(|word| answer.text().contains(word))).then_some(())
-    });
-}
-
 #[test]
 fn hosts_and_commands_follow_the_primary_that_sentinels_name() {
     let _turn = turn::shared();
@@ -62,7 +48,7 @@ fn hosts_and_commands_follow_the_primary_that_sentinels_name() {
     hosts.iter().zip(["e", "f"]).for_each(|(host, id)| booked(host, id));
     for (host, id) in hosts.iter().zip(["b", "a"]) {
         host.client().get(&format!("/v1/sales/ticket/bookings/{id}")).expect(200);
-        ready(host);
+        host.expect_ready();
     }
     assert_audit_agrees(folder.path(), "ticket", &url);
     for mut host in hosts {
@@ -95,7 +81,7 @@ fn a_primary_that_goes_on_writing_after_another_was_named_is_left_at_once() {
     // No connection was lost: the host left it.
     host.process.expect_lines_with(&["is not the primary any more"], 1);
     booked(&host, "d");
-    ready(&host);
+    host.expect_ready();
     for id in ["a", "b", "c", "d"] {
         host.client().get(&format!("/v1/sales/ticket/bookings/{id}")).expect(200);
     }
@@ -123,7 +109,7 @@ fn who_has_no_majority_names_nobody() {
     set.sentinels[0].kill();
     set.sentinels[1].kill();
     booked(&host, "b");
-    ready(&host);
+    host.expect_ready();
     host.process.expect_lines_with(&["a sentinel does not name the primary"], 2);
     host.process.expect_lines_with(&["the sentinels name no primary any more"], 1);
     // What is lost does: the one that is left may be cut off with a primary of the past. The others have answered until now,
@@ -132,13 +118,13 @@ fn who_has_no_majority_names_nobody() {
         set.nodes[0].command(&["client", "kill", "type", "normal"]);
         host.operator().get("/readyz").text().contains("no 2 of 3 sentinels agree").then_some(())
     });
-    unready(&host, &["no 2 of 3 sentinels agree", "Connection refused", "names 127.0.0.1:"]);
+    host.expect_unready(&["no 2 of 3 sentinels agree", "Connection refused", "names 127.0.0.1:"]);
     let Err(ended) = Host::try_start(folder.path(), &words) else { panic!("it starts") };
     ended.expect(1).saying(&["no 2 of 3 sentinels agree on the primary \"mymaster\""]);
     host.client().put("/v1/sales/ticket/bookings/c", "{}").expect_problem(503, "ledger-unavailable");
     set.sentinels[1].start_again();
     booked(&host, "c");
-    ready(&host);
+    host.expect_ready();
     host.stop();
 }
 
@@ -235,8 +221,8 @@ fn a_replica_at_a_fixed_address_is_not_sold_from_even_if_it_takes_writes() {
     let url = replica.url();
     let mut host = Host::start(folder.path(), &["--ledger", &url, "--state", "none"]);
     let address = primary.address().to_string();
-    unready(&host, &["this Redis is a replica of ", &address, "REPLICAOF NO ONE"]);
+    host.expect_unready(&["this Redis is a replica of ", &address, "REPLICAOF NO ONE"]);
     replica.command(&["replicaof", "no", "one"]);
-    ready(&host);
+    host.expect_ready();
     host.stop();
 }

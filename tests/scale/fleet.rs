@@ -5,17 +5,20 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use boxoffice::booking::{
-    Booking, BookingId, BookingStatus, LogEntry, Outcome, Quantity, Refusal, SaleName, SaleState, SaleTerms,
-};
+use boxoffice::booking::{BookingId, Outcome, Quantity, Refusal, SaleChange, SaleName, SaleState, SaleTerms};
 use boxoffice::clock::{Monotonic, Now, WallTime};
 use boxoffice::desk::{BookingRequest, Desk};
+use boxoffice::ledger::Ledger;
 use boxoffice::limits;
 use boxoffice::protocol::{
-    Answer, BookingOp, Call, CallId, Cancellation, HostBeat, HostId, HostReport, LedgerOp, LedgerResult,
+    Answer, BookingOp, Call, CallId, HostBeat, HostId, HostReport, LedgerOp, LedgerResult, Opener,
     Reservation, SaleOp, SaleResult, SlotRange,
 };
 use boxoffice::stock::{Board, CoreIndex, HostCard};
+use model::{Model, TestClock};
+
+#[path = "../conformance/model.rs"]
+mod model;
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -109,96 +112,44 @@ fn sale() -> SaleName {
     SaleName::parse("ticket").expect("a name")
 }
 
-/// The ledger, with as much of the rules as this crowd needs.
-struct Ledger {
-    state: SaleState,
-    log: Vec<LogEntry>,
-    number: u64,
+/// The model that conformance holds both ledgers against, and its hosts, which that leaves to each ledger.
+struct ModelLedger {
+    clock: TestClock,
+    model: Model,
     hosts: BTreeMap<HostId, (u64, HostReport)>,
+    /// The sale, as of the latest call that was about it.
+    state: SaleState,
 }
 
-impl Ledger {
-    fn new(tickets: u64) -> Ledger {
-        let state = SaleState {
-            terms: SaleTerms { total: tickets, ..SaleTerms::default() },
-            version: 1,
-            opened: EPOCH_MS,
-            lineage: EPOCH_MS,
-            by_operator: true,
-            now: WallTime(EPOCH_MS),
-            ..SaleState::default()
-        };
-        Ledger { state, log: Vec::new(), number: 1, hosts: BTreeMap::new() }
-    }
-
-    fn announce(&mut self) {
-        if self.state.now.0 >= self.state.announced_at.0 + limits::ANNOUNCE_MS {
-            self.state.announced_at = self.state.now;
-            self.number += 1;
-        }
+impl ModelLedger {
+    fn new(tickets: u64) -> ModelLedger {
+        let clock = TestClock::default();
+        let model = Model::new(clock.clone());
+        let mut ledger = ModelLedger { clock, model, hosts: BTreeMap::new(), state: SaleState::default() };
+        let terms = SaleTerms { total: tickets, ..SaleTerms::default() };
+        ledger.execute(&SaleOp::Open { terms, by: Opener::Operator }.on(sale()), 0);
+        ledger
     }
 
     fn execute(&mut self, call: &Call, at: u64) -> Answer {
-        self.state.now = WallTime(EPOCH_MS + at / MS);
-        match call {
-            Call::Bookings { op: BookingOp::Reserve(claims), .. } => {
-                let told = claims.iter().map(|claim| self.reserve(&claim.id, claim.quantity)).collect();
-                self.answer(SaleResult::Reserved(told))
+        self.clock.set(WallTime(EPOCH_MS + at / MS));
+        if let Call::Ledger(LedgerOp::Beat { host, report, .. }) = call {
+            match report {
+                Some(report) => drop(self.hosts.insert(*host, (at, (**report).clone()))),
+                None => drop(self.hosts.remove(host)),
             }
-            Call::Bookings { op: BookingOp::Cancel(cancels), .. } => {
-                self.answer(SaleResult::Cancelled(vec![Cancellation::NotFound; cancels.len()]))
-            }
-            Call::Sale { op: SaleOp::LookUp(ids), .. } => {
-                self.answer(SaleResult::Found(vec![None; ids.len()]))
-            }
-            Call::Sale { op: SaleOp::Log { after }, .. } => {
-                let from = usize::try_from(*after).expect("a short log");
-                let page = self.log[from..].iter().take(limits::LOG_ENTRIES_PER_CALL_MAX).cloned().collect();
-                self.answer(SaleResult::Log(page))
-            }
-            Call::Sale { .. } => self.answer(SaleResult::Done),
-            Call::Ledger(LedgerOp::Changes { after }) => Answer::Ledger(LedgerResult::Changes {
-                names: if after.is_some_and(|after| after < self.number) { vec![sale()] } else { Vec::new() },
-                at: self.number,
-                more: false,
-                reset: false,
-                ledger: "model".to_owned(),
-                now: self.state.now,
-            }),
-            Call::Ledger(LedgerOp::Beat { host, report, .. }) => {
-                match report {
-                    Some(report) => drop(self.hosts.insert(*host, (at, (**report).clone()))),
-                    None => drop(self.hosts.remove(host)),
-                }
-                let told = self.hosts.iter().map(|(id, (since, report))| HostBeat {
-                    id: *id,
-                    age_ms: (at - since) / MS,
-                    report: report.clone(),
-                });
-                Answer::Ledger(LedgerResult::Hosts { hosts: told.collect(), is_untidy: false })
-            }
-            Call::Ledger(LedgerOp::Sales) => {
-                Answer::Ledger(LedgerResult::Sales { names: vec![sale()], odd: Vec::new() })
-            }
-            other => panic!("a call that this ledger has no use for: {other:?}"),
+            let told = self.hosts.iter().map(|(id, (since, report))| HostBeat {
+                id: *id,
+                age_ms: (at - since) / MS,
+                report: report.clone(),
+            });
+            return Answer::Ledger(LedgerResult::Hosts { hosts: told.collect(), is_untidy: false });
         }
-    }
-
-    fn answer(&self, result: SaleResult) -> Answer {
-        Answer::Sale { state: self.state.clone(), result }
-    }
-
-    fn reserve(&mut self, id: &BookingId, quantity: Quantity) -> Reservation {
-        if self.state.available() < u64::from(quantity.get()) {
-            return Reservation::SoldOut;
+        let answer = self.model.execute(std::slice::from_ref(call)).remove(0).expect("a model answers");
+        if let Some(state) = answer.state() {
+            self.state = state.clone();
         }
-        self.state.sold += u64::from(quantity.get());
-        self.state.sequence += 1;
-        self.announce();
-        let status = BookingStatus::Confirmed;
-        let booking = Booking { id: *id, status, quantity, released: 0, buyer: None, reassigned: 0 };
-        self.log.push(LogEntry { sequence: self.state.sequence, at: self.state.now, booking });
-        Reservation::Granted { expires_at: None }
+        answer
     }
 }
 
@@ -233,7 +184,7 @@ enum Event {
 pub struct Fleet {
     crowd: Crowd,
     hosts: Vec<Host>,
-    ledger: Ledger,
+    ledger: ModelLedger,
     claims_on_the_way: u64,
     /// Until when Redis is busy.
     busy_until: u64,
@@ -275,7 +226,7 @@ impl Fleet {
     }
 
     fn new(crowd: Crowd) -> Fleet {
-        let ledger = Ledger::new(crowd.tickets);
+        let ledger = ModelLedger::new(crowd.tickets);
         let hosts = (0..crowd.hosts)
             .map(|number| {
                 let card = HostCard {
@@ -284,7 +235,7 @@ impl Fleet {
                     weight: 1,
                     started_at_ms: EPOCH_MS,
                 };
-                let board = Arc::new(Board::new(1, 1.0, crowd.buffer).with_card(card));
+                let board = Arc::new(Board::new(1, crowd.buffer).with_card(card));
                 board.learn(&sale(), &ledger.state).expect("room for one sale");
                 let at = now(0);
                 let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), 2_000, at);
@@ -385,10 +336,9 @@ impl Fleet {
             Event::Answered(host, id, answer, read_at) => self.answered(host, id, answer, read_at),
             Event::Returned => {
                 self.returned_at = Some(at);
-                self.ledger.state.now = WallTime(EPOCH_MS + at / MS);
-                self.ledger.state.terms.total += self.crowd.returned;
-                self.ledger.state.version += 1;
-                self.ledger.announce();
+                let total = self.ledger.state.terms.total + self.crowd.returned;
+                let change = SaleChange { total: Some(total), ..SaleChange::default() };
+                self.ledger.execute(&SaleOp::Alter(change).on(sale()), at);
             }
         }
     }

@@ -156,8 +156,7 @@ impl Host {
         self.is_with_former = false;
         let mut random =
             Random::new(scenario.seed, "host", self.number as u64 * 1_000 + u64::from(self.incarnation));
-        let board =
-            Board::new(scenario.cores, 1.0, scenario.buffer).with_hash_key((random.next(), random.next()));
+        let board = Board::new(scenario.cores, scenario.buffer).with_hash_key((random.next(), random.next()));
         let board = Arc::new(board.with_card(HostCard {
             id: HostId((self.number as u128) << 32 | u128::from(self.incarnation)),
             address: format!("host-{}:3005", self.number),

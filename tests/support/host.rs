@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::PATIENCE;
 use super::client::Client;
 use super::process::Process;
+use super::{PATIENCE, eventually};
 
 /// How long a command other than `serve` may take: an audit reads all of a sale.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
@@ -171,6 +171,22 @@ impl Host {
     #[track_caller]
     pub fn sale(&self, sale: &str) -> Value {
         self.client().get(&format!("/v1/sales/{sale}")).expect(200).json()
+    }
+
+    /// Waits until it is ready.
+    #[track_caller]
+    pub fn expect_ready(&self) {
+        eventually("it is ready", PATIENCE, || (self.operator().get("/readyz").status == 200).then_some(()));
+    }
+
+    /// Waits until it is not, and says each of these words; gives all that it says.
+    #[track_caller]
+    pub fn expect_unready(&self, words: &[&str]) -> String {
+        eventually(&format!("/readyz says {words:?}"), PATIENCE, || {
+            let answer = self.operator().get("/readyz");
+            let says_so = answer.status == 503 && words.iter().all(|word| answer.text().contains(word));
+            says_so.then(|| answer.text().to_owned())
+        })
     }
 
     /// Asserts that soon (a host tells a sale from memory) held is 0 and sold is as given.

@@ -37,7 +37,7 @@ struct Core {
 
 impl Core {
     fn new(state: &SaleState, clients: usize) -> Core {
-        let board = Arc::new(Board::new(1, 1.0, 0.2));
+        let board = Arc::new(Board::new(1, 0.2));
         let name = SaleName::parse("ticket").expect("well-formed");
         board.learn(&name, state).expect("there is room for a sale");
         let limits = Arc::new(ClientLimits { requests: 0, ..ClientLimits::default() });

@@ -21,7 +21,7 @@ const GRANTED: u64 = 10_000;
 
 /// A sale of a host with two cores, with so many tickets left.
 pub fn sale(available: u64) -> Arc<SaleBoard> {
-    let board = Board::new(CORES, 1.0, 0.2);
+    let board = Board::new(CORES, 0.2);
     let total = available.max(1);
     let terms = SaleTerms { total, ..Default::default() };
     let sold = total - available;

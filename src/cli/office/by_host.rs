@@ -71,6 +71,21 @@ impl<'a> HostOffice<'a> {
         self.parsed::<&RawValue>(&body).map(|value| value.get().to_owned())
     }
 
+    /// The same under a condition, and what it is if that is not met.
+    fn one_if(
+        &mut self,
+        sale: SaleName,
+        request: &HostRequest,
+        unmet: impl FnOnce() -> CommandError,
+    ) -> Result<Document, CommandError> {
+        let answer = self.host.ask(request)?;
+        match answer.status {
+            412 => Err(unmet()),
+            200..=299 => self.parsed::<&RawValue>(&answer.body).map(|value| value.get().to_owned()),
+            _ => Err(refusal(self.host.address(), Some(sale), &answer)),
+        }
+    }
+
     fn parsed<'d, T: Deserialize<'d>>(&self, body: &'d str) -> Result<T, CommandError> {
         serde_json::from_str(body).map_err(|error| {
             let address = self.host.address().to_owned();
@@ -156,12 +171,7 @@ impl Office for HostOffice<'_> {
             body: Some(body(&change, None)),
             ..HostRequest::new("PUT", path(sale))
         };
-        let answer = self.host.ask(&request)?;
-        match answer.status {
-            412 => Err(CommandError::SaleExists(sale)),
-            200..=299 => self.parsed::<&RawValue>(&answer.body).map(|value| value.get().to_owned()),
-            _ => Err(refusal(self.host.address(), Some(sale), &answer)),
-        }
+        self.one_if(sale, &request, || CommandError::SaleExists(sale))
     }
 
     fn change(
@@ -186,12 +196,7 @@ impl Office for HostOffice<'_> {
                 ..HostRequest::new("PUT", path(sale))
             },
         };
-        let answer = self.host.ask(&request)?;
-        match answer.status {
-            412 => Err(CommandError::NoSuchSale(sale, None)),
-            200..=299 => self.parsed::<&RawValue>(&answer.body).map(|value| value.get().to_owned()),
-            _ => Err(refusal(self.host.address(), Some(sale), &answer)),
-        }
+        self.one_if(sale, &request, || CommandError::NoSuchSale(sale, None))
     }
 
     fn what_remove_would_take(&mut self, sale: SaleName) -> Result<String, CommandError> {

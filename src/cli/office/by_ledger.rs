@@ -1,12 +1,10 @@
 //! Commands that speak to a ledger.
 
-use std::collections::BTreeMap;
-
 use super::{Document, Office, TotalChange, Trimming};
 use crate::api::encode::{push_booking, push_log_entry};
 use crate::api::hosts::push_hosts;
 use crate::api::sale::push_sale_with_terms;
-use crate::booking::{Booking, BookingId, BuyerId, SaleChange, SaleName, SaleState, SaleTerms};
+use crate::booking::{BookingId, BuyerId, SaleChange, SaleName, SaleState, SaleTerms};
 use crate::cli::CommandError;
 use crate::ledger::Ledger;
 use crate::limits;
@@ -14,7 +12,7 @@ use crate::protocol::{
     Answer, Call, CallError, ChangeFault, HostBeat, LedgerOp, LedgerResult, Opener, SaleOp, SaleResult,
     Watermark, with_shares,
 };
-use crate::support::{NotDone, SupportDeed};
+use crate::support::{BuyersBookings, NotDone, SupportDeed};
 
 /// Sales that are asked for in one round trip.
 const SALES_AT_ONCE: usize = 256;
@@ -252,27 +250,22 @@ impl Office for LedgerOffice<'_> {
     }
 
     fn bookings_of(&mut self, sale: SaleName, buyer: BuyerId) -> Result<(Vec<Document>, bool), CommandError> {
-        let mut found: BTreeMap<BookingId, Booking> = BTreeMap::new();
+        let mut found = BuyersBookings::of(buyer);
         let mut cursor = String::new();
         let more = loop {
             let (bookings, next) = match self.answer_of(sale, &SaleOp::Page { cursor }.on(sale))? {
                 Answer::Sale { result: SaleResult::Page { bookings, next }, .. } => (bookings, next),
                 other => return Err(unexpected(&other)),
             };
-            for booking in bookings {
-                // It may have been on a page before, and may be another's by now.
-                match booking.buyer == Some(buyer) {
-                    true => found.insert(booking.id, booking),
-                    false => found.remove(&booking.id),
-                };
-            }
             match next {
-                _ if found.len() > limits::BUYER_BOOKINGS_MAX => break true,
+                _ if found.take_in(bookings) => break true,
                 None => break false,
                 Some(next) => cursor = next,
             }
         };
-        let told = found.values().take(limits::BUYER_BOOKINGS_MAX);
-        Ok((told.map(|booking| document(|out| push_booking(out, sale.as_str(), booking))).collect(), more))
+        Ok((
+            found.shown().map(|booking| document(|out| push_booking(out, sale.as_str(), booking))).collect(),
+            more,
+        ))
     }
 }

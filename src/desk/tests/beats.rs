@@ -17,7 +17,7 @@ fn hosts(hosts: &[HostBeat]) -> Answer {
 }
 
 fn fixture_with_card() -> Fixture {
-    fixture_of(Arc::new(Board::new(1, 1.0, 0.0).with_card(card(1, 1))), 100)
+    fixture_of(Arc::new(Board::new(1, 0.0).with_card(card(1, 1))), 100)
 }
 
 /// What the next beat says; all else is left unanswered.

@@ -103,7 +103,7 @@ fn at_rest(ledger: &mut Played) -> Fixture {
 }
 
 fn on_cores(cores: usize, ledger: &mut Played) -> Fixture {
-    let board = Arc::new(Board::new(cores, 1.0, 0.2));
+    let board = Arc::new(Board::new(cores, 0.2));
     let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000_000) };
     board.learn(&sale(), &state(10, 0)).unwrap();
     let mut desk = Desk::new(CoreIndex(0), Arc::clone(&board), TIMEOUT_MS, now);

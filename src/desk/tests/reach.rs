@@ -24,7 +24,7 @@ struct TwoParts {
 
 impl TwoParts {
     fn new() -> TwoParts {
-        let board = Arc::new(Board::new(1, 1.0, 0.2));
+        let board = Arc::new(Board::new(1, 0.2));
         let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000_000) };
         for sale in ["hello", "foo"] {
             board.learn(&name(sale), &state(100, 0)).unwrap();

@@ -8,13 +8,13 @@ use crate::stock::HostCard;
 fn fixture_sharing(available: u64) -> Fixture {
     let card =
         |id, weight| HostCard { id: HostId(id), address: format!("h{id}:1"), weight, started_at_ms: 0 };
-    let board = Arc::new(Board::new(1, 1.0, 0.2).with_card(card(1, 1)));
+    let board = Arc::new(Board::new(1, 0.2).with_card(card(1, 1)));
     let beat = |id, weight| HostBeat {
         id: HostId(id),
         age_ms: 0,
         report: card(id, weight).report(HostFigures::default()),
     };
-    board.note_fleet(vec![beat(1, 1), beat(2, 9)], Monotonic(0));
+    board.note_fleet(vec![beat(1, 1), beat(2, 9)]);
     fixture_of(board, available)
 }
 
