@@ -15,7 +15,7 @@ export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests screenshots wire nonsense \
 	sim sim-mutants mutants mutants-sampled coverage faults flaky fuzz \
-	bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls bench-scale pgo micro instructions instructions-accept flamegraph
+	bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls bench-restarts bench-scale pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,10 @@ bench: setup-bench ## Measure boxoffice beside its peers, half an hour of it; wr
 bench-smoke: setup-bench ## One tiny round of the bench: shows that all of it works, measures nothing
 	$(CARGO) build --locked --profile $(PROFILE) --bin boxoffice --example load
 	bench/macro/run.py --smoke --binary target/$(PROFILE)/boxoffice --load target/$(PROFILE)/examples/load $(BENCH)
+
+bench-restarts: setup-bench ## Measure what a restart costs those who connect meanwhile (takes root); writes bench/runs/ (RESTARTS="--rounds 1")
+	$(CARGO) build --locked --release --bin boxoffice
+	bench/macro/restarts.py $(RESTARTS)
 
 bench-scale: ## A million buyers on one, ten and a hundred hosts, in virtual time; writes bench/scale.md
 	@mkdir -p target/scale

@@ -57,6 +57,8 @@ pub struct Config {
     pub cores: CoreChoice,
     /// Whether each loop stays on its CPU.
     pub pin: bool,
+    /// Whether another process may listen on both addresses as well.
+    pub reuse_port: bool,
     /// The ledger's URL; its scheme is known, the rest is the ledger's to read.
     pub ledger: String,
     /// The files that belong to it: the password of a Redis whose URL has none, and what TLS needs.
@@ -130,6 +132,7 @@ impl Config {
                 Some(word) => !word.boolean()?,
                 None => true,
             },
+            reuse_port: reuse_port(&pick("reuse-port"), &pick("ledger"))?,
             ledger: ledger(&pick("ledger"))?,
             ledger_files: LedgerFiles {
                 password: path(&pick("ledger-password-file"))?,
@@ -217,6 +220,17 @@ fn text(words: &[Word]) -> Result<Option<String>, ConfigError> {
         Some(word) => Ok(Some(word.text.clone())),
         None => Ok(None),
     }
+}
+
+fn reuse_port(words: &[Word], ledger_words: &[Word]) -> Result<bool, ConfigError> {
+    let Some(word) = words.last() else { return Ok(false) };
+    let wanted = word.boolean()?;
+    if wanted && ledger(ledger_words)?.starts_with("sqlite:") {
+        return Err(word.wrong(
+            "is for two processes beside each other, and a SQLite file is one process' alone; have --ledger name a Redis",
+        ));
+    }
+    Ok(wanted)
 }
 
 fn ledger(words: &[Word]) -> Result<String, ConfigError> {

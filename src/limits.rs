@@ -378,6 +378,10 @@ pub const DRAIN_DELAY_MS_MAX: u64 = 600_000;
 /// ledger's time-out.
 pub const DRAIN_TIMEOUT_MS: u64 = 5_000;
 
+/// How long a draining host waits for the first request of a connection that has asked nothing yet, in milliseconds: whoever has
+/// just connected is about to ask, and has been told nothing of the end.
+pub const DRAIN_UNASKED_MS: u64 = 1_000;
+
 /// How long accepting pauses after the system refused a connection (no file descriptor left), in milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -472,6 +476,7 @@ const _: () = {
     assert!(SETTLED_MS < SYNC_INTERVAL_MS && SYNC_INTERVAL_MS < SLOW_ROUND_MS);
     assert!((SALES_MAX as u64) < CHANGES_KEPT);
     assert!(LINGER_TIMEOUT_MS <= LINGER_CEILING_MS && LINGER_CEILING_MS < DRAIN_TIMEOUT_MS);
+    assert!(DRAIN_UNASKED_MS + LINGER_TIMEOUT_MS < DRAIN_TIMEOUT_MS);
     assert!(REPLICA_WAIT_MS < LEDGER_SILENCE_MS);
     assert!(
         RECONNECT_MS_LAST + DIAL_TIMEOUT_MS + 2 * SYNC_INTERVAL_MS < NEW_LEDGER_MS

@@ -17,7 +17,7 @@ use boxoffice::cli::{
     Verdict,
 };
 use boxoffice::client::{AskHost, HostClient, HostError, HostRequest};
-use boxoffice::host::{Server, signals};
+use boxoffice::host::{PassedSockets, Server, signals};
 use boxoffice::ledger::{self, Ledger};
 use boxoffice::limits::SYNC_INTERVAL_MS;
 use boxoffice::rehearsal::{self, CrowdError, Plan, Tally};
@@ -460,7 +460,11 @@ fn serve(flags: &ServeFlags) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &format!("cannot watch for signals: {error}")),
     };
-    let server = match Server::start(&config, &machine) {
+    let passed = match PassedSockets::take() {
+        Ok(passed) => passed,
+        Err(error) => return fail(USAGE, &error),
+    };
+    let server = match Server::start(&config, &machine, passed) {
         Ok(server) => server,
         Err(error) => return fail(error.exit_status(), &error),
     };
@@ -468,6 +472,7 @@ fn serve(flags: &ServeFlags) -> ExitCode {
     if let Err(error) = signals.act(server.drain(), server.reload(), exit_at_once) {
         return fail(FAILED, &format!("cannot watch for signals: {error}"));
     }
+    server.tell_ready();
     match server.join() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &error),

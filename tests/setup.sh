@@ -24,6 +24,7 @@ needed=(
     chromium=chromium
     promtool=prometheus
     tmux=tmux
+    systemd-analyze=systemd
 )
 # Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
 # recommends them); nginx's Lua module and its Redis client.

@@ -254,8 +254,13 @@ impl Listener {
             *stop_at = Some(now.monotonic.plus_ms(STOP_PATIENCE_MS));
             operators.drain();
         }
+        // From now on the port is the next process' alone: whoever asks whether it is ready means that one.
+        let leaves_port = operators.shared.shares_port && operators.shared.drain.has_begun();
+        if leaves_port && listener.is_some() {
+            driver.accept_last(sockets, operators, now.monotonic);
+        }
         driver.flush_touched(sockets, operators);
-        if stop_at.is_some() {
+        if stop_at.is_some() || leaves_port {
             *listener = None;
         }
         stop_at.is_some_and(|at| operators.connections.is_empty() || now.monotonic >= at)

@@ -64,6 +64,8 @@ pub struct Parts {
     pub clock: SystemClock,
     /// How many dashboards may be open at once.
     pub dashboards_max: usize,
+    /// Whether the next process of a restart may listen beside this one: its port is then that one's once this host drains.
+    pub shares_port: bool,
 }
 
 /// Why the admin listener cannot start.
@@ -91,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     pub(crate) token: Option<TokenFile>,
     pub(crate) clock: SystemClock,
+    shares_port: bool,
     stopping: AtomicBool,
     asking: Arc<Asking>,
     auditing: Arc<Asking>,
@@ -121,6 +124,7 @@ impl Admin {
             token_file,
             clock,
             dashboards_max,
+            shares_port,
         } = parts;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -133,6 +137,7 @@ impl Admin {
             drain,
             token: token_file.map(TokenFile::open).transpose()?,
             clock,
+            shares_port,
             stopping: AtomicBool::new(false),
             asking: Arc::new(Asking::new(limits::ADMIN_LEDGER_REQUESTS_MAX)),
             auditing: Arc::new(Asking::new(limits::AUDITS_AT_ONCE_MAX)),

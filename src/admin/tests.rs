@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::booking::{Booking, BookingId, BookingStatus, BuyerId, Quantity, SaleName, SaleState, SaleTerms};
@@ -35,6 +35,7 @@ struct Given {
     open_to_read: OpenLedger,
     token: Option<&'static str>,
     dashboards_max: usize,
+    shares_port: bool,
 }
 
 impl Default for Given {
@@ -44,6 +45,7 @@ impl Default for Given {
             open_to_read: Box::new(|| Ok(Box::new(NoLedger))),
             token: None,
             dashboards_max: DASHBOARDS,
+            shares_port: false,
         }
     }
 }
@@ -54,13 +56,13 @@ impl Listener {
     }
 
     fn of(given: Given) -> Listener {
-        let Given { ledger, open_to_read, token, dashboards_max } = given;
+        let Given { ledger, open_to_read, token, dashboards_max, shares_port } = given;
         let token_file = token.map(|token| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), token).unwrap();
             file
         });
-        let (board, drain) = (Arc::new(Board::new(1, 0.2)), Drain::new(Vec::new(), Duration::ZERO));
+        let (board, drain) = (Arc::new(Board::new(1, 0.2)), Drain::new(Vec::new(), Duration::ZERO, || ()));
         let metrics = Arc::new(CoreMetrics::default());
         metrics.set_ledger_up(true);
         let parts = Parts {
@@ -74,6 +76,7 @@ impl Listener {
             token_file: token_file.as_ref().map(|file| file.path().to_owned()),
             clock: SystemClock::new(),
             dashboards_max,
+            shares_port,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Listener { admin: Some(Admin::start(listener, parts).unwrap()), board, drain }
@@ -240,6 +243,27 @@ fn a_host_that_drains_or_whose_ledger_is_silent_is_not_ready() {
     listener.drain.begin();
     let answer = listener.readyz();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("draining"), "{answer}");
+}
+
+/// So that nobody who asks whether the new process is ready hears that the old one is not.
+#[test]
+fn a_host_that_drains_leaves_a_shared_port_to_the_next_process() {
+    for shares_port in [false, true] {
+        let listener = Listener::of(Given { shares_port, ..Given::default() });
+        let mut stream = TcpStream::connect(listener.address()).unwrap();
+        listener.drain.begin();
+        let until = Instant::now() + Duration::from_secs(10);
+        let is_refused = || TcpStream::connect(listener.address()).is_err();
+        while shares_port && !is_refused() {
+            assert!(Instant::now() < until, "it goes on listening");
+        }
+        assert_eq!(is_refused(), shares_port);
+        // Who is connected is served on.
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("draining"), "{answer}");
+    }
 }
 
 /// A ledger of many pages of bookings, each of which takes a while: one booking a page, and that of the page before.

@@ -49,6 +49,10 @@ pub struct ServeFlags {
     /// Do not pin the loops to their CPUs [env: BOXOFFICE_NO_PIN]
     #[arg(long)]
     no_pin: bool,
+    /// Let another boxoffice of the same user listen on the same two ports: the next process of a restart, beside this one
+    /// [env: BOXOFFICE_REUSE_PORT]
+    #[arg(long)]
+    reuse_port: bool,
     /// The ledger: sqlite:PATH, redis://USER:PASSWORD@HOST:PORT/DB, rediss://... for TLS, redis+unix:///PATH,
     /// redis+sentinel://HOST:PORT,HOST:PORT,HOST:PORT/NAME for the primary that sentinels name, or
     /// redis+cluster://HOST:PORT,HOST:PORT,HOST:PORT for a Cluster [default: sqlite:boxoffice.db] [env: BOXOFFICE_LEDGER]
@@ -194,6 +198,9 @@ impl ServeFlags {
         if self.no_pin {
             words.flag("no-pin", "true");
         }
+        if self.reuse_port {
+            words.flag("reuse-port", "true");
+        }
         for (name, texts) in [("sale", &self.sale), ("limit", &self.limit)] {
             texts.iter().for_each(|text| words.flag(name, text));
         }
@@ -230,7 +237,7 @@ mod tests {
     #[test]
     fn flags_reach_the_configuration() {
         let config = config(
-            "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin \
+            "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin --reuse-port \
              --ledger redis://x --ledger-password-file p --ledger-ca ca --ledger-cert c --ledger-key k --ledger-sentinel-user su \
              --ledger-sentinel-password-file sp --state s --sale a=1 --sale b=2 --weight 7 --advertise h:9 --buffer 0 --durability ack --ledger-timeout 1s \
              --drain-delay 3s --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
@@ -238,6 +245,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((config.listen.port(), config.admin.port(), config.pin), (1, 2, false));
+        assert!(config.reuse_port);
         assert_eq!((config.cores, config.weight), (CoreChoice::List(vec![1]), 7));
         assert_eq!(config.advertise.as_deref(), Some("h:9"));
         assert_eq!((config.sales.len(), config.ledger.as_str(), config.buffer), (2, "redis://x", 0.0));

@@ -104,6 +104,11 @@ impl SettingNotes {
                 "false",
                 "true leaves the loops to the scheduler. They are pinned by default: a loop that moves loses its caches.",
             ),
+            "reuse-port" => about(
+                "false",
+                "true lets another boxoffice of the same user listen on the same two ports: the next process of a restart, beside \
+                 this one. Not by default: a second host that was started by mistake would go unnoticed.",
+            ),
             "ledger" => about(
                 DEFAULT_LEDGER,
                 "Who has the last word on every ticket: sqlite:PATH for one host, redis://HOST:PORT/DB for many, rediss:// for TLS, \

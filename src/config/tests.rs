@@ -45,6 +45,7 @@ fn defaults_are_those_of_the_documentation() {
         admin_token_file: None,
         cores: CoreChoice::All,
         pin: true,
+        reuse_port: false,
         ledger: "sqlite:boxoffice.db".to_owned(),
         ledger_files: LedgerFiles::default(),
         state: Some("boxoffice.state".into()),
@@ -128,6 +129,11 @@ fn errors_name_the_word_its_place_and_what_it_takes() {
     );
     assert_eq!(flag("buffer", "NaN"), "--buffer: \"NaN\" takes a number from 0 to 10");
     assert_eq!(flag("no-pin", "maybe"), "--no-pin: \"maybe\" takes true or false");
+    let overlap = flag("reuse-port", "true");
+    assert!(
+        overlap.starts_with("--reuse-port: \"true\" is for two processes beside each other, "),
+        "{overlap}"
+    );
     for wrong in ["none", "replicas=0", "replicas=101", "replicas=", "replicas=-1", "AOF"] {
         let takes = format!("--durability: \"{wrong}\" takes ack, aof or replicas=N, N being 1 to 100");
         assert_eq!(flag("durability", wrong), takes);

@@ -8,12 +8,13 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 22] = [
+pub const SETTINGS: [&str; 23] = [
     "listen",
     "admin",
     "admin-token-file",
     "cores",
     "no-pin",
+    "reuse-port",
     "ledger",
     "ledger-password-file",
     "ledger-ca",

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use crate::clock::Monotonic;
 use crate::http::parse::HeadScanner;
 use crate::http::{DateCache, HttpError, Reason, Request};
-use crate::limits::{ClientLimits, Limit};
+use crate::limits::{self, ClientLimits, Limit};
 use reading::Reading;
 use stream::ReplyStream;
 use writing::HeldAnswers;
@@ -262,6 +262,11 @@ impl Connection {
         matches!(self.reading, Reading::Finished) && self.unanswered() == 0
     }
 
+    /// Whether the connection may still ask for the first time.
+    pub fn is_unasked(&self) -> bool {
+        !self.asked
+    }
+
     /// Whether the client waits for nothing and asks nothing: no part of a request, no answer outstanding.
     pub fn is_idle(&self) -> bool {
         self.close_state == CloseState::Open
@@ -272,7 +277,8 @@ impl Connection {
     }
 
     /// The host is stopping: what was asked is answered, the last answer says `Connection: close`, and an idle connection
-    /// ends now. A request that has begun to arrive counts as asked. A stream ends.
+    /// ends now; but one that has asked nothing yet, whose client is about to, has a little time for one request. A request
+    /// that has begun to arrive counts as asked. A stream ends.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
         if self.stream.is_some() && self.close_state == CloseState::Open {
             self.end_stream(turn.now, turn.pool);
@@ -283,6 +289,11 @@ impl Connection {
             return;
         }
         self.draining = true;
+        if self.is_idle() && !self.asked {
+            let until = turn.now.plus_ms(limits::DRAIN_UNASKED_MS);
+            self.read_deadline = self.read_deadline.min(until);
+            return;
+        }
         if self.input.is_empty() {
             self.must_linger = true;
             self.finish_reading(turn.pool);

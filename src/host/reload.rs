@@ -1,5 +1,6 @@
 //! What a running host reads again on request.
 
+use super::service_manager;
 use crate::access_log::Reopener;
 use crate::admin::TokenFile;
 use crate::ledger::tls::TlsSource;
@@ -17,6 +18,12 @@ pub struct Reload {
 impl Reload {
     /// Reopens them and reads them again. If a file cannot be read, its last content stays, and the log says so.
     pub fn run(&self) {
+        service_manager::tell_reloading();
+        self.read_again();
+        service_manager::tell_ready();
+    }
+
+    fn read_again(&self) {
         if let Some(log) = &self.access_log {
             log.reopen();
         }

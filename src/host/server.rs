@@ -10,8 +10,9 @@ use core_affinity::CoreId;
 use rand::rngs::OsRng;
 use rand::{RngCore, TryRngCore};
 
-use super::listen::{self, ListenError};
+use super::listen::{self, ListenError, Sharing};
 use super::reload::Reload;
+use super::service_manager::{self, PassedError, PassedSockets};
 use super::state_file::{Keeper, KnownSales, StateFile};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
@@ -46,6 +47,9 @@ pub enum StartError {
     /// The clients' or the operators' address can't be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// See [`PassedError`].
+    #[error(transparent)]
+    Passed(#[from] PassedError),
     /// See [`ConnectError`].
     #[error(transparent)]
     Redis(#[from] ConnectError),
@@ -97,6 +101,7 @@ impl StartError {
     pub fn exit_status(&self) -> u8 {
         match self {
             StartError::Url(_)
+            | StartError::Passed(_)
             | StartError::Admin(admin::AdminError::Token(_) | admin::AdminError::TokenFile(..)) => 2,
             StartError::Redis(error) if error.is_of_configuration() => 2,
             _ => 1,
@@ -112,15 +117,25 @@ enum Ready {
 }
 
 impl Server {
-    /// Starts a host on `config`, on the given CPUs of this machine.
+    /// Starts a host on `config`, on the given CPUs of this machine. It listens on the sockets that it was `passed`; where there
+    /// are none, it binds its own.
     ///
     /// # Errors
     /// See [`StartError`]. What had started by then ends with the process, which has nothing to serve.
-    pub fn start(config: &Config, machine: &[usize]) -> Result<Server, StartError> {
+    pub fn start(config: &Config, machine: &[usize], passed: PassedSockets) -> Result<Server, StartError> {
         let cores = config.cores.list(machine);
-        let listeners = listen::bind(config.listen, cores.len())?;
+        let sharing = if config.reuse_port { Sharing::WithOthers } else { Sharing::Alone };
+        let listeners = match passed.clients.as_slice() {
+            [] => listen::bind(config.listen, cores.len(), sharing)?,
+            clients => listen::adopt(PassedSockets::deal(clients, cores.len())?)?,
+        };
         let listen = listeners[0].local_addr()?;
-        let admin_listener = listen::bind_one(config.admin)?;
+        // The port of one that was passed is nobody else's.
+        let shares_admin = config.reuse_port && passed.admin.is_none();
+        let admin_listener = match passed.admin {
+            Some(admin) => admin,
+            None => listen::bind_one(config.admin, sharing)?,
+        };
         let access_log = match &config.access_log {
             Some(path) => {
                 let told = |error| StartError::AccessLog(path.display().to_string(), error);
@@ -157,7 +172,7 @@ impl Server {
         let metrics: Vec<_> = cores.iter().map(|_| Arc::new(CoreMetrics::default())).collect();
         let polls = cores.iter().map(|_| worker::poll_and_waker()).collect::<io::Result<Vec<_>>>()?;
         let wakers: Vec<_> = polls.iter().map(|(_, waker)| Arc::clone(waker)).collect();
-        let drain = Drain::new(wakers.clone(), config.drain_delay);
+        let drain = Drain::new(wakers.clone(), config.drain_delay, service_manager::tell_stopping);
         let trouble = match &ready {
             Ready::Sqlite(ledger) => ledger.trouble(),
             Ready::Redis { .. } | Ready::Cluster { .. } => Trouble::default(),
@@ -181,6 +196,7 @@ impl Server {
                 token_file: config.admin_token_file.clone(),
                 clock,
                 dashboards_max,
+                shares_port: shares_admin,
             },
         )?;
 
@@ -217,6 +233,7 @@ impl Server {
         while Instant::now() < until && !metrics.iter().all(|core| core.ledger_up()) {
             std::thread::sleep(READY_POLL);
         }
+        service_manager::watch(metrics, drain.clone(), clock)?;
         Ok(Server {
             listen,
             admin,
@@ -247,6 +264,11 @@ impl Server {
             self.admin.address(),
             self.ledger
         )
+    }
+
+    /// Tells the service manager, if there is one, that clients are served.
+    pub fn tell_ready(&self) {
+        service_manager::tell_ready();
     }
 
     /// Where clients connect.

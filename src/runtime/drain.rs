@@ -13,14 +13,16 @@ struct Inner {
     begun: AtomicBool,
     closes: AtomicBool,
     delay: Duration,
+    told: fn(),
     wakers: Vec<Arc<mio::Waker>>,
 }
 
 impl Drain {
-    /// For the loops behind these wakers, with `delay` between the beginning and the closing of the listeners.
-    pub(crate) fn new(wakers: Vec<Arc<mio::Waker>>, delay: Duration) -> Drain {
+    /// For the loops behind these wakers, with `delay` between the beginning and the closing of the listeners. `told` is called
+    /// once, at the beginning.
+    pub(crate) fn new(wakers: Vec<Arc<mio::Waker>>, delay: Duration, told: fn()) -> Drain {
         let (begun, closes) = (AtomicBool::new(false), AtomicBool::new(false));
-        Drain(Arc::new(Inner { begun, closes, delay, wakers }))
+        Drain(Arc::new(Inner { begun, closes, delay, told, wakers }))
     }
 
     /// Begins to drain; again changes nothing.
@@ -29,6 +31,7 @@ impl Drain {
         if self.0.begun.swap(true, Ordering::Relaxed) {
             return;
         }
+        (self.0.told)();
         if self.0.delay.is_zero() {
             return self.close();
         }
@@ -45,7 +48,9 @@ impl Drain {
 
     /// Closes the listeners, without a delay: a new connection would not be served well.
     pub(crate) fn close(&self) {
-        self.0.begun.store(true, Ordering::Relaxed);
+        if !self.0.begun.swap(true, Ordering::Relaxed) {
+            (self.0.told)();
+        }
         // Relaxed: the wake-up that follows makes the loops look.
         self.0.closes.store(true, Ordering::Relaxed);
         for waker in &self.0.wakers {

@@ -1,7 +1,10 @@
 //! A real `boxoffice serve`, and the other commands of the same binary.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -125,6 +128,32 @@ impl Host {
         Host::wait_for(Process::start("boxoffice serve", &mut command))
     }
 
+    /// The same on sockets that listen already, as a service manager passes them, and that outlive the process: those of clients,
+    /// and one for operators. `variables` are what it says besides.
+    #[track_caller]
+    pub fn start_on(
+        (clients, admin): (&[TcpListener], &TcpListener),
+        variables: &[(&str, &str)],
+        folder: &Path,
+        words: &[&str],
+    ) -> Host {
+        let mut command = Command::new("sh");
+        // Which process they are for only that process can say.
+        command.current_dir(folder).args(["-c", "LISTEN_PID=$$; export LISTEN_PID; exec \"$@\"", "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_boxoffice")).arg("serve").args(words);
+        let sockets: Vec<i32> = clients.iter().chain([admin]).map(AsRawFd::as_raw_fd).collect();
+        let names = "clients:".repeat(clients.len()) + "admin";
+        command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
+        command.envs(variables.iter().copied());
+        // SAFETY: between fork and exec it calls fcntl and dup2 alone, on descriptors that the parent keeps open meanwhile, and
+        // allocates nothing.
+        unsafe { command.pre_exec(move || place_from_three(&sockets)) };
+        match Host::wait_for(Process::start("boxoffice serve", &mut command)) {
+            Ok(host) => host,
+            Err(ended) => panic!("boxoffice serve {words:?} ended with {}:\n{}", ended.status, ended.said),
+        }
+    }
+
     /// Waits until a `boxoffice serve` that was started by other means is ready; likewise.
     pub fn wait_for(mut process: Process) -> Result<Host, Ended> {
         let mut greeting = Vec::new();
@@ -224,6 +253,24 @@ impl Host {
         let status = self.process.wait(PATIENCE);
         assert_eq!(status.code(), Some(0), "{}", self.process.said());
     }
+}
+
+/// Makes those descriptors number 3, 4 and so on, open after exec.
+fn place_from_three(descriptors: &[i32]) -> io::Result<()> {
+    const ASIDE: i32 = 100;
+    let checked = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // First out of the way of each other.
+    for (index, descriptor) in (ASIDE..).zip(descriptors) {
+        // SAFETY: integers alone.
+        checked(unsafe { libc::dup2(*descriptor, index) })?;
+    }
+    for (index, place) in (ASIDE..).zip(3..).take(descriptors.len()) {
+        // SAFETY: integers alone.
+        checked(unsafe { libc::dup2(index, place) })?;
+        // SAFETY: integers alone.
+        checked(unsafe { libc::close(index) })?;
+    }
+    Ok(())
 }
 
 impl Drop for Host {

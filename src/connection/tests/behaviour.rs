@@ -481,10 +481,28 @@ fn draining_answers_what_was_asked_and_says_close() {
         bench.with(|connection, turn, _| connection.drain(turn));
         bench.flush();
     };
-    // Idle: nothing was asked.
+    // Idle, after an answer.
     let mut bench = Bench::new();
+    bench.send(GET);
     drain(&mut bench);
     assert_eq!(bench.connection.close_state(), CloseState::Linger);
+
+    // Just connected: its first request is answered, and none after it.
+    let mut bench = Bench::new();
+    drain(&mut bench);
+    assert_eq!(bench.connection.close_state(), CloseState::Open);
+    bench.send(&[GET, GET].concat());
+    assert_eq!(statuses(&bench.written), [200]);
+    assert!(String::from_utf8(bench.written.clone()).unwrap().contains("Connection: close"));
+    assert_eq!(bench.connection.close_state(), CloseState::Linger);
+
+    // One that asks nothing even then.
+    let mut bench = Bench::new();
+    drain(&mut bench);
+    assert_eq!(bench.connection.deadline(), Some(bench.now.plus_ms(limits::DRAIN_UNASKED_MS)));
+    bench.now = bench.now.plus_ms(limits::DRAIN_UNASKED_MS);
+    let cut = bench.with(|connection, turn, mirror| connection.handle_deadline(turn, mirror));
+    assert_eq!((cut, bench.connection.close_state()), (Some(CutReason::Unasked), CloseState::Closed));
 
     // Waiting for two answers: the second says so.
     let mut bench = Bench::new();
