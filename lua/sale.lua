@@ -75,13 +75,15 @@ end
 
 -- What is wrong with the sale as it is stored, so that nobody may act on it; nil where it is sound.
 local function fault()
+  local has = KEYS[1] .. ' has '
   for i = 1, 18 do
     local is_needed = i <= 5 and (field[i] or '') == ''
-    if i ~= 6 and (is_needed or not is_count(field[i])) then return KEYS[1] .. ' has no number in ' .. FIELDS[i] end
+    if i ~= 6 and (is_needed or not is_count(field[i])) then return has .. 'no number in ' .. FIELDS[i] end
   end
-  if not is_count(field[22]) then return KEYS[1] .. ' has no number in hold_max' end
-  if status ~= 'open' and status ~= 'paused' and status ~= 'closed' then return KEYS[1] .. ' has no status' end
-  if held + sold > total then return KEYS[1] .. ' has more tickets held and sold than there are' end
+  if not is_count(field[22]) then return has .. 'no number in hold_max' end
+  -- A later layout than 1 puts its number and a colon before it.
+  if status ~= 'open' and status ~= 'paused' and status ~= 'closed' then return has .. 'no known status' end
+  if held + sold > total then return has .. 'more tickets held and sold than there are' end
   local needed = held > 0 and { KEYS[2], KEYS[3], KEYS[7] } or { sold > 0 and KEYS[2] }
   for _, key in ipairs(needed) do
     if key and call('EXISTS', key) == 0 then return key .. ' is gone' end

@@ -23,7 +23,7 @@ use crate::ledger::redis::finder::{self, ClusterFinder, RedisFinder};
 use crate::ledger::redis::{ConnectError, RedisLedger};
 use crate::ledger::sqlite::{SqliteLedger, SqliteOpenError};
 use crate::ledger::url::{LedgerUrl, RedisAddress, RedisUrl, UrlError};
-use crate::ledger::{self, Ledger, Trouble};
+use crate::ledger::{self, LayoutError, Ledger, Trouble};
 use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::protocol::{
@@ -53,6 +53,9 @@ pub enum StartError {
     /// See [`ConnectError`].
     #[error(transparent)]
     Redis(#[from] ConnectError),
+    /// See [`LayoutError`].
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// See [`SqliteOpenError`].
     #[error(transparent)]
     Sqlite(#[from] SqliteOpenError),
@@ -146,6 +149,11 @@ impl Server {
         let ledger_url = config.ledger.parse::<LedgerUrl>()?;
         let ledger_url = ledger_url.with_files(&config.ledger_files)?;
         let mut ready = open_ledger(&ledger_url)?;
+        match ledger::check_layout(ready.ledger()) {
+            // It opens nothing, and its loops find out what keeps the ledger from being served; of a later layout no sale is.
+            Err(error @ LayoutError::Unknown(_)) if config.sales.is_empty() => tracing::warn!("{error}"),
+            outcome => outcome?,
+        }
         let secret_key = (OsRng.unwrap_err().next_u64(), OsRng.unwrap_err().next_u64());
         let board = Board::new(cores.len(), config.buffer).with_hash_key(secret_key);
         let board = Arc::new(board.with_card(card(config, listen, &ledger_url)));

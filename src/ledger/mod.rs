@@ -10,8 +10,12 @@ pub mod tls;
 mod trouble;
 pub mod url;
 
-use crate::protocol::{Answer, Call, CallError};
+use crate::protocol::{Answer, Call, CallError, LedgerOp, LedgerResult};
 pub use trouble::{Cause, Trouble, Way};
+
+/// What keys a Redis has and what is in them: rises with each change that a host of before would misread. A ledger has it in
+/// `bx:ledger`, and each sale of a later one has its number and a colon before its status.
+pub const LAYOUT: u64 = 1;
 
 /// A ledger that answers before it returns. The command line, the admin listener and the SQLite thread use it
 /// directly; the event loops speak to Redis without blocking and share the packing and reading of calls with it.
@@ -33,6 +37,41 @@ pub enum OpenError {
     /// There is no connection to Redis.
     #[error(transparent)]
     Redis(#[from] redis::ConnectError),
+    /// See [`LayoutError`].
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// Why a ledger is not touched.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A later version has been at work there.
+    #[error(
+        "this ledger is of layout {found}, and this version of boxoffice knows {LAYOUT}: use the newer version, here as on the other hosts"
+    )]
+    Newer {
+        /// Its layout.
+        found: u64,
+    },
+    /// It does not say.
+    #[error("the ledger does not tell its layout (bx:ledger): {}", .0.words())]
+    Unknown(CallError),
+}
+
+/// Refuses a ledger that this version would misread. Changes nothing.
+///
+/// # Errors
+/// See [`LayoutError`].
+pub fn check_layout(ledger: &mut dyn Ledger) -> Result<(), LayoutError> {
+    let answer = ledger.execute(&[Call::Ledger(LedgerOp::Layout)]).pop();
+    match answer {
+        Some(Ok(Answer::Ledger(LedgerResult::Layout(found)))) if found > LAYOUT => {
+            Err(LayoutError::Newer { found })
+        }
+        Some(Ok(Answer::Ledger(LedgerResult::Layout(_)))) => Ok(()),
+        Some(Err(error)) => Err(LayoutError::Unknown(error)),
+        _ => Err(LayoutError::Unknown(CallError::Garbled("another answer".to_owned()))),
+    }
 }
 
 impl OpenError {
@@ -41,7 +80,7 @@ impl OpenError {
         match self {
             OpenError::Url(_) => true,
             OpenError::Redis(error) => error.is_of_configuration(),
-            OpenError::Sqlite(_) => false,
+            OpenError::Sqlite(_) | OpenError::Layout(_) => false,
         }
     }
 }
@@ -69,6 +108,10 @@ pub fn open(
 pub fn open_to_read(url: &url::LedgerUrl) -> Result<Box<dyn Ledger + Send>, OpenError> {
     Ok(match url {
         url::LedgerUrl::Sqlite(path) => Box::new(sqlite::SqliteLedger::open_read_only(path)?),
-        url::LedgerUrl::Redis(url) => Box::new(redis::RedisLedger::connect(url)?),
+        url::LedgerUrl::Redis(url) => {
+            let mut ledger = redis::RedisLedger::connect(url)?;
+            check_layout(&mut ledger)?;
+            Box::new(ledger)
+        }
     })
 }

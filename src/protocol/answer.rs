@@ -154,6 +154,8 @@ pub enum LedgerResult {
         /// How long it has had it, in milliseconds; 0 if it has just got it.
         age_ms: u64,
     },
+    /// `Layout`: see [`crate::ledger::LAYOUT`].
+    Layout(u64),
     /// `Beat`, `Hosts`.
     Hosts {
         /// All that have said so within [`crate::limits::HOST_FORGOTTEN_MS`], in no particular order, each once.

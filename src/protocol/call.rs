@@ -159,6 +159,8 @@ pub enum LedgerOp {
         /// The name that it gets if it has none.
         id: LedgerId,
     },
+    /// Asks of which layout the ledger is. `Layout`.
+    Layout,
     /// A host says that it lives, and asks which others do. `Hosts`.
     Beat {
         /// Which.
@@ -259,7 +261,9 @@ impl Call {
                 | SaleOp::Survey { .. } => false,
             },
             Call::Ledger(LedgerOp::Recall { .. } | LedgerOp::Identify { .. } | LedgerOp::Beat { .. }) => true,
-            Call::Ledger(LedgerOp::Sales | LedgerOp::Changes { .. } | LedgerOp::Hosts) => false,
+            Call::Ledger(LedgerOp::Sales | LedgerOp::Changes { .. } | LedgerOp::Layout | LedgerOp::Hosts) => {
+                false
+            }
         }
     }
 }

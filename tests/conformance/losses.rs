@@ -220,7 +220,9 @@ const ODD: &[(&[&str], &str, bool)] = &[
     ),
     (&["HDEL", STOCK, "total"], "bx:{ticket}:stock has no number in total", false),
     (&["HSET", STOCK, "total", "inf"], "bx:{ticket}:stock has no number in total", false),
-    (&["HSET", STOCK, "status", "ajar"], "bx:{ticket}:stock has no status", false),
+    (&["HSET", STOCK, "status", "ajar"], "bx:{ticket}:stock has no known status", false),
+    // Of a later layout.
+    (&["HSET", STOCK, "status", "2:open"], "bx:{ticket}:stock has no known status", false),
     (&["HSET", STOCK, "hold", "soon"], "bx:{ticket}:stock has no number in hold", false),
     (&["HSET", STOCK, "per_buyer", "-1"], "bx:{ticket}:stock has no number in per_buyer", false),
     (&["HSET", STOCK, "ends", "never"], "bx:{ticket}:stock has no number in ends", false),

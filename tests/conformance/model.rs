@@ -79,6 +79,7 @@ impl Model {
             LedgerOp::Beat { .. } | LedgerOp::Hosts => {
                 LedgerResult::Hosts { hosts: Vec::new(), is_untidy: false }
             }
+            LedgerOp::Layout => LedgerResult::Layout(boxoffice::ledger::LAYOUT),
             LedgerOp::Identify { .. } => LedgerResult::Identified { id: "model".to_owned(), age_ms: 0 },
         }
     }

@@ -48,3 +48,4 @@ mod start_up;
 mod streams;
 mod terminal;
 mod tls;
+mod versions;

@@ -117,7 +117,8 @@ mod tests {
             (0, "nil", "bx:{ticket}:stock has no number in total"),
             (1, "-1", "bx:{ticket}:stock has no number in held"),
             (2, "", "bx:{ticket}:stock has no number in sold"),
-            (5, "ajar", "bx:{ticket}:stock has no status"),
+            (5, "ajar", "bx:{ticket}:stock has no known status"),
+            (5, "2:open", "bx:{ticket}:stock has no known status"),
             (7, "x", "bx:{ticket}:stock has no number in per_buyer"),
             (19, "-1", "bx:{ticket}:stock has no number in hold_max"),
             (2, "10", "bx:{ticket}:stock has more tickets held and sold than there are"),
@@ -218,6 +219,7 @@ mod tests {
         use crate::limits::{ANNOUNCE_MS, CHANGES_KEPT, FREEZE_MS, FREEZE_MS_MAX};
         let text = include_str!("../../../lua/sale.lua");
         assert!(text.contains(&format!("local FREEZE_MS, FREEZE_MS_MAX = {FREEZE_MS}, {FREEZE_MS_MAX}")));
+        assert!(text.contains(&format!("A later layout than {} ", crate::ledger::LAYOUT)));
         assert!(text.contains(&format!("local ANNOUNCE_MS, CHANGES_KEPT = {ANNOUNCE_MS}, {CHANGES_KEPT}")));
     }
 
@@ -452,7 +454,7 @@ mod tests {
         fn never_panics_on_what_redis_sends(
             bytes in proptest::collection::vec(any::<u8>(), 0..48),
             text in "[0-9,a-z\n@: -]{0,48}",
-            which in 0usize..12,
+            which in 0usize..13,
         ) {
             let (sale, id) = (sale(), id("b-1"));
             let call = match which {
@@ -467,6 +469,7 @@ mod tests {
                 8 => Call::Ledger(LedgerOp::Recall { sales: vec![(sale, 1), (sale, 2)] }),
                 9 => Call::Ledger(LedgerOp::Identify { id: crate::protocol::LedgerId(1) }),
                 10 => Call::Sale { sale, op: SaleOp::Remove },
+                11 => Call::Ledger(LedgerOp::Layout),
                 _ => BookingOp::Cancel(vec![Cancel { id, tombstone: true }]).on(sale, Watermark::default()),
             };
             let _ = read(&call, &bytes);

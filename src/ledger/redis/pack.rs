@@ -13,7 +13,7 @@ use super::stored::Stored;
 use crate::booking::{
     Amendment, Booking, BookingId, BookingStatus, BuyerId, Quantity, SaleChange, SaleName, SaleTerms,
 };
-use crate::ledger::held;
+use crate::ledger::{LAYOUT, held};
 use crate::limits::{
     CHANGES_PER_CALL_MAX, EXPIRIES_PER_CALL_MAX, GROUPS_PER_PAGE, HOST_FORGOTTEN_MS, IDENTIFIER_BYTES_MAX,
     LOG_ENTRIES_PER_CALL_MAX, PAGE_ENTRIES, SWEPT_PER_CALL, TRIMMED_PER_CALL_MAX,
@@ -168,8 +168,12 @@ fn on_ledger(keys: Keys, op: &LedgerOp, out: &mut Vec<u8>) {
         }
         LedgerOp::Identify { id } => {
             let mut command = redis::cmd("EVALSHA");
-            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(keys.ledger().as_str()).arg(id.to_string());
+            command.arg(&scripts::IDENTIFY.hash).arg(1).arg(keys.ledger().as_str());
+            command.arg(id.to_string()).arg(LAYOUT);
             command.write_packed_command(out);
+        }
+        LedgerOp::Layout => {
+            redis::cmd("HGET").arg(keys.ledger().as_str()).arg("layout").write_packed_command(out);
         }
         LedgerOp::Beat { host, report, forgets } => {
             let patience = if *forgets { HOST_FORGOTTEN_MS.to_string() } else { String::new() };

@@ -268,6 +268,7 @@ fn read_of_ledger(op: &LedgerOp, replies: &[&[u8]]) -> Option<LedgerResult> {
         LedgerOp::Identify { .. } => {
             read_identified(std::str::from_utf8(bulk_string(replies.first()?)?).ok()?)
         }
+        LedgerOp::Layout => read_layout(nullable(replies.first()?)?),
         LedgerOp::Beat { .. } | LedgerOp::Hosts => {
             read_hosts(&String::from_utf8_lossy(bulk_string(replies.first()?)?))
         }
@@ -330,7 +331,7 @@ fn what_is_wrong(stock: &[u8]) -> Option<String> {
         (_, text) => text.is_empty() || number_in(field).is_some(),
     };
     match (0..fields.len()).find(|&field| !is_number(field)) {
-        Some(5) => Some("has no status".to_owned()),
+        Some(5) => Some("has no known status".to_owned()),
         Some(field) => Some(format!("has no number in {}", STATE_FIELDS[field])),
         None if number_in(1)?.saturating_add(number_in(2)?) > number_in(0)? => {
             Some("has more tickets held and sold than there are".to_owned())
@@ -354,6 +355,15 @@ fn read_recalled(sales: usize, letters: &[u8]) -> Option<LedgerResult> {
 fn read_identified(text: &str) -> Option<LedgerResult> {
     let (id, age_ms) = text.rsplit_once(',')?;
     (!id.is_empty()).then_some(LedgerResult::Identified { id: id.to_owned(), age_ms: number(age_ms)? })
+}
+
+/// A number; a ledger that has none is of the first layout, or is empty.
+fn read_layout(text: Option<&[u8]>) -> Option<LedgerResult> {
+    let layout = match text {
+        Some(text) => number(std::str::from_utf8(text).ok()?)?,
+        None => 1,
+    };
+    Some(LedgerResult::Layout(layout))
 }
 
 /// The time, then an id and what belongs to it, a line each. What is no host, or tells what this version does not understand,

@@ -7,6 +7,7 @@ use super::sale::Sale;
 use super::{feed, opening, remove, survey};
 use crate::booking::SaleName;
 use crate::clock::WallTime;
+use crate::ledger::LAYOUT;
 use crate::limits::{EXPIRIES_PER_CALL_MAX, SWEPT_PER_CALL};
 use crate::protocol::{
     Answer, BookingOp, Call, HostBeat, LedgerOp, LedgerResult, SaleOp, SaleResult, Watermark,
@@ -111,6 +112,8 @@ fn on_ledger(connection: &Connection, op: &LedgerOp, clock: WallTime) -> Result<
             Ok(LedgerResult::Hosts { hosts: own.collect(), is_untidy: false })
         }
         LedgerOp::Hosts => Ok(LedgerResult::Hosts { hosts: Vec::new(), is_untidy: false }),
+        // That of a file is its schema, which is looked at when it is opened.
+        LedgerOp::Layout => Ok(LedgerResult::Layout(LAYOUT)),
         LedgerOp::Identify { .. } => Ok(LedgerResult::Identified { id: "file".to_owned(), age_ms: u64::MAX }),
     }
 }

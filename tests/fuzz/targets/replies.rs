@@ -61,7 +61,7 @@ fn call(script: &mut Script<'_>) -> Call {
     let ids = || (0..entries).map(|index| BookingId::parse(format!("b-{index}")).expect("an id"));
     let on_bookings = |op: BookingOp| op.on(sale, Watermark::default());
     let on_sale = |op: SaleOp| op.on(sale);
-    match script.below(15) {
+    match script.below(16) {
         0 => on_sale(SaleOp::Snapshot),
         1 => on_sale(SaleOp::LookUp(ids().collect())),
         2 => on_bookings(BookingOp::Confirm(ids().collect())),
@@ -73,6 +73,7 @@ fn call(script: &mut Script<'_>) -> Call {
         8 => on_sale(SaleOp::Survey { part: PARTS[script.below(PARTS.len())], cursor: String::new() }),
         9 => Call::Ledger(LedgerOp::Changes { after: [None, Some(0), Some(1)][script.below(3)] }),
         14 => Call::Ledger(LedgerOp::Hosts),
+        15 => Call::Ledger(LedgerOp::Layout),
         11 => {
             let kinds = [
                 Amendment::Extend { ms: 1 },

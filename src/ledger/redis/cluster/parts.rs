@@ -50,6 +50,10 @@ pub fn parts_of(call: &Call) -> Vec<CallPart> {
             let recall = |(shard, sales)| CallPart::of_shard(shard, Call::Ledger(LedgerOp::Recall { sales }));
             by_shard.into_iter().map(recall).collect()
         }
+        // Of all shards alike.
+        Call::Ledger(LedgerOp::Layout) => {
+            DirectoryShard::all().take(1).map(|shard| CallPart::of_shard(shard, call.clone())).collect()
+        }
         // One list of all hosts. While its slot has no primary, hosts keep the shares that they have.
         Call::Ledger(LedgerOp::Beat { .. } | LedgerOp::Hosts) => {
             DirectoryShard::all().take(1).map(|shard| CallPart::of_shard(shard, call.clone())).collect()
@@ -76,7 +80,7 @@ pub fn answer_of(call: &Call, answers: Vec<Result<Answer, CallError>>) -> Result
         LedgerOp::Sales => all_sales(results),
         LedgerOp::Identify { .. } => youngest(results),
         LedgerOp::Recall { sales } => in_order(sales, results),
-        LedgerOp::Beat { .. } | LedgerOp::Hosts => results.into_iter().next(),
+        LedgerOp::Beat { .. } | LedgerOp::Hosts | LedgerOp::Layout => results.into_iter().next(),
     };
     result.map(Answer::Ledger).ok_or_else(garbled)
 }
