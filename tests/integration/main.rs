@@ -24,6 +24,7 @@ mod limits;
 mod load_balancer;
 mod log_files;
 mod lost_sales;
+mod many_hosts;
 mod monitoring;
 mod mounts;
 mod names;
