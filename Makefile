@@ -33,7 +33,7 @@ lint: setup ## Formatting, clippy, links of rustdoc, Python and shell: warnings 
 	$(CARGO) clippy --locked --profile $(PROFILE) --all-targets -- -D warnings
 	$(DOCUMENT)
 	target/schemathesis/bin/ruff check --quiet bench tests
-	shellcheck .ci/run tests/setup.sh tests/fuzz/run.sh nginx/follow-hosts.sh
+	shellcheck .ci/run tests/setup.sh tests/fuzz/run.sh nginx/follow-hosts.sh tests/integration/restarts.sh
 
 doc: ## The code's documentation, private items included; a link that leads nowhere fails
 	$(DOCUMENT)

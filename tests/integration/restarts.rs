@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::client::Client;
 use crate::support::host::{Host, assert_audit_agrees, boxoffice};
 use crate::support::nginx::Nginx;
+use crate::support::process::Process;
 use crate::support::redis_server::RedisServer;
 use crate::support::{PATIENCE, eventually, free_port, turn};
 
@@ -304,22 +305,88 @@ fn a_service_manager_hears_how_a_host_is() {
     assert_eq!(host.process.wait(PATIENCE).code(), Some(0), "{}", host.process.said());
 }
 
+/// The units of docs/systemd, each with these texts in place of others; gives where they are.
+fn units(folder: &Path, instead: &[(&str, &str)]) -> Vec<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd");
+    let unit = |name: &str| {
+        let mut unit = std::fs::read_to_string(source.join(name)).unwrap();
+        unit = unit.replace("/usr/local/bin/boxoffice", env!("CARGO_BIN_EXE_boxoffice"));
+        for (text, other) in instead {
+            unit = unit.replace(text, other);
+        }
+        let path = folder.join(name);
+        std::fs::write(&path, unit).unwrap();
+        path
+    };
+    ["boxoffice.service", "boxoffice.socket", "boxoffice-admin.socket"].map(unit).into()
+}
+
 #[test]
 fn systemd_takes_the_units() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd");
-    let names = ["boxoffice.service", "boxoffice.socket", "boxoffice-admin.socket"];
     let mut command = Command::new("systemd-analyze");
-    command.args(["verify", "--man=no"]);
-    for name in names {
-        let unit = std::fs::read_to_string(source.join(name)).unwrap();
-        let unit = unit.replace("/usr/local/bin/boxoffice", env!("CARGO_BIN_EXE_boxoffice"));
-        std::fs::write(folder.path().join(name), unit).unwrap();
-        command.arg(folder.path().join(name));
-    }
+    command.args(["verify", "--man=no"]).args(units(folder.path(), &[]));
     let checked = command.output().expect("systemd-analyze (`make setup` installs it)");
     let said = String::from_utf8_lossy(&checked.stderr);
     let of_ours: Vec<&str> = said.lines().filter(|line| line.contains("boxoffice")).collect();
     assert!(checked.status.success() && of_ours.is_empty(), "{}: {said}", checked.status);
+}
+
+/// By the units themselves, and a real systemd.
+#[test]
+fn systemd_restarts_a_host_and_nobody_notices() {
+    let _turn = turn::alone();
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("systemd/user");
+    std::fs::create_dir_all(&home).unwrap();
+    let [clients, admin] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let place = folder.path().to_str().unwrap();
+    // A user's units have neither the machine's targets nor users of their own.
+    units(
+        &home,
+        &[
+            ("127.0.0.1:3005", &clients.to_string()),
+            ("127.0.0.1:9305", &admin.to_string()),
+            ("/etc/boxoffice", place),
+            ("/var/lib/boxoffice", place),
+            ("DynamicUser=true\n", ""),
+            ("StateDirectory=boxoffice\n", ""),
+            ("network-online.target", "basic.target"),
+            ("LimitNOFILE=1048576\n", ""),
+        ],
+    );
+    let settings = "sale = \"ticket=1000000\"\ndrain-delay = \"200ms\"\nno-pin = true\n";
+    std::fs::write(folder.path().join("boxoffice.toml"), settings).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/restarts.sh");
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "bash",
+    ]);
+    command.arg(script).arg(folder.path()).arg((3 * rounds()).to_string());
+    let mut systemd = Process::start("systemd", &mut command);
+    let expect = |systemd: &Process, words: &str| {
+        let line = std::iter::from_fn(|| systemd.next_line(PATIENCE)).find(|line| line == words);
+        assert!(line.is_some(), "never {words}:\n{}", systemd.said());
+    };
+    expect(&systemd, "StatusText=selling");
+    expect(&systemd, "started");
+    let crowd = at_each(&[clients]);
+    expect(&systemd, "active");
+    expect(&systemd, "restarted");
+    let (granted, unknown) = crowd.end();
+    assert_eq!(unknown, 0);
+    let told = Client::connect(clients).get("/v1/sales/ticket").expect(200).json();
+    assert_eq!(told["sold"], granted, "{told}");
+    std::fs::write(folder.path().join("stop"), "").unwrap();
+    expect(&systemd, "ended");
+    assert_eq!(systemd.wait(PATIENCE).code(), Some(0), "{}", systemd.said());
+    assert_audit_agrees(folder.path(), "ticket", "sqlite:boxoffice.db");
 }
