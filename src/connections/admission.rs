@@ -1,15 +1,20 @@
 //! How many connections a host has, on all its loops together: one count for all, and one for each peer address.
 //!
+//! Connections of a trusted proxy are not the proxy's, but of clients: one counts for the client that its PROXY header names, and
+//! otherwise for no address.
+//!
 //! The bound is the host's, not a core's: the kernel distributes connections by hash, so one loop may have more of them
 //! than another without anybody being refused. Touched only when a connection comes or goes.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+use crate::http::OVERLOADED;
 use crate::limits::{ClientLimits, Limit};
+use crate::proxies::TrustedProxies;
 
 /// Parts of the table of addresses, each with its own lock.
 const PARTS: usize = 16;
@@ -20,6 +25,7 @@ pub struct Admission {
     open: AtomicUsize,
     connections_max: usize,
     address_connections_max: usize,
+    proxies: Arc<TrustedProxies>,
     addresses: [Mutex<FxHashMap<Address, usize>>; PARTS],
 }
 
@@ -27,6 +33,27 @@ pub struct Admission {
 /// subscriber has all the others behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Address(u64);
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The loop takes no more connections.
+    Draining,
+    /// A limit was hit.
+    Limit(Limit),
+    /// Trusted proxies alone may connect, and it is none.
+    Stranger,
+}
+
+impl NotAdmitted {
+    /// What to tell it before its socket is closed. A stranger is told nothing.
+    pub fn answer(self) -> &'static [u8] {
+        match self {
+            NotAdmitted::Draining | NotAdmitted::Limit(_) => OVERLOADED,
+            NotAdmitted::Stranger => b"",
+        }
+    }
+}
 
 /// A connection that was admitted. Give it back by [`Admission::release`].
 #[derive(Debug)]
@@ -59,8 +86,19 @@ impl Admission {
             open: AtomicUsize::new(0),
             connections_max: limits.connections,
             address_connections_max: limits.address_connections,
+            proxies: Arc::default(),
             addresses: Default::default(),
         }
+    }
+
+    /// The same, and these proxies are believed.
+    pub fn behind(self, proxies: Arc<TrustedProxies>) -> Admission {
+        Admission { proxies, ..self }
+    }
+
+    /// The proxies that are believed.
+    pub(super) fn proxies(&self) -> &Arc<TrustedProxies> {
+        &self.proxies
     }
 
     /// Connections of all loops now.
@@ -69,24 +107,41 @@ impl Admission {
     }
 
     /// Admits a connection, or says which limit was hit.
-    pub(super) fn admit(&self, peer: IpAddr) -> Result<AdmittedPeer, Limit> {
+    pub(super) fn admit(&self, peer: IpAddr) -> Result<AdmittedPeer, NotAdmitted> {
+        if self.proxies.expects_header() && !self.proxies.trusts(peer) {
+            return Err(NotAdmitted::Stranger);
+        }
         // Relaxed, here and below: the number guards no other memory, and each loop gives back what it took.
         let more = |open| (open < self.connections_max).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            return Err(Limit::Connections);
+            return Err(NotAdmitted::Limit(Limit::Connections));
         }
-        if self.address_connections_max == 0 {
-            return Ok(AdmittedPeer { address: None });
+        let mut admitted = AdmittedPeer { address: None };
+        match self.count(&mut admitted, peer) {
+            Ok(()) => Ok(admitted),
+            Err(limit) => {
+                self.release(admitted);
+                Err(NotAdmitted::Limit(limit))
+            }
         }
-        let address = Address::of(peer);
+    }
+
+    /// Counts a connection that was admitted for that address, or says that there are as many of it as may be. Those of proxies
+    /// are not counted so.
+    pub(super) fn count(&self, admitted: &mut AdmittedPeer, address: IpAddr) -> Result<(), Limit> {
+        if self.address_connections_max == 0 || self.proxies.trusts(address) {
+            return Ok(());
+        }
+        assert!(admitted.address.is_none(), "a connection has one client");
+        let address = Address::of(address);
         let mut part = self.part(address);
         let count = part.entry(address).or_default();
         if *count >= self.address_connections_max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Limit::AddressConnections);
         }
         *count += 1;
-        Ok(AdmittedPeer { address: Some(address) })
+        admitted.address = Some(address);
+        Ok(())
     }
 
     /// A connection that was admitted has ended.
@@ -125,7 +180,7 @@ mod tests {
         let host = admission(2, 0);
         let one = host.admit(ip("10.0.0.1")).unwrap();
         let _other = host.admit(ip("10.0.0.1")).unwrap();
-        assert_eq!(host.admit(ip("10.0.0.2")).unwrap_err(), Limit::Connections);
+        assert_eq!(host.admit(ip("10.0.0.2")).unwrap_err(), NotAdmitted::Limit(Limit::Connections));
         assert_eq!(host.open(), 2);
         host.release(one);
         assert!(host.admit(ip("10.0.0.2")).is_ok());
@@ -139,7 +194,11 @@ mod tests {
             .into_iter()
             .collect();
         for full in ["10.0.0.1", "2001:db8::ffff"] {
-            assert_eq!(host.admit(ip(full)).unwrap_err(), Limit::AddressConnections, "{full}");
+            assert_eq!(
+                host.admit(ip(full)).unwrap_err(),
+                NotAdmitted::Limit(Limit::AddressConnections),
+                "{full}"
+            );
         }
         assert_eq!(host.open(), 5, "who is refused takes no place");
         held.into_iter().for_each(|admitted| host.release(admitted));

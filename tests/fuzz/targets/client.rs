@@ -1,13 +1,18 @@
 //! A connection with all that an engine would lend it, and a service that answers with what it saw.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use boxoffice::clock::{Monotonic, WallTime};
 use boxoffice::connection::{
-    Answered, BufferPool, Connection, CutReason, Handled, PendingReply, Reply, Service, Turn,
+    Answered, BufferPool, Connection, CutReason, Handled, Origin, PendingReply, Reply, Service, Turn,
 };
 use boxoffice::http::{DateCache, HttpError, Request, Response, Status};
 use boxoffice::limits::{ClientLimits, Limit};
+use boxoffice::proxies::TrustedProxies;
+
+/// Where the other end is.
+pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 /// The smallest limits that go together, so that short inputs meet them.
 pub fn small_limits() -> ClientLimits {
@@ -135,8 +140,14 @@ pub struct Client {
 
 impl Client {
     pub fn new(limits: &ClientLimits) -> Client {
+        Client::behind(&Arc::default(), limits)
+    }
+
+    /// One whose peer may be a trusted proxy.
+    pub fn behind(proxies: &Arc<TrustedProxies>, limits: &ClientLimits) -> Client {
+        let origin = Origin::new(PEER, proxies);
         Client {
-            connection: Connection::new(Monotonic(0), Arc::new(limits.clone())),
+            connection: Connection::new(Monotonic(0), Arc::new(limits.clone()), origin),
             service: Counter::default(),
             pool: BufferPool::new(limits.buffered_bytes),
             now: Monotonic(0),
