@@ -35,7 +35,8 @@ fn address(element: &[u8]) -> Option<IpAddr> {
     if element.len() > FORWARDED_ELEMENT_BYTES_MAX {
         return None;
     }
-    let text = str::from_utf8(element).ok()?;
+    // A zone (RFC 4007 section 11) means something on one machine alone.
+    let text = str::from_utf8(element).ok().filter(|text| !text.contains('%'))?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = match bare {
         Some(bare) => IpAddr::V6(bare.parse().ok()?),
@@ -94,6 +95,8 @@ mod tests {
             ("[2001:db8:2::7", PEER),
             ("2001:db8:2::7]", PEER),
             ("fe80::1%eth0", PEER),
+            ("[fe80::1%2]", PEER),
+            ("[fe80::1%2]:443", PEER),
             ("\u{661}.1.1.1", PEER),
         ] {
             assert_eq!(client(&[value]), expected, "{value}");

@@ -65,7 +65,8 @@ fn read_text(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderError> {
         return if window.len() == TEXT_BYTES_MAX { Err(Malformed) } else { Ok(ProxyHeader::Partial) };
     };
     let line = window[TEXT.len()..line_feed].strip_suffix(b"\r").ok_or(Malformed)?;
-    let line = str::from_utf8(line).map_err(|_| Malformed)?;
+    // Others end the line with the first carriage return.
+    let line = str::from_utf8(line).ok().filter(|line| !line.contains('\r')).ok_or(Malformed)?;
     let mut words = line.split(' ');
     let client = match words.next() {
         Some("TCP4") => Some(IpAddr::V4(text_client::<Ipv4Addr>(words)?)),
@@ -206,6 +207,7 @@ mod tests {
             "PROXY TCP4  203.0.113.9 10.0.0.1 4711 80\r\n",
             "PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\n",
             "PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\r\n",
+            "PROXY UNKNOWN \r \r\n",
             "PROXY TCP4 203.0.113.9\t10.0.0.1 4711 80\r\n",
             "PROXY TCP4 203.0.113.09 10.0.0.1 4711 80\r\n",
             "PROXY TCP4 2001:db8::7 10.0.0.1 4711 80\r\n",
