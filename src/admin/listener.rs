@@ -92,7 +92,7 @@ impl ConnectionServer for Operators {
 
     fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted> {
         if self.places.are_taken() {
-            return Err(NotAdmitted::Draining);
+            return Err(NotAdmitted::NoPlace);
         }
         let key = self.connections.admit(peer.ip())?;
         self.places.take(key, self.now.monotonic);

@@ -37,8 +37,8 @@ struct Address(u64);
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
-    /// The loop takes no more connections.
-    Draining,
+    /// The server has no place for it, or takes no more connections.
+    NoPlace,
     /// A limit was hit.
     Limit(Limit),
     /// Trusted proxies alone may connect, and it is none.
@@ -49,7 +49,7 @@ impl NotAdmitted {
     /// What to tell it before its socket is closed. A stranger is told nothing.
     pub fn answer(self) -> &'static [u8] {
         match self {
-            NotAdmitted::Draining | NotAdmitted::Limit(_) => OVERLOADED,
+            NotAdmitted::NoPlace | NotAdmitted::Limit(_) => OVERLOADED,
             NotAdmitted::Stranger => b"",
         }
     }
@@ -106,22 +106,24 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Whether trusted proxies alone may connect, and that peer is none.
+    pub(super) fn is_stranger(&self, peer: IpAddr) -> bool {
+        self.proxies.expects_header() && !self.proxies.trusts(peer)
+    }
+
     /// Admits a connection, or says which limit was hit.
-    pub(super) fn admit(&self, peer: IpAddr) -> Result<AdmittedPeer, NotAdmitted> {
-        if self.proxies.expects_header() && !self.proxies.trusts(peer) {
-            return Err(NotAdmitted::Stranger);
-        }
+    pub(super) fn admit(&self, peer: IpAddr) -> Result<AdmittedPeer, Limit> {
         // Relaxed, here and below: the number guards no other memory, and each loop gives back what it took.
         let more = |open| (open < self.connections_max).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            return Err(NotAdmitted::Limit(Limit::Connections));
+            return Err(Limit::Connections);
         }
         let mut admitted = AdmittedPeer { address: None };
         match self.count(&mut admitted, peer) {
             Ok(()) => Ok(admitted),
             Err(limit) => {
                 self.release(admitted);
-                Err(NotAdmitted::Limit(limit))
+                Err(limit)
             }
         }
     }
@@ -180,7 +182,7 @@ mod tests {
         let host = admission(2, 0);
         let one = host.admit(ip("10.0.0.1")).unwrap();
         let _other = host.admit(ip("10.0.0.1")).unwrap();
-        assert_eq!(host.admit(ip("10.0.0.2")).unwrap_err(), NotAdmitted::Limit(Limit::Connections));
+        assert_eq!(host.admit(ip("10.0.0.2")).unwrap_err(), Limit::Connections);
         assert_eq!(host.open(), 2);
         host.release(one);
         assert!(host.admit(ip("10.0.0.2")).is_ok());
@@ -194,11 +196,7 @@ mod tests {
             .into_iter()
             .collect();
         for full in ["10.0.0.1", "2001:db8::ffff"] {
-            assert_eq!(
-                host.admit(ip(full)).unwrap_err(),
-                NotAdmitted::Limit(Limit::AddressConnections),
-                "{full}"
-            );
+            assert_eq!(host.admit(ip(full)).unwrap_err(), Limit::AddressConnections, "{full}");
         }
         assert_eq!(host.open(), 5, "who is refused takes no place");
         held.into_iter().for_each(|admitted| host.release(admitted));

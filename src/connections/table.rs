@@ -107,13 +107,16 @@ impl<N: Notes> Connections<N> {
     /// # Errors
     /// See [`NotAdmitted`].
     pub fn admit(&mut self, peer: IpAddr) -> Result<ConnectionKey, NotAdmitted> {
+        if self.admission.is_stranger(peer) {
+            return Err(NotAdmitted::Stranger);
+        }
         if self.draining {
-            return Err(NotAdmitted::Draining);
+            return Err(NotAdmitted::NoPlace);
         }
         if self.pool.is_exhausted() {
             return Err(NotAdmitted::Limit(Limit::BufferedBytes));
         }
-        let admitted = self.admission.admit(peer)?;
+        let admitted = self.admission.admit(peer).map_err(NotAdmitted::Limit)?;
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let connection =

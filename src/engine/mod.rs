@@ -340,7 +340,7 @@ impl ConnectionServer for Engine {
             }
             Err(refused) => {
                 match refused {
-                    NotAdmitted::Draining => self.core.metrics.connections_refused.add(1),
+                    NotAdmitted::NoPlace => self.core.metrics.connections_refused.add(1),
                     NotAdmitted::Limit(limit) => {
                         self.core.metrics.connections_refused.add(1);
                         self.core.metrics.count_limit(limit);

@@ -45,7 +45,7 @@ fn client_of(mut bench: Bench, begins: &[u8], lines: &[&str]) -> Client {
 
 #[test]
 fn who_is_not_trusted_is_the_client_whatever_it_says() {
-    let named = ["1.2.3.4", "10.0.0.1"];
+    let named = ["10.0.0.2", "1.2.3.4"];
     assert_eq!(client_of(Bench::new(), b"", &named), client("10.0.0.1", None));
     let trusted = Arc::new(TrustedProxies::new(vec!["10.0.0.2".parse().unwrap()], false));
     let untrusted = || Bench::with_origin(&ClientLimits::default(), Origin::new(PEER, &trusted));

@@ -46,6 +46,10 @@ fn a_stranger_is_closed_unanswered_where_proxies_alone_may_connect() {
     // The same peer on a socket of IPv6.
     let mapped: SocketAddr = "[::ffff:10.9.9.9]:1".parse().unwrap();
     assert!(host.engine.handle_accepted(mapped).is_ok());
+    // Nor is it told that there is no place.
+    host.engine.drain();
+    assert_eq!(host.engine.handle_accepted(PEER), Err(NotAdmitted::Stranger));
+    assert_eq!(host.engine.handle_accepted(PROXY), Err(NotAdmitted::NoPlace));
     // Where no header is expected anybody may connect.
     assert!(behind(false).accept().is_some());
 }
