@@ -29,6 +29,7 @@ use crate::ledger::tls::TlsFiles;
 use crate::ledger::url::{LedgerFiles, SentinelLogin, names_a_ledger};
 use crate::limits::{self as bounds, ClientLimits};
 pub use crate::protocol::Durability;
+use crate::proxies::{Network, TrustedProxies};
 use terms::parse_span_ms;
 use words::Word;
 
@@ -83,6 +84,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Where one line for each booking request goes.
     pub access_log: Option<PathBuf>,
+    /// Which proxies are believed of whom they speak for.
+    pub proxies: TrustedProxies,
     /// What clients are limited to.
     pub limits: ClientLimits,
 }
@@ -172,6 +175,7 @@ impl Config {
             ledger_timeout: ledger_timeout(&pick("ledger-timeout"))?,
             drain_delay: drain_delay(&pick("drain-delay"))?,
             access_log: path(&pick("access-log"))?,
+            proxies: proxies(&pick("trusted-proxy"), &pick("proxy-protocol"))?,
             limits: limits::read(words::by_source("limit", flags, variable, file))?,
         })
     }
@@ -237,6 +241,28 @@ fn ledger(words: &[Word]) -> Result<String, ConfigError> {
     let Some(word) = words.last() else { return Ok(DEFAULT_LEDGER.to_owned()) };
     check_ledger(&word.text).map_err(|takes| word.wrong(takes))?;
     Ok(word.text.clone())
+}
+
+/// Nobody is believed who was not named, and a PROXY header of somebody who is not believed would be of no use.
+fn proxies(words: &[Word], header_words: &[Word]) -> Result<TrustedProxies, ConfigError> {
+    if let Some(word) = words.get(bounds::TRUSTED_PROXIES_MAX) {
+        return Err(word.wrong(format!(
+            "is one network too many; {} can be named: give larger ones",
+            bounds::TRUSTED_PROXIES_MAX
+        )));
+    }
+    let network = |word: &Word| word.text.parse::<Network>().map_err(|error| word.wrong(error.to_string()));
+    let networks = words.iter().map(network).collect::<Result<Vec<_>, _>>()?;
+    let expects_header = match header_words.last() {
+        Some(word) if word.boolean()? && networks.is_empty() => {
+            return Err(word.wrong(
+                "takes PROXY headers of trusted proxies alone; name them beside it: --trusted-proxy 10.0.0.0/8",
+            ));
+        }
+        Some(word) => word.boolean()?,
+        None => false,
+    };
+    Ok(TrustedProxies::new(networks, expects_header))
 }
 
 /// Whether `url` has the scheme of a ledger and something behind it; else what it takes.

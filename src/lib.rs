@@ -44,6 +44,7 @@
 //! * [`support`]: what is done to single bookings for buyers, by commands and by operators' calls.
 //! * [`audit`]: recounts a sale and names what does not fit; mends what follows from bookings and log.
 //! * [`access_log`], [`metrics`], [`outcome_label`]: what was done, as lines and as counts, in one set of words.
+//! * [`proxies`]: which peers are believed when they say for whom they speak, and what they say.
 //! * [`net`]: streams to the servers that this process connects to.
 //! * [`limits`]: every bound, with its unit and its reason. [`clock`]: time as values.
 //!
@@ -76,6 +77,7 @@ pub mod metrics;
 pub mod net;
 pub mod outcome_label;
 pub mod protocol;
+pub mod proxies;
 pub mod rehearsal;
 pub mod runtime;
 pub mod stock;

@@ -95,6 +95,24 @@ pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 0;
 /// 250,000 dribbled heads, or for 2,000 clients that read nothing of what they ask for.
 pub const BUFFERED_BYTES_PER_CORE_MAX: usize = 256 << 20;
 
+/// Networks of trusted proxies: each is compared with the peer of each new connection, and with each address that a proxy names.
+/// Content delivery networks publish up to two hundred.
+pub const TRUSTED_PROXIES_MAX: usize = 1_000;
+
+/// Elements of `X-Forwarded-For` that are looked at, from the right: more proxies than any request goes through.
+pub const FORWARDED_HOPS_MAX: usize = 32;
+
+/// Longest element of `X-Forwarded-For` that may be an address, in bytes: one of IPv6 that is written with an IPv4 address in it,
+/// in brackets and with a port, has 53.
+pub const FORWARDED_ELEMENT_BYTES_MAX: usize = 64;
+
+/// Bytes of a PROXY header, and what its proxy tells beside the addresses: as much as Nginx takes.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+
+/// How often a loop says in the log that it turned away peers that are no trusted proxies, in milliseconds: strangers must not be
+/// able to fill it.
+pub const STRANGERS_LOG_MS: u64 = 60_000;
+
 /// File descriptors kept free of clients: standard streams, the ledger, the access log, operators' connections.
 pub const DESCRIPTORS_RESERVED: usize = 32;
 /// And for each core: its listener, its epoll instance, its waker, its ledger connection and the next one, and one for a

@@ -72,6 +72,8 @@ pub struct CoreMetrics {
     pub connections_accepted: Count,
     /// Connections refused with a canned 503.
     pub connections_refused: Count,
+    /// Connections of peers that are no trusted proxies, closed unanswered.
+    pub connections_untrusted: Count,
     /// Connections that could not be accepted for lack of file descriptors or memory.
     pub accept_failures: Count,
     /// Bytes of buffers that connections hold now.
@@ -109,6 +111,7 @@ impl Default for CoreMetrics {
             connections_open: Count::default(),
             connections_accepted: Count::default(),
             connections_refused: Count::default(),
+            connections_untrusted: Count::default(),
             accept_failures: Count::default(),
             buffered_bytes: Count::default(),
             cuts: Default::default(),

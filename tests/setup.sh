@@ -27,8 +27,11 @@ needed=(
     systemd-analyze=systemd
 )
 # Files stand for the packages that bring no command: the headers without which cc compiles and links nothing (gcc only
-# recommends them); nginx's Lua module and its Redis client.
-needed_files=(/usr/include/stdio.h=libc6-dev)
+# recommends them); nginx's modules and its Redis client.
+needed_files=(
+    /usr/include/stdio.h=libc6-dev
+    /usr/share/nginx/modules-available/mod-stream.conf=libnginx-mod-stream
+)
 case "${1-}" in
     "") ;;
     bench)

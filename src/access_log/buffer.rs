@@ -53,6 +53,10 @@ impl LineBuffer {
         block.extend_from_slice(line.outcome.label().as_bytes());
         block.extend_from_slice(b"\",\"status\":");
         block.extend_from_slice(itoa::Buffer::new().format(line.status).as_bytes());
+        write!(block, ",\"client\":\"{}\"", line.client).expect("memory can be written to");
+        if let Some(proxy) = line.proxy {
+            write!(block, ",\"proxy\":\"{proxy}\"").expect("memory can be written to");
+        }
         block.extend_from_slice(b"}\n");
         self.lines += 1;
         if block.len() >= ACCESS_LOG_BLOCK_BYTES {

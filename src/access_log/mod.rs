@@ -10,9 +10,11 @@
 //! | `buyer` | the buyer; absent if none was named |
 //! | `outcome` | see [`OutcomeLabel`] |
 //! | `status` | the HTTP status of the answer |
+//! | `client` | the client's address: the peer's, or what a [trusted proxy](crate::proxies) says |
+//! | `proxy` | the address of the trusted proxy that named the client; absent if none did |
 //!
 //! ```json
-//! {"at":"2026-02-01T10:00:00.123Z","sale":"ticket","booking":"b-1","quantity":2,"buyer":"u-81","outcome":"granted","status":201}
+//! {"at":"2026-02-01T10:00:00.123Z","sale":"a","booking":"b","quantity":2,"outcome":"granted","status":201,"client":"10.0.0.7"}
 //! ```
 //!
 //! What an audit may rely on: a `granted` line stands for exactly one booking in the ledger, and each booking there
@@ -38,6 +40,8 @@ pub use buffer::LineBuffer;
 pub use sink::{Look, Sink};
 pub use writer::{AccessLog, AccessLogCounters, Reopener};
 
+use std::net::IpAddr;
+
 use crate::booking::{BookingId, BuyerId, Quantity, SaleName};
 use crate::clock::WallTime;
 use crate::outcome_label::OutcomeLabel;
@@ -59,6 +63,10 @@ pub struct Line<'a> {
     pub outcome: OutcomeLabel,
     /// The HTTP status of the answer.
     pub status: u16,
+    /// Who asked.
+    pub client: IpAddr,
+    /// The trusted proxy that named the client.
+    pub proxy: Option<IpAddr>,
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,4 +1,5 @@
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
@@ -61,6 +62,8 @@ fn line(outcome: OutcomeLabel) -> Line<'static> {
         buyer: None,
         outcome,
         status: 409,
+        client: IpAddr::from([203, 0, 113, 9]),
+        proxy: None,
     }
 }
 
@@ -80,6 +83,8 @@ fn lines_are_as_documented() {
         quantity: Quantity::new(2).unwrap(),
         buyer: Some(&buyer),
         status: 201,
+        client: "2001:db8::7".parse().unwrap(),
+        proxy: Some(IpAddr::from([10, 0, 0, 1])),
         ..line(OutcomeLabel::Granted)
     });
     buffer.push(&Line { at: WallTime(0), ..line(OutcomeLabel::SoldOut) });
@@ -90,9 +95,9 @@ fn lines_are_as_documented() {
         lines,
         [
             "{\"at\":\"2025-11-22T16:00:00.123Z\",\"sale\":\"ticket\",\"booking\":\"b-1\",\"quantity\":2,\
-             \"buyer\":\"u-81\",\"outcome\":\"granted\",\"status\":201}",
+             \"buyer\":\"u-81\",\"outcome\":\"granted\",\"status\":201,\"client\":\"2001:db8::7\",\"proxy\":\"10.0.0.1\"}",
             "{\"at\":\"1970-01-01T00:00:00.000Z\",\"sale\":null,\"booking\":null,\"quantity\":1,\
-             \"outcome\":\"sold-out\",\"status\":409}",
+             \"outcome\":\"sold-out\",\"status\":409,\"client\":\"203.0.113.9\"}",
         ]
     );
     for line in lines {

@@ -150,7 +150,7 @@ impl Operator<'_> {
     fn told_of_booking(&self, sale: &SaleName, booking: &Booking) {
         let buyer = booking.buyer.as_ref().map_or("nobody", BuyerId::as_str);
         let status = booking.status.word();
-        tracing::info!(peer = %self.peer, %sale, booking = %booking.id, status, buyer, "an operator changed a booking");
+        tracing::info!(peer = %self.caller, %sale, booking = %booking.id, status, buyer, "an operator changed a booking");
     }
 }
 

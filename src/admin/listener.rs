@@ -20,7 +20,9 @@ use super::reception::Reception;
 use super::work::{Done, Work};
 use crate::clock::{Monotonic, Now};
 use crate::connection::CutReason;
-use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Driver, Notes};
+use crate::connections::{
+    Admission, ConnectionKey, ConnectionServer, Connections, Driver, NotAdmitted, Notes,
+};
 use crate::limits::{self, ClientLimits};
 use crate::runtime::sockets::{MioSockets, readiness};
 
@@ -88,16 +90,16 @@ impl ConnectionServer for Operators {
         (connections, Reception { shared, places, dashboards, audits, work, scratch, key, peer, now: *now })
     }
 
-    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted> {
         if self.places.are_taken() {
-            return None;
+            return Err(NotAdmitted::NoPlace);
         }
-        let key = self.connections.admit(peer.ip()).ok()?;
+        let key = self.connections.admit(peer.ip())?;
         self.places.take(key, self.now.monotonic);
         if let Some((_, notes)) = self.connections.with_notes(key) {
             notes.address = peer;
         }
-        Some(key)
+        Ok(key)
     }
 
     fn wait_for_room(&mut self, since: Monotonic) -> Option<Monotonic> {
@@ -191,7 +193,7 @@ impl Listener {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let now = shared.clock.now();
         let limits = Arc::new(ClientLimits::default());
-        let admission = Arc::new(Admission::new(&limits));
+        let admission = Arc::new(Admission::new(&limits).behind(Arc::clone(&shared.proxies)));
         let operators = Operators {
             connections: Connections::new(limits, admission, now),
             places: Places::new(limits::ADMIN_CONNECTIONS_MAX, PLACE_PATIENCE_MS / 2),

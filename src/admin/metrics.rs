@@ -350,6 +350,15 @@ impl Collector for Exposition {
         self.each_core(
             encoder,
             (
+                "connections_untrusted",
+                "Connections closed because their peer is no trusted proxy, with --proxy-protocol",
+                Counter,
+            ),
+            |core| core.connections_untrusted.get(),
+        )?;
+        self.each_core(
+            encoder,
+            (
                 "accept_failures",
                 "Connections that could not be accepted for lack of file descriptors or memory",
                 Counter,

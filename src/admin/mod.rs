@@ -4,6 +4,7 @@
 
 mod audits;
 mod bookings;
+mod caller;
 mod dashboard;
 mod dashboards;
 mod error;
@@ -31,6 +32,7 @@ use crate::access_log::AccessLogCounters;
 use crate::ledger::{Ledger, OpenError, Trouble};
 use crate::limits;
 use crate::metrics::CoreMetrics;
+use crate::proxies::TrustedProxies;
 use crate::runtime::{Drain, SystemClock};
 use crate::stock::Board;
 use audits::Audits;
@@ -60,6 +62,8 @@ pub struct Parts {
     pub drain: Drain,
     /// The file of the bearer token.
     pub token_file: Option<PathBuf>,
+    /// The proxies that are believed of whom they speak for, in the log.
+    pub proxies: Arc<TrustedProxies>,
     /// The loops' clock.
     pub clock: SystemClock,
     /// How many dashboards may be open at once.
@@ -92,6 +96,7 @@ pub(crate) struct Shared {
     pub(crate) trouble: Trouble,
     pub(crate) drain: Drain,
     pub(crate) token: Option<TokenFile>,
+    pub(crate) proxies: Arc<TrustedProxies>,
     pub(crate) clock: SystemClock,
     shares_port: bool,
     stopping: AtomicBool,
@@ -122,6 +127,7 @@ impl Admin {
             trouble,
             drain,
             token_file,
+            proxies,
             clock,
             dashboards_max,
             shares_port,
@@ -136,6 +142,7 @@ impl Admin {
             trouble,
             drain,
             token: token_file.map(TokenFile::open).transpose()?,
+            proxies,
             clock,
             shares_port,
             stopping: AtomicBool::new(false),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::audits::Audits;
+use super::caller::Caller;
 use super::dashboard;
 use super::dashboards::Dashboards;
 use super::error::ApiError;
@@ -44,7 +45,8 @@ pub(super) struct Reception<'a> {
 
 impl Service for Reception<'_> {
     fn handle(&mut self, request: &Request<'_>, reply: Reply<'_>) -> Handled {
-        let mut operator = Operator::new(self.shared, self.peer);
+        let caller = Caller { peer: self.peer, client: reply.client(request) };
+        let mut operator = Operator::new(self.shared, caller);
         let admitted = operator.admit(request);
         let conditions = match admitted {
             Ok(conditions) => conditions,
@@ -80,7 +82,7 @@ impl Service for Reception<'_> {
         self.places.begin(self.key);
         let (pending, handled) = reply.later_alone();
         let request = request.keep();
-        self.work.begin(Job { key: self.key, pending, request, peer: self.peer, leave });
+        self.work.begin(Job { key: self.key, pending, request, caller, leave });
         handled
     }
 

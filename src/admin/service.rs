@@ -1,10 +1,10 @@
 //! The operators' routes.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::caller::Caller;
 use super::dashboard::{self, Asset};
 use super::error::ApiError;
 use super::metrics::{self, TextFormat};
@@ -28,7 +28,7 @@ const LEDGER_TURN_PATIENCE: Duration = Duration::from_millis(500);
 /// Answers the requests of one operator; some of them wait for the ledger.
 pub(super) struct Operator<'a> {
     pub(super) shared: &'a Shared,
-    pub(super) peer: SocketAddr,
+    pub(super) caller: Caller,
     pub(super) scratch: Vec<u8>,
 }
 
@@ -86,8 +86,8 @@ pub(super) fn allow(path: &str) -> &'static str {
 }
 
 impl<'a> Operator<'a> {
-    pub(super) fn new(shared: &'a Shared, peer: SocketAddr) -> Operator<'a> {
-        Operator { shared, peer, scratch: Vec::new() }
+    pub(super) fn new(shared: &'a Shared, caller: Caller) -> Operator<'a> {
+        Operator { shared, caller, scratch: Vec::new() }
     }
 
     /// Carries out a request that was [admitted](Operator::admit) before it came to a thread: whether it may be is not asked
@@ -465,7 +465,7 @@ impl<'a> Operator<'a> {
     }
 
     fn drain(&mut self) -> Page {
-        tracing::info!(peer = %self.peer, "an operator drains this host");
+        tracing::info!(peer = %self.caller, "an operator drains this host");
         self.shared.drain.begin();
         self.scratch.extend_from_slice(br#"{"draining":true}"#);
         Page::Json(Status::Accepted)
@@ -479,7 +479,7 @@ impl<'a> Operator<'a> {
         }
         let seconds =
             profile::seconds(request.query).map_err(|detail| ApiError::new(Problem::BAD_REQUEST, detail))?;
-        tracing::info!(peer = %self.peer, seconds, "an operator profiles this host");
+        tracing::info!(peer = %self.caller, seconds, "an operator profiles this host");
         let (drain, stopping) = (&self.shared.drain, &self.shared.stopping);
         let has_ended = || drain.has_begun() || stopping.load(Ordering::SeqCst);
         profile::take(seconds, &has_ended, &mut self.scratch)?;
@@ -498,7 +498,7 @@ impl<'a> Operator<'a> {
     }
 
     fn told(&self, what: &str, sale: &SaleName, how: &str) {
-        tracing::info!(peer = %self.peer, %sale, how, "an operator {what} a sale");
+        tracing::info!(peer = %self.caller, %sale, how, "an operator {what} a sale");
     }
 
     /// Asks the ledger; a sale that it does not have is the caller's mistake.

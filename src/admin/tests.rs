@@ -66,6 +66,7 @@ impl Listener {
         let metrics = Arc::new(CoreMetrics::default());
         metrics.set_ledger_up(true);
         let parts = Parts {
+            proxies: Arc::default(),
             board: Arc::clone(&board),
             metrics: vec![metrics],
             access_log: None,

@@ -4,13 +4,13 @@
 //! A thread takes a request as it came, and gives back what it comes to. It touches no connection.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use super::Shared;
+use super::caller::Caller;
 use super::error::ApiError;
 use super::places::Leave;
 use super::service::{Operator, PageResult};
@@ -27,7 +27,7 @@ pub(super) struct Job {
     pub(super) key: ConnectionKey,
     pub(super) pending: PendingReply,
     pub(super) request: KeptRequest,
-    pub(super) peer: SocketAddr,
+    pub(super) caller: Caller,
     /// To ask the ledger; given back when it is done.
     pub(super) leave: Option<Leave>,
 }
@@ -112,11 +112,11 @@ impl WorkQueue {
             jobs = waited.unwrap_or_else(PoisonError::into_inner).0;
             jobs.idle -= 1;
         }
-        let Some(Job { key, pending, request, peer, leave }) = jobs.waiting.pop_front() else {
+        let Some(Job { key, pending, request, caller, leave }) = jobs.waiting.pop_front() else {
             return false;
         };
         drop(jobs);
-        let mut operator = Operator::new(shared, peer);
+        let mut operator = Operator::new(shared, caller);
         let page = request.with(|request| operator.carry_out_admitted(request));
         let answer = page.map(|page| (page, operator.scratch));
         drop(leave);

@@ -140,7 +140,10 @@ impl Problem {
 
     /// The problem that a refusal by HTTP is reported as.
     pub fn of_http(reason: Reason) -> Problem {
-        if reason == Reason::Overloaded { Problem::OVERLOADED } else { Problem::HTTP }
+        match reason {
+            Reason::Overloaded | Reason::AddressConnections => Problem::OVERLOADED,
+            _ => Problem::HTTP,
+        }
     }
 
     /// The HTTP status that goes with it.

@@ -114,6 +114,14 @@ pub struct ServeFlags {
     /// Append one JSON line for each booking request [env: BOXOFFICE_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     access_log: Option<String>,
+    /// Proxy, or network of proxies, that is believed when it says for whom it speaks, by X-Forwarded-For or a PROXY header
+    /// (repeatable) [env: BOXOFFICE_TRUSTED_PROXY, space-separated]
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<String>,
+    /// Each connection of clients begins with a PROXY header, version 1 or 2, of a --trusted-proxy; others are closed [env:
+    /// BOXOFFICE_PROXY_PROTOCOL]
+    #[arg(long)]
+    proxy_protocol: bool,
     /// Set a limit on clients, such as idle-time=60s (repeatable); `boxoffice serve --help` lists them [env:
     /// BOXOFFICE_LIMIT, space-separated]
     #[arg(long, value_name = "NAME=VALUE")]
@@ -195,13 +203,18 @@ impl ServeFlags {
                 words.flag(name, text);
             }
         }
-        if self.no_pin {
-            words.flag("no-pin", "true");
+        let switches = [
+            ("no-pin", self.no_pin),
+            ("reuse-port", self.reuse_port),
+            ("proxy-protocol", self.proxy_protocol),
+        ];
+        for (name, is_set) in switches {
+            if is_set {
+                words.flag(name, "true");
+            }
         }
-        if self.reuse_port {
-            words.flag("reuse-port", "true");
-        }
-        for (name, texts) in [("sale", &self.sale), ("limit", &self.limit)] {
+        let lists = [("sale", &self.sale), ("trusted-proxy", &self.trusted_proxy), ("limit", &self.limit)];
+        for (name, texts) in lists {
             texts.iter().for_each(|text| words.flag(name, text));
         }
         words
@@ -215,6 +228,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use crate::config::{CoreChoice, SETTINGS};
+    use crate::proxies::TrustedProxies;
 
     fn config(line: &str, file: &str) -> Result<Config, ConfigError> {
         let Command::Serve(flags) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
@@ -240,7 +254,7 @@ mod tests {
             "boxoffice serve --listen 127.0.0.1:1 --admin 127.0.0.1:2 --admin-token-file t --cores 1 --no-pin --reuse-port \
              --ledger redis://x --ledger-password-file p --ledger-ca ca --ledger-cert c --ledger-key k --ledger-sentinel-user su \
              --ledger-sentinel-password-file sp --state s --sale a=1 --sale b=2 --weight 7 --advertise h:9 --buffer 0 --durability ack --ledger-timeout 1s \
-             --drain-delay 3s --access-log l --limit linger=1s --limit pipeline=7 --config c.toml",
+             --drain-delay 3s --access-log l --trusted-proxy 10.0.0.0/8 --trusted-proxy ::1 --proxy-protocol --limit linger=1s --limit pipeline=7 --config c.toml",
             "weight = 9",
         )
         .unwrap();
@@ -257,6 +271,8 @@ mod tests {
         assert_eq!((tls.ca, tls.cert, tls.key), (Some("ca".into()), Some("c".into()), Some("k".into())));
         assert_eq!(config.state, Some("s".into()));
         assert_eq!(config.drain_delay, std::time::Duration::from_secs(3));
+        let networks = ["10.0.0.0/8", "::1"].map(|network| network.parse().unwrap());
+        assert_eq!(config.proxies, TrustedProxies::new(networks.to_vec(), true));
         assert_eq!((config.access_log, config.admin_token_file), (Some("l".into()), Some("t".into())));
     }
 

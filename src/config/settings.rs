@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::words::{self, SETTINGS, Word, Words};
+use super::words::{self, LISTS, SETTINGS, Word, Words};
 use super::{DEFAULT_ADMIN, DEFAULT_LEDGER, DEFAULT_LISTEN, DEFAULT_STATE};
 use crate::ledger::url::LedgerUrl;
 use crate::limits::{ClientLimits, Limit};
@@ -33,7 +33,7 @@ pub fn settings(
         }
         let mut words = words::pick(name, flags, variable, file);
         // Of the same setting twice the last one is taken.
-        if name != "sale" {
+        if !LISTS.contains(&name) {
             words.drain(..words.len().saturating_sub(1));
         }
         if words.is_empty() {
@@ -179,6 +179,16 @@ impl SettingNotes {
             "access-log" => unset(
                 "access.log",
                 "A file, a pipe, /dev/stdout or /dev/stderr for one JSON line a booking request; `boxoffice audit` compares it.",
+            ),
+            "trusted-proxy" => unset(
+                "10.0.0.0/8",
+                "Proxies that are believed when they say for whom they speak, by X-Forwarded-For or a PROXY header: addresses and \
+                 networks. None by default, since a client can write any address into a request. A list, likewise.",
+            ),
+            "proxy-protocol" => about(
+                "false",
+                "true if each connection of clients begins with a PROXY header (version 1 or 2); others are closed. Takes \
+                 trusted-proxy. Not by default: a client cannot send one.",
             ),
             other => unreachable!("{other} is a setting of which nothing is said"),
         }

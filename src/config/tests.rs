@@ -57,6 +57,7 @@ fn defaults_are_those_of_the_documentation() {
         ledger_timeout: Duration::from_secs(2),
         drain_delay: Duration::ZERO,
         access_log: None,
+        proxies: TrustedProxies::default(),
         limits: ClientLimits::default(),
     };
     assert_eq!(config, expected);
@@ -221,7 +222,9 @@ fn a_file_is_read_strictly() {
     assert!(error("config = 'other.toml'").contains("is not a setting"));
     assert!(error("[listen]\nport = 3").contains("takes one text, number or boolean"));
     assert!(error("weight = [1]").contains("takes one text, number or boolean"));
-    assert!(error("sale = [[1]]").contains("takes a text or a list of texts"));
+    for list in ["sale", "trusted-proxy"] {
+        assert!(error(&format!("{list} = [[1]]")).contains("takes a text or a list of texts"));
+    }
     let malformed = error("weight = 1\nlisten = 127.0.0.1");
     assert!(malformed.starts_with("box.toml: \"listen = 127.0.0.1\" is not TOML (line 2)"), "{malformed}");
 }
@@ -232,6 +235,42 @@ fn the_file_is_named_by_flag_or_variable() {
     assert_eq!(config_file(Some("a.toml".into()), &variable), Some("a.toml".into()));
     assert_eq!(config_file(None, &variable), Some("b.toml".into()));
     assert_eq!(config_file(None, &|_| None), None);
+}
+
+#[test]
+fn proxies_are_read_from_every_source() {
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    let trusting = |texts: &[&str], header| TrustedProxies::new(networks(texts), header);
+    let read = |sources: Sources| sources.read().unwrap().proxies;
+    let two = || Sources::default().flag("trusted-proxy", "10.0.0.0/8").flag("trusted-proxy", "2001:db8::1");
+    assert_eq!(read(two()), trusting(&["10.0.0.0/8", "2001:db8::1"], false));
+    assert_eq!(read(two().flag("proxy-protocol", "true")), trusting(&["10.0.0.0/8", "2001:db8::1"], true));
+    let variable = Sources::default().variable("BOXOFFICE_TRUSTED_PROXY", "10.0.0.1 10.0.0.2");
+    assert_eq!(read(variable), trusting(&["10.0.0.1", "10.0.0.2"], false));
+    let file = Sources::default().file("trusted-proxy = ['10.0.0.1', '::1']\nproxy-protocol = true\n");
+    assert_eq!(read(file), trusting(&["10.0.0.1", "::1"], true));
+    assert_eq!(read(Sources::default().flag("proxy-protocol", "false")), TrustedProxies::default());
+    // A header of somebody who is not believed would be of no use.
+    assert_eq!(
+        Sources::default().flag("proxy-protocol", "true").error(),
+        "--proxy-protocol: \"true\" takes PROXY headers of trusted proxies alone; name them beside it: --trusted-proxy 10.0.0.0/8"
+    );
+    assert_eq!(
+        Sources::default().flag("trusted-proxy", "10.0.0.1/8").error(),
+        "--trusted-proxy: \"10.0.0.1/8\" has bits behind its prefix; the network of that length is 10.0.0.0/8"
+    );
+    assert!(
+        Sources::default()
+            .flag("trusted-proxy", "nginx")
+            .error()
+            .contains("takes an IP address, or a network")
+    );
+    let mut many = Sources::default();
+    for _ in 0..bounds::TRUSTED_PROXIES_MAX {
+        many = many.flag("trusted-proxy", "10.0.0.1");
+    }
+    assert!(many.read().is_ok());
+    assert!(many.flag("trusted-proxy", "10.0.0.2").error().contains("1000 can be named"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{ConfigError, Source};
 
 /// Every setting of `serve`, by its one name: `--NAME`, `BOXOFFICE_NAME` (in capitals, `_` for `-`), and the key of
 /// the file. `config` itself is not among them.
-pub const SETTINGS: [&str; 23] = [
+pub const SETTINGS: [&str; 25] = [
     "listen",
     "admin",
     "admin-token-file",
@@ -31,11 +31,13 @@ pub const SETTINGS: [&str; 23] = [
     "ledger-timeout",
     "drain-delay",
     "access-log",
+    "trusted-proxy",
+    "proxy-protocol",
     "limit",
 ];
 
 /// The settings that take several texts; in their variable these stand apart by white space.
-const LISTS: [&str; 2] = ["sale", "limit"];
+pub(super) const LISTS: [&str; 3] = ["sale", "trusted-proxy", "limit"];
 
 /// The settings that one source (all flags, or a file) gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +87,7 @@ impl Words {
                 value => plain(value).map(|text| vec![text]),
             };
             let texts = texts.ok_or_else(|| match name {
-                "sale" => wrong("takes a text or a list of texts".to_owned()),
+                "sale" | "trusted-proxy" => wrong("takes a text or a list of texts".to_owned()),
                 "limit" => wrong("takes a table, a text or a list of texts".to_owned()),
                 _ => wrong("takes one text, number or boolean".to_owned()),
             })?;
@@ -146,7 +148,7 @@ impl Word {
 }
 
 /// The words of a setting from the first source that has it. A variable that is empty counts as not set, so that a
-/// wrapper can clear it; one for `sale` or `limit` may hold several, apart by white space.
+/// wrapper can clear it; one for a list may hold several, apart by white space.
 pub(super) fn pick(
     name: &'static str,
     flags: &Words,

@@ -5,7 +5,8 @@
 //! [`Connection::close_state`]. Requests go to a [`Service`], which answers at once or later, in any order.
 //!
 //! Reading and writing are two state machines, each in its own file, and a third file has answers that go on; this one has
-//! what they decide together: deadlines and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`:
+//! what they decide together: deadlines and the end. Reading goes `Head -> Sized | Chunked -> Head ...` until `Finished`,
+//! behind a trusted proxy with `ProxyHeader -> Named` before it:
 //! after a framing error, or a last request, no byte is ever read as a request again. Writing is a window of sequence
 //! numbers, from `next_answer` to `next_request`: the answer whose turn it is goes straight into the output, and one that
 //! is early waits in the window. An answer that goes on ([`Reply::stream`]) keeps its place until it ends, and is asked for
@@ -19,6 +20,7 @@
 //! Bytes that make whole requests are served from the engine's read buffer without a copy. Only a remainder
 //! is kept, in a buffer borrowed from the core's [`BufferPool`]; an idle connection owns no heap at all.
 
+mod origin;
 mod pool;
 mod reading;
 mod reply;
@@ -27,6 +29,7 @@ mod stream;
 mod tests;
 mod writing;
 
+pub use origin::Origin;
 pub use pool::BufferPool;
 pub use reply::{Answered, Handled, PendingReply, Reply};
 pub use stream::{Produced, StreamPart};
@@ -143,6 +146,7 @@ impl CutReason {
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<ClientLimits>,
+    origin: Origin,
     reading: Reading,
     /// A remainder that is not a whole request yet; owns no heap when there is none.
     input: Vec<u8>,
@@ -185,12 +189,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was just accepted. The time for its first head is running.
-    pub fn new(now: Monotonic, limits: Arc<ClientLimits>) -> Connection {
+    /// A connection that was just accepted from there. The time for its first head is running, PROXY header included.
+    pub fn new(now: Monotonic, limits: Arc<ClientLimits>, origin: Origin) -> Connection {
         Connection {
             read_deadline: now.plus_ms(limits.head_time_ms),
             limits,
-            reading: Reading::Head(HeadScanner::default()),
+            reading: match origin.expects_header() {
+                true => Reading::ProxyHeader,
+                false => Reading::Head(HeadScanner::default()),
+            },
+            origin,
             input: Vec::new(),
             input_start: 0,
             output_start: 0,
@@ -241,7 +249,7 @@ impl Connection {
         } else if self.is_idle() {
             if self.asked { CutReason::Idle } else { CutReason::Unasked }
         } else {
-            let in_head = matches!(self.reading, Reading::Head(_));
+            let in_head = matches!(self.reading, Reading::ProxyHeader | Reading::Head(_));
             let reason = if in_head { Reason::HeadTimeout } else { Reason::BodyTimeout };
             let head_only = self.input[self.input_start as usize..].starts_with(b"HEAD ");
             self.refuse(reason.into(), head_only, turn, service);
@@ -335,7 +343,9 @@ impl Connection {
         self.check_stream();
         let is_finished = matches!(self.reading, Reading::Finished);
         assert!(!(is_finished && (self.parked || !self.input.is_empty())), "what is not read is not kept");
-        assert!(!self.parked || (matches!(self.reading, Reading::Head(_)) && !self.input.is_empty()));
+        let is_named = matches!(self.reading, Reading::Named);
+        let has_requests = matches!(self.reading, Reading::Head(_)) && !self.input.is_empty();
+        assert!(if self.parked { is_named || has_requests } else { !is_named });
         assert!(
             !self.continue_due || matches!(self.reading, Reading::Sized { .. } | Reading::Chunked { .. })
         );

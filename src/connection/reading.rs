@@ -1,7 +1,11 @@
 //! The reading half: which request is being read, when it is whole, and how long its client has for it.
 //!
+//! A connection of a trusted proxy may begin with a PROXY header, before its first request.
+//!
 //! A request that can be served at once is not kept. Reading stops when the writing half is full
 //! ([`Connection::wants_read`]), or when answers must come first, and goes on with [`Connection::resume`].
+
+use std::net::IpAddr;
 
 use super::reply::{PendingReply, Reply, ReplyOptions};
 use super::{BufferPool, CloseState, Connection, Service, Turn};
@@ -11,10 +15,16 @@ use crate::http::framing::BodyLength;
 use crate::http::parse::{self, Head, HeadScanner, Scan};
 use crate::http::{HttpError, Method, Reason, Request, Version};
 use crate::limits::Limit;
+use crate::proxies::header::{self, ProxyHeader, ProxyHeaderError};
 
 /// What the next bytes are a part of.
 #[derive(Debug)]
 pub(super) enum Reading {
+    /// `input` holds the PROXY header so far, with which the connection begins.
+    ProxyHeader,
+    /// The PROXY header was read: who owns the connection says whether its client may go on
+    /// ([`Connection::named_client`]). `input` holds what came behind it.
+    Named,
     /// `input` holds the head so far (or requests that wait for back pressure to end).
     Head(HeadScanner),
     /// `input` holds head and body so far; the request is complete at `total_bytes`.
@@ -70,14 +80,35 @@ impl Connection {
             return;
         }
         self.parked = false;
+        let was_named = matches!(self.reading, Reading::Named);
+        if was_named {
+            self.reading = Reading::Head(HeadScanner::default());
+        }
         self.read_input(turn, service);
         if !self.parked {
             if self.peer_ended {
+                self.finish_reading(turn.pool);
+            } else if was_named && self.draining && self.is_idle() {
+                // Its PROXY header was on the way when the drain began, and no request.
+                self.must_linger = true;
                 self.finish_reading(turn.pool);
             } else if !self.input.is_empty() {
                 self.begin_head_clock(turn.now);
             }
         }
+        self.settle(turn);
+    }
+
+    /// The client that a PROXY header has just named, or the peer if it named nobody. Its requests are read with the next
+    /// [`Connection::resume`], or [never](Connection::turn_away).
+    pub fn named_client(&self) -> Option<IpAddr> {
+        matches!(self.reading, Reading::Named).then(|| self.origin.address())
+    }
+
+    /// Refuses the [named client](Connection::named_client): it has as many connections as it may have.
+    #[cold]
+    pub fn turn_away(&mut self, turn: &mut Turn<'_>, service: &mut impl Service) {
+        self.refuse(Reason::AddressConnections.into(), false, turn, service);
         self.settle(turn);
     }
 
@@ -177,6 +208,23 @@ impl Connection {
                     self.must_linger = true;
                     return bytes.len();
                 }
+                Reading::ProxyHeader => match header::read(rest) {
+                    Ok(ProxyHeader::Partial) => return at,
+                    Ok(ProxyHeader::Whole { bytes, client }) => {
+                        self.origin.learn(client);
+                        (self.reading, self.parked) = (Reading::Named, true);
+                        return at + bytes;
+                    }
+                    Err(error) => {
+                        let reason = match error {
+                            ProxyHeaderError::Missing => Reason::ProxyHeaderMissing,
+                            ProxyHeaderError::Malformed => Reason::ProxyHeader,
+                        };
+                        self.refuse(reason.into(), rest.starts_with(b"HEAD "), turn, service);
+                        return bytes.len();
+                    }
+                },
+                Reading::Named => return at,
                 Reading::Head(_) if keeps_order => {
                     self.parked = true;
                     return at;

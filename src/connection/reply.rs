@@ -3,7 +3,8 @@
 use super::{BufferPool, Connection, Turn};
 use crate::clock::Monotonic;
 use crate::http::encode::{self, Persistence};
-use crate::http::{DateCache, Response};
+use crate::http::{DateCache, Request, Response};
+use crate::proxies::Client;
 
 /// A request whose answer was put off. It belongs to the connection that gave it: keep both together.
 #[derive(Debug)]
@@ -96,6 +97,11 @@ impl<'a> Reply<'a> {
         turn: &'a mut Turn<'_>,
     ) -> Reply<'a> {
         Reply { connection, pending, now: turn.now, date: turn.date, pool: turn.pool }
+    }
+
+    /// Whose request it is. What a later limit by client goes by, and the log: looked up only where it is asked for.
+    pub fn client(&self, request: &Request<'_>) -> Client {
+        self.connection.origin.client_of(request)
     }
 
     /// Answers. The bytes go to the connection's output, or wait there for their turn.

@@ -1,15 +1,20 @@
 //! How many connections a host has, on all its loops together: one count for all, and one for each peer address.
 //!
+//! Connections of a trusted proxy are not the proxy's, but of clients: one counts for the client that its PROXY header names, and
+//! otherwise for no address.
+//!
 //! The bound is the host's, not a core's: the kernel distributes connections by hash, so one loop may have more of them
 //! than another without anybody being refused. Touched only when a connection comes or goes.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+use crate::http::OVERLOADED;
 use crate::limits::{ClientLimits, Limit};
+use crate::proxies::TrustedProxies;
 
 /// Parts of the table of addresses, each with its own lock.
 const PARTS: usize = 16;
@@ -20,6 +25,7 @@ pub struct Admission {
     open: AtomicUsize,
     connections_max: usize,
     address_connections_max: usize,
+    proxies: Arc<TrustedProxies>,
     addresses: [Mutex<FxHashMap<Address, usize>>; PARTS],
 }
 
@@ -27,6 +33,27 @@ pub struct Admission {
 /// subscriber has all the others behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Address(u64);
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The server has no place for it, or takes no more connections.
+    NoPlace,
+    /// A limit was hit.
+    Limit(Limit),
+    /// Trusted proxies alone may connect, and it is none.
+    Stranger,
+}
+
+impl NotAdmitted {
+    /// What to tell it before its socket is closed. A stranger is told nothing.
+    pub fn answer(self) -> &'static [u8] {
+        match self {
+            NotAdmitted::NoPlace | NotAdmitted::Limit(_) => OVERLOADED,
+            NotAdmitted::Stranger => b"",
+        }
+    }
+}
 
 /// A connection that was admitted. Give it back by [`Admission::release`].
 #[derive(Debug)]
@@ -59,13 +86,29 @@ impl Admission {
             open: AtomicUsize::new(0),
             connections_max: limits.connections,
             address_connections_max: limits.address_connections,
+            proxies: Arc::default(),
             addresses: Default::default(),
         }
+    }
+
+    /// The same, and these proxies are believed.
+    pub fn behind(self, proxies: Arc<TrustedProxies>) -> Admission {
+        Admission { proxies, ..self }
+    }
+
+    /// The proxies that are believed.
+    pub(super) fn proxies(&self) -> &Arc<TrustedProxies> {
+        &self.proxies
     }
 
     /// Connections of all loops now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether trusted proxies alone may connect, and that peer is none.
+    pub(super) fn is_stranger(&self, peer: IpAddr) -> bool {
+        self.proxies.expects_header() && !self.proxies.trusts(peer)
     }
 
     /// Admits a connection, or says which limit was hit.
@@ -75,18 +118,32 @@ impl Admission {
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return Err(Limit::Connections);
         }
-        if self.address_connections_max == 0 {
-            return Ok(AdmittedPeer { address: None });
+        let mut admitted = AdmittedPeer { address: None };
+        match self.count(&mut admitted, peer) {
+            Ok(()) => Ok(admitted),
+            Err(limit) => {
+                self.release(admitted);
+                Err(limit)
+            }
         }
-        let address = Address::of(peer);
+    }
+
+    /// Counts a connection that was admitted for that address, or says that there are as many of it as may be. Those of proxies
+    /// are not counted so.
+    pub(super) fn count(&self, admitted: &mut AdmittedPeer, address: IpAddr) -> Result<(), Limit> {
+        if self.address_connections_max == 0 || self.proxies.trusts(address) {
+            return Ok(());
+        }
+        assert!(admitted.address.is_none(), "a connection has one client");
+        let address = Address::of(address);
         let mut part = self.part(address);
         let count = part.entry(address).or_default();
         if *count >= self.address_connections_max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Limit::AddressConnections);
         }
         *count += 1;
-        Ok(AdmittedPeer { address: Some(address) })
+        admitted.address = Some(address);
+        Ok(())
     }
 
     /// A connection that was admitted has ended.

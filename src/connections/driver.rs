@@ -11,7 +11,6 @@ use super::server::ConnectionServer;
 use super::table::ConnectionKey;
 use crate::clock::Monotonic;
 use crate::connection::CloseState;
-use crate::http::encode::OVERLOADED;
 use crate::limits;
 
 /// The sockets of a loop, as its system has them. None of the calls waits.
@@ -253,14 +252,19 @@ impl<T> Driver<T> {
         sockets: &mut S,
         server: &mut impl ConnectionServer,
     ) {
-        let Some(key) = server.handle_accepted(peer) else {
-            // A fresh socket's buffer takes the few bytes; a client that has gone already needs none. What it has sent is
-            // read, since closing over it would reset the connection before the answer is read.
-            let _ = sockets.write(&mut socket, OVERLOADED, true);
-            sockets.shut_down(&mut socket);
-            let _ = sockets.read(&mut socket, &mut self.buffer);
-            sockets.close(socket);
-            return;
+        let key = match server.handle_accepted(peer) {
+            Ok(key) => key,
+            Err(refused) => {
+                // A fresh socket's buffer takes the few bytes; a client that has gone already needs none. What it has sent is
+                // read, since closing over it would reset the connection before the answer is read.
+                if !refused.answer().is_empty() {
+                    let _ = sockets.write(&mut socket, refused.answer(), true);
+                }
+                sockets.shut_down(&mut socket);
+                let _ = sockets.read(&mut socket, &mut self.buffer);
+                sockets.close(socket);
+                return;
+            }
         };
         if let Err(error) = sockets.register(&mut socket, key) {
             tracing::warn!(%error, "cannot set up a connection");

@@ -13,7 +13,7 @@ mod table;
 mod tests;
 pub mod timers;
 
-pub use admission::Admission;
+pub use admission::{Admission, NotAdmitted};
 pub use driver::{Driver, Readiness, Sockets};
 pub use server::ConnectionServer;
 pub use table::{ConnectionKey, Connections, Notes};

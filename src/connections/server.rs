@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::admission::NotAdmitted;
 use super::table::{ConnectionKey, Connections, Notes};
 use crate::clock::Monotonic;
 use crate::connection::{CloseState, CutReason, Service};
@@ -27,9 +28,11 @@ pub trait ConnectionServer {
     /// The connections, to change them.
     fn connections_mut(&mut self) -> &mut Connections<Self::Notes>;
 
-    /// A client connected from `peer`; `None` if there is no room for it (answer it with
-    /// [`OVERLOADED`](crate::http::encode::OVERLOADED) and close).
-    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey>;
+    /// A client connected from `peer`.
+    ///
+    /// # Errors
+    /// If it is not let in: [answer](NotAdmitted::answer) and close.
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted>;
 
     /// When to ask for room again for a client that came at `since`; `None` if there is room, or it has waited long enough.
     fn wait_for_room(&mut self, since: Monotonic) -> Option<Monotonic> {

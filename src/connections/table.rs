@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::admission::{Admission, AdmittedPeer};
+use super::admission::{Admission, AdmittedPeer, NotAdmitted};
 use super::timers::Timers;
 use crate::clock::{Monotonic, Now};
-use crate::connection::{BufferPool, CloseState, Connection, Service, Turn};
+use crate::connection::{BufferPool, CloseState, Connection, Origin, Service, Turn};
 use crate::http::DateCache;
 use crate::limits::{self, ClientLimits, Limit};
 
@@ -105,18 +105,22 @@ impl<N: Notes> Connections<N> {
     /// Admits a connection.
     ///
     /// # Errors
-    /// The limit that keeps it out; `None` while the loop drains.
-    pub fn admit(&mut self, peer: IpAddr) -> Result<ConnectionKey, Option<Limit>> {
+    /// See [`NotAdmitted`].
+    pub fn admit(&mut self, peer: IpAddr) -> Result<ConnectionKey, NotAdmitted> {
+        if self.admission.is_stranger(peer) {
+            return Err(NotAdmitted::Stranger);
+        }
         if self.draining {
-            return Err(None);
+            return Err(NotAdmitted::NoPlace);
         }
         if self.pool.is_exhausted() {
-            return Err(Some(Limit::BufferedBytes));
+            return Err(NotAdmitted::Limit(Limit::BufferedBytes));
         }
-        let admitted = self.admission.admit(peer).map_err(Some)?;
+        let admitted = self.admission.admit(peer).map_err(NotAdmitted::Limit)?;
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
-        let connection = Connection::new(self.now, Arc::clone(&self.limits));
+        let connection =
+            Connection::new(self.now, Arc::clone(&self.limits), Origin::new(peer, self.admission.proxies()));
         let slot = Occupant {
             connection,
             generation,
@@ -157,7 +161,12 @@ impl<N: Notes> Connections<N> {
             Turn { now: self.now, date: &self.date, pool: &mut self.pool, is_parting: self.parting };
         let result = act(&mut slot.connection, &mut turn, service);
         while slot.connection.wants_resume() {
-            slot.connection.resume(&mut turn, service);
+            match slot.connection.named_client() {
+                Some(client) if self.admission.count(&mut slot.admitted, client).is_err() => {
+                    slot.connection.turn_away(&mut turn, service);
+                }
+                _ => slot.connection.resume(&mut turn, service),
+            }
         }
         if self.draining {
             slot.connection.drain(&mut turn);

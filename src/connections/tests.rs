@@ -56,8 +56,8 @@ impl ConnectionServer for Server {
         (&mut self.connections, Echo)
     }
 
-    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
-        self.connections.admit(peer.ip()).ok()
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted> {
+        self.connections.admit(peer.ip())
     }
 
     fn wait_for_room(&mut self, since: Monotonic) -> Option<Monotonic> {

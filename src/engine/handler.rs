@@ -232,7 +232,7 @@ impl RequestHandler<'_> {
         style: ResponseStyle,
     ) -> Handled {
         match self.core.desk.admit_booking(lane, &wanted, self.core.now) {
-            Ok(admitted) => self.wait(reply, admitted, (style, None), wanted.id.is_some()),
+            Ok(admitted) => self.wait(request, reply, admitted, (style, None), wanted.id.is_some()),
             Err(refusal) => {
                 self.refuse_at_once(request, reply, lane, Subject::Request(&wanted), style, refusal)
             }
@@ -243,13 +243,15 @@ impl RequestHandler<'_> {
     /// [`must_follow`](Service::must_follow).
     fn wait(
         &mut self,
+        request: &Request<'_>,
         reply: Reply<'_>,
         admitted: Admitted,
         (style, repeat): (ResponseStyle, Option<Repeat>),
         is_deed: bool,
     ) -> Handled {
+        let client = self.core.log.is_some().then(|| reply.client(request));
         let (pending, handled) = if is_deed { reply.later_alone() } else { reply.later() };
-        let waiter = Waiter { connection: self.connection, pending, style, repeat };
+        let waiter = Waiter { connection: self.connection, pending, style, client, repeat };
         let Core { desk, random, now, .. } = &mut *self.core;
         desk.enqueue(admitted, waiter, *now, || super::ids::make(random, now.wall));
         handled
@@ -296,7 +298,7 @@ impl RequestHandler<'_> {
         match self.core.desk.admit_action(lane, id, action, self.core.now) {
             Ok(admitted) => {
                 let is_deed = !matches!(action, BookingAction::LookUp);
-                self.wait(reply, admitted, (style, repeat), is_deed)
+                self.wait(request, reply, admitted, (style, repeat), is_deed)
             }
             Err(refusal) => self.refuse_at_once(request, reply, lane, Subject::Booking(id), style, refusal),
         }
@@ -326,7 +328,7 @@ impl RequestHandler<'_> {
         style: ResponseStyle,
         refusal: Refusal,
     ) -> Handled {
-        let Core { desk, scratch, metrics, .. } = &mut *self.core;
+        let Core { desk, scratch, metrics, log, .. } = &mut *self.core;
         metrics.count(OutcomeLabel::of_refusal(refusal));
         let sale = desk.sale(lane).name();
         let id = match subject {
@@ -338,9 +340,10 @@ impl RequestHandler<'_> {
             Some(id) => Instance::Booking(sale.as_str(), id.as_str()),
             None => Instance::Path(request.path),
         };
+        let client = log.is_some().then(|| reply.client(request));
         let answered = encode::refusal(reply, scratch, style, refusal, None, instance);
         if let Subject::Request(wanted) = subject {
-            self.core.log_booking(lane, wanted, style, &Outcome::Refused(refusal));
+            self.core.log_booking(lane, wanted, style, &Outcome::Refused(refusal), client);
         }
         answered.into()
     }

@@ -9,7 +9,7 @@ mod ids;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rand::SeedableRng;
@@ -22,11 +22,12 @@ use crate::protocol::{Answer, Call, CallError, CallId, SlotRange};
 
 use crate::clock::{Monotonic, Now};
 use crate::connection::{Connection, CutReason, PendingReply, Turn};
-use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Notes};
+use crate::connections::{Admission, ConnectionKey, ConnectionServer, Connections, NotAdmitted, Notes};
 use crate::desk::{BookingRequest, Desk, LaneIndex, Resolved};
-use crate::limits::ClientLimits;
+use crate::limits::{self, ClientLimits};
 use crate::metrics::CoreMetrics;
 use crate::outcome_label::OutcomeLabel;
+use crate::proxies::Client;
 use crate::stock::{Board, CoreIndex};
 use handler::RequestHandler;
 
@@ -36,6 +37,8 @@ pub(crate) struct Waiter {
     connection: ConnectionKey,
     pending: PendingReply,
     style: ResponseStyle,
+    /// Whose request it is, if the access log is written.
+    client: Option<Client>,
     /// What the booking that is looked up must be.
     repeat: Option<Repeat>,
 }
@@ -87,6 +90,7 @@ struct Core {
     scratch: Vec<u8>,
     log: Option<LineBuffer>,
     now: Now,
+    strangers: Strangers,
 }
 
 impl Core {
@@ -97,8 +101,9 @@ impl Core {
         wanted: &BookingRequest,
         style: ResponseStyle,
         outcome: &Outcome,
+        client: Option<Client>,
     ) {
-        let Some(log) = &mut self.log else { return };
+        let (Some(log), Some(client)) = (&mut self.log, client) else { return };
         log.push(&Line {
             at: self.now.wall,
             sale: Some(self.desk.sale(lane).name()),
@@ -107,7 +112,33 @@ impl Core {
             buyer: wanted.buyer.as_ref(),
             outcome: OutcomeLabel::of(outcome),
             status: encode::status_of(style, outcome).code(),
+            client: client.address,
+            proxy: client.proxy,
         });
+    }
+}
+
+/// Peers that were turned away because they are no trusted proxies: the log tells of them now and then.
+#[derive(Debug, Default)]
+struct Strangers {
+    /// Those that the log has not told of.
+    untold: u64,
+    tell_at: Monotonic,
+}
+
+impl Strangers {
+    fn tell(&mut self, peer: IpAddr, now: Monotonic) {
+        self.untold += 1;
+        if now < self.tell_at {
+            return;
+        }
+        let connections = std::mem::take(&mut self.untold);
+        tracing::warn!(
+            peer = %peer.to_canonical(),
+            connections,
+            "closed connections of peers that --trusted-proxy does not name, this one last; --proxy-protocol is for them alone"
+        );
+        self.tell_at = now.plus_ms(limits::STRANGERS_LOG_MS);
     }
 }
 
@@ -136,6 +167,7 @@ impl Engine {
                 scratch: Vec::with_capacity(1024),
                 log,
                 now,
+                strangers: Strangers::default(),
             },
             connections: Connections::new(settings.limits, settings.admission, now),
         }
@@ -208,7 +240,7 @@ impl Engine {
 
     fn answer(&mut self, resolved: Resolved<Waiter>) {
         let Resolved { client, lane, id, made_here, terms, asked_at, mut outcome } = resolved;
-        let Waiter { connection, pending, style, repeat } = client;
+        let Waiter { connection, pending, style, client, repeat } = client;
         if let (Some(repeat), Outcome::Found(booking)) = (repeat, &outcome) {
             outcome = match *repeat == (booking.quantity, booking.buyer) {
                 true => Outcome::Replayed(booking.clone()),
@@ -236,7 +268,7 @@ impl Engine {
         }
         if let Some((quantity, buyer)) = terms {
             let wanted = BookingRequest { id: Some(id), quantity, buyer };
-            self.core.log_booking(lane, &wanted, style, &outcome);
+            self.core.log_booking(lane, &wanted, style, &outcome, client);
         }
     }
 
@@ -298,18 +330,27 @@ impl ConnectionServer for Engine {
         (&mut self.connections, RequestHandler { core: &mut self.core, connection: key })
     }
 
-    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted> {
         self.relieve();
         match self.connections.admit(peer.ip()) {
             Ok(key) => {
                 self.core.metrics.connections_accepted.add(1);
                 self.core.metrics.connections_open.set(self.connections.len() as u64);
-                Some(key)
+                Ok(key)
             }
-            Err(limit) => {
-                self.core.metrics.connections_refused.add(1);
-                limit.into_iter().for_each(|limit| self.core.metrics.count_limit(limit));
-                None
+            Err(refused) => {
+                match refused {
+                    NotAdmitted::NoPlace => self.core.metrics.connections_refused.add(1),
+                    NotAdmitted::Limit(limit) => {
+                        self.core.metrics.connections_refused.add(1);
+                        self.core.metrics.count_limit(limit);
+                    }
+                    NotAdmitted::Stranger => {
+                        self.core.metrics.connections_untrusted.add(1);
+                        self.core.strangers.tell(peer.ip(), self.core.now.monotonic);
+                    }
+                }
+                Err(refused)
             }
         }
     }

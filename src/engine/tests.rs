@@ -1,5 +1,7 @@
 //! A core and its clients without sockets: what each limit does, and that each is counted.
 
+mod proxies;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -7,7 +9,7 @@ use super::*;
 use crate::booking::{SaleName, SaleState, SaleTerms};
 use crate::clock::WallTime;
 use crate::connection::CloseState;
-use crate::http::Reason;
+use crate::http::{Reason, Status};
 use crate::limits::{self, Limit};
 use crate::protocol::{
     BookingOp, Cancel, Cancellation, Confirmation, Reservation, SaleOp, SaleResult, SlotRange,
@@ -86,7 +88,7 @@ impl Loop {
     }
 
     fn accept(&mut self) -> Option<ConnectionKey> {
-        self.engine.handle_accepted(PEER)
+        self.engine.handle_accepted(PEER).ok()
     }
 
     /// A turn in which this client's bytes arrive, where the loop wants them.
@@ -243,13 +245,30 @@ fn malformed(reason: Reason) -> Option<Vec<u8>> {
         Reason::ChunkEnd => chunked("1\r\nabc"),
         Reason::Trailer => chunked("0\r\n: b\r\n"),
         Reason::ChunkOverhead => chunked(&format!("1;{}\r\n", "a".repeat(limits.chunk_overhead_bytes))),
-        Reason::HeadTimeout | Reason::BodyTimeout | Reason::Overloaded => return None,
+        Reason::ProxyHeaderUnexpected => "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n\r\n".to_owned(),
+        Reason::ProxyHeaderMissing
+        | Reason::ProxyHeader
+        | Reason::AddressConnections
+        | Reason::HeadTimeout
+        | Reason::BodyTimeout
+        | Reason::Overloaded => return None,
     };
     Some(text.into_bytes())
 }
 
 /// Has one request refused for that reason.
 fn refuse(reason: Reason) -> (Loop, ConnectionKey) {
+    let of_proxy: &[&[u8]] = match reason {
+        Reason::ProxyHeaderMissing => &[GET],
+        Reason::ProxyHeader => &[b"PROXY TCP4 x\r\n"],
+        Reason::AddressConnections => &[b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n".as_slice(); 3],
+        _ => &[],
+    };
+    if !of_proxy.is_empty() {
+        let mut host = proxies::behind(true);
+        let keys: Vec<_> = of_proxy.iter().map(|bytes| host.send_by_proxy(bytes)).collect();
+        return (host, keys[keys.len() - 1]);
+    }
     let mut host =
         Loop::new(&if reason == Reason::Overloaded { smallest() } else { ClientLimits::default() });
     let key = host.accept().unwrap();
@@ -291,8 +310,11 @@ fn every_refusal_is_counted_once_under_its_reason_and_its_limit() {
         }
         let text = host.text(key);
         assert!(text.starts_with(&format!("HTTP/1.1 {}", reason.status().code())), "{reason:?}: {text}");
-        let (name, has_pause) =
-            if reason == Reason::Overloaded { ("overloaded", true) } else { ("http", false) };
+        let (name, has_pause) = if reason.status() == Status::ServiceUnavailable {
+            ("overloaded", true)
+        } else {
+            ("http", false)
+        };
         assert!(text.contains(&format!("\"type\":\"/problems/{name}\"")), "{text}");
         assert_eq!(text.contains("Retry-After: 1\r\n"), has_pause, "{text}");
         assert!(text.contains("Connection: close\r\n"), "{text}");
@@ -392,7 +414,7 @@ fn meet(limit: Limit) -> Loop {
             let mut host = with(|limits| limits.address_connections = 2);
             let first = host.accept().unwrap();
             assert!(host.accept().is_some() && host.accept().is_none());
-            assert!(host.engine.handle_accepted((Ipv4Addr::new(10, 0, 0, 2), 1).into()).is_some());
+            assert!(host.engine.handle_accepted((Ipv4Addr::new(10, 0, 0, 2), 1).into()).is_ok());
             host.engine.handle_gone(first);
             assert!(host.accept().is_some());
             host

@@ -173,7 +173,8 @@ impl Server {
 
         let mut limits = config.limits.clone();
         let dashboards_max = bound_by_descriptors(&mut limits, cores.len());
-        let admission = Arc::new(Admission::new(&limits));
+        let proxies = Arc::new(config.proxies.clone());
+        let admission = Arc::new(Admission::new(&limits).behind(proxies));
         let limits = Arc::new(limits);
         let clock = SystemClock::new();
         let ledger_timeout_ms = u64::try_from(config.ledger_timeout.as_millis()).unwrap_or(u64::MAX);
@@ -202,6 +203,7 @@ impl Server {
                 trouble,
                 drain: drain.clone(),
                 token_file: config.admin_token_file.clone(),
+                proxies: Arc::new(config.proxies.clone().without_header()),
                 clock,
                 dashboards_max,
                 shares_port: shares_admin,

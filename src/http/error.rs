@@ -63,6 +63,14 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// A connection of a trusted proxy that does not begin with a PROXY header, though each is to.
+    ProxyHeaderMissing, BadRequest, "proxy-header-missing", "this port takes connections with a PROXY header, but this one began without";
+    /// A PROXY header that is malformed, or longer than `PROXY_HEADER_BYTES_MAX`.
+    ProxyHeader, BadRequest, "proxy-header", "a malformed PROXY header";
+    /// A PROXY header on a port that takes none.
+    ProxyHeaderUnexpected, BadRequest, "proxy-header-unexpected", "this port takes no PROXY header (see --proxy-protocol), but the client began with one";
+    /// As many connections of the client that a PROXY header names as the limit `address-connections` allows.
+    AddressConnections, ServiceUnavailable, "address-connections", "this address has as many connections as it may have";
     /// A TLS client hello on a port that speaks plain HTTP.
     TlsHello, BadRequest, "tls-hello", "this port speaks plain HTTP, but the client began a TLS handshake";
     /// The connection preface of RFC 9113 section 3.4.
@@ -151,6 +159,7 @@ impl Reason {
             Reason::HeadTimeout => Some(Limit::HeadTime),
             Reason::BodyTimeout => Some(Limit::BodyTime),
             Reason::Overloaded => Some(Limit::BufferedBytes),
+            Reason::AddressConnections => Some(Limit::AddressConnections),
             _ => None,
         }
     }

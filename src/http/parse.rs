@@ -247,6 +247,9 @@ fn request_line_fault(line: &[u8]) -> Option<Reason> {
     if line == b"PRI * HTTP/2.0" {
         return Some(Reason::Http2Preface);
     }
+    if line.starts_with(b"PROXY TCP") || line.starts_with(b"PROXY UNKNOWN") {
+        return Some(Reason::ProxyHeaderUnexpected);
+    }
     if let Some(reason) = control_fault(line) {
         return Some(reason);
     }

@@ -14,6 +14,7 @@ use boxoffice::engine::{Engine, Settings};
 use boxoffice::limits::ClientLimits;
 use boxoffice::metrics::CoreMetrics;
 use boxoffice::protocol::SlotRange;
+use boxoffice::proxies::TrustedProxies;
 use boxoffice::stock::{Board, CoreIndex};
 
 struct Counting;
@@ -62,13 +63,17 @@ struct Host {
 
 impl Host {
     fn new(available: u64, log: Option<&AccessLog>) -> Host {
+        Host::behind(TrustedProxies::default(), available, log)
+    }
+
+    fn behind(proxies: TrustedProxies, available: u64, log: Option<&AccessLog>) -> Host {
         let board = Arc::new(Board::new(1, 0.2));
         let terms = SaleTerms { total: available, ..Default::default() };
         let state = SaleState { terms, version: 1, now: WallTime(1_000), ..Default::default() };
         board.learn(&SaleName::parse("ticket").unwrap(), &state).unwrap();
         // One connection asks far more than the default of `requests`.
         let limits = Arc::new(ClientLimits { requests: 0, ..ClientLimits::default() });
-        let admission = Arc::new(Admission::new(&limits));
+        let admission = Arc::new(Admission::new(&limits).behind(Arc::new(proxies)));
         let settings =
             Settings { core: CoreIndex(0), ledger_timeout_ms: 2_000, seed: [7; 32], limits, admission };
         let now = Now { monotonic: Monotonic(0), wall: WallTime(1_000) };
@@ -149,4 +154,36 @@ fn a_refusal_allocates_nothing_and_asks_nothing() {
     let before = allocations();
     assert_eq!(host.turn(buy), (0, 1));
     assert!(allocations() > before);
+}
+
+/// Neither does one for which a proxy speaks, whose client is looked up for the log.
+#[test]
+fn a_refusal_behind_a_proxy_allocates_nothing_either() {
+    let forwarded: &[u8] =
+        b"GET /buy/ticket HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.66, 2001:db8::7\r\n\
+        X-Forwarded-For: 127.0.0.1, [::1]:4711\r\n\r\n";
+    let header: &[u8] = b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 80\r\n";
+    let directory = tempfile::tempdir().unwrap();
+    let log = AccessLog::open(&directory.path().join("access.log")).unwrap();
+    for (expects_header, begins) in [(false, &b""[..]), (true, header)] {
+        for (log, most) in [(None, 0), (Some(&log), REFUSALS / 10)] {
+            let networks = ["127.0.0.0/8", "::1"].map(|network| network.parse().unwrap());
+            let mut host = Host::behind(TrustedProxies::new(networks.to_vec(), expects_header), 0, log);
+            host.turn(begins);
+            for _ in 0..1_000 {
+                host.turn(forwarded);
+            }
+            let before = allocations();
+            for _ in 0..REFUSALS {
+                assert!(host.turn(forwarded).0 > 100);
+            }
+            let count = allocations() - before;
+            assert!(count <= most, "{count} allocations in {REFUSALS} refusals");
+        }
+    }
+    log.close().unwrap();
+    let text = std::fs::read_to_string(directory.path().join("access.log")).unwrap();
+    let lines =
+        text.lines().filter(|line| line.ends_with(",\"client\":\"2001:db8::7\",\"proxy\":\"127.0.0.1\"}"));
+    assert!(lines.count() > 0, "{:?}", text.lines().next());
 }

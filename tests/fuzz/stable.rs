@@ -134,7 +134,7 @@ macro_rules! each {
     };
 }
 
-each!(requests connection chunks peer replies session bodies settings access_log streams);
+each!(requests connection chunks peer replies session bodies settings access_log streams proxied);
 
 #[test]
 fn every_target_is_run_here_and_by_cargo_fuzz() {

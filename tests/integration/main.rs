@@ -35,6 +35,7 @@ mod order;
 mod outages;
 mod passwords;
 mod profile;
+mod proxies;
 mod read_only;
 mod readiness;
 mod redis_connections;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use boxoffice::clock::Monotonic;
 use boxoffice::connection::{Answered, CutReason, Handled, Produced, Reply, Service, StreamPart};
-use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Driver};
+use boxoffice::connections::{Admission, ConnectionKey, ConnectionServer, Connections, Driver, NotAdmitted};
 use boxoffice::http::{HttpError, Request, Response, Status};
 use boxoffice::limits::{ClientLimits, READ_CHUNK_BYTES};
 use boxoffice::runtime::SystemClock;
@@ -96,8 +96,8 @@ impl ConnectionServer for News {
         (&mut self.connections, Reporter { streams: &mut self.streams, key, version: self.version })
     }
 
-    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
-        self.connections.admit(peer.ip()).ok()
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted> {
+        self.connections.admit(peer.ip())
     }
 
     fn handle_accept_failure(&mut self) {

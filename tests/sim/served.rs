@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use boxoffice::clock::Now;
 use boxoffice::connection::{Answered, CutReason, Handled, Produced, Reply, Service, StreamPart};
-use boxoffice::connections::{ConnectionKey, ConnectionServer, Connections};
+use boxoffice::connections::{ConnectionKey, ConnectionServer, Connections, NotAdmitted};
 use boxoffice::engine::Engine;
 use boxoffice::http::{HttpError, Request, Response, Status};
 use boxoffice::limits::Limit;
@@ -172,12 +172,12 @@ impl ConnectionServer for Served {
         (connections, SimService { handler, streams: &mut self.streams, key, news_ms: self.news_ms })
     }
 
-    fn handle_accepted(&mut self, peer: SocketAddr) -> Option<ConnectionKey> {
+    fn handle_accepted(&mut self, peer: SocketAddr) -> Result<ConnectionKey, NotAdmitted> {
         let key = self.engine.handle_accepted(peer)?;
         if let Some(beside) = &mut self.beside {
             beside.insert(key.index(), Apart::default());
         }
-        Some(key)
+        Ok(key)
     }
 
     fn handle_accept_failure(&mut self) {
@@ -208,7 +208,7 @@ impl ConnectionServer for Served {
         };
         apart.received.extend_from_slice(bytes);
         while let Some(length) = whole_request(&apart.received)
-            && let Some(request) = self.engine.handle_accepted((Ipv4Addr::LOCALHOST, 1).into())
+            && let Ok(request) = self.engine.handle_accepted((Ipv4Addr::LOCALHOST, 1).into())
         {
             let bytes: Vec<u8> = apart.received.drain(..length).collect();
             apart.requests.push((request, Vec::new()));

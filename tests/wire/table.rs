@@ -11,12 +11,15 @@ use crate::talk::{Manner, Talk, Told, hold};
 
 /// A host of one loop with sales that are sold out, and one with two bookings. Its clients may take the time that a busy
 /// machine makes them take.
-fn host(folder: &tempfile::TempDir) -> Host {
+fn host(folder: &tempfile::TempDir, words: &[&str]) -> Host {
     let sales = ["a=0", "b=0", "c=0", "p=0", "last=0", "d=2"].map(|sale| ["--sale", sale]).concat();
     let limits = ["head-time=5m", "body-time=10m", "idle-time=1h", "linger=4s", "requests=0"]
         .map(|limit| ["--limit", limit])
         .concat();
-    let host = Host::start(folder.path(), &[&["--cores", &one_core()], &sales[..], &limits].concat());
+    let host = Host::start(folder.path(), &[&["--cores", &one_core()], &sales[..], &limits, words].concat());
+    if !words.is_empty() {
+        return host;
+    }
     for booking in ["c", "e"] {
         host.client().put(&format!("/v1/sales/d/bookings/{booking}"), "{}").expect(201);
     }
@@ -52,9 +55,9 @@ fn outcome(told: &Told<'_>) -> Result<String, String> {
 }
 
 #[track_caller]
-fn check(address: SocketAddr, talks: Vec<Talk<'_>>) {
+fn check(address: SocketAddr, talks: Vec<Talk<'_>>, manner: Manner) {
     let mut wrong = Vec::new();
-    for told in hold(address, talks, Manner::Strict) {
+    for told in hold(address, talks, manner) {
         let Case { name, section, .. } = told.talk.case;
         let expected = told.talk.case.on_the_wire();
         let found = outcome(&told).unwrap_or_else(|what| format!("{what}: {}", told.bytes.escape_ascii()));
@@ -69,17 +72,23 @@ fn check(address: SocketAddr, talks: Vec<Talk<'_>>) {
 fn whole_and_byte_by_byte() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
-    let host = host(&folder);
+    let host = host(&folder, &[]);
     let cases = cases::all();
     assert!(cases.len() >= 250, "{}", cases.len());
-    check(host.address, cases.iter().map(Talk::whole).collect());
-    check(host.address, cases.iter().filter(|case| case.waits_at.is_none()).map(Talk::bytes).collect());
+    check(host.address, cases.iter().map(Talk::whole).collect(), Manner::Strict);
+    check(
+        host.address,
+        cases.iter().filter(|case| case.waits_at.is_none()).map(Talk::bytes).collect(),
+        Manner::Strict,
+    );
     // Every reason that a client's bytes can be refused for is in the table, and was counted.
     let metrics = host.metrics();
-    let by_time_or_room = ["head-timeout", "body-timeout", "overloaded"];
+    let by_time_or_room = ["head-timeout", "body-timeout", "overloaded", "address-connections"];
+    let of_proxies = ["proxy-header", "proxy-header-missing"];
     for reason in boxoffice::http::Reason::ALL.iter().map(|reason| reason.label()) {
         let count = metrics[&format!("boxoffice_malformed_requests_total{{reason=\"{reason}\"}}")];
-        assert_eq!(count == 0.0, by_time_or_room.contains(&reason), "{reason}: {count}");
+        let is_of_others = by_time_or_room.contains(&reason) || of_proxies.contains(&reason);
+        assert_eq!(count == 0.0, is_of_others, "{reason}: {count}");
     }
 }
 
@@ -87,9 +96,27 @@ fn whole_and_byte_by_byte() {
 fn in_two_fragments_at_every_offset() {
     let _turn = turn::shared();
     let folder = tempfile::tempdir().unwrap();
-    let host = host(&folder);
+    let host = host(&folder, &[]);
     let cases = cases::all();
     let talks = cases.iter().filter(|case| case.waits_at.is_none());
     let talks = talks.flat_map(|case| (1..case.bytes.len()).map(|at| Talk::split(case, at)));
-    check(host.address, talks.collect());
+    check(host.address, talks.collect(), Manner::Strict);
+}
+
+/// The table of connections that are to begin with a PROXY header, in every fragmentation: the test is the trusted proxy.
+#[test]
+fn behind_a_proxy_header() {
+    let _turn = turn::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(&folder, &["--trusted-proxy", "127.0.0.1", "--proxy-protocol"]);
+    let cases = cases::proxied();
+    check(host.address, cases.iter().map(Talk::whole).collect(), Manner::Proxied);
+    check(host.address, cases.iter().map(Talk::bytes).collect(), Manner::Proxied);
+    let talks = cases.iter().flat_map(|case| (1..case.bytes.len().min(600)).map(|at| Talk::split(case, at)));
+    check(host.address, talks.collect(), Manner::Proxied);
+    let metrics = host.metrics();
+    for reason in ["proxy-header", "proxy-header-missing", "proxy-header-unexpected"] {
+        let count = metrics[&format!("boxoffice_malformed_requests_total{{reason=\"{reason}\"}}")];
+        assert!(count > 0.0, "{reason}");
+    }
 }

@@ -27,6 +27,8 @@ pub enum Manner {
     Strict,
     /// Without an expectation: one more request is sent in any case.
     Curious,
+    /// As `Strict`, and each connection is to begin with a PROXY header.
+    Proxied,
 }
 
 /// What a server said.
@@ -78,6 +80,9 @@ impl<'c> Talk<'c> {
 /// here arrives cut.
 pub fn hold<'c>(server: SocketAddr, talks: Vec<Talk<'c>>, manner: Manner) -> Vec<Told<'c>> {
     let mut probe = Client::connect(server);
+    if manner == Manner::Proxied {
+        probe.send("PROXY UNKNOWN\r\n").expect("it takes bytes");
+    }
     let mut told = Vec::with_capacity(talks.len());
     let mut talks = talks.into_iter().peekable();
     while talks.peek().is_some() {

@@ -1,13 +1,16 @@
 //! Bytes to requests, outcomes to bytes.
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use boxoffice::api::Problem;
 use boxoffice::api::encode::{self, About, Instance, ResponseStyle};
 use boxoffice::booking::{Booking, BookingId, BookingStatus, BuyerId, Outcome, Quantity, Refusal};
 use boxoffice::clock::{Monotonic, WallTime};
-use boxoffice::connection::{Answered, BufferPool, Connection, Handled, PendingReply, Reply, Service, Turn};
+use boxoffice::connection::{
+    Answered, BufferPool, Connection, Handled, Origin, PendingReply, Reply, Service, Turn,
+};
 use boxoffice::http::body::ChunkedDecoder;
 use boxoffice::http::parse::{HeadScanner, Scan, field_room, parse_head};
 use boxoffice::http::{DateCache, HttpError, Request};
@@ -137,8 +140,9 @@ const ANSWERS: usize = 64;
 impl<F: FnMut(Reply<'_>, &mut Vec<u8>) -> Answered + 'static> Answers<F> {
     fn of(answer: F) -> Box<dyn Work> {
         let limits = Arc::new(ClientLimits { requests: 0, ..ClientLimits::default() });
+        let origin = Origin::new(Ipv4Addr::LOCALHOST.into(), &Arc::default());
         Box::new(Answers {
-            connection: Connection::new(Monotonic(0), Arc::clone(&limits)),
+            connection: Connection::new(Monotonic(0), Arc::clone(&limits), origin),
             date: DateCache::new(WallTime(1_763_827_200_000)),
             pool: BufferPool::new(limits.buffered_bytes),
             limits,

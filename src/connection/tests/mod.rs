@@ -1,14 +1,21 @@
 //! The connection against raw bytes: a table of cases in every fragmentation, pipelines, time, back pressure.
 
 mod behaviour;
+mod proxied;
 mod random;
 mod stream;
 mod table;
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::clock::WallTime;
 use crate::http::{Response, Status, encode};
 use crate::limits;
+use crate::proxies::Client;
+
+/// Where the clients of these tests are.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 /// Answers every request with what it saw; puts those under `/later` off, and those under `/alone`, which change what others
 /// ask. These and those under `/follow` are to be begun when all before them is answered.
@@ -17,6 +24,8 @@ struct Mirror {
     /// `METHOD path?query body` of every request, `?label` of every refusal.
     seen: Vec<String>,
     waiting: Vec<(PendingReply, String)>,
+    /// Whose requests they were.
+    clients: Vec<Client>,
     /// Limits that were met and refused nothing.
     noted: Vec<Limit>,
 }
@@ -37,6 +46,7 @@ impl Service for Mirror {
         let body = request.body.escape_ascii();
         let seen = format!("{} {}{query} {body}", request.method_name, request.path);
         self.seen.push(seen.clone());
+        self.clients.push(reply.client(request));
         let is_alone = |(_, seen): &(PendingReply, String)| seen.contains(" /alone");
         assert!(!self.waiting.iter().any(is_alone), "{seen} was begun beside {:?}", self.waiting);
         if request.path.starts_with("/alone") {
@@ -84,9 +94,13 @@ impl Bench {
     }
 
     fn with_limits(limits: &ClientLimits) -> Bench {
+        Bench::with_origin(limits, Origin::new(PEER, &Arc::default()))
+    }
+
+    fn with_origin(limits: &ClientLimits, origin: Origin) -> Bench {
         assert_eq!(limits.check(), Ok(()));
         Bench {
-            connection: Connection::new(Monotonic(0), Arc::new(limits.clone())),
+            connection: Connection::new(Monotonic(0), Arc::new(limits.clone()), origin),
             mirror: Mirror::default(),
             pool: BufferPool::new(limits.buffered_bytes),
             date: DateCache::new(WallTime(784_111_777_000)),

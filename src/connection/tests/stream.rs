@@ -57,7 +57,11 @@ struct Play {
 impl Play {
     fn new() -> Play {
         Play {
-            connection: Connection::new(Monotonic(0), Arc::new(ClientLimits::default())),
+            connection: Connection::new(
+                Monotonic(0),
+                Arc::new(ClientLimits::default()),
+                Origin::new(PEER, &Arc::default()),
+            ),
             ticker: Ticker { latest: "one".to_owned(), ..Ticker::default() },
             pool: BufferPool::default(),
             date: DateCache::new(WallTime(784_111_777_000)),

@@ -6,7 +6,7 @@ use crate::limits;
 
 #[path = "../../../tests/wire/cases/mod.rs"]
 #[allow(dead_code, reason = "what nginx answers is for the suite on sockets")]
-mod cases;
+pub(super) mod cases;
 
 use cases::Case;
 
@@ -52,7 +52,7 @@ pub(super) fn statuses(mut written: &[u8]) -> Vec<u16> {
 }
 
 /// What is to come of it here, where every request that is understood is answered 200: the status is the API's to say.
-fn expected(case: &Case) -> String {
+pub(super) fn expected(case: &Case) -> String {
     let entries =
         case.answers.split(" | ").filter(|entry| *entry != "100").map(|entry| match entry.split_once(' ') {
             Some((_, request)) if request.starts_with(char::is_uppercase) => format!("200 {request}"),

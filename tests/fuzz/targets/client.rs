@@ -1,13 +1,18 @@
 //! A connection with all that an engine would lend it, and a service that answers with what it saw.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use boxoffice::clock::{Monotonic, WallTime};
 use boxoffice::connection::{
-    Answered, BufferPool, Connection, CutReason, Handled, PendingReply, Reply, Service, Turn,
+    Answered, BufferPool, Connection, CutReason, Handled, Origin, PendingReply, Reply, Service, Turn,
 };
 use boxoffice::http::{DateCache, HttpError, Request, Response, Status};
 use boxoffice::limits::{ClientLimits, Limit};
+use boxoffice::proxies::{Client as Asker, TrustedProxies};
+
+/// Where the other end is.
+pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 /// The smallest limits that go together, so that short inputs meet them.
 pub fn small_limits() -> ClientLimits {
@@ -26,18 +31,26 @@ pub fn small_limits() -> ClientLimits {
 /// What the service was asked, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    Request { method: String, path: String, query: Option<String>, body: Vec<u8>, fields: Vec<Vec<u8>> },
+    Request {
+        method: String,
+        path: String,
+        query: Option<String>,
+        body: Vec<u8>,
+        fields: Vec<Vec<u8>>,
+        client: Asker,
+    },
     Refusal(HttpError),
 }
 
 impl Seen {
-    fn of(request: &Request<'_>) -> Seen {
+    fn of(request: &Request<'_>, client: Asker) -> Seen {
         Seen::Request {
             method: request.method_name.to_owned(),
             path: request.path.to_owned(),
             query: request.query.map(str::to_owned),
             body: request.body.to_vec(),
             fields: FIELDS.iter().flat_map(|name| request.field_values(name)).map(<[u8]>::to_vec).collect(),
+            client,
         }
     }
 
@@ -104,7 +117,7 @@ impl Service for Counter {
         );
         let changes = |(_, number): &(PendingReply, usize)| !self.seen[*number].is_safe();
         assert!(!self.waiting.iter().any(changes), "a request is begun beside a change");
-        self.seen.push(Seen::of(request));
+        self.seen.push(Seen::of(request, reply.client(request)));
         if self.defers.rotate_right(number as u32) & 1 == 1 {
             let (pending, handled) = if is_safe { reply.later() } else { reply.later_alone() };
             self.waiting.push((pending, number));
@@ -135,8 +148,14 @@ pub struct Client {
 
 impl Client {
     pub fn new(limits: &ClientLimits) -> Client {
+        Client::behind(&Arc::default(), limits)
+    }
+
+    /// One whose peer may be a trusted proxy.
+    pub fn behind(proxies: &Arc<TrustedProxies>, limits: &ClientLimits) -> Client {
+        let origin = Origin::new(PEER, proxies);
         Client {
-            connection: Connection::new(Monotonic(0), Arc::new(limits.clone())),
+            connection: Connection::new(Monotonic(0), Arc::new(limits.clone()), origin),
             service: Counter::default(),
             pool: BufferPool::new(limits.buffered_bytes),
             now: Monotonic(0),

@@ -7,6 +7,7 @@ mod chunks;
 mod client;
 mod connection;
 mod peer;
+mod proxied;
 mod replies;
 mod requests;
 mod script;
@@ -29,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("settings", settings::run),
     ("access_log", access_log::run),
     ("streams", streams::run),
+    ("proxied", proxied::run),
 ];
 
 /// Runs the target of that name.

@@ -9,11 +9,16 @@ use super::client::{Client, Seen, small_limits};
 const CUT_EVERYWHERE_BYTES_MAX: usize = 200;
 
 pub fn run(bytes: &[u8]) {
+    check(bytes, &Client::new);
+}
+
+/// The same for connections that are made so.
+pub fn check(bytes: &[u8], connect: &dyn Fn(&ClientLimits) -> Client) {
     for limits in [ClientLimits::default(), small_limits()] {
-        let whole = outcome(&limits, &[bytes]);
+        let whole = outcome(connect(&limits), &[bytes]);
         let same = |pieces: &[&[u8]]| {
             let lengths = || pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>();
-            assert_eq!(outcome(&limits, pieces), whole, "whole, and in pieces of {:?}", lengths());
+            assert_eq!(outcome(connect(&limits), pieces), whole, "whole, and in pieces of {:?}", lengths());
         };
         same(&bytes.chunks(1).collect::<Vec<_>>());
         same(&bytes.chunks(7).collect::<Vec<_>>());
@@ -27,8 +32,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// What was seen, and what is left: whether a further request would be read.
-fn outcome(limits: &ClientLimits, pieces: &[&[u8]]) -> (Vec<Seen>, bool) {
-    let mut client = Client::new(limits);
+fn outcome(mut client: Client, pieces: &[&[u8]]) -> (Vec<Seen>, bool) {
     #[cfg(debug_assertions)]
     let scanned_before = boxoffice::http::parse::bytes_scanned();
     for piece in pieces {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use boxoffice::clock::{Monotonic, WallTime};
 use boxoffice::connection::{
-    Answered, BufferPool, CloseState, Connection, CutReason, Handled, PendingReply, Produced, Reply, Service,
-    StreamPart, Turn,
+    Answered, BufferPool, CloseState, Connection, CutReason, Handled, Origin, PendingReply, Produced, Reply,
+    Service, StreamPart, Turn,
 };
 use boxoffice::http::{DateCache, HttpError, Request, Response, Status};
 use boxoffice::limits::ClientLimits;
 
+use super::client::PEER;
 use super::script::Script;
 
 /// Numbers its requests, and answers each with its number: at once, later, or by a stream.
@@ -145,7 +146,7 @@ pub fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let limits = ClientLimits { pipeline: 1 + script.below(8), ..ClientLimits::default() };
     let mut play = Play {
-        connection: Connection::new(Monotonic(0), Arc::new(limits)),
+        connection: Connection::new(Monotonic(0), Arc::new(limits), Origin::new(PEER, &Arc::default())),
         news: News::default(),
         pool: BufferPool::default(),
         date: DateCache::new(WallTime(784_111_777_000)),

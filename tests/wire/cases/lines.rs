@@ -106,7 +106,7 @@ pub(super) fn cases() -> Vec<Case> {
         "tls hello" "8446 5.1": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\r\n" => "400 tls-hello | closed";
         "sslv2 hello" "5246 E.2": b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10\r\n\r\n" => "400 request-line | closed";
         "proxy protocol" "3": "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_owned() + &get("/buy/a")
-            => "400 request-line | closed";
+            => "400 proxy-header-unexpected | closed";
         "binary" "3": b"\xff\xfe\r\n\r\n" => "400 request-line | closed";
         "a response" "3": "HTTP/1.1 200 OK\r\n\r\n" => "400 request-line | closed";
     }

@@ -22,6 +22,7 @@ macro_rules! cases {
 
 mod framing;
 mod lines;
+mod proxied;
 mod sizes;
 mod targets;
 mod well_formed;
@@ -56,7 +57,12 @@ pub enum Nginx {
     DoesNotApply,
 }
 
-/// The whole table.
+/// The table of connections that are to begin with a PROXY header.
+pub fn proxied() -> Vec<Case> {
+    proxied::cases()
+}
+
+/// The whole table of others.
 pub fn all() -> Vec<Case> {
     let groups = [
         well_formed::requests(),
