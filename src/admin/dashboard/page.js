@@ -124,7 +124,8 @@
       one.plot.setAttribute("aria-label", `${one.what}: ${data[0].length ? latest.join(", ") : "nothing yet"}`);
       if (document.hidden || one.plot.clientHeight === 0) continue;
       if (one.drawn) one.drawn.setData(data);
-      else one.draw();
+      // Numbers come first; what draws them may still be on its way.
+      else if (window.uPlot) one.draw();
     }
   };
   chart("chart-stock", "Tickets over time, each on top of the next", () => stocks.get(picked) ?? [[], [], [], []],
@@ -133,7 +134,7 @@
   chart("chart-wait", "Time from a request to its answer, if the ledger was asked", () => wait, [["p50", "sold"], ["p90", "third"], ["p99", "second"]], time);
   chart("chart-trip", "Time from a call to the ledger to its answer", () => trip, [["p50", "sold"], ["p90", "third"], ["p99", "second"]], time);
   chart("chart-batch", "Bookings and look-ups that one call carries", () => batch, [["entries a call", "sold"]], number);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((one) => one.draw()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((one) => one.drawn && one.draw()));
 
   // ---- What is shown.
   const bar = (element, sale) => {
