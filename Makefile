@@ -15,7 +15,7 @@ export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help setup setup-bench fmt lint doc deny unit integration loom test simulated-tests all-other-tests screenshots wire nonsense \
 	sim sim-mutants mutants mutants-sampled coverage faults flaky fuzz \
-	bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls bench-restarts bench-scale pgo micro instructions instructions-accept flamegraph
+	bench bench-smoke bench-bytes bench-crowds bench-news bench-overdue bench-tls bench-restarts bench-watchers bench-scale pgo micro instructions instructions-accept flamegraph
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +132,10 @@ bench-smoke: setup-bench ## One tiny round of the bench: shows that all of it wo
 bench-restarts: setup-bench ## Measure what a restart costs those who connect meanwhile (takes root); writes bench/runs/ (RESTARTS="--rounds 1")
 	$(CARGO) build --locked --release --bin boxoffice
 	bench/macro/restarts.py $(RESTARTS)
+
+bench-watchers: setup-bench ## Measure what 1,000 open dashboards cost those who buy; writes bench/runs/ (WATCHERS="--rounds 3")
+	$(CARGO) build --locked --release --bin boxoffice --example load
+	bench/macro/watchers.py $(WATCHERS)
 
 bench-scale: ## A million buyers on one, ten and a hundred hosts, in virtual time; writes bench/scale.md
 	@mkdir -p target/scale
