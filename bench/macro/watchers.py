@@ -5,8 +5,8 @@
     bench/macro/watchers.py --rounds 1 --seconds 1      # a small part of it
 
 A host on a Redis, under full load of refusals or of bookings, by turns without anybody who watches and with 1,000 dashboards
-(`GET /v1/events` of the operators' listener). Whoever watches reads on a process of its own, which takes CPU time from the host on a
-machine that both share: so what counts is the host's own CPU time a request, and the rate is told beside it.
+(`GET /v1/events` of the operators' listener). Whoever watches reads on a process of its own, which takes CPU time from the host
+on a machine that both share: so what counts is the host's own CPU time a request, and the rate is told beside it.
 
 Python's standard library only.
 """
