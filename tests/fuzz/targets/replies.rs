@@ -130,6 +130,7 @@ fn check_answer(call: &Call, answer: &Answer, replies: &[u8]) {
         (Call::Ledger(op), Answer::Ledger(result)) => match (op, result) {
             (LedgerOp::Sales, LedgerResult::Sales { .. })
             | (LedgerOp::Changes { .. }, LedgerResult::Changes { .. })
+            | (LedgerOp::Layout, LedgerResult::Layout(_))
             | (LedgerOp::Hosts, LedgerResult::Hosts { .. }) => 0,
             _ => panic!("{result:?} to {op:?}"),
         },
